@@ -1,0 +1,71 @@
+"""Bilevel learning of hyper-parameters in image reconstruction, with certified accuracy."""
+
+from bilevel import data
+from bilevel.differentiate import (
+    HyperGradient,
+    Implicit,
+    Upper,
+    argmin,
+    finite_differences,
+)
+from bilevel.ground import BilevelError, InputError, NotCertified, Theta
+from bilevel.learn import (
+    BilevelProblem,
+    Budget,
+    Fit,
+    Record,
+    algorithms,
+    check_hypergradient,
+    learn,
+    load,
+    schedules,
+)
+from bilevel.model import (
+    Cost,
+    Energy,
+    Variational,
+    fidelities,
+    losses,
+    operators,
+    regularisers,
+    sets,
+)
+from bilevel.solve import Certificate, Solution, Status, Tolerance, minimise, solvers
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BilevelError",
+    "BilevelProblem",
+    "Budget",
+    "Certificate",
+    "Cost",
+    "Energy",
+    "Fit",
+    "HyperGradient",
+    "Implicit",
+    "InputError",
+    "NotCertified",
+    "Record",
+    "Solution",
+    "Status",
+    "Theta",
+    "Tolerance",
+    "Upper",
+    "Variational",
+    "algorithms",
+    "argmin",
+    "check_hypergradient",
+    "data",
+    "fidelities",
+    "finite_differences",
+    "learn",
+    "load",
+    "losses",
+    "minimise",
+    "operators",
+    "regularisers",
+    "schedules",
+    "sets",
+    "solvers",
+]

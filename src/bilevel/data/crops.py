@@ -1,0 +1,109 @@
+"""Cutting images: random crops that depend on names, overlapping patches, centres."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bilevel.ground.errors import InputError
+from bilevel.ground.randomness import generator
+
+__all__ = ["centre_crop", "crops", "patches"]
+
+
+def crops(
+    images: Sequence[tuple[str, Tensor]], size: int, count: int, seed: int = 0
+) -> tuple[Tensor, tuple[str, ...]]:
+    """Random crops (count, c, size, size), taken from the images in turn, and their ids.
+
+    The j-th crop of an image depends only on ``seed``, the image's id and j: asking for more crops
+    keeps the first ones, and other images do not move it.
+
+    Args:
+        images: pairs (id, image (1, c, h, w)) with ids all different.
+        size: side of a crop [pixel].
+        count: how many crops.
+        seed: another seed, other crops.
+
+    Raises:
+        InputError: no images, a count below 1, an image smaller than the crop, or mixed channels.
+
+    Example:
+        >>> x, ids = crops([("a", torch.rand(1, 1, 9, 9)), ("b", torch.rand(1, 1, 8, 8))], 4, 3)
+        >>> x.shape, ids
+        (torch.Size([3, 1, 4, 4]), ('a#0', 'b#0', 'a#1'))
+    """
+    _check_crops(images, count)
+    cut: list[Tensor] = []
+    ids: list[str] = []
+    for k in range(count):
+        name, image = images[k % len(images)]
+        crop_id = f"{name}#{k // len(images)}"
+        _check_size(image, (size, size), name)
+        rng = generator(seed, "crop", crop_id)
+        top, left = (
+            int(torch.randint(side - size + 1, (), generator=rng)) for side in image.shape[2:]
+        )
+        cut.append(image[:, :, top : top + size, left : left + size])
+        ids.append(crop_id)
+    return torch.cat(cut), tuple(ids)
+
+
+def _check_crops(images: Sequence[tuple[str, Tensor]], count: int) -> None:
+    if not images:
+        raise InputError("crops need at least one image")
+    if count < 1:
+        raise InputError("the number of crops must be at least 1", given=count)
+    if len({name for name, _ in images}) < len(images):
+        raise InputError("the ids of the images must be all different")
+    channels = {image.shape[1] for _, image in images}
+    if len(channels) > 1:
+        advice = "load them with grey=True, or with grey=False"
+        raise InputError("grey and colour images are mixed", advice=advice)
+
+
+def _check_size(image: Tensor, size: tuple[int, int], name: str) -> None:
+    if min(size) < 1:
+        raise InputError("a crop must have at least one pixel", given=size)
+    if image.shape[2] < size[0] or image.shape[3] < size[1]:
+        raise InputError(
+            f"{name} of {image.shape[2]}x{image.shape[3]} pixels is smaller than the crop",
+            given=f"{size[0]}x{size[1]}",
+        )
+
+
+def patches(x: Tensor, size: int, stride: int) -> Tensor:
+    """All patches of ``size`` every ``stride`` pixels: (b, c, h, w) -> (n, c, size, size).
+
+    Row by row of the first image, then of the next; what does not fill a patch is left out.
+
+    Raises:
+        InputError: an image smaller than the patch, or a stride below 1.
+
+    Example:
+        >>> patches(torch.rand(1, 1, 5, 7), size=3, stride=2).shape
+        torch.Size([6, 1, 3, 3])
+    """
+    if stride < 1:
+        raise InputError("the stride must be at least 1 pixel", given=stride)
+    _check_size(x, (size, size), "the image")
+    windows = x.unfold(2, size, stride).unfold(3, size, stride)  # (b, c, rows, columns, s, s)
+    return windows.permute(0, 2, 3, 1, 4, 5).reshape(-1, x.shape[1], size, size)
+
+
+def centre_crop(x: Tensor, size: int | tuple[int, int]) -> Tensor:
+    """The middle of each image: (b, c, h, w) -> (b, c, *size).
+
+    Raises:
+        InputError: an image smaller than ``size``.
+
+    Example:
+        >>> centre_crop(torch.arange(5.0).reshape(1, 1, 1, 5), (1, 3)).flatten()
+        tensor([1., 2., 3.])
+    """
+    size = (size, size) if isinstance(size, int) else size
+    _check_size(x, size, "the image")
+    top, left = ((side - part) // 2 for side, part in zip(x.shape[2:], size, strict=True))
+    return x[:, :, top : top + size[0], left : left + size[1]]

@@ -1,0 +1,16 @@
+"""Hypergradients, their error bounds, the differentiable layer."""
+
+from bilevel.differentiate.argmin import argmin
+from bilevel.differentiate.finite_differences import finite_differences
+from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
+from bilevel.differentiate.implicit import Implicit
+from bilevel.differentiate.upper import Upper
+
+__all__ = [
+    "HyperGradient",
+    "Hypergradient",
+    "Implicit",
+    "Upper",
+    "argmin",
+    "finite_differences",
+]

@@ -1,0 +1,121 @@
+"""A differentiable layer: y, θ -> argmin_x J_θ(x; y), for any PyTorch training loop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bilevel.differentiate.implicit import solve_adjoint
+from bilevel.ground.errors import NotCertified
+from bilevel.ground.theta import bind
+from bilevel.model.energy import Energy
+from bilevel.solve import Solver, Tolerance, minimise
+from bilevel.solve.solver import State
+from bilevel.solve.solvers import Nesterov
+
+__all__ = ["argmin"]
+
+
+def argmin(
+    energy: Energy,
+    y: Tensor,
+    *,
+    tol: Tolerance,
+    solver: Solver[Any] | None = None,
+    x0: Tensor | None = None,
+    max_steps: int = 20_000,
+    adjoint_rtol: float = 1e-4,
+    linear: str = "cg",
+) -> Tensor:
+    """x(θ, y) = argmin_x J_θ(x; y), differentiable by implicit differentiation.
+
+    The forward pass solves to ``tol`` without a tape; the backward pass solves H q = v for the
+    upstream gradient v to relative residual ``adjoint_rtol`` and returns -Bᵀq to every parameter
+    of the energy that requires a gradient and to y. Memory is that of one image, whatever the
+    number of steps.
+
+    Args:
+        energy: its parameters may be leaves or not.
+        y: data (b, ...); may depend on other parameters.
+        tol: accuracy of the forward pass.
+        solver: Nesterov if None.
+        x0: start of the solver.
+        max_steps: limit of the solver.
+        adjoint_rtol: accuracy of the backward pass.
+        linear: "cg", or "minres" for non-convex energies.
+
+    Raises:
+        InputError: ``y`` or ``x0`` do not fit the energy.
+        NotCertified: the forward or the backward pass did not reach its accuracy.
+
+    Example:
+        >>> import bilevel as bl
+        >>> energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(1.0))
+        >>> x = bl.argmin(energy, torch.ones(1, 1, 2, 2), tol=bl.Tolerance(rms=1e-6))
+        >>> x.sum().backward()
+        >>> round(energy.regulariser.log_weight.grad.item(), 4)
+        -1.0
+    """
+    objective = energy.at(y.detach())
+    chosen: Solver[Any] = Nesterov() if solver is None else solver
+    x = _solve(objective, chosen, x0, tol, max_steps)
+    names = [name for name, p in energy.named_parameters() if p.requires_grad]
+    parameters = dict(energy.named_parameters())
+    theta = [parameters[name] for name in names]
+    layer = _Layer(energy, names, adjoint_rtol, linear)
+    return _Argmin.apply(layer, x, y, *theta)  # pyright: ignore
+
+
+def _solve(
+    objective: Any, solver: Solver[State], x0: Tensor | None, tol: Tolerance, max_steps: int
+) -> Tensor:
+    return minimise(objective, solver, x0, tol=tol, max_steps=max_steps).require().x
+
+
+class _Layer:
+    """What the backward pass needs besides tensors."""
+
+    def __init__(self, energy: Energy, names: list[str], rtol: float, linear: str) -> None:
+        self.energy, self.names, self.rtol, self.linear = energy, names, rtol, linear
+
+    def backward(self, x: Tensor, y: Tensor, theta: list[Tensor], upstream: Tensor) -> list[Tensor]:
+        """-Bᵀ H⁻¹ v for y and each θ, at the θ of the forward pass."""
+        bound = bind(self.energy, dict(zip(self.names, theta, strict=True)))
+        with torch.no_grad():
+            hessian = bound.hessian(x, y)
+            adjoint = solve_adjoint(self.linear, hessian, upstream, rtol=self.rtol)
+        if not bool(adjoint.converged.all()):
+            raise NotCertified(
+                f"the backward pass of argmin reached residuals {adjoint.residual.tolist()}, not "
+                f"{self.rtol} of the upstream gradient; use linear='minres', a looser "
+                "adjoint_rtol or a better conditioned energy"
+            )
+        with torch.enable_grad():
+            leaves = [t.detach().requires_grad_() for t in (y, *theta)]
+            again = bind(self.energy, dict(zip(self.names, leaves[1:], strict=True)))
+            product = (again.grad(x, leaves[0]) * adjoint.x).sum()
+            gradients = torch.autograd.grad(
+                product, leaves, allow_unused=True, materialize_grads=True
+            )
+        return [-g for g in gradients]
+
+
+class _Argmin(torch.autograd.Function):
+    """Hands x on; backward by :class:`_Layer`."""
+
+    @staticmethod
+    def forward(ctx: Any, layer: _Layer, x: Tensor, y: Tensor, *theta: Tensor) -> Tensor:
+        """The solution, already computed."""
+        ctx.layer = layer
+        ctx.save_for_backward(x, y, *theta)
+        return x.clone()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of y and θ."""
+        x, y, *theta = ctx.saved_tensors
+        gradients = ctx.layer.backward(x, y, theta, upstream[0])
+        return (None, None, *gradients)

@@ -1,0 +1,54 @@
+"""Proved error bounds of implicit hypergradients and of adjoint-corrected values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bilevel.ground import rows
+from bilevel.model.objective import Objective
+from bilevel.solve import Solution
+
+__all__ = ["ErrorBounds", "implicit_bounds"]
+
+
+@dataclass(frozen=True)
+class ErrorBounds:
+    """Per row: of the hypergradient, and of the adjoint-corrected value; inf where not proved."""
+
+    gradient: Tensor
+    value: Tensor
+    value_estimate: Tensor
+    """As ``value`` if the Hessian did not change between x and x̂; an estimate otherwise."""
+
+
+def implicit_bounds(
+    lower: Objective, solution: Solution, q: Tensor, residual: Tensor, loss_lipschitz: float
+) -> ErrorBounds:
+    """Bounds for z = -B(x)ᵀq with ‖H(x) q - ∇ℓ(x)‖ <= residual and ‖x - x̂‖ <= ε certified.
+
+    With q̂ = H(x̂)⁻¹∇ℓ(x̂) and the variation of H and B over the ball of radius ε,
+
+        ‖q - q̂‖ <= e = (hessian + residual + L_ℓ ε)/mu,
+        ‖z - ∇F‖ <= cross + cross_norm · e,
+        |ℓ(x) - qᵀ∇J(x) - ℓ(x̂)| <= L_ℓ ε²/2 + residual · ε + hessian · ε.
+
+    With Lipschitz constants for the variation this is the bound of Ehrhardt and Roberts 2024
+    (arXiv 2301.04764); see docs/decisions/0003. An allowance for rounding is added.
+    """
+    x = solution.x
+    radius = solution.certificate.rms * x[0].numel() ** 0.5
+    mu = lower.bounds.proved_mu()
+    safe = torch.where(torch.isfinite(radius), radius, 0.0)
+    change = lower.variation(x, q, safe)
+    eps, size = torch.finfo(x.dtype).eps, rows.norm(q).double()
+    residual = residual.double() + 8 * eps * lower.bounds.lipschitz * size
+    adjoint = (change.hessian.double() + residual + loss_lipschitz * safe) / mu
+    gradient = change.cross.double() + change.cross_norm.double() * (adjoint + 8 * eps * size)
+    noise = 8 * eps * size * rows.norm(solution.certificate.gradient).double()
+    quadratic = (loss_lipschitz * safe / 2 + residual) * safe + noise
+    value = quadratic + change.hessian.double() * safe
+    proved = torch.isfinite(radius) & (mu > 0)
+    return ErrorBounds(*(torch.where(proved, b, torch.inf) for b in (gradient, value, quadratic)))

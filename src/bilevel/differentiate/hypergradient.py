@@ -1,0 +1,70 @@
+"""What a hypergradient is: a gradient in θ with what is known about its error."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from bilevel.differentiate.upper import Upper
+from bilevel.ground.theta import Theta
+from bilevel.linear import LinearSolution
+from bilevel.model.objective import Objective
+from bilevel.solve import Solution
+
+__all__ = ["HyperGradient", "Hypergradient"]
+
+
+@dataclass(frozen=True)
+class HyperGradient:
+    """∇L over the rows given (their mean), with bounds; (b,) tensors in float64.
+
+    ``error`` bounds the error of each row's gradient and ``interval`` that of its ``corrected``
+    value; inf where not proved. ``estimate`` is a number near the true error of ``grad``, not a
+    bound, nan if it was not asked for.
+    """
+
+    value: Tensor
+    """ℓ(x, target)."""
+    corrected: Tensor
+    """ℓ - qᵀ∇J, second order in the error of x."""
+    interval: Tensor
+    """|corrected - ℓ(x̂, target)| <= interval."""
+    interval_estimate: Tensor
+    """The same if the curvature of J did not change between x and x̂: an estimate, no bound."""
+    grad: Theta
+    error: Tensor
+    estimate: float
+    linear: LinearSolution
+
+    @property
+    def bound(self) -> float:
+        """A bound of ‖grad - ∇L‖: the mean of the rows' bounds."""
+        return float(self.error.mean())
+
+
+class Hypergradient(ABC):
+    """A way to differentiate the solution of the lower level."""
+
+    @abstractmethod
+    def __call__(
+        self,
+        lower: Objective,
+        upper: Upper,
+        solution: Solution,
+        *,
+        rtol: float | None = None,
+        start: Tensor | None = None,
+        estimate: bool = False,
+    ) -> HyperGradient:
+        """Hypergradient at ``solution``.
+
+        Args:
+            lower: the lower level at fixed θ and y.
+            upper: the loss at fixed targets.
+            solution: of ``lower``.
+            rtol: relative residual of adjoint systems; None: as accurate as the solution deserves.
+            start: adjoint to start from.
+            estimate: also estimate the true error, at some extra cost.
+        """

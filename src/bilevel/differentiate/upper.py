@@ -1,0 +1,40 @@
+"""The upper loss at fixed targets: the other half of what a hypergradient needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from bilevel.ground.checks import check_matching
+from bilevel.ground.errors import InputError
+from bilevel.model.losses import Loss
+
+__all__ = ["Upper"]
+
+
+@dataclass(frozen=True)
+class Upper:
+    """x -> ℓ(x, target), row by row."""
+
+    loss: Loss
+    target: Tensor
+
+    def check(self, x: Tensor) -> None:
+        """Raise InputError unless the targets fit the reconstructions."""
+        check_matching(self.target, "target", x, "x")
+        if self.target.shape != x.shape:
+            expected = f"targets must have the shape of the reconstructions, {tuple(x.shape)}"
+            raise InputError(expected, given=tuple(self.target.shape))
+
+    def value(self, x: Tensor) -> Tensor:
+        """ℓ, (b,)."""
+        return self.loss.value(x, self.target)
+
+    def grad(self, x: Tensor) -> Tensor:
+        """∇_x ℓ."""
+        return self.loss.grad(x, self.target)
+
+    def lipschitz(self, x: Tensor) -> float:
+        """Proved Lipschitz constant of ∇_x ℓ."""
+        return self.loss.lipschitz(x)

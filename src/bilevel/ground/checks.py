@@ -1,0 +1,79 @@
+"""Checks of what a caller gives, before any long work starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from bilevel.ground.errors import InputError, nearest
+
+__all__ = [
+    "check_choice",
+    "check_finite",
+    "check_images",
+    "check_matching",
+    "check_nonnegative",
+    "check_positive",
+]
+
+
+def check_positive(value: float, name: str) -> float:
+    """``value`` if it is a finite number > 0.
+
+    Example:
+        >>> check_positive(0.5, "weight")
+        0.5
+    """
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"{name} must be a positive finite number", given=value)
+    return float(value)
+
+
+def check_nonnegative(value: float, name: str) -> float:
+    """``value`` if it is a finite number >= 0."""
+    if not (math.isfinite(value) and value >= 0):
+        raise InputError(f"{name} must be a finite number that is not negative", given=value)
+    return float(value)
+
+
+def check_choice(value: str, choices: Iterable[str], name: str) -> str:
+    """``value`` if it is one of ``choices``; otherwise an error that names the nearest."""
+    choices = list(choices)
+    if value not in choices:
+        raise InputError(f"unknown {name}", given=repr(value), advice=nearest(str(value), choices))
+    return value
+
+
+def check_finite(x: Tensor, name: str) -> Tensor:
+    """``x`` if it has neither NaN nor infinity."""
+    bad = int((~torch.isfinite(x)).sum())
+    if bad:
+        raise InputError(f"{name} must be finite", given=f"{bad} NaN or infinite values")
+    return x
+
+
+def check_images(x: Tensor, name: str) -> Tensor:
+    """``x`` if it is a finite floating-point batch of images (b, c, h, w)."""
+    if x.ndim != 4 or 0 in x.shape:
+        advice = "add dimensions with x[None, None] for one grey image"
+        raise InputError(
+            f"{name} must have shape (b, c, h, w)", given=tuple(x.shape), advice=advice
+        )
+    if x.dtype not in (torch.float32, torch.float64):
+        advice = "convert with .float() or .double() and scale to grey values in [0, 1]"
+        raise InputError(f"{name} must be float32 or float64", given=x.dtype, advice=advice)
+    return check_finite(x, name)
+
+
+def check_matching(x: Tensor, name: str, like: Tensor, like_name: str) -> Tensor:
+    """``x`` if it has the dtype and device of ``like``."""
+    if x.dtype != like.dtype or x.device != like.device:
+        raise InputError(
+            f"{name} is {x.dtype} on {x.device}",
+            given=f"{like_name} in {like.dtype} on {like.device}",
+            advice=f"convert one of them with .to({str(like.dtype)})",
+        )
+    return x

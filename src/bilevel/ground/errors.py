@@ -1,0 +1,41 @@
+"""What goes wrong, in one sentence each: what, where, what was given, what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["BilevelError", "InputError", "NotCertified", "nearest"]
+
+
+class BilevelError(Exception):
+    """Base of every error that this library raises on purpose."""
+
+
+class InputError(BilevelError, ValueError):
+    """The input does not fit; nothing was computed or written.
+
+    Example:
+        >>> str(InputError("weight must be positive", given=-1.0, advice="use a value such as 0.05"))
+        'weight must be positive, but got -1.0; use a value such as 0.05'
+    """
+
+    def __init__(self, what: str, *, given: object = None, advice: str | None = None) -> None:
+        message = what if given is None else f"{what}, but got {given}"
+        super().__init__(message if advice is None else f"{message}; {advice}")
+
+
+class NotCertified(BilevelError):
+    """A solution was required to meet its tolerance and does not; names the rows and what to do."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """Advice that names the closest valid name, or all of them if none is close.
+
+    Example:
+        >>> nearest("wieght", ["weight", "smoothing"])
+        "did you mean 'weight'?"
+    """
+    options = sorted(names)
+    close = difflib.get_close_matches(name, options, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"choose one of {', '.join(options)}"

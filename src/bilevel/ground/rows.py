@@ -1,0 +1,66 @@
+"""Rows of a batch: the first dimension of every tensor is the row, one independent problem each."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+__all__ = ["expand", "inner", "norm", "norm_inf", "put", "rms", "take"]
+
+T = TypeVar("T")
+
+
+def inner(a: Tensor, b: Tensor) -> Tensor:
+    """Inner product of each row: (b, ...), (b, ...) -> (b,).
+
+    Example:
+        >>> inner(torch.ones(2, 3), torch.ones(2, 3))
+        tensor([3., 3.])
+    """
+    return (a * b).flatten(1).sum(1)
+
+
+def norm(a: Tensor) -> Tensor:
+    """Euclidean norm of each row: (b, ...) -> (b,)."""
+    return torch.linalg.vector_norm(a.flatten(1), dim=1)
+
+
+def norm_inf(a: Tensor) -> Tensor:
+    """Largest absolute value of each row: (b, ...) -> (b,)."""
+    return a.flatten(1).abs().amax(1)
+
+
+def rms(a: Tensor) -> Tensor:
+    """Root mean square of each row: (b, ...) -> (b,), in the unit of ``a``."""
+    return norm(a) / a[0].numel() ** 0.5
+
+
+def expand(scalars: Tensor, like: Tensor) -> Tensor:
+    """Give (b,) the trailing dimensions of ``like``, so that it multiplies row by row."""
+    return scalars.reshape(-1, *[1] * (like.ndim - 1))
+
+
+def take(tree: T, index: Tensor) -> T:
+    """Rows ``index`` of every tensor in a dataclass (nested ones too); other fields are kept."""
+    if isinstance(tree, Tensor):
+        return cast(T, tree[index])
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        return cast(T, dataclasses.replace(cast(Any, tree), **_fields(tree, index)))
+    return tree
+
+
+def _fields(tree: object, index: Tensor) -> dict[str, Any]:
+    fields = dataclasses.fields(cast(Any, tree))
+    return {f.name: take(getattr(tree, f.name), index) for f in fields}
+
+
+def put(tree: T, index: Tensor, part: T) -> None:
+    """Write the rows of ``part`` into rows ``index`` of ``tree``, in place."""
+    if isinstance(tree, Tensor):
+        tree[index] = cast(Tensor, part)
+    elif dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        for field in dataclasses.fields(tree):
+            put(getattr(tree, field.name), index, getattr(part, field.name))

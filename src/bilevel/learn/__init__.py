@@ -1,0 +1,24 @@
+"""The upper level: problem, loop, fit."""
+
+from bilevel.learn.algorithm import Algorithm, Status
+from bilevel.learn.budget import Budget
+from bilevel.learn.evaluation import Evaluation
+from bilevel.learn.fit import Fit, load
+from bilevel.learn.learn import learn
+from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.record import Record
+from bilevel.learn.taylor import TaylorTest, check_hypergradient
+
+__all__ = [
+    "Algorithm",
+    "BilevelProblem",
+    "Budget",
+    "Evaluation",
+    "Fit",
+    "Record",
+    "Status",
+    "TaylorTest",
+    "check_hypergradient",
+    "learn",
+    "load",
+]

@@ -1,0 +1,120 @@
+"""What an upper-level algorithm is: state in, state out."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, Protocol, TypeVar
+
+from bilevel.ground import theta as algebra
+from bilevel.ground.theta import Theta
+from bilevel.learn.evaluation import Evaluation
+from bilevel.learn.problem import BilevelProblem
+
+__all__ = [
+    "Algorithm",
+    "State",
+    "Status",
+    "Trial",
+    "normalised_step",
+    "projected_gradient_norm",
+    "settled",
+    "verdict",
+]
+
+
+class Status(Enum):
+    """Why a fit ended."""
+
+    RUNNING = "running"
+    CONVERGED = "the projected gradient is small, and so is its proved error"
+    STATIONARY = "the projected gradient is small, and so is its estimated error (not proved)"
+    FLOOR = "no further decrease can be told from rounding or from the limit of the lower solver"
+    BUDGET = "the budget is used up"
+    INTERRUPTED = "interrupted"
+    DIVERGED = "loss or gradient are no longer finite"
+
+
+class State(Protocol):
+    """A frozen dataclass; ``evaluation`` belongs to the θ reached, ``accepted`` to the last step."""
+
+    @property
+    def evaluation(self) -> Evaluation:
+        """At the current θ."""
+        ...
+
+    @property
+    def step(self) -> float:
+        """Step size of the last step."""
+        ...
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the last step moved θ."""
+        ...
+
+    @property
+    def status(self) -> Status:
+        """RUNNING until there is a reason to stop."""
+        ...
+
+
+S = TypeVar("S", bound=State)
+
+
+class Algorithm(ABC, Generic[S]):
+    """Sees nothing but the problem; knows no constraint but ``problem.space.project``."""
+
+    @abstractmethod
+    def init(self, problem: BilevelProblem, theta: Theta) -> S:
+        """The state before the first step."""
+
+    @abstractmethod
+    def step(self, problem: BilevelProblem, state: S) -> S:
+        """One outer step."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """P(θ - step · gradient) and how far it is from θ."""
+
+    theta: Theta
+    moved: float
+
+    @staticmethod
+    def along(problem: BilevelProblem, at: Evaluation, step: float) -> Trial:
+        """The projected gradient step."""
+        theta = problem.space.project(algebra.add(at.theta, at.grad, -step))
+        return Trial(theta, algebra.norm(algebra.add(theta, at.theta, -1.0)))
+
+
+def projected_gradient_norm(problem: BilevelProblem, at: Evaluation) -> float:
+    """‖θ - P(θ - s g)‖/s for the step s that moves an entry of θ by one: the criticality measure."""
+    step = normalised_step(at, 1.0)
+    return Trial.along(problem, at, step).moved / step
+
+
+def normalised_step(at: Evaluation, change: float) -> float:
+    """The step size at which no entry of θ moves by more than ``change``, and one does."""
+    largest = max((float(g.abs().max()) for g in at.grad.values() if g.numel()), default=0.0)
+    return change / largest if largest > 0 and math.isfinite(largest) else 1.0
+
+
+def verdict(problem: BilevelProblem, at: Evaluation, tol: float) -> Status:
+    """CONVERGED or STATIONARY if the projected gradient and its error are below ``tol`` · loss."""
+    if not at.finite:
+        return Status.DIVERGED
+    room = tol * abs(at.value) - projected_gradient_norm(problem, at)
+    if at.error <= room:
+        return Status.CONVERGED
+    return Status.STATIONARY if at.doubt <= room else Status.RUNNING
+
+
+def settled(problem: BilevelProblem, at: Evaluation, tol: float) -> Evaluation:
+    """``at``, with an estimate of its error if that may decide whether to stop here."""
+    small = at.finite and projected_gradient_norm(problem, at) <= tol * abs(at.value)
+    if not small or not math.isnan(at.estimate):
+        return at
+    return problem.value_and_grad(at.theta, tol=at.accuracy, estimate=True)

@@ -1,0 +1,213 @@
+"""MAID: the method of adaptive inexact descent, plain and accelerated."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from bilevel.ground import theta as algebra
+from bilevel.ground.errors import InputError
+from bilevel.ground.theta import Theta
+from bilevel.learn.algorithm import (
+    Algorithm,
+    Status,
+    Trial,
+    normalised_step,
+    projected_gradient_norm,
+    verdict,
+)
+from bilevel.learn.evaluation import Evaluation
+from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.search import search
+
+__all__ = ["MAID"]
+
+
+@dataclass(frozen=True)
+class MAIDState:
+    """Where MAID is. ``previous`` and ``reference`` serve the accelerated variant."""
+
+    evaluation: Evaluation
+    step: float
+    accuracy: float
+    reference: float
+    previous: Evaluation | None = None
+    mass: float = 1.0
+    failures: int = 0
+    accepted: bool = True
+    status: Status = Status.RUNNING
+
+
+@dataclass(frozen=True)
+class MAID(Algorithm[MAIDState]):
+    """Accuracy and step size found on the way (Salehi, Mukherjee, Roberts, Ehrhardt 2024).
+
+    Each outer step tightens ε until the error of the hypergradient is at most (1 - ``eta``) of
+    its norm, then backtracks until the largest value that the loss can have at the new point is
+    below the smallest that it can have here (arXiv 2308.10098, Algorithm 3.1). Values are
+    adjoint-corrected, so their intervals are second order in ε. Success relaxes ε and the step,
+    failure tightens ε.
+
+    Proved errors are often orders of magnitude too large. Unless ``certified``, an estimate of
+    the gradient's error serves where the bound does not suffice, and the size of the adjoint
+    correction where it is smaller than the proved interval; the history keeps the bounds apart.
+
+    Args:
+        certified: rely on proved bounds alone, at the price of very accurate lower-level solves.
+        accelerated: Barzilai-Borwein first steps and the non-monotone reference value of Zhang
+            and Hager (2004); usually two to three times fewer lower-level steps.
+        first_accuracy: ε_0 [grey value]; None takes 2 % of the first residual.
+        first_change: how far the first step moves θ.
+        tol: stop when the projected gradient and its proved error are below ``tol`` times the loss.
+        floor: accuracies below are not asked for [grey value].
+        shrink: ρ, factor of the step in a search.
+        grow: ρ̄, factor of the step after a success at the first try.
+        tighten: ν, factor of ε when it is too large.
+        relax: ν̄, factor of ε after a success.
+        eta: η.
+        decrease: λ, of the sufficient decrease.
+        memory: of the non-monotone reference value; 0 makes the accelerated variant monotone.
+
+    Raises:
+        InputError: factors outside their ranges.
+
+    Example:
+        >>> MAID(accelerated=True).tighten
+        0.5
+    """
+
+    accelerated: bool = False
+    certified: bool = False
+    first_accuracy: float | None = None
+    first_change: float = 0.5
+    tol: float = 1e-3
+    floor: float = 1e-7
+    shrink: float = 0.5
+    grow: float = 1.5
+    tighten: float = 0.5
+    relax: float = 1.1
+    eta: float = 0.5
+    decrease: float = 0.1
+    memory: float = 0.2
+
+    def __post_init__(self) -> None:
+        """0 < ρ < 1 < ρ̄, 0 < ν < 1 < ν̄, 0 < λ < η < 1."""
+        below = all(0 < value < 1 for value in (self.shrink, self.tighten))
+        above = self.grow > 1 and self.relax > 1
+        positive = all(v > 0 for v in (self.tol, self.floor, self.first_change))
+        between = 0 < self.decrease < self.eta < 1 and 0 <= self.memory < 1
+        if not (below and above and positive and between):
+            raise InputError(
+                "MAID needs 0 < shrink, tighten < 1 < grow, relax; 0 < decrease < eta < 1; "
+                "positive tol, floor and first_change",
+                given=self,
+            )
+
+    def init(self, problem: BilevelProblem, theta: Theta) -> MAIDState:
+        """Evaluate θ_0 to ε_0."""
+        accuracy = self.first_accuracy or problem.first_accuracy(theta)
+        at = self._trusted(problem, problem.value_and_grad(theta, tol=accuracy))
+        step = normalised_step(at, self.first_change)
+        status = verdict(problem, at, self.tol)
+        return MAIDState(at, step, at.accuracy, reference=at.corrected, status=status)
+
+    def step(self, problem: BilevelProblem, state: MAIDState) -> MAIDState:
+        """Search at the present accuracy; on failure tighten it."""
+        at = self._trusted(problem, state.evaluation)
+        status = verdict(problem, at, self.tol)
+        if status is not Status.RUNNING:
+            return replace(state, evaluation=at, status=status, accepted=False)
+        accuracy = min(state.accuracy, at.accuracy)
+        first = self._first_step(at, state)
+        found = search(
+            problem,
+            at,
+            first,
+            accuracy,
+            lambda here, trial, new, step: self._accept(here, trial, new, step, state.reference),
+            shrink=self.shrink,
+            attempts=6 + state.failures,
+        )
+        if found.evaluation is None:
+            return self._failed(problem, state, at, accuracy, first)
+        return self._moved(problem, state, at, found.evaluation, found.step, found.tries)
+
+    def _moved(
+        self,
+        problem: BilevelProblem,
+        state: MAIDState,
+        at: Evaluation,
+        new: Evaluation,
+        step: float,
+        tries: int,
+    ) -> MAIDState:
+        mass = self.memory * state.mass + 1 if self.accelerated else 1.0
+        reference = (state.reference * (mass - 1) + new.corrected) / mass
+        return MAIDState(
+            evaluation=new,
+            step=step * (self.grow if tries == 1 else 1.0),
+            accuracy=min(self.relax * new.accuracy, 1e-1),
+            previous=at,
+            reference=reference,
+            mass=mass,
+            status=verdict(problem, new, self.tol),
+        )
+
+    def _failed(
+        self,
+        problem: BilevelProblem,
+        state: MAIDState,
+        at: Evaluation,
+        accuracy: float,
+        first: float,
+    ) -> MAIDState:
+        finer = max(self.tighten * accuracy, self.floor)
+        exhausted = accuracy <= self.floor or (at.uncertified > 0 and state.failures > 0)
+        return replace(
+            state,
+            evaluation=at if exhausted else problem.value_and_grad(at.theta, tol=finer),
+            step=first * self.shrink,
+            accuracy=finer,
+            previous=None,
+            reference=at.corrected,
+            mass=1.0,
+            failures=state.failures + 1,
+            accepted=False,
+            status=Status.FLOOR if exhausted else Status.RUNNING,
+        )
+
+    def _trusted(self, problem: BilevelProblem, at: Evaluation) -> Evaluation:
+        """Tighten ε until the gradient's error is at most (1 - η) of its norm, or no longer helps."""
+        while self._doubtful(problem, at):
+            if math.isnan(at.estimate) and not self.certified:
+                accuracy = at.accuracy
+            elif at.accuracy > self.floor and not at.uncertified:
+                accuracy = max(self.tighten * at.accuracy, self.floor)
+            else:
+                break
+            at = problem.value_and_grad(at.theta, tol=accuracy, estimate=not self.certified)
+        return at
+
+    def _doubtful(self, problem: BilevelProblem, at: Evaluation) -> bool:
+        if verdict(problem, at, self.tol) is not Status.RUNNING:
+            return False
+        return at.doubt > (1 - self.eta) * projected_gradient_norm(problem, at)
+
+    def _first_step(self, at: Evaluation, state: MAIDState) -> float:
+        if not self.accelerated or state.previous is None:
+            return state.step
+        moved = algebra.add(at.theta, state.previous.theta, -1.0)
+        bend = algebra.inner(moved, algebra.add(at.grad, state.previous.grad, -1.0))
+        length = algebra.inner(moved, moved)
+        return length / bend if bend > length / (10 * state.step) else 2 * state.step
+
+    def _accept(
+        self, at: Evaluation, trial: Trial, new: Evaluation, step: float, reference: float
+    ) -> bool:
+        """U⁺ at the new point <= U⁻ here (or the reference value) less the sufficient decrease."""
+        here = max(at.corrected, reference) if self.accelerated else at.corrected
+        doubt = self._slack(at) + self._slack(new)
+        return new.corrected + doubt <= here - self.decrease * trial.moved**2 / step
+
+    def _slack(self, at: Evaluation) -> float:
+        return at.interval if self.certified else at.slack

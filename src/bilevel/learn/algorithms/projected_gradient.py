@@ -1,0 +1,138 @@
+"""Algorithm 1 of the project: projected gradient with lower-level accuracy ε_t ↘ 0."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from bilevel.ground.checks import check_positive
+from bilevel.ground.errors import InputError
+from bilevel.ground.randomness import generator
+from bilevel.ground.theta import Theta
+from bilevel.ground.theta import norm as theta_norm
+from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step, settled, verdict
+from bilevel.learn.evaluation import Evaluation
+from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.schedules import Geometric, Schedule
+from bilevel.learn.search import search
+
+__all__ = ["ProjectedGradient"]
+
+
+@dataclass(frozen=True)
+class GradientState:
+    """Where Algorithm 1 is."""
+
+    evaluation: Evaluation
+    step: float
+    first: float
+    t: int = 0
+    accepted: bool = True
+    status: Status = Status.RUNNING
+
+
+@dataclass(frozen=True)
+class ProjectedGradient(Algorithm[GradientState]):
+    """θ_{t+1} = P_Θ(θ_t - η ĝ_t), lower level to accuracy ε_t (Pedregosa 2016, with projections).
+
+    Args:
+        schedule: ε_t; summable schedules give stationary limit points.
+        step_size: η; None searches it (backtracking from twice the last one).
+        first_accuracy: ε_0 [grey value]; None takes 2 % of the first residual.
+        first_change: how far the first step moves an entry of θ when η is searched.
+        batch_size: samples a step, drawn without replacement in seeded epochs; None takes all.
+            Minibatches need a ``step_size`` and end by budget only.
+        floor: accuracies below are not asked for [grey value].
+        tol: stop when the projected gradient and its error are below ``tol`` times the loss.
+        seed: of the minibatches.
+
+    Raises:
+        InputError: options that contradict each other.
+
+    Example:
+        >>> ProjectedGradient().schedule
+        Geometric(factor=0.8)
+    """
+
+    schedule: Schedule = field(default_factory=Geometric)
+    step_size: float | None = None
+    first_accuracy: float | None = None
+    first_change: float = 0.5
+    batch_size: int | None = None
+    floor: float = 1e-7
+    tol: float = 1e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        if self.batch_size is not None and (self.batch_size < 1 or self.step_size is None):
+            advice = "give both, e.g. batch_size=8, step_size=10.0"
+            raise InputError("minibatches need batch_size >= 1 and a step_size", advice=advice)
+        for name in ("step_size", "first_accuracy", "first_change", "floor", "tol"):
+            value = getattr(self, name)
+            if value is not None:
+                check_positive(value, name)
+
+    def init(self, problem: BilevelProblem, theta: Theta) -> GradientState:
+        """Evaluate θ_0 to ε_0."""
+        first = self.first_accuracy or problem.first_accuracy(theta)
+        epsilon = max(self.schedule.accuracy(0, first, 0.0, 1.0, first), self.floor)
+        at = problem.value_and_grad(theta, tol=epsilon, ids=self._batch(problem, 0))
+        step = self.step_size or normalised_step(at, self.first_change)
+        return GradientState(at, step, first, status=self._verdict(problem, at))
+
+    def step(self, problem: BilevelProblem, state: GradientState) -> GradientState:
+        """One step, with ε_{t+1} at the new θ."""
+        at, t = state.evaluation, state.t + 1
+        if self.schedule.needs_estimate and math.isnan(at.estimate):
+            at = problem.value_and_grad(at.theta, tol=at.accuracy, estimate=True)
+        norm = theta_norm(at.grad)
+        epsilon = self.schedule.accuracy(t, state.first, at.doubt, norm, at.accuracy)
+        epsilon = max(epsilon, self.floor)
+        if self.step_size is not None:
+            theta = Trial.along(problem, at, self.step_size).theta
+            new = problem.value_and_grad(theta, tol=epsilon, ids=self._batch(problem, t))
+            return replace(state, evaluation=new, t=t, status=self._verdict(problem, new))
+        found = search(problem, at, 2 * state.step, epsilon, sufficient_decrease)
+        if found.evaluation is None:
+            return self._stay(problem, state, epsilon, found.step)
+        new = settled(problem, found.evaluation, self.tol)
+        return GradientState(new, found.step, state.first, t, status=self._verdict(problem, new))
+
+    def _stay(
+        self, problem: BilevelProblem, state: GradientState, epsilon: float, step: float
+    ) -> GradientState:
+        """No decrease: look more closely if the schedule allows, else this is the floor."""
+        at = state.evaluation
+        if epsilon < at.accuracy:
+            new = settled(problem, problem.value_and_grad(at.theta, tol=epsilon), self.tol)
+            status = self._verdict(problem, new)
+        else:
+            new, status = at, Status.FLOOR
+        return GradientState(new, step, state.first, state.t + 1, accepted=False, status=status)
+
+    def _verdict(self, problem: BilevelProblem, at: Evaluation) -> Status:
+        if self.batch_size is None:
+            return verdict(problem, at, self.tol)
+        return Status.RUNNING if at.finite else Status.DIVERGED
+
+    def _batch(self, problem: BilevelProblem, t: int) -> Tensor | None:
+        if self.batch_size is None:
+            return None
+        count = len(problem)
+        epoch, position = divmod(t * self.batch_size, count)
+        order: Sequence[Tensor] = [
+            torch.randperm(count, generator=generator(self.seed, "epoch", e))
+            for e in (epoch, epoch + 1)
+        ]
+        return torch.cat(tuple(order))[position : position + self.batch_size]
+
+
+def sufficient_decrease(at: Evaluation, trial: Trial, new: Evaluation, step: float) -> bool:
+    """Armijo's test on corrected values, up to a tenth of their corrections."""
+    noise = abs(at.corrected - at.value) + abs(new.corrected - new.value)
+    return new.corrected <= at.corrected - 0.1 * trial.moved**2 / step + 0.1 * noise

@@ -1,0 +1,68 @@
+"""Fits on disk: JSON for what is plain, safetensors for tensors; written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from bilevel.ground.errors import InputError
+from bilevel.model.describe import build, describe
+from bilevel.model.energy import Energy
+
+__all__ = ["damaged", "read", "write"]
+
+FORMAT = "bilevel-fit-1"
+PLAIN, TENSORS = "fit.json", "fit.safetensors"
+
+
+def write(folder: Path, energy: Energy, about: Mapping[str, Any]) -> Path:
+    """Write both files next to each other and rename them into place."""
+    description, tensors = describe(energy)
+    text = json.dumps({"format": FORMAT, "energy": description, **about}, indent=1, allow_nan=False)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+            save_file(tensors, Path(scratch) / TENSORS)
+            (Path(scratch) / PLAIN).write_text(text, encoding="utf-8")
+            for name in (TENSORS, PLAIN):
+                os.replace(Path(scratch) / name, folder / name)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        advice = "choose a folder that you may write to"
+        raise InputError(f"cannot save into '{folder}': {reason}", advice=advice) from error
+    return folder
+
+
+def read(folder: Path) -> tuple[Energy, dict[str, Any]]:
+    """The energy and everything else that :func:`write` was given."""
+    if not (folder / PLAIN).is_file():
+        advice = "give the folder that fit.save or `bilevel learn --out` wrote"
+        raise InputError(f"'{folder}' holds no {PLAIN}", advice=advice)
+    with damaged(folder):
+        about = json.loads((folder / PLAIN).read_text(encoding="utf-8"))
+        if not isinstance(about, dict) or about.get("format") != FORMAT:
+            raise InputError(f"'{folder / PLAIN}' was not written by bilevel as {FORMAT}")
+        energy = build(about["energy"], load_file(folder / TENSORS))
+        if not isinstance(energy, Energy):
+            raise InputError(f"'{folder}' holds a {type(energy).__name__}, not an energy")
+        return energy, about
+
+
+@contextmanager
+def damaged(folder: Path) -> Iterator[None]:
+    """Turn what reading a broken file raises into one clear error."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
+        advice = "save the fit again, or use another folder"
+        raise InputError(f"the fit in '{folder}' is damaged ({error})", advice=advice) from error

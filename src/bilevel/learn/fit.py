@@ -1,0 +1,99 @@
+"""What learning returns: θ, how it was found, and the means to use it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bilevel.ground.checks import check_images
+from bilevel.ground.theta import Theta
+from bilevel.learn import checkpoint
+from bilevel.learn.algorithm import Status
+from bilevel.learn.record import Record
+from bilevel.model import Cost, Energy
+from bilevel.solve import Solution, Tolerance, minimise
+from bilevel.solve.solvers import Nesterov
+
+__all__ = ["Fit", "load"]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A learned energy. ``configuration`` is free for whoever made the fit (plain data)."""
+
+    energy: Energy
+    theta: Theta
+    history: tuple[Record, ...]
+    status: Status
+    cost: Cost
+    configuration: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    @staticmethod
+    def of(energy: Energy, theta: Theta, history: list[Record], status: Status, cost: Cost) -> Fit:
+        """Copies the energy and writes θ into the copy."""
+        learned = copy.deepcopy(energy)
+        parameters = dict(learned.named_parameters())
+        with torch.no_grad():
+            for name, value in theta.items():
+                parameters[name].copy_(value)
+        return Fit(learned, theta, tuple(history), status, cost)
+
+    @property
+    def reason(self) -> str:
+        """Why learning ended, in words."""
+        return self.status.value
+
+    def reconstruct(
+        self, y: Tensor, tol: Tolerance | None = None, *, max_steps: int = 20_000
+    ) -> Solution:
+        """Reconstruct from data ``y`` (b, ...), to rms 1e-3 unless another tolerance is given.
+
+        Where the energy proves no strong convexity, the default asks for a residual of 1e-3.
+
+        Raises:
+            InputError: ``y`` does not fit the energy.
+        """
+        objective = self.energy.at(check_images(y, "y"))
+        if tol is None:
+            certified = bool((objective.bounds.proved_mu() > 0).all())
+            tol = Tolerance(rms=1e-3) if certified else Tolerance(residual=1e-3)
+        return minimise(objective, Nesterov(), tol=tol, max_steps=max_steps)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``fit.json`` and ``fit.safetensors`` into ``folder``, whole or not at all.
+
+        Raises:
+            InputError: no permission, or an energy that cannot be described.
+        """
+        about = {
+            "status": self.status.name,
+            "history": [r.to_json() for r in self.history],
+            "cost": vars(self.cost),
+            "configuration": dict(self.configuration),
+        }
+        return checkpoint.write(Path(folder), self.energy, about)
+
+
+def load(folder: str | Path) -> Fit:
+    """A fit saved by :meth:`Fit.save`.
+
+    Raises:
+        InputError: the folder holds no fit, or a damaged or foreign one.
+    """
+    energy, about = checkpoint.read(Path(folder))
+    theta = {n: p.detach().clone() for n, p in energy.named_parameters() if p.requires_grad}
+    with checkpoint.damaged(Path(folder)):
+        return Fit(
+            energy=energy,
+            theta=theta,
+            history=tuple(Record.from_json(r) for r in about["history"]),
+            status=Status[about["status"]],
+            cost=Cost(**about["cost"]),
+            configuration=about["configuration"],
+        )

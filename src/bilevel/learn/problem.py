@@ -1,0 +1,211 @@
+"""A bilevel problem: all that an upper-level algorithm sees."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bilevel.data import Pairs
+from bilevel.differentiate import HyperGradient, Hypergradient, Implicit, Upper
+from bilevel.ground import theta as algebra
+from bilevel.ground.checks import check_matching
+from bilevel.ground.errors import InputError
+from bilevel.ground.theta import Theta, learnable
+from bilevel.learn.budget import Budget
+from bilevel.learn.evaluation import Evaluation
+from bilevel.model import Cost, Energy, EnergyObjective, space_of
+from bilevel.model.losses import Loss
+from bilevel.solve import Solution, Solver, Tolerance, certify, minimise
+from bilevel.solve.solvers import Nesterov
+
+__all__ = ["BilevelProblem", "BudgetExhausted"]
+
+
+class BudgetExhausted(Exception):  # noqa: N818 - a signal to `learn`, not an error
+    """Raised before an evaluation that the budget has no room for."""
+
+
+class BilevelProblem:
+    """min_θ 1/K Σ_k ℓ(x_k(θ), target_k) with x_k(θ) = argmin_x J_θ(x; y_k).
+
+    Reconstructions and adjoints are kept by sample and start the next solve; every gradient,
+    HVP, operator application and second is counted in ``cost``.
+
+    Args:
+        energy: J; its parameters with ``requires_grad`` are learned.
+        loss: ℓ.
+        pairs: data and targets.
+        solver: of the lower level; Nesterov if None.
+        hypergradient: implicit with CG if None.
+        chunk: samples solved at once; memory grows with it.
+        max_steps: limit of each lower-level solve.
+
+    Raises:
+        InputError: pairs that do not fit the energy, or nothing to learn.
+
+    Example:
+        >>> import bilevel as bl
+        >>> pairs = bl.data.Pairs(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 4, 4), ("one",))
+        >>> energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(1.0))
+        >>> problem = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
+        >>> round(problem.value_and_grad(problem.theta, tol=1e-6).value, 4)
+        0.25
+    """
+
+    def __init__(
+        self,
+        energy: Energy,
+        loss: Loss,
+        pairs: Pairs,
+        *,
+        solver: Solver[Any] | None = None,
+        hypergradient: Hypergradient | None = None,
+        chunk: int = 64,
+        max_steps: int = 20_000,
+    ) -> None:
+        """Check everything before any work starts."""
+        if chunk < 1:
+            raise InputError("chunk must be at least 1", given=chunk)
+        energy.check(pairs.y)
+        self.theta: Theta = learnable(energy)
+        if not self.theta:
+            advice = "e.g. TotalVariation(..., learn=('weight',))"
+            raise InputError("the energy has no learnable parameter", advice=advice)
+        check_matching(pairs.target, "pairs.target", pairs.y, "pairs.y")
+        expected = energy.image(energy.start(pairs.y[:1])).shape[1:]
+        if pairs.target.shape[1:] != expected:
+            given = tuple(pairs.target.shape[1:])
+            raise InputError(f"targets must have shape (c, h, w) = {tuple(expected)}", given=given)
+        self.energy, self.loss, self.pairs = energy, loss, pairs
+        self.solver: Solver[Any] = Nesterov() if solver is None else solver
+        self.hypergradient = Implicit() if hypergradient is None else hypergradient
+        self.chunk, self.max_steps = chunk, max_steps
+        self.space = space_of(energy)
+        self.cost = Cost()
+        self.budget: Budget | None = None
+        self._x: Tensor | None = None
+        self._q = torch.zeros_like(pairs.target)
+
+    def __len__(self) -> int:
+        """Number of samples K."""
+        return len(self.pairs)
+
+    def value(self, theta: Theta, *, tol: float, ids: Tensor | None = None) -> float:
+        """Mean loss at reconstructions of accuracy ``tol`` (rms, [grey value])."""
+        return float(self.values(theta, tol=tol, ids=ids).mean())
+
+    def values(self, theta: Theta, *, tol: float, ids: Tensor | None = None) -> Tensor:
+        """Loss of every sample, (K,)."""
+        with self._metered():
+            parts: list[Tensor] = []
+            for index in self._chunks(ids):
+                _, solution = self._solve(theta, index, tol)
+                parts.append(self._upper(index).value(solution.x).double())
+            return torch.cat(parts)
+
+    def value_and_grad(
+        self, theta: Theta, *, tol: float, ids: Tensor | None = None, estimate: bool = False
+    ) -> Evaluation:
+        """Loss and hypergradient at lower-level accuracy ``tol`` (rms, [grey value]), with errors.
+
+        ``estimate`` adds an estimate of the gradient's true error, at some extra cost. Where no strong convexity is proved, ``tol`` bounds the rms of ∇J instead.
+
+        Raises:
+            BudgetExhausted: during ``learn``, when the budget is used up.
+        """
+        with self._metered():
+            total = _Total(theta, tol)
+            for index in self._chunks(ids):
+                objective, solution = self._solve(theta, index, tol)
+                upper, start = self._upper(index), self._q[index]
+                found = self.hypergradient(
+                    objective, upper, solution, start=start, estimate=estimate
+                )
+                self._q[index] = found.linear.x
+                total.add(found, solution)
+            return total.mean()
+
+    def first_accuracy(self, theta: Theta, fraction: float = 0.02) -> float:
+        """An accuracy to start from [grey value]: ``fraction`` of the certificate at the start."""
+        index = torch.arange(min(len(self), self.chunk))
+        objective = self.energy.at(self.pairs.y[index], theta, self.cost)
+        found = certify(objective, objective.start())
+        far = torch.where(found.rms.isfinite(), found.rms, found.residual)
+        return float((fraction * far).mean().clamp(1e-6, 1e-2))
+
+    def _solve(self, theta: Theta, index: Tensor, tol: float) -> tuple[EnergyObjective, Solution]:
+        objective = self.energy.at(self.pairs.y[index], theta, self.cost)
+        certified = bool((objective.bounds.proved_mu() > 0).all())
+        goal = Tolerance(rms=tol) if certified else Tolerance(residual=tol)
+        if self._x is None:
+            self._x = self.energy.start(self.pairs.y).detach().clone()
+        start = self._x[index]
+        solution = minimise(objective, self.solver, start, tol=goal, max_steps=self.max_steps)
+        self._x[index] = solution.x
+        return objective, solution
+
+    def _upper(self, index: Tensor) -> Upper:
+        return Upper(self.loss, self.pairs.target[index])
+
+    def _chunks(self, ids: Tensor | None) -> Iterator[Tensor]:
+        index = torch.arange(len(self)) if ids is None else ids
+        return iter(torch.split(index, self.chunk))
+
+    @contextmanager
+    def _metered(self) -> Iterator[None]:
+        if self.budget is not None and self.budget.exceeded(self.cost):
+            raise BudgetExhausted
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.cost.seconds += time.perf_counter() - start
+
+
+class _Total:
+    """Sums over chunks of samples."""
+
+    def __init__(self, theta: Theta, accuracy: float) -> None:
+        self.theta, self.accuracy = theta, accuracy
+        self.grad: Theta = {name: torch.zeros_like(value) for name, value in theta.items()}
+        self.value = self.corrected = self.interval = self.interval_estimate = 0.0
+        self.error = self.estimate = 0.0
+        self.certificate, self.uncertified, self.samples = 0.0, 0, 0
+
+    def add(self, found: HyperGradient, solution: Solution) -> None:
+        """One chunk."""
+        count = len(found.value)
+        self.grad = algebra.add(self.grad, found.grad, float(count))
+        self.value += float(found.value.sum())
+        self.corrected += float(found.corrected.sum())
+        self.interval += float(found.interval.sum())
+        self.interval_estimate += float(found.interval_estimate.sum())
+        self.error += float(found.error.sum())
+        self.estimate += found.estimate * count
+        self.certificate = max(self.certificate, float(solution.certificate.rms.max()))
+        self.uncertified += int((~solution.converged | ~found.linear.converged).sum())
+        self.samples += count
+
+    def mean(self) -> Evaluation:
+        """Divide by the number of samples."""
+        n = self.samples
+        return Evaluation(
+            theta=self.theta,
+            accuracy=self.accuracy,
+            value=self.value / n,
+            corrected=self.corrected / n,
+            interval=self.interval / n,
+            interval_estimate=self.interval_estimate / n,
+            grad={name: value / n for name, value in self.grad.items()},
+            error=self.error / n,
+            estimate=self.estimate / n if not math.isnan(self.estimate) else math.nan,
+            certificate=self.certificate,
+            uncertified=self.uncertified,
+            samples=n,
+        )

@@ -1,0 +1,93 @@
+"""One line of a fit's history."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from bilevel.ground import theta as algebra
+from bilevel.ground.errors import InputError
+from bilevel.learn.algorithm import State
+from bilevel.model import Cost
+
+__all__ = ["Record"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """State of a fit after an outer step; inf means not proved, nan not asked for."""
+
+    step: int
+    value: float
+    """Mean loss at the computed reconstructions."""
+    corrected: float
+    """Adjoint-corrected mean loss."""
+    interval: float
+    """Proved half-width of the loss around ``corrected``."""
+    gradient_norm: float
+    error: float
+    """Proved bound of the hypergradient's error."""
+    estimate: float
+    """Its estimate."""
+    accuracy: float
+    """ε_t that was asked for, rms [grey value]."""
+    certificate: float
+    """Largest certified rms distance over the samples."""
+    uncertified: int
+    """Samples that missed the accuracy asked for."""
+    step_size: float
+    accepted: bool
+    scalars: dict[str, float]
+    """θ's scalar parameters."""
+    cost: Cost
+    """Spent since the fit began."""
+
+    @staticmethod
+    def of(step: int, state: State, cost: Cost) -> Record:
+        """From the state of an algorithm."""
+        at = state.evaluation
+        return Record(
+            step=step,
+            value=at.value,
+            corrected=at.corrected,
+            interval=at.interval,
+            gradient_norm=algebra.norm(at.grad),
+            error=at.error,
+            estimate=at.estimate,
+            accuracy=at.accuracy,
+            certificate=at.certificate,
+            uncertified=at.uncertified,
+            step_size=state.step,
+            accepted=state.accepted,
+            scalars={k: float(v) for k, v in at.theta.items() if v.numel() == 1},
+            cost=cost + Cost(),
+        )
+
+    @property
+    def psnr(self) -> float:
+        """-10 log10 of the mean squared error [dB], for a peak of 1."""
+        return -10 * math.log10(self.value) if self.value > 0 else math.inf
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; infinities and nan become strings, which JSON can hold."""
+        plain = asdict(self)
+        return {k: _plain(v) for k, v in plain.items()}
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> Record:
+        """The inverse of :meth:`to_json`.
+
+        Raises:
+            InputError: fields that are missing or unknown.
+        """
+        names = {f.name for f in fields(Record)}
+        if set(data) != names:
+            raise InputError("a record of the history is damaged", given=sorted(data))
+        parsed = {k: float(v) if isinstance(v, str) else v for k, v in data.items()}
+        parsed["cost"] = Cost(**data["cost"])
+        return Record(**parsed)
+
+
+def _plain(value: Any) -> Any:
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,91 @@
+"""A Taylor test of the hypergradient that a user runs on an energy of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from bilevel.ground import theta as algebra
+from bilevel.ground.randomness import generator
+from bilevel.ground.theta import Theta
+from bilevel.learn.problem import BilevelProblem
+
+__all__ = ["TaylorTest", "check_hypergradient"]
+
+
+@dataclass(frozen=True)
+class TaylorTest:
+    """Remainders |L(θ + s d) - L(θ) - s ⟨g, d⟩| for steps s, and the best slope error found."""
+
+    steps: tuple[float, ...]
+    remainders: tuple[float, ...]
+    order: float
+    """Fitted exponent of the remainder in s; 2 for a right gradient of a smooth L."""
+    relative_error: float
+    """Smallest |difference quotient - ⟨g, d⟩| / ‖g‖ over the steps (central differences)."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the directional derivative agrees with central differences to 1e-4."""
+        return self.relative_error <= 1e-4
+
+    def __str__(self) -> str:
+        """A verdict in words with the numbers behind it."""
+        word = "agrees with" if self.passed else "DIFFERS from"
+        return (
+            f"the hypergradient {word} finite differences: relative error "
+            f"{self.relative_error:.1e}, remainder of order {self.order:.2f} (2 expected)"
+        )
+
+
+def check_hypergradient(
+    problem: BilevelProblem, theta: Theta | None = None, *, tol: float = 1e-9, seed: int = 0
+) -> TaylorTest:
+    """Compare the hypergradient with differences of L along a random direction.
+
+    Use float64 data and energies: differences in float32 are mostly rounding.
+
+    Args:
+        problem: with an energy of any kind.
+        theta: where; the energy's own values if None.
+        tol: accuracy of the lower level (rms, or residual where nothing is proved).
+        seed: of the direction.
+
+    Example:
+        >>> import torch, bilevel as bl
+        >>> x = torch.ones(1, 1, 4, 4, dtype=torch.float64)
+        >>> energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(1.0))
+        >>> pairs = bl.data.Pairs(2 * x, x, ("one",))
+        >>> problem = bl.BilevelProblem(energy.double(), bl.losses.SquaredError(), pairs)
+        >>> check_hypergradient(problem).passed
+        True
+    """
+    point = problem.theta if theta is None else theta
+    at = problem.value_and_grad(point, tol=tol)
+    rng = generator(seed, "direction")
+    direction = {k: torch.randn(v.shape, generator=rng).to(v) for k, v in point.items()}
+    direction = {k: v / algebra.norm(direction) for k, v in direction.items()}
+    slope = algebra.inner(at.grad, direction)
+
+    def value(step: float) -> float:
+        return problem.value_and_grad(algebra.add(point, direction, step), tol=tol).corrected
+
+    steps = tuple(10.0**-k for k in range(1, 6))
+    ahead, behind = [value(s) for s in steps], [value(-s) for s in steps]
+    remainders = tuple(abs(a - at.corrected - s * slope) for a, s in zip(ahead, steps, strict=True))
+    quotients = [(a - b) / (2 * s) for a, b, s in zip(ahead, behind, steps, strict=True)]
+    scale = max(algebra.norm(at.grad), 1e-300)
+    return TaylorTest(
+        steps=steps,
+        remainders=remainders,
+        order=_order(steps[:3], remainders[:3]),
+        relative_error=min(abs(quotient - slope) for quotient in quotients) / scale,
+    )
+
+
+def _order(steps: tuple[float, ...], remainders: tuple[float, ...]) -> float:
+    x = torch.tensor(steps, dtype=torch.float64).log()
+    y = torch.tensor(remainders, dtype=torch.float64).clamp_min(1e-300).log()
+    x, y = x - x.mean(), y - y.mean()
+    return float((x * y).sum() / (x * x).sum())

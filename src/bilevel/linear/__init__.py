@@ -1,0 +1,17 @@
+"""Batched Krylov methods on linear maps, and bounds of their norms."""
+
+from bilevel.linear.bounds import power_estimate, schur_bound
+from bilevel.linear.cg import cg
+from bilevel.linear.map import LinearMap
+from bilevel.linear.minres import minres
+from bilevel.linear.solution import LinearSolution, LinearStatus
+
+__all__ = [
+    "LinearMap",
+    "LinearSolution",
+    "LinearStatus",
+    "cg",
+    "minres",
+    "power_estimate",
+    "schur_bound",
+]

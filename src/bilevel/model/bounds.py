@@ -1,0 +1,112 @@
+"""Constants that error bounds rest on, each with its provenance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from torch import Tensor
+
+__all__ = ["Bounds", "Provenance", "Variation"]
+
+
+class Provenance(Enum):
+    """Where a number comes from. Only a proved number may support a certificate."""
+
+    PROVED = "proved"
+    ESTIMATED = "estimated"
+    UNKNOWN = "unknown"
+
+    def worst(self, other: Provenance) -> Provenance:
+        """The weaker of the two."""
+        order = list(Provenance)
+        return order[max(order.index(self), order.index(other))]
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """``mu`` I <= ∇²J(x) <= ``lipschitz`` I for every x; float64 tensors () or (b,).
+
+    ``mu`` is negative for weakly convex terms. Bounds of a sum add up.
+    """
+
+    mu: Tensor
+    lipschitz: Tensor
+    mu_from: Provenance = Provenance.PROVED
+    lipschitz_from: Provenance = Provenance.PROVED
+
+    @staticmethod
+    def of(mu: float | Tensor, lipschitz: float | Tensor) -> Bounds:
+        """Proved bounds from two numbers."""
+        return Bounds(_scalar(mu), _scalar(lipschitz))
+
+    @staticmethod
+    def unknown() -> Bounds:
+        """Nothing is known: mu = -inf, lipschitz = inf."""
+        inf = torch.tensor(torch.inf, dtype=torch.float64)
+        return Bounds(-inf, inf, Provenance.UNKNOWN, Provenance.UNKNOWN)
+
+    def __add__(self, other: Bounds) -> Bounds:
+        """Bounds of the sum of two energies."""
+        return Bounds(
+            self.mu + other.mu,
+            self.lipschitz + other.lipschitz,
+            self.mu_from.worst(other.mu_from),
+            self.lipschitz_from.worst(other.lipschitz_from),
+        )
+
+    def for_rows(self, batch: int) -> Bounds:
+        """The same with one value a row, (b,)."""
+        mu, lipschitz = self.mu.expand(batch), self.lipschitz.expand(batch)
+        return Bounds(mu, lipschitz, self.mu_from, self.lipschitz_from)
+
+    def rows(self, index: Tensor) -> Bounds:
+        """The bounds of some rows."""
+        return Bounds(self.mu[index], self.lipschitz[index], self.mu_from, self.lipschitz_from)
+
+    def proved_mu(self) -> Tensor:
+        """``mu`` where it is proved and positive, otherwise 0."""
+        proved = self.mu_from is Provenance.PROVED
+        return self.mu.clamp_min(0.0) if proved else torch.zeros_like(self.mu)
+
+
+def _scalar(value: float | Tensor) -> Tensor:
+    return torch.as_tensor(value, dtype=torch.float64).detach()
+
+
+@dataclass(frozen=True)
+class Variation:
+    """How far second derivatives can change over the ball ‖x' - x‖ <= radius, for one q; (b,) each.
+
+    With H = ∇²_xx J and B = ∇_θ∇_x J, for every x' in the ball
+
+        ‖(H(x') - H(x)) q‖ <= hessian,   ‖(B(x') - B(x))ᵀ q‖ <= cross,   ‖B(x')‖ <= cross_norm.
+
+    This is sharper than Lipschitz constants times ‖q‖ times the radius, since it uses q and the
+    curvature at x, and it also covers piecewise smooth energies. Infinite means: not proved.
+    """
+
+    hessian: Tensor
+    cross: Tensor
+    cross_norm: Tensor
+
+    @staticmethod
+    def unknown(batch: int) -> Variation:
+        """Nothing is proved."""
+        inf = torch.full((batch,), torch.inf, dtype=torch.float64)
+        return Variation(inf, inf, inf)
+
+    @staticmethod
+    def zero(batch: int) -> Variation:
+        """A quadratic energy without parameters."""
+        nothing = torch.zeros(batch, dtype=torch.float64)
+        return Variation(nothing, nothing, nothing)
+
+    def __add__(self, other: Variation) -> Variation:
+        """Bounds of the sum of two energies (the triangle inequality; parameters may be shared)."""
+        return Variation(
+            self.hessian + other.hessian,
+            self.cross + other.cross,
+            self.cross_norm + other.cross_norm,
+        )

@@ -1,0 +1,26 @@
+"""What a computation costs, counted per row where it is spent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+__all__ = ["Cost"]
+
+
+@dataclass
+class Cost:
+    """Counts summed over rows: one gradient of one sample is one gradient evaluation.
+
+    Example:
+        >>> Cost(hvps=2) + Cost(hvps=1)
+        Cost(gradient_evaluations=0, hvps=3, operator_applications=0, seconds=0.0)
+    """
+
+    gradient_evaluations: int = 0
+    hvps: int = 0
+    operator_applications: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        """Sum of both, entry by entry."""
+        return Cost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))

@@ -1,0 +1,49 @@
+"""What a fidelity is: how well A x explains the data y."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from torch import Tensor
+
+from bilevel.linear import LinearMap
+from bilevel.model.bounds import Bounds, Variation
+from bilevel.model.operators.operator import Operator, Shape
+from bilevel.model.part import Part
+
+__all__ = ["Fidelity"]
+
+
+class Fidelity(Part):
+    """Ψ_θ(A x; y), one value a row."""
+
+    operator: Operator
+
+    @abstractmethod
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Ψ(A x; y), (b,)."""
+
+    @abstractmethod
+    def grad(self, x: Tensor, y: Tensor) -> Tensor:
+        """Aᵀ∇Ψ(A x; y), differentiable in θ and y."""
+
+    @abstractmethod
+    def hessian(self, x: Tensor, y: Tensor) -> LinearMap:
+        """Aᵀ∇²Ψ A, linearised once at x."""
+
+    @abstractmethod
+    def bounds(self, image_shape: Shape) -> Bounds:
+        """Bounds of the Hessian."""
+
+    @abstractmethod
+    def variation(self, x: Tensor, y: Tensor, q: Tensor, radius: Tensor) -> Variation:
+        """As in :class:`~bilevel.model.bounds.Variation`."""
+
+    @abstractmethod
+    def start(self, y: Tensor) -> Tensor:
+        """A sensible first image."""
+
+    def spectrum(self, image_shape: Shape) -> Tensor | None:
+        """Eigenvalues (h, w) of the Hessian in the 2-D DFT basis where it is constant and diagonal."""
+        del image_shape
+        return None

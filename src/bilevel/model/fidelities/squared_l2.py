@@ -1,0 +1,99 @@
+"""The squared Euclidean distance to the data: Gaussian noise."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor
+
+from bilevel.ground import rows
+from bilevel.linear import LinearMap
+from bilevel.model.bounds import Bounds, Variation
+from bilevel.model.fidelities.fidelity import Fidelity
+from bilevel.model.operators import Identity
+from bilevel.model.operators.operator import Operator, Shape
+from bilevel.model.part import POSITIVE, check_learn, positive_parameter
+from bilevel.model.sets import Set
+
+__all__ = ["SquaredL2"]
+
+
+class SquaredL2(Fidelity):
+    """Ψ(A x; y) = w/2 ‖A x - y‖².
+
+    The weight is fixed at 1 unless ``learn=("weight",)``.
+
+    Raises:
+        InputError: a weight that is not positive, an unknown name in ``learn``.
+
+    Example:
+        >>> SquaredL2()(torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)).item()
+        2.0
+    """
+
+    log_weight: Tensor
+
+    def __init__(
+        self,
+        operator: Operator | None = None,
+        weight: float = 1.0,
+        *,
+        learn: Collection[str] = (),
+    ) -> None:
+        """Forward operator A (identity if none) and weight [1]."""
+        super().__init__()
+        check_learn(learn, ("weight",))
+        self.operator = Identity() if operator is None else operator
+        self.log_weight = positive_parameter(weight, "weight", learn)
+
+    @property
+    def weight(self) -> Tensor:
+        """w."""
+        return self.log_weight.exp()
+
+    def sets(self) -> Mapping[str, Set]:
+        """A positive weight."""
+        return {"log_weight": POSITIVE}
+
+    def options(self) -> dict[str, object]:
+        """What builds it again; the weight itself travels as a parameter."""
+        learn = ("weight",) if self.log_weight.requires_grad else ()
+        return {"operator": self.operator, "learn": learn}
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """w/2 ‖A x - y‖², (b,)."""
+        return 0.5 * self.weight * (self.operator(x) - y).square().flatten(1).sum(1)
+
+    def grad(self, x: Tensor, y: Tensor) -> Tensor:
+        """W Aᵀ(A x - y)."""
+        return self.weight * self.operator.adjoint(self.operator(x) - y)
+
+    def hessian(self, x: Tensor, y: Tensor) -> LinearMap:
+        """W AᵀA."""
+        return LinearMap.shared(lambda v: self.weight * self.operator.adjoint(self.operator(v)))
+
+    def bounds(self, image_shape: Shape) -> Bounds:
+        """W times the bounds of AᵀA."""
+        gram, weight = self.operator.gram_bounds(image_shape), self.weight.detach().double()
+        return Bounds.of(weight * gram.lower, weight * gram.upper)
+
+    def spectrum(self, image_shape: Shape) -> Tensor | None:
+        """W times the spectrum of AᵀA."""
+        gram = self.operator.gram_spectrum(image_shape)
+        return None if gram is None else self.weight.detach().double() * gram
+
+    def variation(self, x: Tensor, y: Tensor, q: Tensor, radius: Tensor) -> Variation:
+        """The Hessian is constant; ∂∇Ψ/∂log w = ∇Ψ."""
+        if not self.log_weight.requires_grad:
+            return Variation.zero(x.shape[0])
+        with torch.no_grad():
+            pull, turn = rows.norm(self.grad(x, y)), rows.norm(self.hessian(x, y)(q))
+            upper = self.bounds((x.shape[1], x.shape[2], x.shape[3])).lipschitz
+            return Variation(torch.zeros_like(turn), turn * radius, pull + upper * radius)
+
+    def start(self, y: Tensor) -> Tensor:
+        """Aᵀy over the upper bound of ‖A‖²: y itself for denoising."""
+        x = self.operator.adjoint(y)
+        upper = self.operator.gram_bounds((x.shape[1], x.shape[2], x.shape[3])).upper
+        return x / upper if upper > 0 else x

@@ -1,0 +1,6 @@
+"""Upper-level losses ℓ(x, target)."""
+
+from bilevel.model.losses.loss import Loss
+from bilevel.model.losses.squared_error import SquaredError
+
+__all__ = ["Loss", "SquaredError"]

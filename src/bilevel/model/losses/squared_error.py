@@ -1,0 +1,34 @@
+"""The mean squared error, of which PSNR is the logarithm."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from bilevel.model.losses.loss import Loss
+
+__all__ = ["SquaredError"]
+
+
+@dataclass(frozen=True)
+class SquaredError(Loss):
+    """ℓ(x, target) = mean((x - target)²) [grey value²]; PSNR = -10 log10 ℓ for a peak of 1.
+
+    Example:
+        >>> import torch
+        >>> SquaredError().value(torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2))
+        tensor([1.])
+    """
+
+    def value(self, x: Tensor, target: Tensor) -> Tensor:
+        """Mean over the pixels of each row."""
+        return (x - target).square().flatten(1).mean(1)
+
+    def grad(self, x: Tensor, target: Tensor) -> Tensor:
+        """2 (x - target)/n."""
+        return (x - target) * (2 / x[0].numel())
+
+    def lipschitz(self, x: Tensor) -> float:
+        """2/n, exactly."""
+        return 2 / x[0].numel()

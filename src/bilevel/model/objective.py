@@ -1,0 +1,54 @@
+"""An objective: b independent functions of x at a fixed θ, the only thing that a solver sees."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from bilevel.ground.theta import Theta
+from bilevel.linear import LinearMap
+from bilevel.model.bounds import Bounds, Variation
+
+__all__ = ["Objective"]
+
+
+class Objective(ABC):
+    """Row k is a function of x[k] alone. Every call is counted in the cost ledger behind it."""
+
+    @property
+    @abstractmethod
+    def bounds(self) -> Bounds:
+        """Spectral bounds of the Hessian, one a row."""
+
+    @abstractmethod
+    def start(self) -> Tensor:
+        """A sensible first x, (b, c, h, w)."""
+
+    @abstractmethod
+    def value(self, x: Tensor) -> Tensor:
+        """J(x), (b,)."""
+
+    @abstractmethod
+    def grad(self, x: Tensor) -> Tensor:
+        """∇J(x), the shape of x."""
+
+    @abstractmethod
+    def hessian(self, x: Tensor) -> LinearMap:
+        """∇²J(x), linearised once."""
+
+    @abstractmethod
+    def rounding(self, x: Tensor) -> Tensor:
+        """An allowance for the rounding error of ‖grad(x)‖, (b,)."""
+
+    @abstractmethod
+    def cross_vjp(self, x: Tensor, q: Tensor) -> Theta:
+        """Σ_k ∂_θ⟨q_k, ∇J(x_k)⟩, that is Bᵀq summed over rows."""
+
+    @abstractmethod
+    def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
+        """How far the second derivatives change within ``radius`` (b,) of x."""
+
+    @abstractmethod
+    def rows(self, index: Tensor) -> Objective:
+        """The functions of the rows ``index`` alone."""

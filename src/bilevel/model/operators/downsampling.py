@@ -1,0 +1,93 @@
+"""Blur, then keep every so-many-th pixel: super-resolution."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from bilevel.ground.errors import InputError
+from bilevel.model.operators.convolution import Convolution
+from bilevel.model.operators.derived import Derived
+from bilevel.model.operators.inputs import check_adjoint, check_forward
+from bilevel.model.operators.operator import Interval, Operator, Shape
+from bilevel.model.operators.spectra import interval, power
+
+__all__ = ["Downsampling"]
+
+
+class Downsampling(Operator):
+    """A x = (k * x) at every ``factor``-th pixel of each axis, with a circular convolution.
+
+    The first pixel kept is (factor - 1) // 2, so that the default kernel, the box average, gives
+    the means of the factor x factor blocks of the image.
+
+    Args:
+        factor: an integer >= 1; it must divide the height and the width of the image.
+        kernel: (kh, kw) or (c, kh, kw), as for ``Convolution``; by default the box average.
+
+    Raises:
+        InputError: a factor below 1 or not an integer, or a kernel that ``Convolution`` refuses.
+
+    Example:
+        >>> Downsampling(2)(torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]]))
+        tensor([[[[3.]]]])
+    """
+
+    def __init__(self, factor: int, kernel: Tensor | None = None) -> None:
+        super().__init__()
+        if factor not in range(1, 2**15):
+            raise InputError("factor must be an integer >= 1", given=factor)
+        self.factor = int(factor)
+        box = torch.full((self.factor, self.factor), 1 / self.factor**2)
+        self.blur = Convolution(box if kernel is None else kernel, "circular")
+        self._derived = Derived()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A x: (b, c, h, w) -> (b, c, h / factor, w / factor)."""
+        check_forward(self, x, self.blur.kernel)
+        first, step = (self.factor - 1) // 2, self.factor
+        return self.blur.forward(x)[..., first::step, first::step]
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Aᵀ y: (b, c, h / factor, w / factor) -> (b, c, h, w)."""
+        check_adjoint(self, y, self.blur.kernel)
+        before, after = (self.factor - 1) // 2, self.factor // 2
+        blocks = functional.pad(y[..., None, :, None], (before, after, 0, 0, before, after))
+        b, c, h, w = y.shape
+        return self.blur.adjoint(blocks.reshape(b, c, h * self.factor, w * self.factor))
+
+    def gram_bounds(self, image_shape: Shape) -> Interval:
+        """Exact: AAᵀ is circulant on the coarse grid, with the mean of |k̂|² over the aliases."""
+        self.data_shape(image_shape)
+        kernel = self.blur.kernel
+        return self._derived.get(kernel, image_shape, lambda: self._gram_bounds(image_shape))
+
+    def _gram_bounds(self, image_shape: Shape) -> Interval:
+        _, h, w = image_shape
+        f, kernel = self.factor, self.blur.kernel
+        aliases = power(kernel, (h, w)).reshape(-1, f, h // f, f, w // f)
+        modulus = aliases.mean((1, 3)).sqrt()
+        smallest = modulus.min() if f == 1 else torch.zeros(())
+        return interval(smallest, modulus.max(), kernel)
+
+    def gram_spectrum(self, image_shape: Shape) -> Tensor | None:
+        """That of the blur if the factor is 1; otherwise None, since frequencies are mixed."""
+        return self.blur.gram_spectrum(image_shape) if self.factor == 1 else None
+
+    def image_shape(self, data_shape: Shape) -> Shape:
+        """(c, factor h, factor w) for data (c, h, w)."""
+        c, h, w = data_shape
+        return (c, h * self.factor, w * self.factor)
+
+    def data_shape(self, image_shape: Shape) -> Shape:
+        """(c, h / factor, w / factor); raises InputError unless the factor divides both."""
+        c, h, w = self.blur.data_shape(image_shape)
+        if h % self.factor or w % self.factor:
+            what = f"height and width must be multiples of the factor {self.factor}"
+            raise InputError(what, given=f"an image of {h}x{w}", advice="crop the image")
+        return (c, h // self.factor, w // self.factor)
+
+    def options(self) -> dict[str, object]:
+        """The arguments that build this operator again."""
+        return {"factor": self.factor, "kernel": self.blur.kernel}

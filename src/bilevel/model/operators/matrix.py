@@ -1,0 +1,204 @@
+"""Any linear map given as a matrix, dense or sparse: tomography, compressed sensing, your own."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, cast
+
+import scipy.sparse  # pyright: ignore[reportMissingTypeStubs]
+import torch
+from torch import Tensor, nn
+
+from bilevel.ground.errors import InputError
+from bilevel.linear.bounds import schur_bound
+from bilevel.model.operators.derived import Derived
+from bilevel.model.operators.inputs import check_adjoint, check_forward, check_real, real_tensor
+from bilevel.model.operators.operator import Interval, Operator, Shape
+
+__all__ = ["Matrix"]
+
+_EXACT_RANK, _EXACT_SIZE = 4096, 2**25
+
+
+class Matrix(Operator):
+    """A x = M vec(x): the data (b, 1, 1, m) are M (m, n) times the image in row-major order.
+
+    A sparse matrix is kept as compressed rows, together with its transpose.
+
+    Args:
+        matrix: dense tensor, sparse tensor or SciPy sparse matrix, (m, n).
+        image_shape: (c, h, w) with c h w = n.
+
+    Raises:
+        InputError: a matrix that is complex, not finite or empty, or an image shape without n
+            entries.
+
+    Example:
+        >>> operator = Matrix(torch.tensor([[1.0, 1.0], [0.0, 2.0]]), (1, 1, 2))
+        >>> operator(torch.ones(1, 1, 1, 2))
+        tensor([[[[2., 2.]]]])
+    """
+
+    dense: Tensor | None
+
+    def __init__(self, matrix: object, image_shape: Shape) -> None:
+        super().__init__()
+        rows = _compressed(matrix)
+        dense = real_tensor(matrix, "matrix", (2,)) if rows is None else None
+        self.register_buffer("dense", dense)
+        self.sparse = nn.ModuleList([] if rows is None else [_Rows(rows), _Rows(rows.t())])
+        self._derived = Derived()
+        m, n = self._pair()[0].shape
+        self._image_shape = _image_shape(image_shape, n)
+        self._data_shape: Shape = (1, 1, m)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A x: (b, c, h, w) -> (b, 1, 1, m)."""
+        check_forward(self, x, self._values)
+        return _multiply(x.flatten(1), *self._pair()).reshape(-1, *self._data_shape)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Aᵀ y: (b, 1, 1, m) -> (b, c, h, w)."""
+        check_adjoint(self, y, self._values)
+        matrix, transposed = self._pair()
+        return _multiply(y.flatten(1), transposed, matrix).reshape(-1, *self._image_shape)
+
+    def _pair(self) -> tuple[Tensor, Tensor]:
+        if self.dense is not None:
+            return self.dense, self.dense.T
+        rows, columns = (cast(_Rows, part).tensor() for part in self.sparse)
+        return rows, columns
+
+    @property
+    def _values(self) -> Tensor:
+        return cast(_Rows, self.sparse[0]).values if self.dense is None else self.dense
+
+    def gram_bounds(self, image_shape: Shape) -> Interval:
+        """Bounds of the eigenvalues of AᵀA.
+
+        Exact up to rank 4096 and 2^25 entries. Larger: the Schur test with |M|, which is sharp
+        where the entries have one sign and loose for large dense matrices of both signs.
+        """
+        self.data_shape(image_shape)
+        return self._derived.get(self._values, "bounds", self._gram_bounds)
+
+    def _gram_bounds(self) -> Interval:
+        matrix, transposed = (part.cpu().double() for part in self._pair())
+        m, n = matrix.shape
+        if min(m, n) <= _EXACT_RANK and m * n <= _EXACT_SIZE:
+            return _eigenvalue_bounds(matrix.to_dense())
+        matrix, transposed = matrix.abs(), transposed.abs()
+        upper = schur_bound(
+            lambda x: _multiply(x, matrix, transposed),
+            lambda y: _multiply(y, transposed, matrix),
+            (n,),
+            (m,),
+        )
+        return Interval(0.0, upper)
+
+    def image_shape(self, data_shape: Shape) -> Shape:
+        """The image shape given at construction."""
+        del data_shape
+        return self._image_shape
+
+    def data_shape(self, image_shape: Shape) -> Shape:
+        """(1, 1, m); raises InputError for an image of another shape than at construction."""
+        if image_shape != self._image_shape:
+            what = f"this matrix acts on images (c, h, w) = {self._image_shape}"
+            raise InputError(what, given=image_shape)
+        return self._data_shape
+
+    def options(self) -> dict[str, object]:
+        """The arguments that build this operator again; a sparse matrix as a CSR tensor."""
+        return {"matrix": self._pair()[0], "image_shape": self._image_shape}
+
+
+class _Rows(nn.Module):
+    """Compressed rows as three plain buffers: unlike torch's own, they can be copied and saved."""
+
+    starts: Tensor
+    columns: Tensor
+    values: Tensor
+
+    def __init__(self, matrix: Tensor) -> None:
+        super().__init__()
+        matrix = matrix.to_sparse_csr()
+        self.shape = matrix.shape
+        self.register_buffer("starts", matrix.crow_indices().to(torch.int32))
+        self.register_buffer("columns", matrix.col_indices().to(torch.int32))
+        self.register_buffer("values", matrix.values().clone())
+
+    def tensor(self) -> Tensor:
+        """The matrix as a CSR tensor that shares the buffers."""
+        return torch.sparse_csr_tensor(
+            self.starts, self.columns, self.values, self.shape, check_invariants=False
+        )
+
+
+class _Product(torch.autograd.Function):
+    """Rows of x times a matrix whose transpose is at hand, so that autograd need not form it."""
+
+    @staticmethod
+    def forward(x: Tensor, matrix: Tensor, transposed: Tensor) -> Tensor:
+        """(b, n) -> (b, m)."""
+        del transposed
+        return (matrix @ x.T).T.contiguous()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Keep both matrices; they are constants."""
+        del output
+        ctx.pair = inputs[1:]
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:
+        """The transpose."""
+        matrix, transposed = ctx.pair
+        return _multiply(grad_outputs[0], transposed, matrix), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *grad_inputs: Any) -> Any:
+        """The map itself."""
+        return _multiply(grad_inputs[0], *ctx.pair)
+
+
+def _multiply(x: Tensor, matrix: Tensor, transposed: Tensor) -> Tensor:
+    return cast(Tensor, _Product.apply(x, matrix, transposed))
+
+
+def _compressed(matrix: object) -> Tensor | None:
+    """A sparse matrix as a real CSR tensor; None if it is dense."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        if scipy.sparse.issparse(matrix):
+            rows = cast(Any, scipy.sparse.csr_array(cast(Any, matrix)))
+            starts, columns, values = map(torch.as_tensor, (rows.indptr, rows.indices, rows.data))
+            shape = cast(tuple[int, ...], rows.shape)
+        elif isinstance(matrix, Tensor) and matrix.layout is not torch.strided:
+            found = matrix.detach().to_sparse_csr()
+            starts, columns, values = found.crow_indices(), found.col_indices(), found.values()
+            shape = tuple(found.shape)
+        else:
+            return None
+        if len(shape) != 2 or 0 in shape:
+            raise InputError("matrix must have shape (m, n), not empty", given=shape)
+        values = check_real(values, "matrix")
+        return torch.sparse_csr_tensor(starts, columns, values, shape, check_invariants=True)
+
+
+def _image_shape(given: object, entries: int) -> Shape:
+    match given:
+        case (int(c), int(h), int(w)) if min(c, h, w) > 0 and c * h * w == entries:
+            return (c, h, w)
+        case _:
+            what = "image_shape (c, h, w) must have as many entries as the matrix has columns"
+            raise InputError(f"{what}, {entries}", given=given)
+
+
+def _eigenvalue_bounds(matrix: Tensor) -> Interval:
+    m, n = matrix.shape
+    gram = matrix @ matrix.T if m < n else matrix.T @ matrix
+    eigenvalues = cast(Tensor, torch.linalg.eigvalsh(gram))
+    rounding = 4 * (m + n) * torch.finfo(torch.float64).eps * float(gram.trace())
+    lower = 0.0 if m < n else max(0.0, float(eigenvalues[0]) - rounding)
+    return Interval(lower, float(eigenvalues[-1]) + rounding)

@@ -1,0 +1,74 @@
+"""What a forward operator is: a linear map with an exact adjoint and proved bounds of its spectrum."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from bilevel.ground.errors import InputError
+
+__all__ = ["Interval", "Operator", "Shape"]
+
+Shape = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Proved bounds: ``lower`` <= every eigenvalue of a symmetric map <= ``upper``."""
+
+    lower: float
+    upper: float
+
+
+class Operator(nn.Module, ABC):
+    """A real linear map A from images (b, c, h, w) to data (b, c', h', w'), one row at a time.
+
+    Complex data are stored as pairs of real channels, so that every inner product is the plain
+    sum over entries. Implementations are exact adjoints to rounding in float32 and float64.
+    """
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """A x: (b, c, h, w) -> (b, c', h', w')."""
+
+    @abstractmethod
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Aᵀ y: (b, c', h', w') -> (b, c, h, w)."""
+
+    @abstractmethod
+    def gram_bounds(self, image_shape: Shape) -> Interval:
+        """Proved bounds of the eigenvalues of AᵀA on images of that shape (c, h, w)."""
+
+    def gram_spectrum(self, image_shape: Shape) -> Tensor | None:
+        """Eigenvalues (h, w) of AᵀA in the 2-D DFT basis, float64; None if it is not diagonal there."""
+        del image_shape
+        return None
+
+    def image_shape(self, data_shape: Shape) -> Shape:
+        """The shape (c, h, w) of an image whose data have that shape; the same unless overridden."""
+        return data_shape
+
+    def data_shape(self, image_shape: Shape) -> Shape:
+        """The shape of the data of such an image; raises InputError if the image does not fit."""
+        return image_shape
+
+    def check_data(self, y: Tensor) -> None:
+        """Raise InputError unless ``y`` (b, c', h', w') can be data of this operator."""
+        given = (y.shape[1], y.shape[2], y.shape[3])
+        expected = self.data_shape(self.image_shape(given))
+        if expected != given:
+            raise InputError(
+                f"{type(self).__name__} expects data (c, h, w) = {expected}", given=given
+            )
+
+    def options(self) -> dict[str, object]:
+        """The arguments that build this operator again: plain values, tensors or modules."""
+        return {}
+
+    def __matmul__(self, first: Operator) -> Operator:
+        """``self @ first``: apply ``first``, then ``self``."""
+        from bilevel.model.operators.composition import Composition
+
+        return Composition(self, first)

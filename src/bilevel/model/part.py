@@ -1,0 +1,62 @@
+"""A part of an energy: a module that declares the sets of its parameters and how to build it again."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from bilevel.ground.checks import check_choice, check_finite
+from bilevel.ground.errors import InputError
+from bilevel.model.sets import Box, Product, Set
+
+__all__ = ["POSITIVE", "Part", "positive_parameter", "space_of"]
+
+POSITIVE = Box(math.log(1e-8), math.log(1e4))
+"""Where logarithms of positive parameters live, so that mu and L stay finite."""
+
+
+class Part(nn.Module):
+    """A building block with parameters in declared sets."""
+
+    def sets(self) -> Mapping[str, Set]:
+        """The set of each of its own parameters; a parameter that is not named is free."""
+        return {}
+
+    def options(self) -> dict[str, object]:
+        """The arguments that build this part again: plain values, tensors, other parts."""
+        return {}
+
+
+def space_of(module: nn.Module) -> Product:
+    """The sets that all parts of ``module`` declare, under the names of ``named_parameters``."""
+    sets: dict[str, Set] = {}
+    for prefix, part in module.named_modules():
+        if isinstance(part, Part):
+            for name, admissible in part.sets().items():
+                sets[f"{prefix}.{name}" if prefix else name] = admissible
+    return Product(sets)
+
+
+def positive_parameter(value: float | Tensor, name: str, learn: Collection[str]) -> nn.Parameter:
+    """The logarithm of a positive value as a parameter, learnable if ``name`` is in ``learn``.
+
+    Raises:
+        InputError: a value that is not positive, not finite, or outside [1e-8, 1e4].
+    """
+    tensor = check_finite(torch.as_tensor(value, dtype=torch.get_default_dtype()).detach(), name)
+    if not bool((tensor > 0).all()):
+        raise InputError(f"{name} must be positive", given=float(tensor.min()))
+    log = tensor.log()
+    if not torch.equal(POSITIVE.project(log), log):
+        given = float(tensor.min()), float(tensor.max())
+        raise InputError(f"{name} must lie in [1e-8, 1e4]", given=given)
+    return nn.Parameter(log, requires_grad=name in learn)
+
+
+def check_learn(learn: Collection[str], names: Collection[str]) -> None:
+    """Raise InputError for a name in ``learn`` that the part cannot learn."""
+    for name in learn:
+        check_choice(name, names, "learnable parameter")

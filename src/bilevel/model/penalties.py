@@ -1,0 +1,90 @@
+"""Penalties Σ_i w_i φ_ν(·) of features t: of every entry, or of the length of vectors of entries."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bilevel.model.potentials import Potential
+
+__all__ = ["Penalty", "RadialPenalty", "SeparablePenalty"]
+
+
+@dataclass(frozen=True)
+class Penalty(ABC):
+    """Features (b, g, c, h, w) or (b, c, h, w) -> one value, force and curvature a group of entries."""
+
+    potential: Potential
+
+    @abstractmethod
+    def size(self, t: Tensor) -> Tensor:
+        """|t_i| of every group."""
+
+    @abstractmethod
+    def spread(self, scale: Tensor, t: Tensor) -> Tensor:
+        """Multiply each group of ``t`` by its scale."""
+
+    @abstractmethod
+    def curvature(self, t: Tensor, smoothing: Tensor) -> Callable[[Tensor], Tensor]:
+        """v -> ∇²φ_ν(t_i) v_i, with the weights computed once."""
+
+    def value(self, t: Tensor, smoothing: Tensor) -> Tensor:
+        """φ_ν(|t_i|) = ν ψ(|t_i|/ν)."""
+        return smoothing * self.potential.value(self.size(t) / smoothing)
+
+    def force(self, t: Tensor, smoothing: Tensor) -> Tensor:
+        """∇φ_ν(t_i) = ψ'(|t_i|/ν) t_i/|t_i|."""
+        return self.spread(self.potential.ratio(self.size(t) / smoothing) / smoothing, t)
+
+    def smoothing_force(self, t: Tensor, smoothing: Tensor) -> Tensor:
+        """∂∇φ_ν(t_i)/∂log ν = -ψ''(|t_i|/ν) t_i/ν."""
+        return self.spread(-self.potential.curvature(self.size(t) / smoothing) / smoothing, t)
+
+
+@dataclass(frozen=True)
+class SeparablePenalty(Penalty):
+    """Every entry is penalised by itself."""
+
+    def size(self, t: Tensor) -> Tensor:
+        """|t_i|."""
+        return t.abs()
+
+    def spread(self, scale: Tensor, t: Tensor) -> Tensor:
+        """Entry by entry."""
+        return scale * t
+
+    def curvature(self, t: Tensor, smoothing: Tensor) -> Callable[[Tensor], Tensor]:
+        """Multiplication by ψ''(t_i/ν)/ν."""
+        weights = self.potential.curvature(t / smoothing) / smoothing
+        return lambda v: weights * v
+
+
+@dataclass(frozen=True)
+class RadialPenalty(Penalty):
+    """The Euclidean length of the vectors along dimension 1 is penalised."""
+
+    def size(self, t: Tensor) -> Tensor:
+        """|t_i| = √Σ_g t_ig², with derivative 0 at 0."""
+        square = (t * t).sum(1)
+        return square.clamp_min(torch.finfo(t.dtype).tiny).sqrt()
+
+    def spread(self, scale: Tensor, t: Tensor) -> Tensor:
+        """The same scale for all components."""
+        return scale.unsqueeze(1) * t
+
+    def curvature(self, t: Tensor, smoothing: Tensor) -> Callable[[Tensor], Tensor]:
+        """ψ'(s)/s across the direction n = t/|t| and ψ''(s) along it, over ν."""
+        size = self.size(t)
+        across = (self.potential.ratio(size / smoothing) / smoothing).unsqueeze(1)
+        along = (self.potential.curvature(size / smoothing) / smoothing).unsqueeze(1)
+        direction = t / size.unsqueeze(1)
+        difference = along - across
+
+        def apply(v: Tensor) -> Tensor:
+            return across * v + difference * direction * (direction * v).sum(1, keepdim=True)
+
+        return apply

@@ -1,0 +1,149 @@
+"""Potentials ψ of one variable, scaled as φ_ν(t) = ν ψ(t/ν), with the constants that bounds need.
+
+All are even with ψ(0) = 0 and ψ''(0) = 1, so that φ_ν'' <= 1/ν. The constants are suprema over
+the real line; the tests check each against a dense grid.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["POTENTIALS", "Charbonnier", "Huber", "LogCosh", "Potential", "StudentT"]
+
+
+@dataclass(frozen=True)
+class Potential(ABC):
+    """ψ with ψ', ψ'' and ψ'(s)/s, elementwise, and their bounds.
+
+    ``slope_max`` >= |ψ'|; ``curvature_min`` <= ψ'' <= 1; ``lipschitz`` bounds ψ''' (of the radial
+    function ψ(|p|) too) and ``kink`` is the |s| where ψ'' jumps (inf: nowhere).
+    """
+
+    slope_max: float
+    curvature_min: float
+    lipschitz: float
+    kink: float = math.inf
+
+    @abstractmethod
+    def value(self, s: Tensor) -> Tensor:
+        """ψ(s)."""
+
+    @abstractmethod
+    def ratio(self, s: Tensor) -> Tensor:
+        """ψ'(s)/s, smooth at 0."""
+
+    @abstractmethod
+    def curvature(self, s: Tensor) -> Tensor:
+        """ψ''(s)."""
+
+    @property
+    def curvature_spread(self) -> float:
+        """sup ψ'' - inf ψ'' <= this, in any direction of the radial function."""
+        return 1.0 - self.curvature_min
+
+
+@dataclass(frozen=True)
+class Huber(Potential):
+    """ψ(s) = s²/2 for |s| <= 1, |s| - 1/2 beyond; C^{1,1}, ψ'' jumps at |s| = 1.
+
+    ``lipschitz`` holds between kinks; 2/√3 is that of the radial function outside the unit ball.
+    """
+
+    slope_max: float = 1.0
+    curvature_min: float = 0.0
+    lipschitz: float = 2 / math.sqrt(3)
+    kink: float = 1.0
+
+    def value(self, s: Tensor) -> Tensor:
+        """ψ(s)."""
+        size = s.abs()
+        return torch.where(size <= 1, 0.5 * s * s, size - 0.5)
+
+    def ratio(self, s: Tensor) -> Tensor:
+        """1/max(|s|, 1)."""
+        return s.abs().clamp_min(1.0).reciprocal()
+
+    def curvature(self, s: Tensor) -> Tensor:
+        """1 for |s| <= 1, else 0 (an element of the Clarke derivative at the kink)."""
+        return (s.abs() <= 1).to(s.dtype)
+
+
+@dataclass(frozen=True)
+class Charbonnier(Potential):
+    """ψ(s) = √(1 + s²) - 1, convex and smooth; |ψ'''| <= 48/(25 √5) at s = 1/2."""
+
+    slope_max: float = 1.0
+    curvature_min: float = 0.0
+    lipschitz: float = 48 / (25 * math.sqrt(5))
+
+    def value(self, s: Tensor) -> Tensor:
+        """ψ(s), without cancellation near 0."""
+        square = s * s
+        return square / ((1 + square).sqrt() + 1)
+
+    def ratio(self, s: Tensor) -> Tensor:
+        """(1 + s²)^(-1/2)."""
+        return (1 + s * s).rsqrt()
+
+    def curvature(self, s: Tensor) -> Tensor:
+        """(1 + s²)^(-3/2)."""
+        return self.ratio(s) ** 3
+
+
+@dataclass(frozen=True)
+class LogCosh(Potential):
+    """ψ(s) = log cosh s, convex and smooth; |ψ'''| <= 4/(3√3)."""
+
+    slope_max: float = 1.0
+    curvature_min: float = 0.0
+    lipschitz: float = 4 / (3 * math.sqrt(3))
+
+    def value(self, s: Tensor) -> Tensor:
+        """ψ(s), without overflow."""
+        size = s.abs()
+        return size + torch.log1p(torch.exp(-2 * size)) - math.log(2)
+
+    def ratio(self, s: Tensor) -> Tensor:
+        """tanh(s)/s."""
+        small = s.abs() < 1e-3
+        safe = torch.where(small, torch.ones_like(s), s)
+        return torch.where(small, 1 - s * s / 3, torch.tanh(safe) / safe)
+
+    def curvature(self, s: Tensor) -> Tensor:
+        """1 - tanh²(s)."""
+        return 1 - torch.tanh(s) ** 2
+
+
+@dataclass(frozen=True)
+class StudentT(Potential):
+    """ψ(s) = log(1 + s²)/2, not convex: ψ'' >= -1/8; |ψ'''| <= (3 + 2√2)/4."""
+
+    slope_max: float = 0.5
+    curvature_min: float = -0.125
+    lipschitz: float = (3 + 2 * math.sqrt(2)) / 4
+
+    def value(self, s: Tensor) -> Tensor:
+        """ψ(s)."""
+        return 0.5 * torch.log1p(s * s)
+
+    def ratio(self, s: Tensor) -> Tensor:
+        """1/(1 + s²)."""
+        return (1 + s * s).reciprocal()
+
+    def curvature(self, s: Tensor) -> Tensor:
+        """(1 - s²)/(1 + s²)²."""
+        return (1 - s * s) * self.ratio(s) ** 2
+
+
+POTENTIALS: dict[str, Potential] = {
+    "huber": Huber(),
+    "charbonnier": Charbonnier(),
+    "log-cosh": LogCosh(),
+    "student-t": StudentT(),
+}
+"""The potentials by the names that regularisers and configurations use."""

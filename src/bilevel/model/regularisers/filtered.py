@@ -1,0 +1,188 @@
+"""R(x) = Σ_i w_i φ_ν((W x)_i) for a linear W: everything that does not depend on which W it is."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bilevel.ground import rows
+from bilevel.linear import LinearMap
+from bilevel.model.bounds import Bounds, Variation
+from bilevel.model.operators.operator import Shape
+from bilevel.model.part import POSITIVE
+from bilevel.model.penalties import Penalty
+from bilevel.model.regularisers.regulariser import Regulariser
+from bilevel.model.sets import Set
+
+__all__ = ["FeatureBall", "FilteredRegulariser"]
+
+
+@dataclass(frozen=True)
+class FeatureBall:
+    """What the ball ‖x' - x‖ <= radius means for the features t = W x and u = W q.
+
+    ``move`` >= ‖W(x' - x)‖ and ``jump`` marks the groups whose curvature may jump. Per row.
+    """
+
+    t: Tensor
+    u: Tensor
+    radius: Tensor
+    move: Tensor
+    jump: Tensor
+
+
+class FilteredRegulariser(Regulariser):
+    """Σ_i w_i φ_ν((W x)_i), ``log_weight`` and ``log_smoothing`` as parameters.
+
+    Subclasses give W, its adjoint and two proved norms; and, if W has parameters of its own,
+    :meth:`filter_variation`.
+    """
+
+    log_weight: Tensor
+    log_smoothing: Tensor
+    penalty: Penalty
+
+    @abstractmethod
+    def features(self, x: Tensor) -> Tensor:
+        """W x."""
+
+    @abstractmethod
+    def features_adjoint(self, p: Tensor, image_shape: Shape) -> Tensor:
+        """Wᵀ p."""
+
+    @abstractmethod
+    def gram_bound(self, scale: Tensor, image_shape: Shape) -> Tensor:
+        """A proved upper bound of ‖Wᵀ diag(scale) W‖; ``scale`` >= 0 in the shape of the weight."""
+
+    @abstractmethod
+    def feature_norm(self) -> Tensor:
+        """A proved upper bound of the norm of W's rows, a group of rows taken together."""
+
+    def filter_variation(self, ball: FeatureBall, x: Tensor, q: Tensor, bend: Tensor) -> Variation:
+        """The part of the parameters of W; ``bend`` >= ‖(w Δφ'') u‖. Zero when W has none."""
+        del ball, q, bend
+        return Variation.zero(x.shape[0])
+
+    @property
+    def weight(self) -> Tensor:
+        """w, in the shape that multiplies the penalties."""
+        return self.log_weight.exp()
+
+    @property
+    def smoothing(self) -> Tensor:
+        """ν, in grey values."""
+        return self.log_smoothing.exp()
+
+    def sets(self) -> Mapping[str, Set]:
+        """Positive and bounded, so that L stays finite."""
+        return {"log_weight": POSITIVE, "log_smoothing": POSITIVE}
+
+    def forward(self, x: Tensor) -> Tensor:
+        """R(x): (b, c, h, w) -> (b,)."""
+        return (
+            (self.weight * self.penalty.value(self.features(x), self.smoothing)).flatten(1).sum(1)
+        )
+
+    def grad(self, x: Tensor) -> Tensor:
+        """Wᵀ(w φ'(W x))."""
+        force = self._weighted(self.penalty.force(self.features(x), self.smoothing))
+        return self.features_adjoint(force, _shape(x))
+
+    def hessian(self, x: Tensor) -> LinearMap:
+        """Wᵀ diag(w φ''(W x)) W with the curvature kept."""
+        return self._hessian(self.features(x), _shape(x))
+
+    def _hessian(self, t: Tensor, shape: Shape) -> LinearMap:
+        curve = self.penalty.curvature(t, self.smoothing)
+
+        def apply(v: Tensor) -> Tensor:
+            return self.features_adjoint(self._weighted(curve(self.features(v))), shape)
+
+        return LinearMap(apply, lambda index: self._hessian(t[index], shape))
+
+    def _weighted(self, p: Tensor) -> Tensor:
+        return self.weight * p
+
+    def bounds(self, image_shape: Shape) -> Bounds:
+        """0 or weakly convex <= ∇²R <= ‖Wᵀ diag(w/ν) W‖."""
+        upper = self.gram_bound((self.weight / self.smoothing).detach(), image_shape)
+        return Bounds.of(self.penalty.potential.curvature_min * upper, upper)
+
+    def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
+        """From the features of x and q, group by group (docs/decisions/0003)."""
+        with torch.no_grad():
+            ball = self._ball(x, q, radius)
+            bend = self._bend(ball)
+            norm = self._norm(x)
+            parts = [
+                self._weight_variation(ball, x, norm),
+                self._smoothing_variation(ball, x, norm),
+                self.filter_variation(ball, x, q, bend),
+            ]
+            cross = torch.stack([p.cross for p in parts]).square().sum(0).sqrt()
+            cross_norm = torch.stack([p.cross_norm for p in parts]).square().sum(0).sqrt()
+            return Variation(norm * bend, cross, cross_norm)
+
+    def _norm(self, x: Tensor) -> Tensor:
+        one = torch.ones_like(self.weight * self.smoothing)
+        return self.gram_bound(one, _shape(x)).sqrt()
+
+    def _ball(self, x: Tensor, q: Tensor, radius: Tensor) -> FeatureBall:
+        t, u = self.features(x), self.features(q)
+        move = self._norm(x) * radius
+        size = self.penalty.size(t)
+        reach = rows.expand(self.feature_norm() * radius, size)
+        kink = self.penalty.potential.kink * self.smoothing
+        return FeatureBall(t, u, radius, move, (size - kink).abs() <= reach)
+
+    def _bend(self, ball: FeatureBall) -> Tensor:
+        """An upper bound of ‖w (φ''(t') - φ''(t)) u‖ over the ball."""
+        stiff = self.weight * self.penalty.size(ball.u)
+        spread = self.penalty.potential.curvature_spread / self.smoothing * stiff
+        gradual = self.penalty.potential.lipschitz / self.smoothing**2 * stiff
+        sudden = rows.norm(torch.where(ball.jump, spread, 0.0))
+        return torch.minimum(rows.norm(spread), rows.norm_inf(gradual) * ball.move + sudden)
+
+    def _weight_variation(self, ball: FeatureBall, x: Tensor, norm: Tensor) -> Variation:
+        if not self.log_weight.requires_grad:
+            return Variation.zero(x.shape[0])
+        force = self.penalty.force(ball.t, self.smoothing)
+        return self._parameter_variation(self.weight, force, ball, norm, _shape(x))
+
+    def _smoothing_variation(self, ball: FeatureBall, x: Tensor, norm: Tensor) -> Variation:
+        if not self.log_smoothing.requires_grad:
+            return Variation.zero(x.shape[0])
+        force = self.penalty.smoothing_force(ball.t, self.smoothing)
+        smooth = self._parameter_variation(self.smoothing, force, ball, norm, _shape(x))
+        leap = torch.where(ball.jump, self.weight, 0.0)
+        cross = (leap * self.penalty.size(ball.u)).flatten(1).sum(1)
+        return smooth + Variation(torch.zeros_like(cross), cross, norm * rows.norm(leap))
+
+    def _parameter_variation(
+        self, parameter: Tensor, force: Tensor, ball: FeatureBall, norm: Tensor, shape: Shape
+    ) -> Variation:
+        """Of B = Wᵀ diag(w force), where force is 1/ν-Lipschitz in t, columns grouped by parameter."""
+        stiff = self.weight / self.smoothing
+        cross = _grouped_norm(stiff * self.penalty.size(ball.u), parameter) * ball.move
+        pull = self._weighted(force)
+        drift = norm * stiff.max() * ball.move
+        reach = norm * _grouped_norm(self.penalty.size(pull), parameter)
+        if parameter.numel() == 1:
+            reach = torch.minimum(reach, rows.norm(self.features_adjoint(pull, shape)))
+        return Variation(torch.zeros_like(cross), cross, reach + drift)
+
+
+def _grouped_norm(a: Tensor, parameter: Tensor) -> Tensor:
+    """The largest norm of the entries of ``a`` (b, ...) that one entry of the parameter multiplies."""
+    trailing = parameter.shape if parameter.numel() > 1 else ()
+    shape = (1,) * (a.ndim - len(trailing)) + tuple(trailing)
+    shared = [d for d in range(1, a.ndim) if shape[d] == 1 and a.shape[d] > 1]
+    return rows.norm_inf(torch.linalg.vector_norm(a, dim=shared, keepdim=True) if shared else a)
+
+
+def _shape(x: Tensor) -> Shape:
+    return x.shape[1], x.shape[2], x.shape[3]

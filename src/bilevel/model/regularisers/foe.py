@@ -1,0 +1,157 @@
+"""Fields of experts: learnable filters, weights and potential."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, conv_transpose2d
+
+from bilevel.ground import rows
+from bilevel.ground.checks import check_choice, check_finite
+from bilevel.ground.errors import InputError
+from bilevel.model.bounds import Variation
+from bilevel.model.operators.operator import Shape
+from bilevel.model.part import POSITIVE, check_learn, positive_parameter
+from bilevel.model.penalties import SeparablePenalty
+from bilevel.model.potentials import POTENTIALS
+from bilevel.model.regularisers.filtered import FeatureBall, FilteredRegulariser
+from bilevel.model.sets import Set, ZeroMean
+
+__all__ = ["FieldsOfExperts", "dct_filters"]
+
+PARAMETERS = ("filters", "weight", "smoothing")
+
+
+def dct_filters(size: int) -> Tensor:
+    """The size² - 1 orthonormal DCT-II filters without the constant, (size² - 1, 1, size, size).
+
+    Source: Kunisch and Pock 2013, Section 5.
+
+    Example:
+        >>> dct_filters(5).shape
+        torch.Size([24, 1, 5, 5])
+    """
+    if size < 2:
+        raise InputError("DCT filters need a size of at least 2", given=size)
+    n = torch.arange(size, dtype=torch.float64)
+    basis = torch.cos(math.pi / size * (n[None] + 0.5) * n[:, None])
+    basis = basis / torch.linalg.vector_norm(basis, dim=1, keepdim=True)
+    filters = torch.einsum("ia,jb->ijab", basis, basis).reshape(size * size, 1, size, size)
+    return filters[1:].to(torch.get_default_dtype())
+
+
+class FieldsOfExperts(FilteredRegulariser):
+    """R(x) = Σ_j w_j Σ_i φ_ν((k_j * x)_i) over all places where the filter fits into the image.
+
+    Filters are kept at mean zero; the potential is "huber", "charbonnier", "log-cosh" or the
+    non-convex "student-t" (∇²R >= -1/8 of its upper bound).
+    Source: Roth and Black 2009; Kunisch and Pock 2013, (1.3); Chen, Ranftl, Pock 2014.
+
+    Raises:
+        InputError: filters that are not (m, c, k, k'), weights that do not fit, unknown names.
+
+    Example:
+        >>> foe = FieldsOfExperts(dct_filters(3), weight=0.01, potential="log-cosh")
+        >>> foe(torch.ones(1, 1, 8, 8)).item() < 1e-6
+        True
+    """
+
+    filters: Tensor
+
+    def __init__(
+        self,
+        filters: Tensor | None = None,
+        weight: float | Tensor = 0.01,
+        smoothing: float = 0.05,
+        *,
+        potential: str = "charbonnier",
+        learn: Collection[str] = ("filters", "weight"),
+    ) -> None:
+        """Filters (m, c, k, k'), the DCT of 5x5 if none; weight: number or (m,) [1]; ν [grey value]."""
+        super().__init__()
+        check_learn(learn, PARAMETERS)
+        check_choice(potential, POTENTIALS, "potential")
+        bank = dct_filters(5) if filters is None else check_finite(filters.detach(), "filters")
+        if bank.ndim != 4 or bank.numel() == 0:
+            raise InputError("filters must have shape (m, c, k, k')", given=tuple(bank.shape))
+        weights = torch.as_tensor(weight, dtype=bank.dtype)
+        if weights.ndim > 1 or (weights.ndim == 1 and len(weights) != len(bank)):
+            expected = f"weight must be a number or have shape ({len(bank)},)"
+            raise InputError(expected, given=tuple(weights.shape))
+        self.penalty = SeparablePenalty(POTENTIALS[potential])
+        self.potential = potential
+        centred = ZeroMean().project(bank).clone()
+        self.filters = nn.Parameter(centred, requires_grad="filters" in learn)
+        self.log_weight = positive_parameter(weights.expand(len(bank)).clone(), "weight", learn)
+        self.log_smoothing = positive_parameter(smoothing, "smoothing", learn)
+
+    def options(self) -> dict[str, object]:
+        """What builds it again."""
+        owners = {
+            "filters": self.filters,
+            "weight": self.log_weight,
+            "smoothing": self.log_smoothing,
+        }
+        return {
+            "filters": self.filters.detach(),
+            "potential": self.potential,
+            "learn": [name for name, parameter in owners.items() if parameter.requires_grad],
+        }
+
+    def sets(self) -> Mapping[str, Set]:
+        """Filters of mean zero, positive weights and smoothing."""
+        return {**super().sets(), "filters": ZeroMean()}
+
+    def check(self, image_shape: Shape) -> None:
+        """Channels must match and the filters fit into the image."""
+        channels, *size = self.filters.shape[1:]
+        if channels != image_shape[0] or any(
+            k > n for k, n in zip(size, image_shape[1:], strict=True)
+        ):
+            expected = f"filters of {channels} channel(s) and {tuple(size)} pixels do not fit"
+            raise InputError(expected, given=f"images (c, h, w) = {image_shape}")
+
+    @property
+    def weight(self) -> Tensor:
+        """One weight a filter, (m, 1, 1)."""
+        return self.log_weight.exp()[:, None, None]
+
+    def features(self, x: Tensor) -> Tensor:
+        """All filter responses: (b, c, h, w) -> (b, m, h - k + 1, w - k' + 1)."""
+        return conv2d(x, self.filters)
+
+    def features_adjoint(self, p: Tensor, image_shape: Shape) -> Tensor:
+        """The transposed filters, summed."""
+        del image_shape
+        return conv_transpose2d(p, self.filters)
+
+    def gram_bound(self, scale: Tensor, image_shape: Shape) -> Tensor:
+        """max over frequencies of Σ_j scale_j |k̂_j|²: valid responses are a crop of circular ones.
+
+        Channels are summed by the triangle inequality of Cauchy-Schwarz, Σ_c |k̂_jc|².
+        """
+        spectrum = torch.fft.rfft2(self.filters.detach().double(), s=image_shape[1:]).abs().square()
+        total = (scale.detach().double()[..., None] * spectrum).sum((0, 1))
+        return total.max() * (1 + 1e-12)
+
+    def feature_norm(self) -> Tensor:
+        """The largest norm of a filter."""
+        return torch.linalg.vector_norm(self.filters.detach().double().flatten(1), dim=1).max()
+
+    def filter_variation(self, ball: FeatureBall, x: Tensor, q: Tensor, bend: Tensor) -> Variation:
+        """Of B δ = Σ_j δK_jᵀ w_j φ'_j + K_jᵀ w_j φ''_j δK_j x, with ‖δK v‖ <= ‖δ‖ √taps ‖v‖."""
+        if not self.filters.requires_grad:
+            return Variation.zero(x.shape[0])
+        taps = math.sqrt(self.filters[0, 0].numel())
+        image, adjoint = taps * rows.norm(x), taps * rows.norm(q)
+        stiff = (self.weight / self.smoothing).max()
+        turn = rows.norm(self.weight * ball.u) / self.smoothing
+        cross = adjoint * stiff * ball.move + image * bend + taps * ball.radius * turn
+        force = self.weight * self.penalty.force(ball.t, self.smoothing)
+        norm = self._norm(x)
+        reach = taps * (rows.norm(force) + stiff * ball.move)
+        reach = reach + norm * stiff * (image + taps * ball.radius)
+        return Variation(torch.zeros_like(cross), cross, reach)

@@ -1,0 +1,108 @@
+"""What a regulariser is: an energy R_θ(x) of the image alone."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from bilevel.linear import LinearMap
+from bilevel.model.bounds import Bounds, Variation
+from bilevel.model.operators.operator import Shape
+from bilevel.model.part import Part
+
+__all__ = ["Regulariser", "Sum"]
+
+
+class Regulariser(Part):
+    """R_θ(x), one value a row, with closed-form derivatives and proved constants."""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """R(x): (b, c, h, w) -> (b,)."""
+
+    @abstractmethod
+    def grad(self, x: Tensor) -> Tensor:
+        """∇R(x), written so that it can be differentiated with respect to the parameters."""
+
+    @abstractmethod
+    def hessian(self, x: Tensor) -> LinearMap:
+        """∇²R(x), linearised once at x."""
+
+    @abstractmethod
+    def bounds(self, image_shape: Shape) -> Bounds:
+        """Bounds of ∇²R over all images of that shape."""
+
+    @abstractmethod
+    def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
+        """How far ∇²R q, (∂_θ∇R)ᵀq and ‖∂_θ∇R‖ change within ``radius`` (b,) of x."""
+
+    def spectrum(self, image_shape: Shape) -> Tensor | None:
+        """Eigenvalues (h, w) of ∇²R in the 2-D DFT basis where it is constant and diagonal there."""
+        del image_shape
+        return None
+
+    def check(self, image_shape: Shape) -> None:
+        """Raise InputError if an image of that shape does not fit."""
+        del image_shape
+
+    def __add__(self, other: Regulariser) -> Sum:
+        """The sum of both."""
+        return Sum([self, other])
+
+
+class Sum(Regulariser):
+    """R_1 + R_2 + ...
+
+    Example:
+        >>> from bilevel.model.regularisers import Tikhonov, TotalVariation
+        >>> len((TotalVariation(0.05) + Tikhonov(1e-3)).terms)
+        2
+    """
+
+    def __init__(self, terms: Sequence[Regulariser]) -> None:
+        """Sum of the terms given."""
+        super().__init__()
+        self.terms = nn.ModuleList(terms)
+
+    @property
+    def parts(self) -> list[Regulariser]:
+        """The terms."""
+        return [t for t in self.terms if isinstance(t, Regulariser)]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Sum of the values."""
+        return torch.stack([t.forward(x) for t in self.parts]).sum(0)
+
+    def grad(self, x: Tensor) -> Tensor:
+        """Sum of the gradients."""
+        return torch.stack([t.grad(x) for t in self.parts]).sum(0)
+
+    def hessian(self, x: Tensor) -> LinearMap:
+        """Sum of the Hessians."""
+        return LinearMap.sum([t.hessian(x) for t in self.parts])
+
+    def bounds(self, image_shape: Shape) -> Bounds:
+        """Sum of the bounds."""
+        total = Bounds.of(0.0, 0.0)
+        for term in self.parts:
+            total = total + term.bounds(image_shape)
+        return total
+
+    def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
+        """Sum of the variations."""
+        total = Variation.zero(x.shape[0])
+        for term in self.parts:
+            total = total + term.variation(x, q, radius)
+        return total
+
+    def check(self, image_shape: Shape) -> None:
+        """Every term must fit."""
+        for term in self.parts:
+            term.check(image_shape)
+
+    def options(self) -> dict[str, object]:
+        """The terms."""
+        return {"terms": self.parts}

@@ -1,0 +1,98 @@
+"""Tikhonov regularisation, the quadratic that makes a problem strongly convex."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor
+
+from bilevel.ground import rows
+from bilevel.linear import LinearMap
+from bilevel.model.bounds import Bounds, Variation
+from bilevel.model.operators import Identity
+from bilevel.model.operators.operator import Operator, Shape
+from bilevel.model.part import POSITIVE, check_learn, positive_parameter
+from bilevel.model.regularisers.regulariser import Regulariser
+from bilevel.model.sets import Set
+
+__all__ = ["Tikhonov"]
+
+
+class Tikhonov(Regulariser):
+    """R(x) = w/2 ‖B x‖², B the identity unless an operator is given.
+
+    Raises:
+        InputError: a weight that is not positive, an unknown name in ``learn``.
+
+    Example:
+        >>> Tikhonov(2.0)(torch.ones(1, 1, 2, 2))
+        tensor([4.], grad_fn=<MulBackward0>)
+    """
+
+    log_weight: Tensor
+
+    def __init__(
+        self,
+        weight: float = 1e-3,
+        operator: Operator | None = None,
+        *,
+        learn: Collection[str] = ("weight",),
+    ) -> None:
+        """Weight [1] and operator B; ``learn=()`` keeps the weight fixed."""
+        super().__init__()
+        check_learn(learn, ("weight",))
+        self.operator = Identity() if operator is None else operator
+        self.log_weight = positive_parameter(weight, "weight", learn)
+
+    @property
+    def weight(self) -> Tensor:
+        """w."""
+        return self.log_weight.exp()
+
+    def sets(self) -> Mapping[str, Set]:
+        """A positive weight."""
+        return {"log_weight": POSITIVE}
+
+    def options(self) -> dict[str, object]:
+        """What builds it again; the weight itself travels as a parameter."""
+        learn = ("weight",) if self.log_weight.requires_grad else ()
+        return {"operator": self.operator, "learn": learn}
+
+    def check(self, image_shape: Shape) -> None:
+        """The operator must accept the image."""
+        self.operator.data_shape(image_shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """w/2 ‖B x‖²: (b, c, h, w) -> (b,)."""
+        return 0.5 * self.weight * self.operator(x).square().flatten(1).sum(1)
+
+    def grad(self, x: Tensor) -> Tensor:
+        """W BᵀB x."""
+        return self.weight * self._gram(x)
+
+    def _gram(self, x: Tensor) -> Tensor:
+        return self.operator.adjoint(self.operator(x))
+
+    def hessian(self, x: Tensor) -> LinearMap:
+        """W BᵀB."""
+        return LinearMap.shared(self.grad)
+
+    def bounds(self, image_shape: Shape) -> Bounds:
+        """W times the bounds of BᵀB."""
+        gram, weight = self.operator.gram_bounds(image_shape), self.weight.detach().double()
+        return Bounds.of(weight * gram.lower, weight * gram.upper)
+
+    def spectrum(self, image_shape: Shape) -> Tensor | None:
+        """W times the spectrum of BᵀB."""
+        gram = self.operator.gram_spectrum(image_shape)
+        return None if gram is None else self.weight.detach().double() * gram
+
+    def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
+        """∇²R is constant; ∂∇R/∂log w = ∇R."""
+        if not self.log_weight.requires_grad:
+            return Variation.zero(x.shape[0])
+        with torch.no_grad():
+            pull, turn = rows.norm(self.grad(x)), rows.norm(self.grad(q))
+            upper = self.bounds((x.shape[1], x.shape[2], x.shape[3])).lipschitz
+            return Variation(torch.zeros_like(turn), turn * radius, pull + upper * radius)

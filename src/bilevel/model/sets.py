@@ -1,0 +1,126 @@
+"""Sets Θ that parameters live in, with exact Euclidean projections."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bilevel.ground.checks import check_positive
+from bilevel.ground.errors import InputError
+from bilevel.ground.theta import Theta
+
+__all__ = ["Ball", "Box", "Product", "Set", "Simplex", "ZeroMean"]
+
+
+class Set(ABC):
+    """A closed convex set of tensors."""
+
+    @abstractmethod
+    def project(self, value: Tensor) -> Tensor:
+        """The point of the set nearest to ``value``."""
+
+
+@dataclass(frozen=True)
+class Box(Set):
+    """lower <= value <= upper, entry by entry.
+
+    Example:
+        >>> Box(0.0, 1.0).project(torch.tensor([-1.0, 0.5, 2.0]))
+        tensor([0.0000, 0.5000, 1.0000])
+    """
+
+    lower: float = -math.inf
+    upper: float = math.inf
+
+    def __post_init__(self) -> None:
+        """Refuse an empty box."""
+        if not self.lower <= self.upper:
+            raise InputError("a box needs lower <= upper", given=(self.lower, self.upper))
+
+    def project(self, value: Tensor) -> Tensor:
+        """Clamp every entry."""
+        return value.clamp(self.lower, self.upper)
+
+
+@dataclass(frozen=True)
+class Ball(Set):
+    """‖value‖ <= radius, Euclidean over all entries.
+
+    Example:
+        >>> Ball(1.0).project(torch.tensor([3.0, 4.0]))
+        tensor([0.6000, 0.8000])
+    """
+
+    radius: float
+
+    def __post_init__(self) -> None:
+        """Refuse an empty ball."""
+        check_positive(self.radius, "radius of a ball")
+
+    def project(self, value: Tensor) -> Tensor:
+        """Shrink towards 0 when outside."""
+        norm = torch.linalg.vector_norm(value)
+        return value * (self.radius / norm) if norm > self.radius else value
+
+
+@dataclass(frozen=True)
+class ZeroMean(Set):
+    """Every filter (the last ``dims`` dimensions) has mean zero.
+
+    Example:
+        >>> ZeroMean(1).project(torch.tensor([1.0, 3.0]))
+        tensor([-1.,  1.])
+    """
+
+    dims: int = 2
+
+    def project(self, value: Tensor) -> Tensor:
+        """Subtract the mean."""
+        return value - value.mean(dim=tuple(range(-self.dims, 0)), keepdim=True)
+
+
+@dataclass(frozen=True)
+class Simplex(Set):
+    """Entries are not negative and sum to ``total``.
+
+    Source: Held, Wolfe, Crowder 1974, "Validation of subgradient optimization".
+
+    Example:
+        >>> Simplex().project(torch.tensor([1.0, 1.0]))
+        tensor([0.5000, 0.5000])
+    """
+
+    total: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse an empty simplex."""
+        check_positive(self.total, "total of a simplex")
+
+    def project(self, value: Tensor) -> Tensor:
+        """Subtract the threshold that makes the positive part sum to ``total``."""
+        ordered = value.flatten().sort(descending=True).values
+        excess = ordered.cumsum(0) - self.total
+        count = torch.arange(1, ordered.numel() + 1, dtype=value.dtype, device=value.device)
+        active = int((ordered * count > excess).sum())
+        return (value - excess[active - 1] / active).clamp_min(0.0)
+
+
+@dataclass(frozen=True)
+class Product:
+    """A set for each named parameter; a parameter without one is free.
+
+    Example:
+        >>> Product({"w": Box(0.0, 1.0)}).project({"w": torch.tensor(2.0), "b": torch.tensor(2.0)})
+        {'w': tensor(1.), 'b': tensor(2.)}
+    """
+
+    sets: Mapping[str, Set]
+
+    def project(self, theta: Theta) -> Theta:
+        """The nearest θ, parameter by parameter."""
+        return {k: self.sets[k].project(v) if k in self.sets else v for k, v in theta.items()}

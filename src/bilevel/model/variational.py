@@ -1,0 +1,86 @@
+"""The energy of most users: fidelity plus regulariser."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bilevel.linear import LinearMap
+from bilevel.model.bounds import Bounds, Variation
+from bilevel.model.energy import Energy
+from bilevel.model.fidelities.fidelity import Fidelity
+from bilevel.model.operators.operator import Shape
+from bilevel.model.regularisers.regulariser import Regulariser, Sum
+
+__all__ = ["Variational"]
+
+
+class Variational(Energy):
+    """J_θ(x; y) = Ψ_θ2(A x; y) + R_θ1(x).
+
+    Example:
+        >>> from bilevel.model.fidelities import SquaredL2
+        >>> from bilevel.model.regularisers import TotalVariation
+        >>> energy = Variational(SquaredL2(), TotalVariation(weight=0.05, smoothing=0.01))
+        >>> [name for name, _ in energy.named_parameters()]
+        ['fidelity.log_weight', 'regulariser.log_weight', 'regulariser.log_smoothing']
+    """
+
+    def __init__(self, fidelity: Fidelity, regulariser: Regulariser) -> None:
+        """The two terms; add regularisers with ``+``."""
+        super().__init__()
+        self.fidelity, self.regulariser = fidelity, regulariser
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Sum of both terms."""
+        return self.fidelity.forward(x, y) + self.regulariser.forward(x)
+
+    def grad(self, x: Tensor, y: Tensor) -> Tensor:
+        """Sum of the closed-form gradients."""
+        return self.fidelity.grad(x, y) + self.regulariser.grad(x)
+
+    def hessian(self, x: Tensor, y: Tensor) -> LinearMap:
+        """Sum of the linearised Hessians."""
+        return LinearMap.sum([self.fidelity.hessian(x, y), self.regulariser.hessian(x)])
+
+    def bounds(self, y: Tensor) -> Bounds:
+        """Sum of the bounds; quadratic terms that share the Fourier basis are added there first."""
+        shape = self._image_shape(y)
+        total = self.fidelity.bounds(shape) + self.regulariser.bounds(shape)
+        return Bounds(
+            torch.maximum(total.mu, self._joint_mu(shape)),
+            total.lipschitz,
+            total.mu_from,
+            total.lipschitz_from,
+        )
+
+    def _joint_mu(self, shape: Shape) -> Tensor:
+        terms = self.regulariser.parts if isinstance(self.regulariser, Sum) else [self.regulariser]
+        mu = torch.tensor(0.0, dtype=torch.float64)
+        joint = self.fidelity.spectrum(shape)
+        if joint is None:
+            return mu - torch.inf
+        for term in terms:
+            spectrum = term.spectrum(shape)
+            if spectrum is None:
+                mu = mu + term.bounds(shape).mu
+            else:
+                joint = joint + spectrum
+        return mu + joint.min() - 1e-12 * joint.abs().max()
+
+    def variation(self, x: Tensor, y: Tensor, q: Tensor, radius: Tensor) -> Variation:
+        """Sum of the variations."""
+        return self.fidelity.variation(x, y, q, radius) + self.regulariser.variation(x, q, radius)
+
+    def start(self, y: Tensor) -> Tensor:
+        """The fidelity's start."""
+        return self.fidelity.start(y)
+
+    def check(self, y: Tensor) -> None:
+        """Data must fit the operator, images the regulariser."""
+        super().check(y)
+        self.fidelity.operator.check_data(y)
+        self.regulariser.check(self._image_shape(y))
+
+    def _image_shape(self, y: Tensor) -> Shape:
+        return self.fidelity.operator.image_shape((y.shape[1], y.shape[2], y.shape[3]))

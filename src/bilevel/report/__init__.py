@@ -1,0 +1,18 @@
+"""Metrics, tables, figures, and one HTML page that says how good a fit is and how sure that is."""
+
+from bilevel.report.comparison import Samples, Score, Scores
+from bilevel.report.generalisation import Generalisation
+from bilevel.report.metrics import psnr, ssim
+from bilevel.report.page import evaluation_page, learning_page, write_page
+
+__all__ = [
+    "Generalisation",
+    "Samples",
+    "Score",
+    "Scores",
+    "evaluation_page",
+    "learning_page",
+    "psnr",
+    "ssim",
+    "write_page",
+]

@@ -1,0 +1,169 @@
+"""Images before and after reconstruction beside the truth, and how good each one is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bilevel.ground.checks import check_images, check_matching
+from bilevel.ground.errors import InputError
+from bilevel.report.metrics import SSIM_WINDOW, psnr, ssim
+from bilevel.solve import Status
+
+__all__ = ["Samples", "Score", "Scores", "batches"]
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Images of one size, row k of each tensor belonging to ``ids[k]``.
+
+    Args:
+        ids: one a sample.
+        before: what one has without reconstruction, (k, c, h, w) [grey value].
+        after: the reconstructions.
+        target: the truth.
+        certificate: certified rms distance to the exact minimiser, (k,) [grey value]; inf where
+            none is proved.
+        status: of the solves, (k,), from ``Solution.status``; None if it is not known.
+
+    Raises:
+        InputError: shapes or counts that differ, or images that are not finite.
+    """
+
+    ids: Sequence[str]
+    before: Tensor
+    after: Tensor
+    target: Tensor
+    certificate: Tensor
+    status: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Everything must have one row a sample."""
+        check_images(self.target, "target")
+        for name, images in (("before", self.before), ("after", self.after)):
+            check_matching(check_images(images, name), name, self.target, "target")
+            if images.shape != self.target.shape:
+                expected = f"{name} must have the shape {tuple(self.target.shape)} of target"
+                raise InputError(expected, given=tuple(images.shape))
+        count = len(self.target)
+        per_row = [self.certificate] if self.status is None else [self.certificate, self.status]
+        if len(self.ids) != count or any(t.shape != (count,) for t in per_row):
+            given = len(self.ids), *(tuple(t.shape) for t in per_row)
+            raise InputError(f"{count} samples need {count} ids, certificates, ...", given=given)
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.ids)
+
+
+def batches(samples: Samples | Iterable[Samples]) -> tuple[Samples, ...]:
+    """One batch for each size of image."""
+    return (samples,) if isinstance(samples, Samples) else tuple(samples)
+
+
+@dataclass(frozen=True)
+class Score:
+    """How good one reconstruction is: PSNR [dB], SSIM [1], certified rms [grey value]."""
+
+    id: str
+    psnr_before: float
+    psnr_after: float
+    ssim_before: float
+    """nan for images smaller than the window of SSIM."""
+    ssim_after: float
+    certificate: float
+    """inf where not proved."""
+    status: str
+    """How the solve ended; empty if it is not known."""
+
+    @property
+    def gain(self) -> float:
+        """PSNR after less PSNR before [dB]; 0 where both are infinite."""
+        both = math.isinf(self.psnr_after) and math.isinf(self.psnr_before)
+        return 0.0 if both else self.psnr_after - self.psnr_before
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One score a sample, and their means.
+
+    Example:
+        >>> x = torch.zeros(1, 1, 16, 16)
+        >>> samples = Samples(["a"], x + 0.1, x + 0.01, x, torch.tensor([1e-4]))
+        >>> round(Scores.of(samples).mean.gain, 3)
+        20.0
+    """
+
+    rows: tuple[Score, ...]
+
+    @staticmethod
+    def of(samples: Samples | Iterable[Samples]) -> Scores:
+        """Score all samples.
+
+        Raises:
+            InputError: there are none.
+        """
+        scored = Scores(tuple(row for batch in batches(samples) for row in _scores(batch)))
+        if not scored.rows:
+            raise InputError("a report needs at least one sample")
+        return scored
+
+    def __len__(self) -> int:
+        """Number of samples."""
+        return len(self.rows)
+
+    @property
+    def mean(self) -> Score:
+        """Means over the samples; the certificate is the largest."""
+        return Score(
+            id="mean",
+            psnr_before=_mean([r.psnr_before for r in self.rows]),
+            psnr_after=_mean([r.psnr_after for r in self.rows]),
+            ssim_before=_mean([r.ssim_before for r in self.rows]),
+            ssim_after=_mean([r.ssim_after for r in self.rows]),
+            certificate=max(r.certificate for r in self.rows),
+            status=f"{self.certified} of {len(self)} certified",
+        )
+
+    @property
+    def certified(self) -> int:
+        """How many samples have a proved distance."""
+        return sum(math.isfinite(r.certificate) for r in self.rows)
+
+    @property
+    def scatter(self) -> float:
+        """Standard deviation of the gains [dB]; nan for a single sample."""
+        if len(self) < 2:
+            return math.nan
+        return float(torch.tensor([r.gain for r in self.rows], dtype=torch.float64).std())
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _scores(samples: Samples) -> list[Score]:
+    columns = [
+        psnr(samples.before, samples.target),
+        psnr(samples.after, samples.target),
+        _ssim(samples.before, samples.target),
+        _ssim(samples.after, samples.target),
+        samples.certificate.double(),
+    ]
+    numbers = torch.stack([c.cpu() for c in columns], dim=1).tolist()
+    names = [""] * len(samples) if samples.status is None else _names(samples.status)
+    return [Score(i, *n, s) for i, n, s in zip(samples.ids, numbers, names, strict=True)]
+
+
+def _names(status: Tensor) -> list[str]:
+    return [Status(s).name.lower().replace("_", " ") for s in status.tolist()]
+
+
+def _ssim(x: Tensor, target: Tensor) -> Tensor:
+    if min(x.shape[2:]) < SSIM_WINDOW:
+        return torch.full((len(x),), math.nan, dtype=torch.float64, device=x.device)
+    return ssim(x, target)

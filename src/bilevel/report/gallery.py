@@ -1,0 +1,133 @@
+"""Which images a page shows, and each one as a card of tiles."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bilevel.report.comparison import Samples, Score, Scores, batches
+from bilevel.report.pictures import ColourBar, error, error_bar, picture, shown
+from bilevel.report.words import decibels, gain, number
+
+__all__ = ["Card", "Tile", "card", "gallery", "median_card", "shown_side"]
+
+_BYTES = 4_000_000
+"""What all pictures of a page may take; noisy PNG holds about one byte a grey value."""
+_LARGEST = 384
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture with its caption and a text for those who cannot see it."""
+
+    uri: str
+    title: str
+    caption: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """One sample: before, after, truth and both error maps."""
+
+    id: str
+    gain: str
+    note: str
+    size: tuple[int, int]
+    tiles: tuple[Tile, ...]
+    bar: ColourBar
+
+    @property
+    def coarse(self) -> bool:
+        """Whether the pixels are to be shown as squares."""
+        return max(self.size) < 400
+
+
+def gallery(samples: Samples | Iterable[Samples], *, side: int, most: int) -> tuple[Card, ...]:
+    """At most ``most`` samples, spread evenly from the largest gain to the smallest."""
+    ranked = _ranked(samples)
+    picks = torch.linspace(0, len(ranked) - 1, min(most, len(ranked))).round().long().tolist()
+    return tuple(card(*ranked[i], side=side) for i in dict.fromkeys(picks))
+
+
+def median_card(samples: Samples | Iterable[Samples], *, side: int) -> Card:
+    """The sample of median gain."""
+    ranked = _ranked(samples)
+    return card(*ranked[len(ranked) // 2], side=side)
+
+
+def shown_side(cards: int, channels: int) -> int:
+    """The side [pixel] up to which images are shown, so that ``cards`` of them stay small."""
+    values = (3 * min(channels, 3) + 2) * 4 / 3
+    return min(_LARGEST, math.isqrt(int(_BYTES / (max(cards, 1) * values))))
+
+
+def card(batch: Samples, row: int, score: Score, *, side: int) -> Card:
+    """Sample ``row`` of a batch."""
+    size = (batch.target.shape[2], batch.target.shape[3])
+    images: list[Tensor] = [batch.before, batch.after, batch.target]
+    before, after, target = (shown(x[row : row + 1].detach(), side)[0] for x in images)
+    scale = _error_scale(before, target)
+    part = (target.shape[1], target.shape[2])
+    errors = ("Error before", before, score.psnr_before), ("Error after", after, score.psnr_after)
+    return Card(
+        id=score.id,
+        gain=gain(score.gain),
+        note=_note(score, part, size),
+        size=part,
+        tiles=(
+            _tile(before, "Before", _quality(score.psnr_before, score.ssim_before), score.id),
+            _tile(after, "After", _quality(score.psnr_after, score.ssim_after), score.id),
+            _tile(target, "Truth", "", score.id),
+            *(
+                Tile(
+                    uri=error(x, target, scale),
+                    title=title,
+                    caption=f"rms {number(10 ** (-level / 20))}",
+                    alt=f"{title} of {score.id}: absolute difference to the truth",
+                )
+                for title, x, level in errors
+            ),
+        ),
+        bar=error_bar(scale),
+    )
+
+
+def _ranked(samples: Samples | Iterable[Samples]) -> list[tuple[Samples, int, Score]]:
+    found = [
+        (batch, row, score)
+        for batch in batches(samples)
+        for row, score in enumerate(Scores.of(batch).rows)
+    ]
+    return sorted(found, key=lambda one: one[2].gain, reverse=True)
+
+
+def _error_scale(before: Tensor, target: Tensor) -> float:
+    """All but the largest half per cent of the errors before; the same scale serves after."""
+    errors = (before - target).abs().mean(0).flatten().double()
+    return max(float(errors.quantile(0.995)), 1e-6)
+
+
+def _note(score: Score, part: Sequence[int], size: Sequence[int]) -> str:
+    notes: list[str] = []
+    if math.isfinite(score.certificate):
+        notes.append(f"certified within {number(score.certificate)} grey values (rms)")
+    else:
+        notes.append("distance to the minimiser not proved")
+    if score.status not in ("", "converged"):
+        notes.append(score.status)
+    if tuple(part) != tuple(size):
+        notes.append(f"middle {part[0]} × {part[1]} of {size[0]} × {size[1]} pixels")
+    return "; ".join(notes)
+
+
+def _quality(level: float, similarity: float) -> str:
+    return decibels(level) + ("" if math.isnan(similarity) else f" · SSIM {similarity:.3f}")
+
+
+def _tile(x: Tensor, title: str, caption: str, name: str) -> Tile:
+    return Tile(picture(x), title, caption, f"{name}, {title.lower()}")

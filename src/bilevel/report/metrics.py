@@ -1,0 +1,84 @@
+"""How near an image is to the truth: PSNR and SSIM."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d
+
+from bilevel.ground import rows
+from bilevel.ground.checks import check_images, check_matching, check_positive
+from bilevel.ground.errors import InputError
+
+__all__ = ["SSIM_WINDOW", "psnr", "ssim"]
+
+SSIM_WINDOW = 11
+"""Side of the Gaussian window of :func:`ssim` [pixel]; smaller images have no SSIM."""
+
+
+def psnr(x: Tensor, target: Tensor, peak: float = 1.0) -> Tensor:
+    """Peak signal-to-noise ratio of each row [dB]: (b, c, h, w), (b, c, h, w) -> (b,), float64.
+
+    10 log10(peak²/MSE), inf where the images are equal; grey values are not clipped.
+
+    Raises:
+        InputError: images that are not finite or differ in shape, or a peak that is not positive.
+
+    Example:
+        >>> round(psnr(torch.full((1, 1, 2, 2), 0.1), torch.zeros(1, 1, 2, 2)).item(), 3)
+        20.0
+    """
+    x, target = _checked(x, target, peak)
+    return 20 * (peak / rows.rms(x - target)).log10()
+
+
+def ssim(x: Tensor, target: Tensor, peak: float = 1.0) -> Tensor:
+    """Structural similarity of each row: (b, c, h, w), (b, c, h, w) -> (b,), float64, at most 1.
+
+    Mean over channels and over all places where the 11x11 Gaussian window (σ = 1.5) fits.
+    Source: Wang, Bovik, Sheikh, Simoncelli 2004, (13), K1 = 0.01, K2 = 0.03.
+
+    Raises:
+        InputError: as :func:`psnr`, or images smaller than the window.
+
+    Example:
+        >>> x = torch.rand(2, 1, 16, 16)
+        >>> bool((ssim(x, x) == 1).all())
+        True
+    """
+    x, target = _checked(x, target, peak)
+    if min(x.shape[2:]) < SSIM_WINDOW:
+        raise InputError(
+            f"SSIM needs images of at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels",
+            given=tuple(x.shape[2:]),
+        )
+    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
+    mean_x, mean_t = _blur(x), _blur(target)
+    var_x = _blur(x * x) - mean_x**2
+    var_t = _blur(target * target) - mean_t**2
+    cov = _blur(x * target) - mean_x * mean_t
+    luminance = (2 * mean_x * mean_t + c1) / (mean_x**2 + mean_t**2 + c1)
+    contrast = (2 * cov + c2) / (var_x + var_t + c2)
+    return (luminance * contrast).flatten(1).mean(1)
+
+
+def _checked(x: Tensor, target: Tensor, peak: float) -> tuple[Tensor, Tensor]:
+    check_positive(peak, "the peak")
+    check_images(x, "x")
+    check_images(target, "target")
+    check_matching(x, "x", target, "target")
+    if x.shape != target.shape:
+        shape = tuple(target.shape)
+        raise InputError(f"x must have the shape {shape} of target", given=tuple(x.shape))
+    return x.detach().double(), target.detach().double()
+
+
+def _blur(x: Tensor) -> Tensor:
+    """Mean under the window, where it fits."""
+    reach = SSIM_WINDOW // 2
+    t = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
+    window = torch.exp(-0.5 * (t / 1.5) ** 2)
+    window = window / window.sum()
+    flat = x.flatten(0, 1)[:, None]
+    blurred = conv2d(conv2d(flat, window[None, None, None]), window[None, None, :, None])
+    return blurred[:, 0].unflatten(0, x.shape[:2])

@@ -1,0 +1,245 @@
+"""One self-contained HTML page: what was learned, how good it is and how sure that is."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Iterable
+from datetime import date
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from bilevel.ground.errors import InputError
+from bilevel.learn import Fit
+from bilevel.model import Cost
+from bilevel.model.regularisers import FieldsOfExperts, TotalVariation
+from bilevel.report import figures, words
+from bilevel.report.claims import certified_accuracy, claims, learning_claims
+from bilevel.report.comparison import Samples, Scores, batches
+from bilevel.report.gallery import gallery, median_card, shown_side
+from bilevel.report.generalisation import Generalisation
+from bilevel.report.parameters import model_name, parameters, parts, scalar_values
+from bilevel.report.pictures import filters, weight_map
+from bilevel.report.provenance import pretty, versions
+
+__all__ = ["evaluation_page", "learning_page", "write_page"]
+
+_MOST_TRAINING, _MOST_EVALUATED = 4, 6
+
+
+def learning_page(
+    fit: Fit,
+    *,
+    training: Samples,
+    held_out: Samples | Iterable[Samples] | None = None,
+    title: str = "What was learned",
+) -> str:
+    """The report of a fit: one HTML page that fetches nothing.
+
+    Args:
+        fit: what was learned, and how.
+        training: images that θ was learned from, reconstructed with the fit.
+        held_out: images that it was not learned from; one batch, or one for each size.
+        title: headline.
+
+    Raises:
+        InputError: samples that are empty.
+    """
+    groups = {"training": (training,)} | (
+        {"held-out": batches(held_out)} if held_out is not None else {}
+    )
+    scores = {name: Scores.of(group) for name, group in groups.items()}
+    verdict = None
+    if "held-out" in scores:
+        verdict = Generalisation(
+            training=scores["training"],
+            held_out=scores["held-out"],
+            parameters=sum(v.numel() for v in fit.theta.values()),
+            values=training.target.numel(),
+        )
+    context = _common(fit, groups, scores, title, _MOST_TRAINING)
+    return _render(
+        "learning.html.jinja",
+        **context,
+        lede=_learning_lede(fit, scores),
+        verdict=verdict,
+        charts=_charts(fit),
+        progress=_progress(fit),
+        claims=[*claims(_joined(scores)), *learning_claims(fit)],
+    )
+
+
+def evaluation_page(
+    fit: Fit, samples: Samples | Iterable[Samples], *, title: str = "Evaluation"
+) -> str:
+    """How good a fit is on images: one HTML page that fetches nothing.
+
+    Args:
+        fit: what was learned.
+        samples: reconstructions with the fit; one batch, or one for each size of image.
+        title: headline.
+
+    Raises:
+        InputError: samples that are empty.
+    """
+    groups = {"evaluated": batches(samples)}
+    scores = {name: Scores.of(group) for name, group in groups.items()}
+    context = _common(fit, groups, scores, title, _MOST_EVALUATED)
+    lede = _evaluation_lede(fit, scores["evaluated"])
+    return _render(
+        "evaluation.html.jinja", **context, lede=lede, claims=claims(scores["evaluated"])
+    )
+
+
+def write_page(path: str | Path, html: str) -> Path:
+    """Write a page, whole or not at all.
+
+    Raises:
+        InputError: the place cannot be written to.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(html, encoding="utf-8")
+        temporary.replace(path)
+    except OSError as problem:
+        advice = "choose a place that you may write to"
+        reason = problem.strerror or str(problem)
+        raise InputError(f"cannot write '{path}': {reason}", advice=advice) from problem
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    return path
+
+
+def _render(template: str, **context: object) -> str:
+    environment = Environment(
+        loader=PackageLoader("bilevel.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=words.number, decibels=words.decibels, count=words.count, gain=words.gain
+    )
+    environment.tests["finite"] = math.isfinite
+    return environment.get_template(template).render(**context)
+
+
+def _common(
+    fit: Fit,
+    groups: dict[str, tuple[Samples, ...]],
+    scores: dict[str, Scores],
+    title: str,
+    most: int,
+) -> dict[str, object]:
+    cards = sum(min(most, len(s)) for s in scores.values()) + 1
+    channels = max(batch.target.shape[1] for group in groups.values() for batch in group)
+    side = shown_side(cards, channels)
+    return {
+        "title": title,
+        "date": f"{date.today().day} {date.today():%B %Y}",
+        "fit": fit,
+        "scores": scores,
+        "hero": median_card(list(groups.values())[-1], side=side),
+        "hero_group": list(groups)[-1],
+        "galleries": {n: gallery(group, side=side, most=most) for n, group in groups.items()},
+        "gains": figures.gains_chart(scores),
+        "accuracy": certified_accuracy(_joined(scores)),
+        "worst": _joined(scores).mean.certificate,
+        "parameters": parameters(fit),
+        "banks": [(name, filters(part)) for name, part in parts(fit, FieldsOfExperts)],
+        "maps": [
+            (name, found)
+            for name, part in parts(fit, TotalVariation)
+            if (found := weight_map(part)) is not None
+        ],
+        "cost": fit.cost,
+        "ledger": _ledger(fit.cost),
+        "duration": words.duration(fit.cost.seconds),
+        "configuration": pretty(fit.configuration),
+        "versions": versions(),
+    }
+
+
+def _joined(scores: dict[str, Scores]) -> Scores:
+    return Scores(tuple(row for group in scores.values() for row in group.rows))
+
+
+def _learning_lede(fit: Fit, scores: dict[str, Scores]) -> list[str]:
+    mean, many = scores["training"].mean, len(scores["training"])
+    learned = words.plural(sum(v.numel() for v in fit.theta.values()), "parameter")
+    images = words.plural(many, "training image")
+    sentences = [
+        f"{learned} of {model_name(fit)} learned in {words.duration(fit.cost.seconds)}.",
+        f"Reconstruction raises PSNR on {images} by {words.gain(mean.gain)} on average, from "
+        f"{words.decibels(mean.psnr_before)} to {words.decibels(mean.psnr_after)}.",
+    ]
+    if "held-out" in scores:
+        other = scores["held-out"]
+        images = words.plural(len(other), "image")
+        sentences.append(
+            f"On {images} that it has never seen, the gain is {words.gain(other.mean.gain)}."
+        )
+    return [*sentences, _certainty(_joined(scores)), f"Why it stopped: {fit.reason}."]
+
+
+def _evaluation_lede(fit: Fit, scores: Scores) -> list[str]:
+    mean = scores.mean
+    return [
+        f"{words.plural(len(scores), 'image')} reconstructed with learned {model_name(fit)}: PSNR "
+        f"rises by {words.gain(mean.gain)} on average, from {words.decibels(mean.psnr_before)} "
+        f"to {words.decibels(mean.psnr_after)}.",
+        _certainty(scores),
+    ]
+
+
+def _certainty(scores: Scores) -> str:
+    subject = "The reconstruction is" if len(scores) == 1 else "Every reconstruction is"
+    if scores.certified < len(scores):
+        subject = "Reconstructions are"
+    return f"{subject} {certified_accuracy(scores)}."
+
+
+def _progress(fit: Fit) -> str:
+    if not fit.history:
+        return "Learning ended before its first outer step."
+    first, last = fit.history[0], fit.history[-1]
+    rejected = sum(not r.accepted for r in fit.history)
+    steps = words.plural(len(fit.history) - 1, "outer step")
+    return (
+        f"{steps}, {rejected or 'none'} of them rejected. The PSNR of the mean loss went from "
+        f"{words.decibels(first.psnr)} at the start to {words.decibels(last.psnr)}."
+    )
+
+
+def _charts(fit: Fit) -> list[tuple[str, str]]:
+    """Each with its caption."""
+    if not fit.history:
+        return []
+    loss = "Loss at the reconstructions computed; shaded where the true loss is proved to lie."
+    error = "Norm of the hypergradient, and how far from the exact one it may be."
+    found = [
+        (figures.loss_chart(fit.history), loss),
+        (figures.psnr_chart(fit.history), "The same as PSNR."),
+        (figures.accuracy_chart(fit.history), "Accuracy asked of the lower level, and reached."),
+        (figures.gradient_chart(fit.history), error),
+    ]
+    values = scalar_values(fit)
+    if values:
+        found.append((figures.paths_chart(fit.history, values), "Scalar parameters on their way."))
+    return found
+
+
+def _ledger(cost: Cost) -> list[tuple[str, str, str]]:
+    """What was spent: name, amount, explanation."""
+    return [
+        ("Gradient evaluations", words.count(cost.gradient_evaluations), "of one sample's energy"),
+        ("Hessian-vector products", words.count(cost.hvps), "of one sample's energy"),
+        ("Operator applications", words.count(cost.operator_applications), "forward or adjoint"),
+        ("Time", words.duration(cost.seconds), "in solves and derivatives"),
+    ]

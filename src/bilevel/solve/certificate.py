@@ -1,0 +1,81 @@
+"""How accurate a point is: which accuracy is asked for, and what is proved."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from bilevel.ground import rows
+from bilevel.ground.errors import InputError
+from bilevel.model.objective import Objective
+
+__all__ = ["Certificate", "Tolerance", "certify"]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """Which accuracy is asked for; every finite field must hold for every row.
+
+    Raises:
+        InputError: a field that is not positive, or none that is finite.
+
+    Example:
+        >>> Tolerance(rms=1e-3)
+        Tolerance(rms=0.001, gap=inf, residual=inf)
+    """
+
+    rms: float = math.inf
+    """√mean((x - x̂)²) [grey value]; means the same at any image size."""
+    gap: float = math.inf
+    """J(x) - min J."""
+    residual: float = math.inf
+    """√mean(∇J(x)²); proves stationarity only."""
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be met or asks for nothing."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        for name, value in values.items():
+            if not value > 0:
+                raise InputError(f"tolerance {name} must be positive", given=value)
+        if not any(map(math.isfinite, values.values())):
+            raise InputError("a tolerance needs a finite field", advice="e.g. Tolerance(rms=1e-3)")
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Proved bounds at the returned point, one a row in float64; inf means not proved.
+
+    ``rms`` and ``gap`` include an allowance for rounding, so they do not fall below the
+    floating-point floor near eps · L · |x| / mu. ``gradient`` is ∇J there.
+    """
+
+    rms: Tensor
+    gap: Tensor
+    residual: Tensor
+    allowance: Tensor
+    gradient: Tensor
+
+    def meets(self, tol: Tolerance) -> Tensor:
+        """Which rows meet the tolerance, (b,) bool; NaN does not."""
+        return (self.rms <= tol.rms) & (self.gap <= tol.gap) & (self.residual <= tol.residual)
+
+    def at_floor(self) -> Tensor:
+        """Which rows have a gradient that rounding could have made, (b,) bool."""
+        return self.residual <= self.allowance
+
+
+def certify(objective: Objective, x: Tensor) -> Certificate:
+    """What ∇J(x) proves, for a cost of one gradient.
+
+    For mu-strongly convex J: ‖x - x̂‖ <= ‖∇J(x)‖/mu and J(x) - min J <= ‖∇J(x)‖²/(2 mu)
+    (Nesterov 2004, Theorem 2.1.10); where no mu > 0 is proved, both are inf.
+    """
+    gradient = objective.grad(x)
+    norm, allowance = rows.norm(gradient).double(), objective.rounding(x)
+    mu = objective.bounds.proved_mu()
+    reach = torch.where(mu > 0, (norm + allowance) / mu, torch.inf)
+    root = math.sqrt(x[0].numel())
+    return Certificate(reach / root, mu * reach**2 / 2, norm / root, allowance / root, gradient)

@@ -1,0 +1,147 @@
+"""THE loop of the lower level: steps, certificates, and rows that leave when they are done."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bilevel.ground import rows
+from bilevel.ground.checks import check_finite
+from bilevel.ground.errors import InputError
+from bilevel.model.objective import Objective
+from bilevel.solve.certificate import Certificate, Tolerance, certify
+from bilevel.solve.solution import Solution, Status
+from bilevel.solve.solver import S, Solver
+
+__all__ = ["minimise"]
+
+PATIENCE = 100  # checks without progress before a row is called stalled
+PATIENCE_AT_FLOOR = 3  # the same for a row whose gradient is at the level of rounding
+
+
+def minimise(
+    objective: Objective,
+    solver: Solver[S],
+    x0: Tensor | None = None,
+    *,
+    tol: Tolerance,
+    max_steps: int = 20_000,
+    check_every: int = 10,
+) -> Solution:
+    """Minimise every row of ``objective`` until its certificate meets ``tol``.
+
+    Every ``check_every`` steps the certificate is computed afresh at the current point; rows
+    that meet the tolerance leave the batch. Memory does not grow with the number of steps, and
+    no gradient tape is recorded. The certificate belongs to the returned point, whatever the status.
+
+    Args:
+        objective: from ``energy.at(y)``.
+        solver: e.g. ``solvers.Nesterov()``.
+        x0: start, (b, c, h, w); the objective's own if None. A start that meets ``tol`` is returned.
+        tol: which accuracy to reach.
+        max_steps: limit for each row.
+        check_every: steps between certificates.
+
+    Raises:
+        InputError: ``x0`` does not fit or is not finite, limits that are not positive.
+
+    Example:
+        >>> import bilevel as bl
+        >>> energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(1.0))
+        >>> solution = bl.minimise(
+        ...     energy.at(torch.ones(1, 1, 4, 4)), bl.solvers.Nesterov(), tol=bl.Tolerance(rms=1e-4)
+        ... )
+        >>> abs(solution.require().x[0, 0, 0, 0].item() - 0.5) < 1e-4
+        True
+    """
+    if max_steps < 0 or check_every < 1:
+        limits = max_steps, check_every
+        raise InputError("max_steps must be >= 0 and check_every >= 1", given=limits)
+    with torch.no_grad():
+        start = objective.start()
+        x = start.clone() if x0 is None else _checked_start(x0, start)
+        return _minimise(objective, solver, x, tol, max_steps, check_every)
+
+
+def _checked_start(x0: Tensor, like: Tensor) -> Tensor:
+    if x0.shape != like.shape or x0.dtype != like.dtype or x0.device != like.device:
+        expected = f"x0 must be {like.dtype} {tuple(like.shape)} on {like.device}"
+        raise InputError(expected, given=f"{x0.dtype} {tuple(x0.shape)} on {x0.device}")
+    return check_finite(x0, "x0").detach().clone()
+
+
+def _minimise(
+    objective: Objective,
+    solver: Solver[S],
+    x: Tensor,
+    tol: Tolerance,
+    max_steps: int,
+    check_every: int,
+) -> Solution:
+    certificate = certify(objective, x)
+    progress = _Progress(certificate, tol)
+    solution = Solution(
+        x, certificate, progress.status.clone(), torch.zeros_like(progress.status), tol
+    )
+    left = torch.nonzero(progress.status == Status.RUNNING).flatten()
+    if not len(left):
+        return solution
+    if len(left) < len(x):
+        objective = objective.rows(left)
+        progress.keep(left)
+    state = solver.init(objective, x[left])
+    done = 0
+    while len(left) and done < max_steps:
+        steps = min(check_every, max_steps - done)
+        for _ in range(steps):
+            state = solver.step(objective, state)
+        done += steps
+        certificate = certify(objective, state.x)
+        progress.update(certificate, tol)
+        _record(solution, left, state.x, certificate, progress.status, done)
+        running = torch.nonzero(progress.status == Status.RUNNING).flatten()
+        if len(running) < len(left):
+            left, state, objective = (
+                left[running],
+                rows.take(state, running),
+                objective.rows(running),
+            )
+            progress.keep(running)
+    solution.status[left] = Status.MAX_STEPS
+    return solution
+
+
+def _record(
+    solution: Solution, index: Tensor, x: Tensor, found: Certificate, status: Tensor, done: int
+) -> None:
+    """Write the rows checked now; a diverged row keeps the last finite point and its certificate."""
+    solution.status[index], solution.steps[index] = status, done
+    finite = torch.nonzero(status != Status.DIVERGED).flatten()
+    solution.x[index[finite]] = x[finite]
+    rows.put(solution.certificate, index[finite], rows.take(found, finite))
+
+
+class _Progress:
+    """Which rows go on: they are neither done, nor stuck, nor infinite."""
+
+    def __init__(self, certificate: Certificate, tol: Tolerance) -> None:
+        self.best = torch.full_like(certificate.residual, torch.inf)
+        self.idle = torch.zeros_like(certificate.residual, dtype=torch.int64)
+        self.update(certificate, tol)
+
+    def update(self, certificate: Certificate, tol: Tolerance) -> None:
+        """Status of every row from its new certificate."""
+        residual = certificate.residual
+        better = residual < 0.99 * self.best
+        self.idle = torch.where(better, 0, self.idle + 1)
+        self.best = torch.minimum(self.best, residual)
+        patience = torch.where(certificate.at_floor(), PATIENCE_AT_FLOOR, PATIENCE)
+        status = torch.full_like(self.idle, Status.RUNNING)
+        status[self.idle >= patience] = Status.STALLED
+        status[certificate.meets(tol)] = Status.CONVERGED
+        status[~torch.isfinite(residual)] = Status.DIVERGED
+        self.status = status
+
+    def keep(self, index: Tensor) -> None:
+        """Forget the rows that left."""
+        self.best, self.idle, self.status = self.best[index], self.idle[index], self.status[index]

@@ -1,0 +1,6 @@
+"""Lower-level solvers."""
+
+from bilevel.solve.solvers.gradient_descent import GradientDescent
+from bilevel.solve.solvers.nesterov import Nesterov
+
+__all__ = ["GradientDescent", "Nesterov"]

@@ -1,0 +1,127 @@
+"""Nesterov's accelerated gradient descent: strongly convex or not, with or without a known L."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bilevel.ground import rows
+from bilevel.ground.checks import check_choice, check_positive
+from bilevel.ground.errors import InputError
+from bilevel.model.objective import Objective
+from bilevel.solve.solver import Solver
+
+__all__ = ["Nesterov"]
+
+
+@dataclass(frozen=True)
+class NesterovState:
+    """Last two points, momentum t, the L of the last step and of the next one; per row."""
+
+    x: Tensor
+    previous: Tensor
+    t: Tensor
+    lipschitz: Tensor
+    trial: Tensor
+    mu: Tensor
+
+
+@dataclass(frozen=True)
+class Nesterov(Solver[NesterovState]):
+    """Accelerated gradient descent (Nesterov 1983; strongly convex form of Chambolle and Pock 2016).
+
+    With q = mu/L, momentum t_{k+1} = (1 - q t_k² + √((1 - q t_k²)² + 4 ρ t_k²))/2 and
+    β = (t_k - 1)(1 - q t_{k+1})/(t_{k+1}(1 - q)), where ρ is the ratio of successive L; then
+    J(x_k) - J* <= min{(1 + √q)(1 - √q)^k, 4/(k+1)²} (L/2)‖x_0 - x̂‖² for a constant L.
+
+    Args:
+        momentum: "automatic" uses the proved mu, "convex" does as if it were 0,
+            "strongly convex" insists on a proved mu > 0.
+        restart: start the momentum anew when it points uphill (O'Donoghue and Candès 2015).
+        backtracking: search for L, and let it decrease again (Calatroni and Chambolle 2019,
+            Algorithm 1); None means only where no L is declared.
+        first_lipschitz: first guess of L for backtracking where none is declared.
+
+    Raises:
+        InputError: no Lipschitz constant without backtracking, or no mu where insisted on.
+
+    Example:
+        >>> Nesterov(momentum="convex").restart
+        True
+    """
+
+    momentum: str = "automatic"
+    restart: bool = True
+    backtracking: bool | None = None
+    first_lipschitz: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_choice(self.momentum, ("automatic", "convex", "strongly convex"), "momentum")
+        check_positive(self.first_lipschitz, "first_lipschitz")
+
+    def init(self, objective: Objective, x: Tensor) -> NesterovState:
+        """No momentum yet."""
+        lipschitz, mu = objective.bounds.lipschitz, objective.bounds.proved_mu()
+        known = torch.isfinite(lipschitz)
+        if self.backtracking is False and not bool(known.all()):
+            advice = "override bounds() or allow backtracking"
+            raise InputError("Nesterov needs a Lipschitz constant", advice=advice)
+        if self.momentum == "strongly convex" and not bool((mu > 0).all()):
+            advice = "add regularisers.Tikhonov(1e-3) or use momentum='automatic'"
+            raise InputError("no strong convexity is proved for this energy", advice=advice)
+        if self.momentum == "convex":
+            mu = torch.zeros_like(mu)
+        first = torch.where(known, lipschitz, self.first_lipschitz).clamp_min(1e-30).to(x.dtype)
+        return NesterovState(x, x, torch.ones_like(first), first, first, mu.to(x.dtype))
+
+    def step(self, objective: Objective, state: NesterovState) -> NesterovState:
+        """One gradient evaluation, and two values when L is searched."""
+        t, beta = self._momentum(state)
+        z = state.x + rows.expand(beta, state.x) * (state.x - state.previous)
+        slope = objective.grad(z)
+        x = z - slope / rows.expand(state.trial, slope)
+        if self.restart:
+            uphill = rows.inner(slope, x - state.x) > 0
+            t = torch.where(uphill, 1.0, t)
+        taken = NesterovState(x, state.x, t, state.trial, state.trial, state.mu)
+        return (
+            self._searched(objective, state, taken, z, slope)
+            if self._searches(objective)
+            else taken
+        )
+
+    def _searches(self, objective: Objective) -> bool:
+        if self.backtracking is None:
+            return not bool(torch.isfinite(objective.bounds.lipschitz).all())
+        return self.backtracking
+
+    @staticmethod
+    def _momentum(state: NesterovState) -> tuple[Tensor, Tensor]:
+        q = (state.mu / state.trial).clamp_max(1 - 1e-3)
+        a = 1 - q * state.t**2
+        ratio = state.trial / state.lipschitz
+        t = (a + (a**2 + 4 * ratio * state.t**2).sqrt()) / 2
+        return t, (state.t - 1) * (1 - q * t) / (t * (1 - q))
+
+    @staticmethod
+    def _searched(
+        objective: Objective, state: NesterovState, taken: NesterovState, z: Tensor, slope: Tensor
+    ) -> NesterovState:
+        """Keep the step in rows where L was large enough there; elsewhere try twice that L."""
+        move = taken.x - z
+        before, after = objective.value(z), objective.value(taken.x)
+        noise = 16 * torch.finfo(z.dtype).eps * (before.abs() + after.abs())
+        model = before + rows.inner(slope, move) + state.trial / 2 * rows.inner(move, move)
+        enough = after <= model + noise
+        wide = rows.expand(enough, z)
+        return NesterovState(
+            torch.where(wide, taken.x, state.x),
+            torch.where(wide, taken.previous, state.previous),
+            torch.where(enough, taken.t, state.t),
+            torch.where(enough, taken.lipschitz, state.lipschitz),
+            torch.where(enough, 0.9 * state.trial, 2 * state.trial),
+            state.mu,
+        )

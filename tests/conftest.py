@@ -1,0 +1,29 @@
+"""What every test shares: one thread a worker, a fixed seed, deterministic hypothesis."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import settings
+
+torch.set_num_threads(1)
+settings.register_profile("bilevel", deadline=None, derandomize=True, max_examples=50)
+settings.load_profile("bilevel")
+
+
+@pytest.fixture(autouse=True)
+def fixed_seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def external_data() -> Path:
+    """The folder of the larger image sets; a test that needs it is skipped where there is none."""
+    from bilevel.data import find_data
+
+    folder = find_data()
+    if folder is None:
+        pytest.skip("needs the larger image sets: set BILEVEL_DATA to their folder")
+    return folder

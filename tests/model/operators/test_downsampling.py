@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+import torch
+from torch.nn import functional
+
+from bilevel.ground.errors import InputError
+from bilevel.model.operators import Convolution, Downsampling
+from contracts.operators import Case, OperatorContract, images
+
+KERNEL = images((2, 3, 4))[0]
+
+
+class TestDownsampling(OperatorContract):
+    cases = (
+        Case("box 2", lambda: Downsampling(2), (1, 6, 4), exact=True),
+        Case("box 3, colour", lambda: Downsampling(3), (3, 3, 6), exact=True),
+        Case("kernel", lambda: Downsampling(2, KERNEL[0]), (1, 6, 10), exact=True),
+        Case("by channel", lambda: Downsampling(3, KERNEL), (2, 6, 9), exact=True),
+        Case("factor 1", lambda: Downsampling(1, KERNEL[0]), (1, 5, 4), exact=True),
+    )
+
+
+@pytest.mark.parametrize("factor", [1, 2, 3, 4, 5])
+def test_default_gives_block_means(factor: int) -> None:
+    x = images((2, 3 * factor, 2 * factor)) if factor > 1 else images((2, 5, 4))
+    torch.testing.assert_close(
+        Downsampling(factor).double()(x), functional.avg_pool2d(x, factor), rtol=0, atol=1e-7
+    )
+
+
+def test_keeps_pixels_of_the_blurred_image() -> None:
+    x = images((1, 9, 12))
+    blurred = Convolution(KERNEL[0])(x)
+    torch.testing.assert_close(Downsampling(3, KERNEL[0])(x), blurred[..., 1::3, 1::3])
+
+
+@pytest.mark.parametrize("factor", [0, -2, 1.5, "two", float("nan")])
+def test_bad_factor(factor: object) -> None:
+    with pytest.raises(InputError, match="factor must be an integer >= 1"):
+        Downsampling(cast(int, factor))
+
+
+def test_bad_image() -> None:
+    with pytest.raises(InputError, match="multiples of the factor 2, but got an image of 5x4"):
+        Downsampling(2)(torch.ones(1, 1, 5, 4))
+    with pytest.raises(InputError, match="2x2 kernel must not exceed"):
+        Downsampling(2).adjoint(torch.ones(1, 1, 0, 4))
