@@ -147,9 +147,17 @@ class LinearSolverContract:
         torch.testing.assert_close(solution.residual, norm(b - operator(solution.x)))
 
     def test_restarts_until_the_true_residual_is_low(self) -> None:
-        operator, b = dense(spectral(spread(8, 40, 1e6))), torch.randn(8, 40).double()
-        solution = self.solve(operator, b, rtol=3e-10, max_steps=5000).require()
-        assert bool((norm(b - operator(solution.x)) <= 3e-10 * norm(b)).all())
+        operator, b = dense(spectral(spread(200, 30, 1e3)).float()), torch.randn(200, 30)
+        solution = self.solve(operator, b, rtol=5e-5).require()
+        assert bool((norm(b - operator(solution.x)) <= 5e-5 * norm(b)).all())
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_without_tolerance_goes_down_to_rounding(self, dtype: torch.dtype) -> None:
+        operator, b = dense(spectral(spread(20, 20, 10.0)).to(dtype)), torch.randn(20, 20).to(dtype)
+        solution = self.solve(operator, b)
+        assert solution.status.tolist() == [LinearStatus.STALLED] * 20
+        assert bool((solution.residual <= 20 * torch.finfo(dtype).eps * norm(b)).all())
+        assert int(solution.steps.max()) < 100
 
     @pytest.mark.parametrize("dtype", DTYPES)
     @pytest.mark.parametrize("factor", [1e-6, 1.0, 3.0, 7e5])
@@ -206,6 +214,8 @@ class LinearSolverContract:
         b = torch.randn(2, 1, 16, 23).double()
         tight = self.solve(operator, b, atol=1e-9).require()
         loose = self.solve(operator, b, rtol=1e-12, atol=torch.tensor([1e-9, 1e-1]).double())
+        same = self.solve(operator, b, rtol=1e-9 / norm(b), atol=1e-9)
+        assert same.steps.tolist() == tight.steps.tolist()
         assert int(loose.steps[0]) == int(tight.steps[0])
         assert int(loose.steps[1]) < int(tight.steps[1])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,12 +13,14 @@ from torch import Tensor
 from bilevel.ground.rows import inner, norm
 from bilevel.linear import LinearMap, LinearStatus, cg
 from contracts.linear_solvers import (
+    DTYPES,
     SYSTEMS,
     LinearSolverContract,
     Random,
     dense,
     diagonal,
     spectral,
+    spread,
 )
 
 
@@ -68,10 +71,15 @@ def test_zero_operator() -> None:
     assert solution.status.tolist() == [LinearStatus.NEGATIVE_CURVATURE]
 
 
-def test_one_row_without_a_solution_leaves_the_others_alone() -> None:
-    matrices = spectral(torch.tensor([[1.0, 2.0, 0.0, 0.0], [1.0, 2.0, 3.0, 4.0]]).double())
-    solution = cg(dense(matrices), torch.randn(2, 4).double(), rtol=1e-8)
-    assert solution.converged.tolist() == [False, True]
+@pytest.mark.parametrize("n", [4, 20])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_curvature_that_is_zero_but_for_rounding(n: int, dtype: torch.dtype) -> None:
+    eigenvalues = spread(65, n, 30.0)
+    eigenvalues[:-1, n // 2 :] = 0
+    operator, b = dense(spectral(eigenvalues).to(dtype)), torch.randn(65, n, dtype=dtype)
+    solution = cg(operator, b, rtol=1e-5)
+    assert solution.status.tolist() == [LinearStatus.NEGATIVE_CURVATURE] * 64 + [1]
+    assert int(solution.steps[:-1].median()) <= n
 
 
 @given(seed=st.integers(0, 2**31), n=st.integers(2, 15))

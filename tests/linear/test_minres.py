@@ -18,6 +18,7 @@ from contracts.linear_solvers import (
     SYSTEMS,
     LinearSolverContract,
     Random,
+    Recorded,
     dense,
     diagonal,
     spectral,
@@ -99,6 +100,45 @@ def test_a_right_hand_side_in_the_null_space() -> None:
     solution = minres(diagonal([1.0, 0.0]), torch.tensor([[0.0, 2.0]]).double(), rtol=1e-8)
     assert solution.status.tolist() == [LinearStatus.SINGULAR]
     assert (solution.x.tolist(), float(solution.residual)) == ([[0.0, 0.0]], 2.0)
+
+
+def test_a_right_hand_side_in_the_null_space_but_for_rounding() -> None:
+    basis = torch.linalg.qr(torch.randn(20, 6, 6).double())[0]
+    matrices = (basis * torch.tensor([1.0, 2.0, 3.0, -4.0, 5.0, 0.0]).double()) @ basis.mT
+    b = basis[:, :, -1]
+    solution = minres(dense(matrices), b, rtol=1e-8)
+    assert not bool(solution.converged.any())
+    assert bool((solution.residual <= norm(b)).all())
+
+
+def test_every_application_is_counted() -> None:
+    recorded = Recorded(diagonal([1.0, 0.0], [1.0, 2.0]))
+    solution = minres(recorded.map, torch.ones(2, 2).double(), rtol=1e-8)
+    assert solution.status.tolist() == [LinearStatus.SINGULAR, LinearStatus.CONVERGED]
+    assert solution.applications == sum(recorded.sizes)
+
+
+def test_a_least_squares_solution_is_found_past_a_small_eigenvalue() -> None:
+    b = torch.tensor([[1.0, 1.0, 0.1]])
+    solution = minres(diagonal([1.0, 1e-4, 0.0], dtype=torch.float32), b, rtol=1e-5)
+    assert solution.status.tolist() == [LinearStatus.SINGULAR]
+    torch.testing.assert_close(solution.x[:, :2], torch.tensor([[1.0, 1e4]]), rtol=1e-3, atol=0.0)
+
+
+def test_ill_conditioned_is_not_singular() -> None:
+    for n in (5, 20):
+        operator = dense(spectral(spread(64, n, 1e6)).float())
+        solution = minres(operator, torch.randn(64, n), rtol=1e-5)
+        assert solution.status.tolist() == [LinearStatus.STALLED] * 64
+
+
+@pytest.mark.parametrize("n", [2, 3, 5])
+def test_what_rounding_leaves_is_not_taken_for_singular(n: int) -> None:
+    matrices = spectral(signed(2000, n, 1e4))
+    b = (matrices @ torch.randn(2000, n, 1).double())[..., 0].float()
+    solution = minres(dense(matrices.float()), b, rtol=1e-13)
+    assert not bool((solution.status == LinearStatus.SINGULAR).any())
+    assert bool((solution.residual <= 1e-2 * norm(b)).all())
 
 
 def test_zero_operator() -> None:

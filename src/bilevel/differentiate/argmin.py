@@ -114,7 +114,9 @@ class _Argmin(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx: Any, *upstream: Tensor
+    ) -> tuple[Tensor | None, ...]:
         """Gradients of y and θ."""
         x, y, *theta = ctx.saved_tensors
         gradients = ctx.layer.backward(x, y, theta, upstream[0])

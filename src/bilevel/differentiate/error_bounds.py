@@ -21,13 +21,18 @@ class ErrorBounds:
     gradient: Tensor
     value: Tensor
     value_estimate: Tensor
-    """As ``value`` if the Hessian did not change between x and x̂; an estimate otherwise."""
+    """As ``value`` for a constant Hessian with the curvature that q met; an estimate."""
 
 
 def implicit_bounds(
-    lower: Objective, solution: Solution, q: Tensor, residual: Tensor, loss_lipschitz: float
+    lower: Objective,
+    solution: Solution,
+    q: Tensor,
+    rhs: Tensor,
+    residual: Tensor,
+    loss_lipschitz: float,
 ) -> ErrorBounds:
-    """Bounds for z = -B(x)ᵀq with ‖H(x) q - ∇ℓ(x)‖ <= residual and ‖x - x̂‖ <= ε certified.
+    """Bounds for z = -B(x)ᵀq with ‖H(x) q - rhs‖ <= residual, rhs = ∇ℓ(x), ‖x - x̂‖ <= ε.
 
     With q̂ = H(x̂)⁻¹∇ℓ(x̂) and the variation of H and B over the ball of radius ε,
 
@@ -47,8 +52,14 @@ def implicit_bounds(
     residual = residual.double() + 8 * eps * lower.bounds.lipschitz * size
     adjoint = (change.hessian.double() + residual + loss_lipschitz * safe) / mu
     gradient = change.cross.double() + change.cross_norm.double() * (adjoint + 8 * eps * size)
-    noise = 8 * eps * size * rows.norm(solution.certificate.gradient).double()
-    quadratic = (loss_lipschitz * safe / 2 + residual) * safe + noise
-    value = quadratic + change.hessian.double() * safe
+    slope = rows.norm(solution.certificate.gradient).double()
+    noise = 8 * eps * size * slope
+    value = (loss_lipschitz * safe / 2 + residual + change.hessian.double()) * safe + noise
     proved = torch.isfinite(radius) & (mu > 0)
-    return ErrorBounds(*(torch.where(proved, b, torch.inf) for b in (gradient, value, quadratic)))
+    met = rows.inner(q, rhs).double() / size.square()
+    near = torch.where(met > 0, torch.minimum(slope / met, radius), radius)
+    return ErrorBounds(
+        gradient=torch.where(proved, gradient, torch.inf),
+        value=torch.where(proved, value, torch.inf),
+        value_estimate=(loss_lipschitz * near / 2 + residual) * near + noise,
+    )

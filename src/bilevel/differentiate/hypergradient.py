@@ -32,7 +32,7 @@ class HyperGradient:
     interval: Tensor
     """|corrected - ℓ(x̂, target)| <= interval."""
     interval_estimate: Tensor
-    """The same if the curvature of J did not change between x and x̂: an estimate, no bound."""
+    """The same for a constant Hessian with the curvature that q met: an estimate, no bound."""
     grad: Theta
     error: Tensor
     estimate: float

@@ -76,10 +76,11 @@ class Implicit(Hypergradient):
         x = solution.x
         upper.check(x)
         accuracy = _balanced(upper, solution) if rtol is None else rtol
-        adjoint = self._adjoint(lower, upper, x, accuracy, start)
+        rhs = upper.grad(x)
+        adjoint = self._solve(lower.hessian(x), rhs, accuracy, start)
         q = adjoint.x
         grad = _mean_cross(lower, x, q)
-        bounds = implicit_bounds(lower, solution, q, adjoint.residual, upper.lipschitz(x))
+        bounds = implicit_bounds(lower, solution, q, rhs, adjoint.residual, upper.lipschitz(x))
         value = upper.value(x).double()
         return HyperGradient(
             value=value,
@@ -91,11 +92,6 @@ class Implicit(Hypergradient):
             estimate=self._estimate(lower, upper, solution, q, grad) if estimate else math.nan,
             linear=adjoint,
         )
-
-    def _adjoint(
-        self, lower: Objective, upper: Upper, x: Tensor, rtol: Tensor | float, start: Tensor | None
-    ) -> LinearSolution:
-        return self._solve(lower.hessian(x), upper.grad(x), rtol, start)
 
     def _solve(
         self, hessian: LinearMap, rhs: Tensor, rtol: Tensor | float, start: Tensor | None = None

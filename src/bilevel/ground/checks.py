@@ -74,6 +74,6 @@ def check_matching(x: Tensor, name: str, like: Tensor, like_name: str) -> Tensor
         raise InputError(
             f"{name} is {x.dtype} on {x.device}",
             given=f"{like_name} in {like.dtype} on {like.device}",
-            advice=f"convert one of them with .to({str(like.dtype)})",
+            advice=f"convert one of them with .to({like.dtype})",
         )
     return x

@@ -16,8 +16,8 @@ class InputError(BilevelError, ValueError):
     """The input does not fit; nothing was computed or written.
 
     Example:
-        >>> str(InputError("weight must be positive", given=-1.0, advice="use a value such as 0.05"))
-        'weight must be positive, but got -1.0; use a value such as 0.05'
+        >>> str(InputError("weight must be positive", given=-1.0, advice="try 0.05"))
+        'weight must be positive, but got -1.0; try 0.05'
     """
 
     def __init__(self, what: str, *, given: object = None, advice: str | None = None) -> None:

@@ -25,7 +25,7 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
 
 def norm(a: Tensor) -> Tensor:
     """Euclidean norm of each row: (b, ...) -> (b,)."""
-    return torch.linalg.vector_norm(a.flatten(1), dim=1)
+    return cast(Tensor, torch.linalg.vector_norm(a.flatten(1), dim=1))
 
 
 def norm_inf(a: Tensor) -> Tensor:

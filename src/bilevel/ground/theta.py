@@ -1,4 +1,4 @@
-"""θ as a dict: names as ``named_parameters`` gives them, values as tensors; never written into modules."""
+"""θ as a dict: names as ``named_parameters`` gives them; never written into modules."""
 
 from __future__ import annotations
 

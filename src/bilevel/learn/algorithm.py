@@ -38,7 +38,7 @@ class Status(Enum):
 
 
 class State(Protocol):
-    """A frozen dataclass; ``evaluation`` belongs to the θ reached, ``accepted`` to the last step."""
+    """A frozen dataclass, with the evaluation at the θ reached."""
 
     @property
     def evaluation(self) -> Evaluation:
@@ -91,7 +91,7 @@ class Trial:
 
 
 def projected_gradient_norm(problem: BilevelProblem, at: Evaluation) -> float:
-    """‖θ - P(θ - s g)‖/s for the step s that moves an entry of θ by one: the criticality measure."""
+    """‖θ - P(θ - s g)‖/s for the step s that moves an entry of θ by one: criticality."""
     step = normalised_step(at, 1.0)
     return Trial.along(problem, at, step).moved / step
 

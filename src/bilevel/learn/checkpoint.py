@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 
 from bilevel.ground.errors import InputError
 from bilevel.model.describe import build, describe
@@ -30,7 +30,7 @@ def write(folder: Path, energy: Energy, about: Mapping[str, Any]) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as scratch:
-            save_file(tensors, Path(scratch) / TENSORS)
+            (Path(scratch) / TENSORS).write_bytes(save(tensors))
             (Path(scratch) / PLAIN).write_text(text, encoding="utf-8")
             for name in (TENSORS, PLAIN):
                 os.replace(Path(scratch) / name, folder / name)
@@ -47,17 +47,17 @@ def read(folder: Path) -> tuple[Energy, dict[str, Any]]:
         advice = "give the folder that fit.save or `bilevel learn --out` wrote"
         raise InputError(f"'{folder}' holds no {PLAIN}", advice=advice)
     with damaged(folder):
-        about = json.loads((folder / PLAIN).read_text(encoding="utf-8"))
-        if not isinstance(about, dict) or about.get("format") != FORMAT:
+        about: dict[str, Any] = json.loads((folder / PLAIN).read_text(encoding="utf-8"))
+        if about.get("format") != FORMAT:
             raise InputError(f"'{folder / PLAIN}' was not written by bilevel as {FORMAT}")
-        energy = build(about["energy"], load_file(folder / TENSORS))
+        energy = build(about["energy"], load((folder / TENSORS).read_bytes()))
         if not isinstance(energy, Energy):
             raise InputError(f"'{folder}' holds a {type(energy).__name__}, not an energy")
         return energy, about
 
 
 @contextmanager
-def damaged(folder: Path) -> Iterator[None]:
+def damaged(folder: Path) -> Generator[None]:
     """Turn what reading a broken file raises into one clear error."""
     try:
         yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,7 +27,7 @@ from bilevel.solve.solvers import Nesterov
 __all__ = ["BilevelProblem", "BudgetExhausted"]
 
 
-class BudgetExhausted(Exception):  # noqa: N818 - a signal to `learn`, not an error
+class BudgetExhausted(Exception):
     """Raised before an evaluation that the budget has no room for."""
 
 
@@ -114,7 +114,8 @@ class BilevelProblem:
     ) -> Evaluation:
         """Loss and hypergradient at lower-level accuracy ``tol`` (rms, [grey value]), with errors.
 
-        ``estimate`` adds an estimate of the gradient's true error, at some extra cost. Where no strong convexity is proved, ``tol`` bounds the rms of ∇J instead.
+        Where no strong convexity is proved, ``tol`` bounds the rms of ∇J instead. ``estimate``
+        adds an estimate of the gradient's true error, at some extra cost.
 
         Raises:
             BudgetExhausted: during ``learn``, when the budget is used up.
@@ -158,7 +159,7 @@ class BilevelProblem:
         return iter(torch.split(index, self.chunk))
 
     @contextmanager
-    def _metered(self) -> Iterator[None]:
+    def _metered(self) -> Generator[None]:
         if self.budget is not None and self.budget.exceeded(self.cost):
             raise BudgetExhausted
         start = time.perf_counter()

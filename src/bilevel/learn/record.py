@@ -84,7 +84,7 @@ class Record:
         names = {f.name for f in fields(Record)}
         if set(data) != names:
             raise InputError("a record of the history is damaged", given=sorted(data))
-        parsed = {k: float(v) if isinstance(v, str) else v for k, v in data.items()}
+        parsed: dict[str, Any] = {k: float(v) if isinstance(v, str) else v for k, v in data.items()}
         parsed["cost"] = Cost(**data["cost"])
         return Record(**parsed)
 

@@ -9,26 +9,34 @@ from typing import ClassVar
 from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 
-__all__ = ["Adaptive", "Constant", "Geometric", "Polynomial", "Schedule"]
+__all__ = ["Adaptive", "Constant", "Geometric", "Polynomial", "Progress", "Schedule"]
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a schedule may look at.
+
+    ``t`` is the outer step, ``first`` is ε_0, ``last`` is ε_{t-1}; ``doubt`` is the error of the
+    last hypergradient, ``norm`` its norm; ``stuck`` tells that no decrease was found.
+    """
+
+    t: int
+    first: float
+    last: float
+    doubt: float = 0.0
+    norm: float = 1.0
+    stuck: bool = False
 
 
 class Schedule(ABC):
-    """ε_t for the outer steps t = 0, 1, ..., given the first accuracy ε_0 and the last gradient."""
+    """ε_t for the outer steps t = 0, 1, ..."""
 
     needs_estimate: ClassVar[bool] = False
     """Whether ``doubt`` should be estimated where its bound is all that is known."""
 
     @abstractmethod
-    def accuracy(self, t: int, first: float, doubt: float, norm: float, last: float) -> float:
-        """ε_t [grey value].
-
-        Args:
-            t: outer step.
-            first: ε_0.
-            doubt: error of the last hypergradient.
-            norm: its norm.
-            last: ε_{t-1}.
-        """
+    def accuracy(self, now: Progress) -> float:
+        """ε_t [grey value]."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class Constant(Schedule):
     """ε_t = ε, whatever the problem's first accuracy.
 
     Example:
-        >>> Constant(1e-4).accuracy(7, 1e-2, 0.0, 1.0, 1e-2)
+        >>> Constant(1e-4).accuracy(Progress(t=7, first=1e-2, last=1e-2))
         0.0001
     """
 
@@ -46,7 +54,7 @@ class Constant(Schedule):
         """A positive accuracy."""
         check_positive(self.epsilon, "epsilon")
 
-    def accuracy(self, t: int, first: float, doubt: float, norm: float, last: float) -> float:
+    def accuracy(self, now: Progress) -> float:
         """Always the same."""
         return self.epsilon
 
@@ -56,7 +64,7 @@ class Geometric(Schedule):
     """ε_t = ε_0 c^t; summable, so limit points are stationary (Pedregosa 2016, Theorem 2).
 
     Example:
-        >>> Geometric(0.5).accuracy(2, 1.0, 0.0, 1.0, 1.0)
+        >>> Geometric(0.5).accuracy(Progress(t=2, first=1.0, last=0.5))
         0.25
     """
 
@@ -67,9 +75,9 @@ class Geometric(Schedule):
         if not 0 < self.factor < 1:
             raise InputError("the factor of a geometric schedule lies in (0, 1)", given=self.factor)
 
-    def accuracy(self, t: int, first: float, doubt: float, norm: float, last: float) -> float:
+    def accuracy(self, now: Progress) -> float:
         """ε_0 c^t."""
-        return first * self.factor**t
+        return now.first * self.factor**now.t
 
 
 @dataclass(frozen=True)
@@ -77,7 +85,7 @@ class Polynomial(Schedule):
     """ε_t = ε_0 (t + 1)^-p; summable for p > 1.
 
     Example:
-        >>> Polynomial(2.0).accuracy(1, 1.0, 0.0, 1.0, 1.0)
+        >>> Polynomial(2.0).accuracy(Progress(t=1, first=1.0, last=1.0))
         0.25
     """
 
@@ -87,17 +95,17 @@ class Polynomial(Schedule):
         """A positive power."""
         check_positive(self.power, "power")
 
-    def accuracy(self, t: int, first: float, doubt: float, norm: float, last: float) -> float:
+    def accuracy(self, now: Progress) -> float:
         """ε_0 (t + 1)^-p."""
-        return float(first * (t + 1) ** -self.power)
+        return float(now.first * (now.t + 1) ** -self.power)
 
 
 @dataclass(frozen=True)
 class Adaptive(Schedule):
-    """Halve ε whenever the gradient's error exceeds ``fraction`` of its norm, else let it be.
+    """Halve ε whenever the gradient's error exceeds ``fraction`` of its norm, or when stuck.
 
     Example:
-        >>> Adaptive(0.5).accuracy(3, 1.0, 0.9, 1.0, 0.5)
+        >>> Adaptive(0.5).accuracy(Progress(t=3, first=1.0, last=0.5, doubt=0.9))
         0.25
     """
 
@@ -108,6 +116,6 @@ class Adaptive(Schedule):
         """A positive fraction."""
         check_positive(self.fraction, "fraction")
 
-    def accuracy(self, t: int, first: float, doubt: float, norm: float, last: float) -> float:
+    def accuracy(self, now: Progress) -> float:
         """ε_{t-1} or half of it."""
-        return last / 2 if doubt > self.fraction * norm else last
+        return now.last / 2 if now.stuck or now.doubt > self.fraction * now.norm else now.last

@@ -16,7 +16,7 @@ Accept = Callable[[Evaluation, Trial, Evaluation, float], bool]
 
 @dataclass(frozen=True)
 class Search:
-    """Outcome: the evaluation at the accepted point (None if none was), the last step, the tries."""
+    """The evaluation at the accepted point (None if none was), the last step, the tries."""
 
     evaluation: Evaluation | None
     step: float

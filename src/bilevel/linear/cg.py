@@ -63,14 +63,14 @@ def _step(operator: LinearMap, s: _State) -> _State:
     image = operator(s.p)
     curvature = inner(s.p, image)
     size = torch.maximum(s.size, curvature / s.pp)
-    convex = curvature > torch.finfo(size.dtype).eps * size * s.pp
-    alpha = torch.where(convex, s.rr / curvature, 0)
+    flat = curvature <= torch.finfo(size.dtype).eps * size * s.pp
+    alpha = torch.where(flat, 0, s.rr / curvature)
     x = torch.addcmul(s.x, expand(alpha, s.p), s.p)
     r = torch.addcmul(s.r, expand(-alpha, image), image)
     rr = inner(r, r)
     beta = rr / s.rr
     p = torch.addcmul(r, expand(beta, s.p), s.p)
-    status = torch.where(convex, LinearStatus.RUNNING, LinearStatus.NEGATIVE_CURVATURE)
+    status = torch.where(flat, LinearStatus.NEGATIVE_CURVATURE, LinearStatus.RUNNING)
     return _State(x, rr.sqrt(), size, status, r=r, p=p, rr=rr, pp=rr + beta.square() * s.pp)
 
 

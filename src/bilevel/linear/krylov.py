@@ -134,13 +134,11 @@ def _cycle(
     while len(rows):
         state = step(operator, state)
         taken[rows] += 1
-        finite = torch.isfinite(state.residual)
-        going = finite & (state.status == LinearStatus.RUNNING)
-        going &= (state.residual > target[rows]) & (taken[rows] < budget[rows])
+        going = (state.status == LinearStatus.RUNNING) & (taken[rows] < budget[rows])
+        going &= state.residual > target[rows]
         if not bool(going.all()):
             stay, leave = torch.nonzero(going).flatten(), torch.nonzero(~going).flatten()
             put(end, rows[leave], take(state, leave))
-            end.status[rows[~finite]] = LinearStatus.DIVERGED
             rows, state, operator = rows[stay], take(state, stay), operator.rows(stay)
     return end, taken
 

@@ -128,7 +128,6 @@ def _step(operator: LinearMap, s: _State) -> _State:
     gbar = s.sine * s.dbar - s.cosine * alpha
     epsilon, dbar = s.sine * beta, -s.cosine * beta
     gamma = torch.hypot(gbar, beta)
-    gamma = torch.where(gamma == 0, 1, gamma)
     cosine, sine = gbar / gamma, beta / gamma
     w = torch.addcmul(s.v, expand(-s.epsilon, s.v), s.w_old)
     w = torch.addcmul(w, expand(-delta, s.v), s.w) / expand(gamma, s.v)

@@ -1,4 +1,4 @@
-"""Describe a module by plain data and tensors, and build it again: no pickle, no imports by name."""
+"""Describe a module by plain data and tensors, and build it again: no pickle, no imports."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ def build(description: Description, tensors: Mapping[str, Tensor]) -> nn.Module:
     dtypes = {t.dtype for t in state.values() if t.is_floating_point()}
     if len(dtypes) > 1:
         raise InputError("the saved tensors must share one dtype", given=sorted(map(str, dtypes)))
-    module.to(*dtypes)
+    for dtype in dtypes:
+        module.to(dtype)
     module.load_state_dict(state)
     return module
 

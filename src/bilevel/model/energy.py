@@ -20,7 +20,7 @@ __all__ = ["Energy", "EnergyObjective"]
 
 
 class Energy(nn.Module):
-    """J_θ(x; y), one value a row. Only :meth:`forward` must be written; the rest follows by autograd.
+    """J_θ(x; y), one value a row. Only :meth:`forward` must be written; autograd does the rest.
 
     What is not overridden is right but slower, and its constants are unknown: solutions then
     carry a residual but no proved distance.

@@ -1,9 +1,10 @@
-"""A part of an energy: a module that declares the sets of its parameters and how to build it again."""
+"""A part of an energy: it declares the sets of its parameters and how to build it again."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,8 @@ class Part(nn.Module):
 def space_of(module: nn.Module) -> Product:
     """The sets that all parts of ``module`` declare, under the names of ``named_parameters``."""
     sets: dict[str, Set] = {}
-    for prefix, part in module.named_modules():
+    modules = cast(Iterable[tuple[str, nn.Module]], module.named_modules())
+    for prefix, part in modules:
         if isinstance(part, Part):
             for name, admissible in part.sets().items():
                 sets[f"{prefix}.{name}" if prefix else name] = admissible

@@ -1,4 +1,4 @@
-"""Penalties Σ_i w_i φ_ν(·) of features t: of every entry, or of the length of vectors of entries."""
+"""Penalties Σ_i w_i φ_ν(·) of features t: of every entry, or of the length of vectors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["Penalty", "RadialPenalty", "SeparablePenalty"]
 
 @dataclass(frozen=True)
 class Penalty(ABC):
-    """Features (b, g, c, h, w) or (b, c, h, w) -> one value, force and curvature a group of entries."""
+    """Features (b, g, c, h, w) or (b, c, h, w) -> value, force and curvature of each group."""
 
     potential: Potential
 

@@ -64,7 +64,7 @@ class Ball(Set):
 
     def project(self, value: Tensor) -> Tensor:
         """Shrink towards 0 when outside."""
-        norm = torch.linalg.vector_norm(value)
+        norm = value.square().sum().sqrt()
         return value * (self.radius / norm) if norm > self.radius else value
 
 

@@ -4,6 +4,7 @@ from bilevel.report.comparison import Samples, Score, Scores
 from bilevel.report.generalisation import Generalisation
 from bilevel.report.metrics import psnr, ssim
 from bilevel.report.page import evaluation_page, learning_page, write_page
+from bilevel.report.tables import fit_table, ledger_table, parameters_table, scores_table
 
 __all__ = [
     "Generalisation",
@@ -11,8 +12,12 @@ __all__ = [
     "Score",
     "Scores",
     "evaluation_page",
+    "fit_table",
     "learning_page",
+    "ledger_table",
+    "parameters_table",
     "psnr",
+    "scores_table",
     "ssim",
     "write_page",
 ]

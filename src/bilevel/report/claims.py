@@ -12,6 +12,9 @@ from bilevel.report.words import count, decibels, number, plural
 
 __all__ = ["Claim", "Standing", "certified_accuracy", "claims", "learning_claims"]
 
+_LOOSE = 0.05
+"""A certificate above this [grey value] is true, but of little use."""
+
 
 class Standing(Enum):
     """How well a statement is founded."""
@@ -58,7 +61,8 @@ def certified_accuracy(scores: Scores) -> str:
     """One phrase for the headline."""
     worst = max(row.certificate for row in scores.rows)
     if math.isfinite(worst):
-        return f"proved to lie within {number(worst)} grey values (rms) of the exact minimiser"
+        within = f"within {number(worst)} grey values (rms) of the exact minimiser"
+        return f"proved to lie {within}" + (", which says little" if worst > _LOOSE else "")
     if scores.certified:
         return f"certified for {scores.certified} of {len(scores)} images"
     return "not certified: no distance to an exact minimiser is proved"
@@ -69,7 +73,7 @@ def _reconstructions(scores: Scores) -> Claim:
     if not distances:
         text = (
             "No strong convexity is proved for this energy, so no distance of a reconstruction "
-            "to an exact minimiser is. A small Tikhonov term would make one provable."
+            "to an exact minimiser is. If it is convex, a small Tikhonov term makes one provable."
         )
         return Claim(Standing.OPEN, text)
     within = f"within {number(max(distances))} grey values (rms) of the exact minimiser"
@@ -77,13 +81,14 @@ def _reconstructions(scores: Scores) -> Claim:
         everyone = "The reconstruction lies"
         if len(scores) > 1:
             everyone = f"All {count(len(scores))} reconstructions lie"
-        return Claim(Standing.PROVED, f"{everyone} {within} of the energy.")
+        little = "" if max(distances) <= _LOOSE else " This bound is too wide to be of much use."
+        return Claim(Standing.PROVED, f"{everyone} {within} of the energy.{little}")
     some = f"{count(len(distances))} of {count(len(scores))} reconstructions lie {within}"
     return Claim(Standing.PROVED, f"{some}; for the others no distance is proved.")
 
 
 def _unfinished(scores: Scores) -> list[Claim]:
-    late = [r for r in scores.rows if r.status not in ("", "converged")]
+    late = [r for r in scores.rows if r.unfinished]
     if not late:
         return []
     how = ", ".join(dict.fromkeys(r.status for r in late))
@@ -103,7 +108,8 @@ def _loss(last: Record) -> Claim:
         text = "The training loss carries no proved interval; it is the loss at computed points."
         return Claim(Standing.OPEN, text)
     low, high = last.corrected - last.interval, last.corrected + last.interval
-    value = f"The mean training loss at the exact minimisers is {number(last.corrected)} ±\u00a0{number(last.interval)}"
+    around = f"{number(last.corrected)} ±\u00a0{number(last.interval)}"
+    value = f"The mean training loss at the exact minimisers is {around}"
     if low <= 0:
         text = (
             f"{value}; this interval reaches zero, so it says "

@@ -16,6 +16,10 @@ from bilevel.solve import Status
 
 __all__ = ["Samples", "Score", "Scores", "batches"]
 
+_CONVERGED = "converged"
+_CHUNK = 8
+"""Images whose SSIM is computed at once."""
+
 
 @dataclass(frozen=True, eq=False)
 class Samples:
@@ -79,6 +83,11 @@ class Score:
     """inf where not proved."""
     status: str
     """How the solve ended; empty if it is not known."""
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the solve is known to have ended before the accuracy asked for."""
+        return self.status not in ("", _CONVERGED)
 
     @property
     def gain(self) -> float:
@@ -147,23 +156,29 @@ def _mean(values: list[float]) -> float:
 
 
 def _scores(samples: Samples) -> list[Score]:
-    columns = [
-        psnr(samples.before, samples.target),
-        psnr(samples.after, samples.target),
-        _ssim(samples.before, samples.target),
-        _ssim(samples.after, samples.target),
-        samples.certificate.double(),
+    before, after, target = samples.before, samples.after, samples.target
+    levels = psnr(before, target), psnr(after, target)
+    similarities = _ssim(before, target), _ssim(after, target)
+    return [
+        Score(
+            id=name,
+            psnr_before=float(levels[0][k]),
+            psnr_after=float(levels[1][k]),
+            ssim_before=float(similarities[0][k]),
+            ssim_after=float(similarities[1][k]),
+            certificate=float(samples.certificate[k]),
+            status=_name(samples.status, k),
+        )
+        for k, name in enumerate(samples.ids)
     ]
-    numbers = torch.stack([c.cpu() for c in columns], dim=1).tolist()
-    names = [""] * len(samples) if samples.status is None else _names(samples.status)
-    return [Score(i, *n, s) for i, n, s in zip(samples.ids, numbers, names, strict=True)]
 
 
-def _names(status: Tensor) -> list[str]:
-    return [Status(s).name.lower().replace("_", " ") for s in status.tolist()]
+def _name(status: Tensor | None, k: int) -> str:
+    return "" if status is None else Status(int(status[k])).name.lower().replace("_", " ")
 
 
 def _ssim(x: Tensor, target: Tensor) -> Tensor:
     if min(x.shape[2:]) < SSIM_WINDOW:
         return torch.full((len(x),), math.nan, dtype=torch.float64, device=x.device)
-    return ssim(x, target)
+    chunks = zip(torch.split(x, _CHUNK), torch.split(target, _CHUNK), strict=True)
+    return torch.cat([ssim(a, b) for a, b in chunks])

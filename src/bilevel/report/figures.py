@@ -81,10 +81,16 @@ def accuracy_chart(history: Sequence[Record]) -> str:
         if any(map(math.isfinite, reached)):
             axes.plot(steps, reached, ".", color=ORANGE, label="largest certificate")
             shown = [reached[i] for i in missed]
-            hollow = {"mfc": "none", "mec": ORANGE, "ms": 7, "mew": 0.8}
             if any(map(math.isfinite, shown)):
-                label = "some samples missed ε"
-                axes.plot([steps[i] for i in missed], shown, "o", label=label, **hollow)
+                axes.scatter(
+                    [steps[i] for i in missed],
+                    shown,
+                    s=49,
+                    facecolors="none",
+                    edgecolors=ORANGE,
+                    linewidths=0.8,
+                    label="some samples missed ε",
+                )
         else:
             note = "no distance is proved; ε bounds the rms of the lower-level gradient"
             axes.set_title(note, fontsize=8.5, color=GREY)

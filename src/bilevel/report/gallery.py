@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from bilevel.report.comparison import Samples, Score, Scores, batches
+from bilevel.report.comparison import Samples, Score, Scores
 from bilevel.report.pictures import ColourBar, error, error_bar, picture, shown
-from bilevel.report.words import decibels, gain, number
+from bilevel.report.words import decibels, gain, number, similarity
 
 __all__ = ["Card", "Tile", "card", "gallery", "median_card", "shown_side"]
 
@@ -41,22 +41,19 @@ class Card:
     tiles: tuple[Tile, ...]
     bar: ColourBar
 
-    @property
-    def coarse(self) -> bool:
-        """Whether the pixels are to be shown as squares."""
-        return max(self.size) < 400
 
-
-def gallery(samples: Samples | Iterable[Samples], *, side: int, most: int) -> tuple[Card, ...]:
+def gallery(
+    samples: Sequence[Samples], scores: Scores, *, side: int, most: int
+) -> tuple[Card, ...]:
     """At most ``most`` samples, spread evenly from the largest gain to the smallest."""
-    ranked = _ranked(samples)
-    picks = torch.linspace(0, len(ranked) - 1, min(most, len(ranked))).round().long().tolist()
-    return tuple(card(*ranked[i], side=side) for i in dict.fromkeys(picks))
+    ranked = _ranked(samples, scores)
+    picks = torch.linspace(0, len(ranked) - 1, min(most, len(ranked))).round()
+    return tuple(card(*ranked[int(i)], side=side) for i in picks)
 
 
-def median_card(samples: Samples | Iterable[Samples], *, side: int) -> Card:
+def median_card(samples: Sequence[Samples], scores: Scores, *, side: int) -> Card:
     """The sample of median gain."""
-    ranked = _ranked(samples)
+    ranked = _ranked(samples, scores)
     return card(*ranked[len(ranked) // 2], side=side)
 
 
@@ -97,12 +94,10 @@ def card(batch: Samples, row: int, score: Score, *, side: int) -> Card:
     )
 
 
-def _ranked(samples: Samples | Iterable[Samples]) -> list[tuple[Samples, int, Score]]:
-    found = [
-        (batch, row, score)
-        for batch in batches(samples)
-        for row, score in enumerate(Scores.of(batch).rows)
-    ]
+def _ranked(samples: Sequence[Samples], scores: Scores) -> list[tuple[Samples, int, Score]]:
+    """Every sample as (its batch, its row, its score), the largest gain first."""
+    places = [(batch, row) for batch in samples for row in range(len(batch))]
+    found = [(*place, score) for place, score in zip(places, scores.rows, strict=True)]
     return sorted(found, key=lambda one: one[2].gain, reverse=True)
 
 
@@ -118,15 +113,15 @@ def _note(score: Score, part: Sequence[int], size: Sequence[int]) -> str:
         notes.append(f"certified within {number(score.certificate)} grey values (rms)")
     else:
         notes.append("distance to the minimiser not proved")
-    if score.status not in ("", "converged"):
+    if score.unfinished:
         notes.append(score.status)
     if tuple(part) != tuple(size):
         notes.append(f"middle {part[0]} × {part[1]} of {size[0]} × {size[1]} pixels")
     return "; ".join(notes)
 
 
-def _quality(level: float, similarity: float) -> str:
-    return decibels(level) + ("" if math.isnan(similarity) else f" · SSIM {similarity:.3f}")
+def _quality(psnr: float, ssim: float) -> str:
+    return decibels(psnr) + ("" if math.isnan(ssim) else f" · SSIM {similarity(ssim)}")
 
 
 def _tile(x: Tensor, title: str, caption: str, name: str) -> Tile:

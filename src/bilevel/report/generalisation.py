@@ -71,7 +71,7 @@ class Generalisation:
         """The verdict with its numbers."""
         numbers = (
             f"{plural(len(self.training), 'training image')} gained "
-            f"{gain(self.training.mean.gain)} on average, "
+            f"{gain(self.training.mean.gain)}, "
             f"{plural(len(self.held_out), 'held-out image')} {gain(self.held_out.mean.gain)}"
         )
         if self.overfitted:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import torch
+import math
+
 from torch import Tensor
-from torch.nn.functional import conv2d
 
 from bilevel.ground import rows
 from bilevel.ground.checks import check_images, check_matching, check_positive
@@ -25,6 +25,7 @@ def psnr(x: Tensor, target: Tensor, peak: float = 1.0) -> Tensor:
         InputError: images that are not finite or differ in shape, or a peak that is not positive.
 
     Example:
+        >>> import torch
         >>> round(psnr(torch.full((1, 1, 2, 2), 0.1), torch.zeros(1, 1, 2, 2)).item(), 3)
         20.0
     """
@@ -42,8 +43,9 @@ def ssim(x: Tensor, target: Tensor, peak: float = 1.0) -> Tensor:
         InputError: as :func:`psnr`, or images smaller than the window.
 
     Example:
+        >>> import torch
         >>> x = torch.rand(2, 1, 16, 16)
-        >>> bool((ssim(x, x) == 1).all())
+        >>> bool((ssim(x, x) > 1 - 1e-12).all())
         True
     """
     x, target = _checked(x, target, peak)
@@ -76,9 +78,14 @@ def _checked(x: Tensor, target: Tensor, peak: float) -> tuple[Tensor, Tensor]:
 def _blur(x: Tensor) -> Tensor:
     """Mean under the window, where it fits."""
     reach = SSIM_WINDOW // 2
-    t = torch.arange(-reach, reach + 1, dtype=x.dtype, device=x.device)
-    window = torch.exp(-0.5 * (t / 1.5) ** 2)
-    window = window / window.sum()
-    flat = x.flatten(0, 1)[:, None]
-    blurred = conv2d(conv2d(flat, window[None, None, None]), window[None, None, :, None])
-    return blurred[:, 0].unflatten(0, x.shape[:2])
+    window = [math.exp(-0.5 * (t / 1.5) ** 2) for t in range(-reach, reach + 1)]
+    return _slide(_slide(x, window, 2), window, 3) / sum(window) ** 2
+
+
+def _slide(x: Tensor, window: list[float], dim: int) -> Tensor:
+    """Weighted sum of shifted copies: several times faster than a convolution in float64."""
+    length = x.shape[dim] - SSIM_WINDOW + 1
+    total = window[0] * x.narrow(dim, 0, length)
+    for k in range(1, SSIM_WINDOW):
+        total.add_(x.narrow(dim, k, length), alpha=window[k])
+    return total

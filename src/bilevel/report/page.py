@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
 
@@ -59,16 +59,14 @@ def learning_page(
             parameters=sum(v.numel() for v in fit.theta.values()),
             values=training.target.numel(),
         )
-    context = _common(fit, groups, scores, title, _MOST_TRAINING)
-    return _render(
-        "learning.html.jinja",
-        **context,
-        lede=_learning_lede(fit, scores),
-        verdict=verdict,
-        charts=_charts(fit),
-        progress=_progress(fit),
-        claims=[*claims(_joined(scores)), *learning_claims(fit)],
-    )
+    context = _common(fit, groups, scores, title, _MOST_TRAINING) | {
+        "lede": _learning_lede(fit, scores),
+        "verdict": verdict,
+        "charts": _charts(fit),
+        "progress": _progress(fit),
+        "claims": [*claims(_joined(scores)), *learning_claims(fit)],
+    }
+    return _render("learning.html.jinja", context)
 
 
 def evaluation_page(
@@ -86,11 +84,11 @@ def evaluation_page(
     """
     groups = {"evaluated": batches(samples)}
     scores = {name: Scores.of(group) for name, group in groups.items()}
-    context = _common(fit, groups, scores, title, _MOST_EVALUATED)
-    lede = _evaluation_lede(fit, scores["evaluated"])
-    return _render(
-        "evaluation.html.jinja", **context, lede=lede, claims=claims(scores["evaluated"])
-    )
+    context = _common(fit, groups, scores, title, _MOST_EVALUATED) | {
+        "lede": _evaluation_lede(fit, scores["evaluated"]),
+        "claims": claims(scores["evaluated"]),
+    }
+    return _render("evaluation.html.jinja", context)
 
 
 def write_page(path: str | Path, html: str) -> Path:
@@ -103,7 +101,7 @@ def write_page(path: str | Path, html: str) -> Path:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(html, encoding="utf-8")
+        temporary.write_text(html, encoding="utf-8", errors="replace")
         temporary.replace(path)
     except OSError as problem:
         advice = "choose a place that you may write to"
@@ -115,7 +113,7 @@ def write_page(path: str | Path, html: str) -> Path:
     return path
 
 
-def _render(template: str, **context: object) -> str:
+def _render(template: str, context: Mapping[str, object]) -> str:
     environment = Environment(
         loader=PackageLoader("bilevel.report"),
         autoescape=True,
@@ -124,10 +122,16 @@ def _render(template: str, **context: object) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        number=words.number, decibels=words.decibels, count=words.count, gain=words.gain
+        number=words.number,
+        level=words.level,
+        difference=words.difference,
+        decibels=words.decibels,
+        gain=words.gain,
+        count=words.count,
+        proved=words.proved,
+        similarity=words.similarity,
     )
-    environment.tests["finite"] = math.isfinite
-    return environment.get_template(template).render(**context)
+    return environment.get_template(template).render(context)
 
 
 def _common(
@@ -139,18 +143,20 @@ def _common(
 ) -> dict[str, object]:
     cards = sum(min(most, len(s)) for s in scores.values()) + 1
     channels = max(batch.target.shape[1] for group in groups.values() for batch in group)
-    side = shown_side(cards, channels)
+    side, hero = shown_side(cards, channels), list(groups)[-1]
     return {
         "title": title,
         "date": f"{date.today().day} {date.today():%B %Y}",
         "fit": fit,
         "scores": scores,
-        "hero": median_card(list(groups.values())[-1], side=side),
-        "hero_group": list(groups)[-1],
-        "galleries": {n: gallery(group, side=side, most=most) for n, group in groups.items()},
+        "hero": median_card(groups[hero], scores[hero], side=side),
+        "hero_group": hero,
+        "galleries": {
+            name: gallery(group, scores[name], side=side, most=most)
+            for name, group in groups.items()
+        },
         "gains": figures.gains_chart(scores),
-        "accuracy": certified_accuracy(_joined(scores)),
-        "worst": _joined(scores).mean.certificate,
+        "accuracy": _accuracy(_joined(scores)),
         "parameters": parameters(fit),
         "banks": [(name, filters(part)) for name, part in parts(fit, FieldsOfExperts)],
         "maps": [
@@ -174,9 +180,10 @@ def _learning_lede(fit: Fit, scores: dict[str, Scores]) -> list[str]:
     mean, many = scores["training"].mean, len(scores["training"])
     learned = words.plural(sum(v.numel() for v in fit.theta.values()), "parameter")
     images = words.plural(many, "training image")
+    average = "" if many == 1 else " on average"
     sentences = [
         f"{learned} of {model_name(fit)} learned in {words.duration(fit.cost.seconds)}.",
-        f"Reconstruction raises PSNR on {images} by {words.gain(mean.gain)} on average, from "
+        f"Reconstruction raises PSNR on {images} by {words.gain(mean.gain)}{average}, from "
         f"{words.decibels(mean.psnr_before)} to {words.decibels(mean.psnr_after)}.",
     ]
     if "held-out" in scores:
@@ -198,11 +205,20 @@ def _evaluation_lede(fit: Fit, scores: Scores) -> list[str]:
     ]
 
 
+def _accuracy(scores: Scores) -> tuple[str, str]:
+    worst = scores.mean.certificate
+    if math.isfinite(worst):
+        return words.number(worst), "grey values (rms), at worst"
+    return "none", "a distance is proved for " + scores.mean.status.removesuffix(" certified")
+
+
 def _certainty(scores: Scores) -> str:
     subject = "The reconstruction is" if len(scores) == 1 else "Every reconstruction is"
     if scores.certified < len(scores):
         subject = "Reconstructions are"
-    return f"{subject} {certified_accuracy(scores)}."
+    late = sum(row.unfinished for row in scores.rows)
+    stopped = f" {late} of {len(scores)} stopped before the accuracy asked for." if late else ""
+    return f"{subject} {certified_accuracy(scores)}.{stopped}"
 
 
 def _progress(fit: Fit) -> str:

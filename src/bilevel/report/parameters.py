@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
-from torch import Tensor, nn
+from torch import Tensor, as_tensor, float64, nn
 
+from bilevel.ground import rows
 from bilevel.learn import Fit
 from bilevel.report.words import count, number
 
@@ -16,7 +17,8 @@ __all__ = ["Parameter", "model_name", "parameters", "parts", "scalar_values"]
 
 M = TypeVar("M", bound=nn.Module)
 _LOG = "log_"
-_UNITS = {"smoothing": "grey value"}
+_PROPER = ("Tikhonov",)
+_UNITS = {"smoothing": "grey value", "weight": "1"}
 
 
 @dataclass(frozen=True)
@@ -57,26 +59,29 @@ def scalar_values(fit: Fit) -> dict[str, list[float]]:
 
 def parts(fit: Fit, kind: type[M]) -> Iterator[tuple[str, M]]:
     """The parts of the energy that are a ``kind``, with a name to tell them apart."""
-    for path, module in fit.energy.named_modules():
+    modules = cast(Iterable[tuple[str, nn.Module]], fit.energy.named_modules())
+    for path, module in modules:
         if isinstance(module, kind):
-            yield _words(type(module).__name__) + _position(path), module
+            yield _name(fit, path), module
 
 
 def model_name(fit: Fit) -> str:
     """What is learned, e.g. "total variation"; several parts are joined by "and"."""
     owners = dict.fromkeys(_owner(fit, name) for name in fit.theta)
-    return " and ".join(owner[:1].lower() + owner[1:] for owner in owners)
+    return " and ".join(o if o in _PROPER else o[:1].lower() + o[1:] for o in owners)
 
 
 def _owner(fit: Fit, name: str) -> str:
-    path = name.rpartition(".")[0]
-    return _words(type(fit.energy.get_submodule(path)).__name__) + _position(path)
+    return _name(fit, name.rpartition(".")[0])
 
 
-def _position(path: str) -> str:
-    """Terms of a sum are numbered, as two of a kind may occur."""
-    match = re.search(r"\.terms\.(\d+)$", path)
-    return f" (term {int(match[1]) + 1})" if match else ""
+def _name(fit: Fit, path: str) -> str:
+    """The class in words; where a sum has several of a kind, also which term it is."""
+    module = fit.energy.get_submodule(path)
+    name = _words(type(module).__name__)
+    alike = sum(type(other) is type(module) for other in fit.energy.modules())
+    term = path.rpartition(".")[2]
+    return f"{name} (term {int(term) + 1})" if alike > 1 and term.isdigit() else name
 
 
 def _words(name: str) -> str:
@@ -103,8 +108,6 @@ def _exp(name: str, value: Tensor) -> Tensor:
 
 
 def _double(value: float | Tensor) -> Tensor:
-    from torch import as_tensor, float64
-
     return as_tensor(value, dtype=float64)
 
 
@@ -115,7 +118,7 @@ def _learned(name: str, value: Tensor) -> str:
     if values.ndim == 4:
         bank, channels, *size = values.shape
         planes = f" × {channels} channels" if channels > 1 else ""
-        norms = values.flatten(1).norm(dim=1)
+        norms = rows.norm(values)
         spread = f"norms {number(float(norms.min()))} to {number(float(norms.max()))}"
         return f"{bank} filters of {size[0]} × {size[1]}{planes}, {spread}"
     low, middle, high = (float(v) for v in (values.min(), values.median(), values.max()))

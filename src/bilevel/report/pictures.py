@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +14,17 @@ from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.model.regularisers import FieldsOfExperts, TotalVariation
 
-__all__ = ["ColourBar", "Filter", "WeightMap", "error", "filters", "picture", "shown", "weight_map"]
+__all__ = [
+    "ColourBar",
+    "Filter",
+    "WeightMap",
+    "error",
+    "error_bar",
+    "filters",
+    "picture",
+    "shown",
+    "weight_map",
+]
 
 _ERRORS, _WEIGHTS = "magma", "viridis"
 
@@ -83,7 +92,7 @@ def filters(experts: FieldsOfExperts) -> tuple[Filter, ...]:
     """Every filter with its weight, largest weight first; each on a grey scale of its own."""
     bank = experts.filters.detach().double()
     weights = experts.weight.detach().double().flatten()
-    order = torch.argsort(weights, descending=True).tolist()
+    order = torch.argsort(weights, descending=True)
     return tuple(Filter(_kernel(bank[j]), float(weights[j])) for j in order)
 
 
@@ -123,5 +132,5 @@ def _png(pixels: Tensor) -> str:
 
     levels = (pixels.detach().double().cpu().clamp(0, 1) * 255).round().to(torch.uint8)
     buffer = io.BytesIO()
-    Image.fromarray(levels.numpy()).save(buffer, "PNG", optimize=True)
+    Image.fromarray(levels.numpy()).save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

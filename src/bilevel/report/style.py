@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -72,7 +72,7 @@ class Chart:
 @contextmanager
 def chart(
     name: str, alt: str, x_label: str, y_label: str, *, size: tuple[float, float] = _SIZE
-) -> Iterator[Chart]:
+) -> Generator[Chart]:
     """Draw on ``.axes`` inside; afterwards ``.svg`` is an ``<svg>`` element.
 
     Args:
@@ -108,17 +108,18 @@ def logarithmic(axes: Axes, which: str, values: Sequence[float], ratio: float = 
     axis = axes.xaxis if which == "x" else axes.yaxis
     few = max(finite) < 300 * min(finite)
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=7))
-    write = _amount if which == "x" else _power
-    axis.set_major_formatter(FuncFormatter(lambda value, _: write(value)))
+    axis.set_major_formatter(FuncFormatter(_amount if which == "x" else _power))
     axis.set_minor_formatter(NullFormatter())
 
 
-def _amount(value: float) -> str:
+def _amount(value: float, position: int | None = None) -> str:
+    del position
     return count(round(value))
 
 
-def _power(value: float) -> str:
-    return number(value, 1).replace("1 × ", "")
+def _power(value: float, position: int | None = None) -> str:
+    del position
+    return number(value, 1).replace("1\u00a0×\u00a0", "")
 
 
 def _inline(svg: str, name: str, alt: str) -> str:
@@ -127,7 +128,7 @@ def _inline(svg: str, name: str, alt: str) -> str:
     head, rest = body.split(">", 1)
     box = re.search(r'viewBox="[^"]*"', head)
     rest = re.sub(r'( id="|url\(#|href="#)', rf"\g<1>{name}-", rest)
-    rest = re.sub(r"<metadata>.*?</metadata>", "", rest, flags=re.DOTALL)
+    rest = re.sub(r"<defs>\s*<style.*?</style>\s*</defs>", "", rest, flags=re.DOTALL)
     for colour, variable in _VARIABLES.items():
         rest = rest.replace(colour, variable)
     label = alt.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;")

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["count", "decibels", "duration", "gain", "number", "plural"]
+__all__ = [
+    "count",
+    "decibels",
+    "difference",
+    "duration",
+    "gain",
+    "level",
+    "number",
+    "plural",
+    "proved",
+    "similarity",
+]
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-_MINUS, _THIN = "\N{MINUS SIGN}", "\N{NARROW NO-BREAK SPACE}"
+_MINUS, _THIN, _FIRM = "\N{MINUS SIGN}", "\N{NARROW NO-BREAK SPACE}", "\N{NO-BREAK SPACE}"
 
 
 def number(value: float, digits: int = 3) -> str:
     """A number to ``digits`` significant digits; a dash for nan.
 
     Example:
-        >>> number(0.000214), number(0.05), number(float("inf"))
-        ('2.14 × 10⁻⁴', '0.05', '∞')
+        >>> number(0.05), number(0.000214).replace(_FIRM, " "), number(math.inf)
+        ('0.05', '2.14 × 10⁻⁴', '∞')
     """
     if math.isnan(value):
         return "–"
@@ -26,7 +37,27 @@ def number(value: float, digits: int = 3) -> str:
         return text.replace("-", _MINUS)
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
     power = str(int(exponent)).translate(_SUPERSCRIPTS)
-    return f"{mantissa} × 10{power}".replace("-", _MINUS)
+    return f"{mantissa}{_FIRM}×{_FIRM}10{power}".replace("-", _MINUS)
+
+
+def proved(value: float) -> str:
+    """A bound, or that there is none.
+
+    Example:
+        >>> proved(0.25), proved(math.inf)
+        ('0.25', 'not proved')
+    """
+    return number(value) if math.isfinite(value) else "not proved"
+
+
+def similarity(value: float) -> str:
+    """An SSIM.
+
+    Example:
+        >>> similarity(0.8765)
+        '0.876'
+    """
+    return "–" if math.isnan(value) else f"{value:.3f}"
 
 
 def count(value: int) -> str:
@@ -49,28 +80,34 @@ def plural(value: int, thing: str) -> str:
     return f"{count(value)} {thing}{'' if value == 1 else 's'}"
 
 
-def decibels(value: float) -> str:
-    """A level.
+def level(value: float) -> str:
+    """A level in dB, without the unit.
 
     Example:
-        >>> decibels(29.876)
-        '29.88 dB'
+        >>> level(29.876)
+        '29.88'
     """
-    return f"{_fixed(value)} dB"
+    return f"{value:.2f}".replace("-", _MINUS) if math.isfinite(value) else number(value)
+
+
+def difference(value: float) -> str:
+    """A difference of levels in dB, with its sign and without the unit.
+
+    Example:
+        >>> difference(5.214)
+        '+5.21'
+    """
+    return f"{'+' if value >= 0 else ''}{level(value)}"
+
+
+def decibels(value: float) -> str:
+    """A level with its unit."""
+    return f"{level(value)}{_FIRM}dB"
 
 
 def gain(value: float) -> str:
-    """A difference of levels, with its sign.
-
-    Example:
-        >>> gain(5.214)
-        '+5.21 dB'
-    """
-    return f"{'+' if value >= 0 else ''}{_fixed(value)} dB"
-
-
-def _fixed(value: float) -> str:
-    return f"{value:.2f}".replace("-", _MINUS) if math.isfinite(value) else number(value)
+    """A difference of levels with sign and unit."""
+    return f"{difference(value)}{_FIRM}dB"
 
 
 def duration(seconds: float) -> str:

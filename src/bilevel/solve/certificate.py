@@ -77,5 +77,6 @@ def certify(objective: Objective, x: Tensor) -> Certificate:
     norm, allowance = rows.norm(gradient).double(), objective.rounding(x)
     mu = objective.bounds.proved_mu()
     reach = torch.where(mu > 0, (norm + allowance) / mu, torch.inf)
+    gap = torch.where(mu > 0, (norm + allowance) * reach / 2, torch.inf)
     root = math.sqrt(x[0].numel())
-    return Certificate(reach / root, mu * reach**2 / 2, norm / root, allowance / root, gradient)
+    return Certificate(reach / root, gap, norm / root, allowance / root, gradient)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
@@ -32,12 +34,13 @@ def minimise(
 
     Every ``check_every`` steps the certificate is computed afresh at the current point; rows
     that meet the tolerance leave the batch. Memory does not grow with the number of steps, and
-    no gradient tape is recorded. The certificate belongs to the returned point, whatever the status.
+    no gradient tape is recorded. The certificate belongs to the returned point, whatever its
+    status.
 
     Args:
         objective: from ``energy.at(y)``.
         solver: e.g. ``solvers.Nesterov()``.
-        x0: start, (b, c, h, w); the objective's own if None. A start that meets ``tol`` is returned.
+        x0: start, (b, c, h, w); the objective's own if None.
         tol: which accuracy to reach.
         max_steps: limit for each row.
         check_every: steps between certificates.
@@ -101,11 +104,8 @@ def _minimise(
         _record(solution, left, state.x, certificate, progress.status, done)
         running = torch.nonzero(progress.status == Status.RUNNING).flatten()
         if len(running) < len(left):
-            left, state, objective = (
-                left[running],
-                rows.take(state, running),
-                objective.rows(running),
-            )
+            left, objective = left[running], objective.rows(running)
+            state = cast(S, rows.take(state, running))
             progress.keep(running)
     solution.status[left] = Status.MAX_STEPS
     return solution
@@ -114,7 +114,7 @@ def _minimise(
 def _record(
     solution: Solution, index: Tensor, x: Tensor, found: Certificate, status: Tensor, done: int
 ) -> None:
-    """Write the rows checked now; a diverged row keeps the last finite point and its certificate."""
+    """Write the rows checked now; a diverged row keeps its last finite point."""
     solution.status[index], solution.steps[index] = status, done
     finite = torch.nonzero(status != Status.DIVERGED).flatten()
     solution.x[index[finite]] = x[finite]

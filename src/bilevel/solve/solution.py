@@ -30,7 +30,7 @@ class Status(IntEnum):
             Status.RUNNING: "call minimise to the end",
             Status.CONVERGED: "nothing to do",
             Status.MAX_STEPS: "raise max_steps, loosen the tolerance or improve the conditioning",
-            Status.STALLED: "the floating-point floor is reached: use float64 or a looser tolerance",
+            Status.STALLED: "the floating-point floor is reached: use float64 or relax",
             Status.DIVERGED: "values became infinite: check the data and the Lipschitz constant",
         }[self]
 
@@ -56,7 +56,7 @@ class Solution:
         Raises:
             NotCertified: naming the rows, what they reached and what to do.
         """
-        failed = torch.nonzero(~self.converged).flatten().tolist()
+        failed = [int(k) for k in torch.nonzero(~self.converged).flatten()]
         if not failed:
             return self
         status = Status(int(self.status[failed[0]]))

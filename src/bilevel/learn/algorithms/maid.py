@@ -80,7 +80,7 @@ class MAID(Algorithm[MAIDState]):
     certified: bool = False
     first_accuracy: float | None = None
     first_change: float = 0.5
-    tol: float = 1e-3
+    tol: float = 3e-3
     floor: float = 1e-7
     shrink: float = 0.5
     grow: float = 1.5
@@ -126,7 +126,7 @@ class MAID(Algorithm[MAIDState]):
             accuracy,
             lambda here, trial, new, step: self._accept(here, trial, new, step, state.reference),
             shrink=self.shrink,
-            attempts=6 + state.failures,
+            attempts=4 + state.failures,
         )
         if found.evaluation is None:
             return self._failed(problem, state, at, accuracy, first)
@@ -159,14 +159,14 @@ class MAID(Algorithm[MAIDState]):
         state: MAIDState,
         at: Evaluation,
         accuracy: float,
-        first: float,
+        step: float,
     ) -> MAIDState:
         finer = max(self.tighten * accuracy, self.floor)
         exhausted = accuracy <= self.floor or (at.uncertified > 0 and state.failures > 0)
         return replace(
             state,
             evaluation=at if exhausted else problem.value_and_grad(at.theta, tol=finer),
-            step=first * self.shrink,
+            step=step,
             accuracy=finer,
             previous=None,
             reference=at.corrected,
@@ -177,7 +177,7 @@ class MAID(Algorithm[MAIDState]):
         )
 
     def _trusted(self, problem: BilevelProblem, at: Evaluation) -> Evaluation:
-        """Tighten ε until the gradient's error is at most (1 - η) of its norm, or no longer helps."""
+        """Tighten ε until the gradient's error is at most (1 - η) of its norm, or cannot be."""
         while self._doubtful(problem, at):
             if math.isnan(at.estimate) and not self.certified:
                 accuracy = at.accuracy

@@ -17,7 +17,7 @@ from bilevel.ground.theta import norm as theta_norm
 from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step, settled, verdict
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem
-from bilevel.learn.schedules import Geometric, Schedule
+from bilevel.learn.schedules import Geometric, Progress, Schedule
 from bilevel.learn.search import search
 
 __all__ = ["ProjectedGradient"]
@@ -64,7 +64,7 @@ class ProjectedGradient(Algorithm[GradientState]):
     first_change: float = 0.5
     batch_size: int | None = None
     floor: float = 1e-7
-    tol: float = 1e-3
+    tol: float = 3e-3
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -80,40 +80,45 @@ class ProjectedGradient(Algorithm[GradientState]):
     def init(self, problem: BilevelProblem, theta: Theta) -> GradientState:
         """Evaluate θ_0 to ε_0."""
         first = self.first_accuracy or problem.first_accuracy(theta)
-        epsilon = max(self.schedule.accuracy(0, first, 0.0, 1.0, first), self.floor)
+        epsilon = max(self.schedule.accuracy(Progress(0, first, first)), self.floor)
         at = problem.value_and_grad(theta, tol=epsilon, ids=self._batch(problem, 0))
         step = self.step_size or normalised_step(at, self.first_change)
         return GradientState(at, step, first, status=self._verdict(problem, at))
 
     def step(self, problem: BilevelProblem, state: GradientState) -> GradientState:
         """One step, with ε_{t+1} at the new θ."""
-        at, t = state.evaluation, state.t + 1
+        at = state.evaluation
         if self.schedule.needs_estimate and math.isnan(at.estimate):
             at = problem.value_and_grad(at.theta, tol=at.accuracy, estimate=True)
-        norm = theta_norm(at.grad)
-        epsilon = self.schedule.accuracy(t, state.first, at.doubt, norm, at.accuracy)
-        epsilon = max(epsilon, self.floor)
+        norm, stuck = theta_norm(at.grad), not state.accepted
+        now = Progress(state.t + 1, state.first, at.accuracy, at.doubt, norm, stuck)
+        epsilon = max(self.schedule.accuracy(now), self.floor)
+        state = replace(state, evaluation=at, t=now.t)
         if self.step_size is not None:
             theta = Trial.along(problem, at, self.step_size).theta
-            new = problem.value_and_grad(theta, tol=epsilon, ids=self._batch(problem, t))
-            return replace(state, evaluation=new, t=t, status=self._verdict(problem, new))
-        found = search(problem, at, 2 * state.step, epsilon, sufficient_decrease)
-        if found.evaluation is None:
-            return self._stay(problem, state, epsilon, found.step)
-        new = settled(problem, found.evaluation, self.tol)
-        return GradientState(new, found.step, state.first, t, status=self._verdict(problem, new))
+            new = problem.value_and_grad(theta, tol=epsilon, ids=self._batch(problem, now.t))
+            return replace(state, evaluation=new, status=self._verdict(problem, new))
+        return self._closer(problem, state, epsilon) if stuck else self._on(problem, state, epsilon)
 
-    def _stay(
-        self, problem: BilevelProblem, state: GradientState, epsilon: float, step: float
+    def _on(self, problem: BilevelProblem, state: GradientState, epsilon: float) -> GradientState:
+        """Search a decrease from here."""
+        found = search(problem, state.evaluation, 2 * state.step, epsilon, sufficient_decrease)
+        if found.evaluation is None:
+            return replace(state, accepted=False)
+        new = settled(problem, found.evaluation, self.tol)
+        status = self._verdict(problem, new)
+        return replace(state, evaluation=new, step=found.step, accepted=True, status=status)
+
+    def _closer(
+        self, problem: BilevelProblem, state: GradientState, epsilon: float
     ) -> GradientState:
-        """No decrease: look more closely if the schedule allows, else this is the floor."""
+        """After a search that found none: look at θ more closely, if the schedule allows."""
         at = state.evaluation
-        if epsilon < at.accuracy:
-            new = settled(problem, problem.value_and_grad(at.theta, tol=epsilon), self.tol)
-            status = self._verdict(problem, new)
-        else:
-            new, status = at, Status.FLOOR
-        return GradientState(new, step, state.first, state.t + 1, accepted=False, status=status)
+        if epsilon >= at.accuracy:
+            return replace(state, status=Status.FLOOR)
+        new = settled(problem, problem.value_and_grad(at.theta, tol=epsilon), self.tol)
+        state = replace(state, evaluation=new, status=self._verdict(problem, new))
+        return state if state.status is not Status.RUNNING else self._on(problem, state, epsilon)
 
     def _verdict(self, problem: BilevelProblem, at: Evaluation) -> Status:
         if self.batch_size is None:

@@ -44,6 +44,6 @@ class Fidelity(Part):
         """A sensible first image."""
 
     def spectrum(self, image_shape: Shape) -> Tensor | None:
-        """Eigenvalues (h, w) of the Hessian in the 2-D DFT basis where it is constant and diagonal."""
+        """Eigenvalues (h, w) of the Hessian in the 2-D DFT basis; None if not diagonal there."""
         del image_shape
         return None

@@ -1,4 +1,4 @@
-"""What a forward operator is: a linear map with an exact adjoint and proved bounds of its spectrum."""
+"""What a forward operator is: a linear map, its exact adjoint, proved bounds of its spectrum."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Operator(nn.Module, ABC):
         """Proved bounds of the eigenvalues of AᵀA on images of that shape (c, h, w)."""
 
     def gram_spectrum(self, image_shape: Shape) -> Tensor | None:
-        """Eigenvalues (h, w) of AᵀA in the 2-D DFT basis, float64; None if it is not diagonal there."""
+        """Eigenvalues (h, w) of AᵀA in the 2-D DFT basis, float64; None if not diagonal there."""
         del image_shape
         return None
 
     def image_shape(self, data_shape: Shape) -> Shape:
-        """The shape (c, h, w) of an image whose data have that shape; the same unless overridden."""
+        """The shape (c, h, w) of an image whose data have that shape."""
         return data_shape
 
     def data_shape(self, image_shape: Shape) -> Shape:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -165,7 +166,7 @@ class FilteredRegulariser(Regulariser):
     def _parameter_variation(
         self, parameter: Tensor, force: Tensor, ball: FeatureBall, norm: Tensor, shape: Shape
     ) -> Variation:
-        """Of B = Wᵀ diag(w force), where force is 1/ν-Lipschitz in t, columns grouped by parameter."""
+        """Of B = Wᵀ diag(w force), where force is 1/ν-Lipschitz in t, one column a parameter."""
         stiff = self.weight / self.smoothing
         cross = _grouped_norm(stiff * self.penalty.size(ball.u), parameter) * ball.move
         pull = self._weighted(force)
@@ -177,11 +178,13 @@ class FilteredRegulariser(Regulariser):
 
 
 def _grouped_norm(a: Tensor, parameter: Tensor) -> Tensor:
-    """The largest norm of the entries of ``a`` (b, ...) that one entry of the parameter multiplies."""
+    """The largest norm of the entries of ``a`` (b, ...) that one entry of it multiplies."""
     trailing = parameter.shape if parameter.numel() > 1 else ()
     shape = (1,) * (a.ndim - len(trailing)) + tuple(trailing)
     shared = [d for d in range(1, a.ndim) if shape[d] == 1 and a.shape[d] > 1]
-    return rows.norm_inf(torch.linalg.vector_norm(a, dim=shared, keepdim=True) if shared else a)
+    if shared:
+        a = cast(Tensor, torch.linalg.vector_norm(a, dim=shared, keepdim=True))
+    return rows.norm_inf(a)
 
 
 def _shape(x: Tensor) -> Shape:

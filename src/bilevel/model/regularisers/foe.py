@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from bilevel.ground.checks import check_choice, check_finite
 from bilevel.ground.errors import InputError
 from bilevel.model.bounds import Variation
 from bilevel.model.operators.operator import Shape
-from bilevel.model.part import POSITIVE, check_learn, positive_parameter
+from bilevel.model.part import check_learn, positive_parameter
 from bilevel.model.penalties import SeparablePenalty
 from bilevel.model.potentials import POTENTIALS
 from bilevel.model.regularisers.filtered import FeatureBall, FilteredRegulariser
@@ -37,8 +38,8 @@ def dct_filters(size: int) -> Tensor:
     if size < 2:
         raise InputError("DCT filters need a size of at least 2", given=size)
     n = torch.arange(size, dtype=torch.float64)
-    basis = torch.cos(math.pi / size * (n[None] + 0.5) * n[:, None])
-    basis = basis / torch.linalg.vector_norm(basis, dim=1, keepdim=True)
+    waves = torch.cos(math.pi / size * (n[None] + 0.5) * n[:, None])
+    basis = waves / waves.square().sum(1, keepdim=True).sqrt()
     filters = torch.einsum("ia,jb->ijab", basis, basis).reshape(size * size, 1, size, size)
     return filters[1:].to(torch.get_default_dtype())
 
@@ -70,7 +71,7 @@ class FieldsOfExperts(FilteredRegulariser):
         potential: str = "charbonnier",
         learn: Collection[str] = ("filters", "weight"),
     ) -> None:
-        """Filters (m, c, k, k'), the DCT of 5x5 if none; weight: number or (m,) [1]; ν [grey value]."""
+        """Filters (m, c, k, k'), the 5x5 DCT if none; weight: one or m [1]; ν [grey value]."""
         super().__init__()
         check_learn(learn, PARAMETERS)
         check_choice(potential, POTENTIALS, "potential")
@@ -133,13 +134,14 @@ class FieldsOfExperts(FilteredRegulariser):
 
         Channels are summed by the triangle inequality of Cauchy-Schwarz, Σ_c |k̂_jc|².
         """
-        spectrum = torch.fft.rfft2(self.filters.detach().double(), s=image_shape[1:]).abs().square()
+        filters = self.filters.detach().double()
+        spectrum = cast(Tensor, torch.fft.rfft2(filters, s=image_shape[1:])).abs().square()
         total = (scale.detach().double()[..., None] * spectrum).sum((0, 1))
         return total.max() * (1 + 1e-12)
 
     def feature_norm(self) -> Tensor:
         """The largest norm of a filter."""
-        return torch.linalg.vector_norm(self.filters.detach().double().flatten(1), dim=1).max()
+        return self.filters.detach().double().square().flatten(1).sum(1).max().sqrt()
 
     def filter_variation(self, ball: FeatureBall, x: Tensor, q: Tensor, bend: Tensor) -> Variation:
         """Of B δ = Σ_j δK_jᵀ w_j φ'_j + K_jᵀ w_j φ''_j δK_j x, with ‖δK v‖ <= ‖δ‖ √taps ‖v‖."""

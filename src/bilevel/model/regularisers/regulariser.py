@@ -40,7 +40,7 @@ class Regulariser(Part):
         """How far ∇²R q, (∂_θ∇R)ᵀq and ‖∂_θ∇R‖ change within ``radius`` (b,) of x."""
 
     def spectrum(self, image_shape: Shape) -> Tensor | None:
-        """Eigenvalues (h, w) of ∇²R in the 2-D DFT basis where it is constant and diagonal there."""
+        """Eigenvalues (h, w) of ∇²R in the 2-D DFT basis; None if not constant and diagonal."""
         del image_shape
         return None
 

@@ -30,7 +30,7 @@ class NesterovState:
 
 @dataclass(frozen=True)
 class Nesterov(Solver[NesterovState]):
-    """Accelerated gradient descent (Nesterov 1983; strongly convex form of Chambolle and Pock 2016).
+    """Accelerated gradient descent (Nesterov 1983; strongly convex: Chambolle and Pock 2016).
 
     With q = mu/L, momentum t_{k+1} = (1 - q t_k² + √((1 - q t_k²)² + 4 ρ t_k²))/2 and
     β = (t_k - 1)(1 - q t_{k+1})/(t_{k+1}(1 - q)), where ρ is the ratio of successive L; then

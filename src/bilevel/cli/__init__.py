@@ -1,0 +1,5 @@
+"""The command line."""
+
+from bilevel.cli.app import main
+
+__all__ = ["main"]

@@ -1,0 +1,73 @@
+"""The command line: what the commands are, and how each of them ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from bilevel.cli.commands.check import check
+from bilevel.cli.commands.demo import demo
+from bilevel.cli.commands.evaluate import evaluate
+from bilevel.cli.commands.learn import learn
+from bilevel.cli.commands.list import list_catalogue
+from bilevel.cli.commands.reconstruct import reconstruct
+from bilevel.cli.console import error
+from bilevel.ground.errors import BilevelError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="bilevel",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+BAD_INPUT = 2
+
+
+@app.callback(
+    invoke_without_command=True,
+    epilog="First steps: [bold]bilevel demo[/bold], then "
+    "[bold]bilevel learn examples/denoising.toml --out runs/tv[/bold]",
+)
+def start(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.")] = False,
+) -> None:
+    """Learn the parameters of image reconstructions, with certified accuracy."""
+    if version:
+        from bilevel import __version__
+
+        typer.echo(f"bilevel {__version__}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def _example(command: str) -> str:
+    return f"Example: [bold]bilevel {command}[/bold]"
+
+
+app.command(epilog=_example("demo --seconds 20 --out runs/demo"))(demo)
+app.command(epilog=_example("learn examples/denoising.toml --out runs/tv"))(learn)
+app.command(
+    epilog=_example("reconstruct runs/tv noisy1.png noisy2.png --out restored")
+    + "\n\n"
+    + _example("reconstruct runs/tv sharp.png --simulate --out restored")
+)(reconstruct)
+app.command(epilog=_example("evaluate runs/tv --images pictures"))(evaluate)
+app.command(epilog=_example("check examples/denoising.toml"))(check)
+app.command("list", epilog=_example("list operators"))(list_catalogue)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command: 0 if all went well, 2 for bad input, 130 after Ctrl-C."""
+    try:
+        return app(args=arguments, standalone_mode=False) or 0
+    except typer.TyperException as problem:
+        error(f"{problem.format_message().rstrip('.')}; `bilevel --help` tells more")
+    except BilevelError as problem:
+        error(str(problem))
+    return BAD_INPUT

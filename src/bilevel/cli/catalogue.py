@@ -1,0 +1,76 @@
+"""The catalogue: the one table from the names that configurations use to classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic.fields import FieldInfo
+
+from bilevel.cli.settings import energies, learning, noises, operators
+from bilevel.cli.settings.base import Settings
+from bilevel.model.potentials import POTENTIALS
+
+__all__ = ["CATALOGUE", "about", "name_of", "parameters"]
+
+CATALOGUE: Mapping[str, Mapping[str, type]] = {
+    "operators": {
+        "identity": operators.Identity,
+        "gaussian-blur": operators.GaussianBlur,
+        "convolution": operators.Convolution,
+        "mask": operators.Mask,
+        "fourier-mask": operators.FourierMask,
+        "downsampling": operators.Downsampling,
+    },
+    "noises": {
+        "none": noises.NoNoise,
+        "gaussian": noises.Gaussian,
+        "poisson": noises.Poisson,
+    },
+    "fidelities": {"squared-l2": energies.SquaredL2},
+    "regularisers": {
+        "total-variation": energies.TotalVariation,
+        "fields-of-experts": energies.FieldsOfExperts,
+        "tikhonov": energies.Tikhonov,
+    },
+    "potentials": {name: type(potential) for name, potential in POTENTIALS.items()},
+    "losses": {"squared-error": learning.SquaredError},
+    "solvers": {
+        "nesterov": learning.Nesterov,
+        "gradient-descent": learning.GradientDescent,
+    },
+    "algorithms": {
+        "maid": learning.MAID,
+        "accelerated-maid": learning.AcceleratedMAID,
+        "projected-gradient": learning.ProjectedGradient,
+    },
+    "schedules": {
+        "constant": learning.Constant,
+        "geometric": learning.Geometric,
+        "polynomial": learning.Polynomial,
+        "adaptive": learning.Adaptive,
+    },
+}
+
+
+def about(entry: type) -> str:
+    """What an entry is, in one line.
+
+    Example:
+        >>> about(CATALOGUE["noises"]["none"])
+        'No noise at all.'
+    """
+    return (entry.__doc__ or "").partition("\n")[0]
+
+
+def parameters(entry: type) -> Mapping[str, FieldInfo]:
+    """The keys that an entry takes in a configuration."""
+    return entry.model_fields if issubclass(entry, Settings) else {}
+
+
+def name_of(settings: Settings) -> str | None:
+    """The name of the entry that ``settings`` belongs to; None if it is no entry."""
+    for entries in CATALOGUE.values():
+        for name, entry in entries.items():
+            if entry is type(settings):
+                return name
+    return None

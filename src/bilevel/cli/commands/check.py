@@ -1,0 +1,105 @@
+"""``bilevel check``."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import typer
+
+from bilevel.cli.commands.learn import ConfigArgument, DataOption
+
+if TYPE_CHECKING:
+    from bilevel.cli.config import Configuration
+    from bilevel.cli.images import Batch, LearningImages
+    from bilevel.learn import BilevelProblem
+    from bilevel.model import Bounds
+
+__all__ = ["check"]
+
+
+def check(config: ConfigArgument, data: DataOption = None) -> None:
+    """Check a configuration without learning: sizes, constants, derivatives and speed.
+
+    Nothing is written. Exit code 1 if the hypergradient disagrees with finite differences.
+    """
+    from rich.table import Table
+
+    from bilevel.cli.config import read
+    from bilevel.cli.console import results
+    from bilevel.cli.images import learning_images
+    from bilevel.cli.learning import build_problem
+
+    document = read(config)
+    images = learning_images(document, data)
+    with document.blaming("data.size"):
+        problem = build_problem(document.configuration, images.training)
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_row("images", _images(images))
+    table.add_row("parameters", _parameters(problem))
+    table.add_row("convexity", _constants(problem.energy.bounds(problem.pairs.y[:1])))
+    table.add_row("speed", _speed(problem, document.configuration))
+    passed, verdict = _derivative(document.configuration, images.training)
+    table.add_row("derivative", verdict)
+    console = results()
+    console.print(table)
+    if not passed:
+        raise typer.Exit(1)
+    console.print(f"{config} can be learned from")
+
+
+def _images(images: LearningImages) -> str:
+    held_out = ", ".join(map(str, images.held_out)) or "none"
+    return f"{images.training} to learn from; held out: {held_out}"
+
+
+def _parameters(problem: BilevelProblem) -> str:
+    names = ", ".join(f"{n} {tuple(v.shape) or ''}".strip() for n, v in problem.theta.items())
+    return f"{sum(v.numel() for v in problem.theta.values())}: {names}"
+
+
+def _constants(bounds: Bounds) -> str:
+    from bilevel.report.words import number
+
+    mu, lipschitz = float(bounds.mu.min()), float(bounds.lipschitz.max())
+    text = (
+        f"mu = {number(mu)} ({bounds.mu_from.value}), "
+        f"L = {number(lipschitz)} ({bounds.lipschitz_from.value})"
+    )
+    if not float(bounds.proved_mu().min()) > 0:
+        advice = "add a table [ridge] with weight = 1e-3 to have them proved"
+        return f"{text}: distances to exact minimisers are not proved; {advice}"
+    return f"{text}, κ = {number(lipschitz / mu)}: distances to exact minimisers are proved"
+
+
+def _speed(problem: BilevelProblem, configuration: Configuration) -> str:
+    from bilevel.report.words import duration, number
+
+    accuracy = problem.first_accuracy(problem.theta)
+    start = time.perf_counter()
+    problem.value_and_grad(problem.theta, tol=accuracy)
+    seconds = time.perf_counter() - start
+    text = (
+        f"loss and gradient to an accuracy of {number(accuracy)} take {duration(seconds)}, "
+        f"the first time; an outer step takes one or more of them"
+    )
+    if configuration.budget.seconds is None:
+        return text
+    count = int(configuration.budget.seconds / seconds)
+    return f"{text}, and the budget has room for about {count}"
+
+
+def _derivative(configuration: Configuration, training: Batch) -> tuple[bool, str]:
+    """A Taylor test in double precision on the middle of one image."""
+    from bilevel.cli.images import Batch
+    from bilevel.cli.learning import build_problem
+    from bilevel.data import centre_crop
+    from bilevel.learn import check_hypergradient
+
+    side = configuration.probe
+    size = (min(side, training.shape[1]), min(side, training.shape[2]))
+    probe = Batch(training.ids[:1], centre_crop(training.images[:1], size))
+    precise = configuration.model_copy(update={"precision": "float64"})
+    test = check_hypergradient(build_problem(precise, probe))
+    return test.passed, f"{test} on the middle {size[0]}x{size[1]} of one image"

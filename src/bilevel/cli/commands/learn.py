@@ -1,0 +1,41 @@
+"""``bilevel learn``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["ConfigArgument", "DataOption", "learn"]
+
+ConfigArgument = Annotated[
+    Path, typer.Argument(metavar="CONFIG.toml", help="What to learn, and from which images.")
+]
+DataOption = Annotated[
+    str | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="Where image folders that the configuration names lie, unless beside it; "
+        "otherwise the environment variable BILEVEL_DATA says so.",
+        show_default=False,
+    ),
+]
+
+
+def learn(
+    config: ConfigArgument,
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for the fit and its report.")
+    ],
+    data: DataOption = None,
+) -> None:
+    """Learn the parameters of a reconstruction, save them and write a report.
+
+    Ctrl-C ends learning early and keeps the best parameters so far.
+    """
+    from bilevel.cli.config import read
+    from bilevel.cli.learning import learn_and_report
+
+    learn_and_report(read(config), out, data)

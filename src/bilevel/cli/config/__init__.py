@@ -1,0 +1,7 @@
+"""Configurations: TOML in, checked settings out."""
+
+from bilevel.cli.config.configuration import Configuration
+from bilevel.cli.config.reading import Document, parse, read, restore
+from bilevel.cli.config.validation import plain
+
+__all__ = ["Configuration", "Document", "parse", "plain", "read", "restore"]

@@ -1,0 +1,157 @@
+"""A whole configuration, checked for combinations that are impossible."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, model_validator
+
+from bilevel.cli.settings.base import Choice, Count, Seed, Settings, Unfit
+from bilevel.cli.settings.energies import (
+    FidelitySettings,
+    RegulariserSettings,
+    Ridge,
+    SquaredL2,
+)
+from bilevel.cli.settings.learning import (
+    AcceleratedMAID,
+    AlgorithmSettings,
+    BudgetSettings,
+    LossSettings,
+    Nesterov,
+    ProjectedGradient,
+    SolverSettings,
+    SquaredError,
+)
+from bilevel.cli.settings.noises import NoiseSettings, Poisson
+from bilevel.cli.settings.operators import FourierMask, OperatorSettings
+from bilevel.ground.errors import InputError
+from bilevel.model import Variational
+from bilevel.model.operators import Operator, Shape
+
+__all__ = ["EMBEDDED", "Configuration", "DataSettings", "OutputSettings"]
+
+EMBEDDED = "embedded"
+
+
+class DataSettings(Settings):
+    """The sharp images that data are simulated from."""
+
+    images: str | list[str] = Field(
+        default=EMBEDDED, description='"embedded" for the pictures in the package, or folders'
+    )
+    grey: bool = Field(default=True, description="one channel; false for three")
+    size: Count | None = Field(
+        default=None, description="side of random crops [pixel]; whole images if none"
+    )
+    count: Count | None = Field(
+        default=None, description="images (or crops) to learn from; all if none"
+    )
+    held_out: Annotated[int, Field(ge=0)] = Field(
+        default=0, description="images (or crops) kept for the report, from other files"
+    )
+    seed: Seed = Field(default=0, description="of the choice of images, of crops and of noise")
+
+    @property
+    def channels(self) -> int:
+        """Of every image."""
+        return 1 if self.grey else 3
+
+
+class OutputSettings(Settings):
+    """The report."""
+
+    title: str = Field(
+        default="What was learned", description="headline of the report", min_length=1
+    )
+
+
+class Configuration(Settings):
+    """Everything that a run depends on; a table that is left out has its defaults."""
+
+    precision: Literal["float32", "float64"] = "float32"
+    data: DataSettings = DataSettings()
+    operator: Annotated[OperatorSettings, Choice("operators")]
+    noise: Annotated[NoiseSettings, Choice("noises")]
+    fidelity: Annotated[FidelitySettings, Choice("fidelities", "squared-l2")] = SquaredL2()
+    regulariser: Annotated[RegulariserSettings, Choice("regularisers")]
+    ridge: Ridge | None = None
+    loss: Annotated[LossSettings, Choice("losses", "squared-error")] = SquaredError()
+    solver: Annotated[SolverSettings, Choice("solvers", "nesterov")] = Nesterov()
+    algorithm: Annotated[AlgorithmSettings, Choice("algorithms", "accelerated-maid")] = (
+        AcceleratedMAID()
+    )
+    budget: BudgetSettings
+    output: OutputSettings = OutputSettings()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of images and parameters."""
+        return torch.float64 if self.precision == "float64" else torch.float32
+
+    def forward(self, shape: Shape) -> Operator:
+        """The operator for images (c, h, w)."""
+        return self.operator.build(shape).to(self.dtype)
+
+    def energy(self, shape: Shape) -> Variational:
+        """The energy for images (c, h, w), at its first parameters.
+
+        Raises:
+            Unfit: images of that shape are impossible.
+        """
+        with _blaming("operator", self.operator.decisive):
+            operator = self.operator.build(shape)
+            operator.data_shape(shape)
+        with _blaming("regulariser"):
+            regulariser = self.regulariser.build(shape)
+            regulariser.check(shape)
+        with _blaming("fidelity"):
+            fidelity = self.fidelity.build(operator)
+        if self.ridge is not None:
+            with _blaming("ridge"):
+                regulariser = regulariser + self.ridge.build()
+        return Variational(fidelity, regulariser).to(self.dtype)
+
+    @property
+    def probe(self) -> int:
+        """Side of an image on which to try things: small, but one that everything takes [pixel]."""
+        side, multiple = (
+            max(32, self.operator.smallest, self.regulariser.smallest),
+            self.operator.multiple,
+        )
+        return math.ceil(side / multiple) * multiple
+
+    @model_validator(mode="after")
+    def _check(self) -> Configuration:
+        self._check_learning()
+        if isinstance(self.noise, Poisson) and isinstance(self.operator, FourierMask):
+            what = "poisson noise needs data that are not negative, which Fourier data are not"
+            raise Unfit("noise.name", what, advice="use gaussian noise")
+        side = self.probe if self.data.size is None else self.data.size
+        self.energy((self.data.channels, side, side))
+        return self
+
+    def _check_learning(self) -> None:
+        learned = self.regulariser.learn + self.fidelity.learn
+        if not learned and not (self.ridge is not None and self.ridge.learn):
+            advice = 'name what is to be learned, e.g. learn = ["weight"]'
+            raise Unfit("regulariser.learn", "there is nothing to learn", advice=advice)
+        count, algorithm = self.data.count, self.algorithm
+        batch = algorithm.batch_size if isinstance(algorithm, ProjectedGradient) else None
+        if batch and count and batch > count:
+            what = f"a batch must not exceed the {count} images of data.count"
+            raise Unfit("algorithm.batch_size", what, given=batch)
+
+
+@contextmanager
+def _blaming(table: str, key: str | None = None) -> Generator[None]:
+    """Errors inside are those of ``key``, or of the one that they name themselves."""
+    try:
+        yield
+    except InputError as error:
+        named = error.key if isinstance(error, Unfit) else key
+        raise Unfit(table if named is None else f"{table}.{named}", str(error)) from error

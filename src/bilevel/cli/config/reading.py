@@ -1,0 +1,107 @@
+"""From a TOML file to a configuration, or to one sentence that says what is wrong and where."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bilevel.cli.config.configuration import Configuration
+from bilevel.cli.config.lines import line_of
+from bilevel.cli.config.validation import Problem, validate
+from bilevel.cli.settings.base import Unfit
+from bilevel.ground.errors import InputError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["Document", "parse", "read", "restore"]
+
+
+@dataclass(frozen=True)
+class Document:
+    """A configuration with the text that it was read from."""
+
+    source: str
+    folder: Path
+    text: str
+    configuration: Configuration
+
+    @contextmanager
+    def blaming(self, key: str) -> Generator[None]:
+        """Errors inside are those of ``key`` (dotted), unless they name another one."""
+        try:
+            yield
+        except InputError as error:
+            named = error.key if isinstance(error, Unfit) else key
+            problem = Problem(tuple(named.split(".")), f"{named}: {error}")
+            raise InputError(_sentence(self.source, self.text, [problem])) from error
+
+
+def read(path: Path) -> Document:
+    """Read and check a configuration, before any other work.
+
+    Raises:
+        InputError: no such file, no TOML, or anything in it that is unknown, missing, of the
+            wrong type or impossible; it names the file, the line, the key and what to do.
+    """
+    return parse(_text(path), path)
+
+
+def parse(text: str, path: Path) -> Document:
+    """As :func:`read`, from a text; ``path`` names it, and folders in it are sought beside it."""
+    configuration = _configuration(str(path), text, _table(path, text))
+    return Document(str(path), path.parent, text, configuration)
+
+
+def restore(data: Mapping[str, Any], source: str) -> Configuration:
+    """The configuration that ``plain`` made plain data of.
+
+    Raises:
+        InputError: data that are no configuration of this version.
+    """
+    return _configuration(source, "", data)
+
+
+def _configuration(source: str, text: str, table: Mapping[str, Any]) -> Configuration:
+    problems: list[Problem] = []
+    configuration = validate(Configuration, table, problems)
+    if problems or not isinstance(configuration, Configuration):
+        raise InputError(_sentence(source, text, problems))
+    return configuration
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"cannot read {path}: it is not UTF-8 text") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _table(path: Path, text: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = re.fullmatch(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", str(error))
+        what, line = (found[1], found[2]) if found else (str(error), None)
+        number = line or len(text.splitlines())
+        advice = 'write e.g. weight = 0.05, name = "gaussian" or a table [data]'
+        raise InputError(
+            f"{path}, line {number}: this is not TOML: {what}", advice=advice
+        ) from error
+
+
+def _sentence(source: str, text: str, problems: list[Problem]) -> str:
+    """The first problem in the text; the others are counted."""
+    placed = [(line_of(text, p.path), p.message) for p in problems]
+    line, message = min(placed, key=lambda one: one[0] or sys.maxsize)
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    return f"{source}{f', line {line}' if line else ''}: {message}{more}"

@@ -1,0 +1,151 @@
+"""Tables to settings: every problem is collected with its path, in words."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, cast, get_args
+
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from bilevel.cli.catalogue import CATALOGUE, name_of
+from bilevel.cli.settings.base import Choice, Settings, Unfit
+from bilevel.ground.errors import nearest
+
+__all__ = ["Problem", "plain", "validate"]
+
+Path = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with the key at ``path``."""
+
+    path: Path
+    message: str
+
+
+def validate(
+    kind: type[Settings], table: Mapping[str, Any], problems: list[Problem], path: Path = ()
+) -> Settings | None:
+    """The settings in ``table``, or None and more ``problems``; inner tables come first."""
+    values, broken = dict(table), set[str]()
+    for name, field in kind.model_fields.items():
+        inner = _inner(field)
+        if inner is not None and name in values:
+            values[name] = _table(field, inner, values[name], problems, (*path, name))
+            if values[name] is None:
+                broken.add(name)
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        for found in error.errors(include_url=False):
+            problem = _problem(kind, cast(Mapping[str, Any], found), path)
+            if problem.path[len(path) : len(path) + 1] not in {(name,) for name in broken}:
+                problems.append(problem)
+        return None
+
+
+def plain(settings: Settings) -> dict[str, Any]:
+    """Plain data that :func:`validate` accepts: all values, with the names of choices."""
+    name = name_of(settings)
+    data: dict[str, Any] = {} if name is None else {"name": name}
+    for key in type(settings).model_fields:
+        value = getattr(settings, key)
+        if isinstance(value, Settings):
+            data[key] = plain(value)
+        elif value is not None:
+            data[key] = list(cast(tuple[Any, ...], value)) if isinstance(value, tuple) else value
+    return data
+
+
+def _inner(field: FieldInfo) -> type[Settings] | None:
+    """The class of a key that holds a table."""
+    candidates = (field.annotation, *get_args(field.annotation))
+    classes = (c for c in candidates if isinstance(c, type))
+    return next((c for c in classes if issubclass(c, Settings)), None)
+
+
+def _table(
+    field: FieldInfo, kind: type[Settings], value: object, problems: list[Problem], path: Path
+) -> Settings | None:
+    if not isinstance(value, Mapping):
+        advice = f"write [{'.'.join(path)}] on a line of its own and its keys below"
+        message = f"{'.'.join(path)} must be a table, but got {_toml(value)}; {advice}"
+        problems.append(Problem(path, message))
+        return None
+    table = dict(cast(Mapping[str, Any], value))
+    choice = next((m for m in field.metadata if isinstance(m, Choice)), None)
+    if choice is None:
+        return validate(kind, table, problems, path)
+    name, entries = table.pop("name", choice.default), CATALOGUE[choice.kind]
+    if name is None:
+        message = f"[{'.'.join(path)}] needs a name; {nearest('', entries)}"
+        problems.append(Problem(path, message))
+    elif not isinstance(name, str) or name not in entries:
+        message = f"unknown {path[-1]} {_toml(name)}; {nearest(str(name), entries)}"
+        problems.append(Problem((*path, "name"), message))
+    else:
+        return validate(entries[name], table, problems, path)
+    return None
+
+
+def _problem(kind: type[Settings], found: Mapping[str, Any], path: Path) -> Problem:
+    """One of pydantic's errors in our words."""
+    where = (*path, *(part for part in found["loc"] if isinstance(part, str)))
+    cause = found.get("ctx", {}).get("error")
+    if isinstance(cause, Unfit):
+        where = (*path, *cause.key.split("."))
+        return Problem(where, f"{'.'.join(where)}: {cause}")
+    key, table = where[-1] if where else "", f"[{'.'.join(path)}]"
+    match found["type"]:
+        case "extra_forbidden":
+            return Problem(where, _unknown(key, table if path else "", kind, found["input"]))
+        case "missing":
+            return Problem(path, _missing(key, table if path else "", kind))
+        case "value_error":
+            return Problem(where, f"{'.'.join(where)} {cause}")
+        case _:
+            return Problem(where, f"{'.'.join(where)} {_wrong(found)}")
+
+
+def _unknown(key: str, table: str, kind: type[Settings], value: object) -> str:
+    if not table and isinstance(value, Mapping):
+        return f"unknown table [{key}]; {nearest(key, kind.model_fields)}"
+    if not kind.model_fields:
+        return f"unknown key '{key}' in {table}; it takes none but 'name'"
+    return (
+        f"unknown key '{key}'{f' in {table}' if table else ''}; {nearest(key, kind.model_fields)}"
+    )
+
+
+def _missing(key: str, table: str, kind: type[Settings]) -> str:
+    if table:
+        about = kind.model_fields[key].description
+        return f"{table} needs '{key}'{f' ({about})' if about else ''}"
+    choices = [m for m in kind.model_fields[key].metadata if isinstance(m, Choice)]
+    names = " or ".join(f'"{name}"' for name in CATALOGUE[choices[0].kind]) if choices else ""
+    advice = f"with name = {names}" if names else "e.g. with seconds = 60"
+    return f"the table [{key}] is missing; add it, {advice}"
+
+
+def _wrong(found: Mapping[str, Any]) -> str:
+    what = str(found["msg"]).replace("Input should be", "must be")
+    message = f"{what[:1].lower()}{what[1:]}, but got {_toml(found['input'])}"
+    if found["type"] != "literal_error":
+        return message
+    names: Iterable[str] = re.findall(r"'([^']*)'", str(found["ctx"]["expected"]))
+    advice = nearest(str(found["input"]), names)
+    return f"{message}; {advice}" if advice.startswith("did") else message
+
+
+def _toml(value: object) -> str:
+    """A value as it stands in the file, shortened."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except TypeError:
+        text = str(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,176 @@
+"""Sharp images for learning, evaluation and reconstruction, found, read and grouped by size."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bilevel import data
+from bilevel.cli.config import Configuration, Document
+from bilevel.cli.config.configuration import EMBEDDED, DataSettings
+from bilevel.cli.settings.base import Unfit
+from bilevel.ground.errors import InputError
+from bilevel.ground.randomness import generator
+
+__all__ = ["Batch", "LearningImages", "by_size", "fitting", "learning_images", "read_images"]
+
+Named = tuple[str, Tensor]
+Source = tuple[str, Callable[[], Tensor]]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Images (k, c, h, w) of one size and their ids."""
+
+    ids: tuple[str, ...]
+    images: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Of every image, (c, h, w)."""
+        return (self.images.shape[1], self.images.shape[2], self.images.shape[3])
+
+    def __str__(self) -> str:
+        """How many and how large."""
+        count, (_, h, w) = len(self.ids), self.shape
+        return f"{count} image{'' if count == 1 else 's'} of {h}x{w}"
+
+
+@dataclass(frozen=True)
+class LearningImages:
+    """Images to learn from, and images kept for the report, one batch a size."""
+
+    training: Batch
+    held_out: tuple[Batch, ...]
+
+
+def learning_images(document: Document, folder: str | None) -> LearningImages:
+    """The images that a configuration asks for; only those needed are read.
+
+    ``folder`` (else the environment variable BILEVEL_DATA) says where to look for folders that do
+    not lie beside the configuration.
+
+    Raises:
+        InputError: folders that do not exist, too few images, or images that do not fit.
+    """
+    settings = document.configuration.data
+    with document.blaming("data.images"):
+        sources = _sources(document, folder)
+    with document.blaming("data.count"):
+        training, held_out = _split(sources, settings)
+    with document.blaming("data.images"):
+        shown = [(name, load()) for name, load in training]
+        kept = [(name, load()) for name, load in held_out]
+    if settings.size is None:
+        with document.blaming("data.images"):
+            batch = _one_size([(name, fitting(document.configuration, x)) for name, x in shown])
+        kept = [(name, fitting(document.configuration, x)) for name, x in kept]
+        return LearningImages(batch, by_size(kept))
+    with document.blaming("data.size"):
+        batch = _crops(shown, settings, settings.count or len(shown))
+        held = (_crops(kept, settings, settings.held_out),) if kept else ()
+    return LearningImages(batch, held)
+
+
+def read_images(source: Path | Iterable[Path], *, channels: int) -> list[Named]:
+    """The images of a folder, or the files given, with as many channels as a fit needs."""
+    return data.load_images(source, grey=channels == 1)
+
+
+def by_size(images: Iterable[Named]) -> tuple[Batch, ...]:
+    """One batch for each size, in the order of first appearance."""
+    groups: defaultdict[torch.Size, list[Named]] = defaultdict(list)
+    for name, image in images:
+        groups[image.shape].append((name, image))
+    return tuple(
+        Batch(tuple(name for name, _ in group), torch.cat([image for _, image in group]))
+        for group in groups.values()
+    )
+
+
+def fitting(configuration: Configuration, image: Tensor) -> Tensor:
+    """The middle of an image with sides that the operator takes."""
+    multiple = configuration.operator.multiple
+    h, w = (side - side % multiple for side in image.shape[2:])
+    return image if (h, w) == image.shape[2:] else data.centre_crop(image, (h, w))
+
+
+def _sources(document: Document, folder: str | None) -> list[Source]:
+    """Every image that there is, shuffled by the seed."""
+    settings = document.configuration.data
+    grey, names = settings.grey, settings.images
+    if names == EMBEDDED:
+        found = [(n, _embedded(n, grey=grey)) for n in data.embedded_names()]
+    else:
+        found: list[Source] = []
+        for name in [names] if isinstance(names, str) else names:
+            listed = data.list_images(_folder(name, document.folder, folder))
+            found += [(path.name, _file(path, grey=grey)) for path in listed]
+    for name, times in Counter(name for name, _ in found).items():
+        if times > 1:
+            raise InputError("every image needs a name of its own", given=f"{name} {times} times")
+    order = torch.randperm(len(found), generator=generator(settings.seed, "images"))
+    return [found[int(k)] for k in order]
+
+
+def _embedded(name: str, *, grey: bool) -> Callable[[], Tensor]:
+    return lambda: data.embedded_image(name, grey=grey)
+
+
+def _file(path: Path, *, grey: bool) -> Callable[[], Tensor]:
+    return lambda: data.load_image(path, grey=grey)
+
+
+def _folder(name: str, beside: Path, folder: str | None) -> Path:
+    """A folder beside the configuration or inside the data folder."""
+    larger = data.find_data(folder)
+    places = [beside / name] + ([] if larger is None else [larger / name])
+    for place in places:
+        if place.is_dir():
+            return place
+    if larger is None:
+        advice = f"give --data DIR or set BILEVEL_DATA to the folder that holds '{name}'"
+        what = f"there is no folder '{name}' beside the configuration, and no data folder is named"
+        raise InputError(what, advice=advice)
+    advice = 'name an existing folder, or use images = "embedded"'
+    raise InputError(
+        f"there is no folder '{name}', neither beside the configuration nor in {larger}",
+        advice=advice,
+    )
+
+
+def _split(sources: Sequence[Source], settings: DataSettings) -> tuple[list[Source], list[Source]]:
+    """Files to learn from and files to hold out; no file serves both."""
+    have, held = len(sources), settings.held_out
+    if held and have < 2:
+        advice = "set held_out = 0 or give more images"
+        raise Unfit("data.held_out", "holding images out needs at least 2 images", advice=advice)
+    if settings.size is None:
+        count = have - held if settings.count is None else settings.count
+        if count < 1 or count + held > have:
+            given = f"count + held_out = {max(count, 1) + held}"
+            advice = "ask for fewer, or for crops with e.g. size = 96"
+            raise InputError(f"there are {have} images", given=given, advice=advice)
+        return list(sources[:count]), list(sources[have - held :])
+    wanted = settings.count or max(have - held, 1)
+    files = min(max(round(have * held / (wanted + held)), 1), held, have - 1)
+    return list(sources[: have - files][:wanted]), list(sources[have - files :])
+
+
+def _one_size(images: Sequence[Named]) -> Batch:
+    batch, *others = by_size(images)
+    if others:
+        sizes = ", ".join(f"{b.shape[1]}x{b.shape[2]}" for b in (batch, *others))
+        advice = "add e.g. size = 128 to learn from crops"
+        raise InputError("the images differ in size", given=sizes, advice=advice)
+    return batch
+
+
+def _crops(images: Sequence[Named], settings: DataSettings, count: int) -> Batch:
+    x, ids = data.crops(images, settings.size or 1, count, settings.seed)
+    return Batch(ids, x)

@@ -1,0 +1,113 @@
+"""From a checked configuration to a saved fit and its report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import typer
+
+from bilevel.cli.config import Configuration, Document, plain
+from bilevel.cli.console import check_writable, results, say
+from bilevel.cli.images import Batch, LearningImages, learning_images
+from bilevel.cli.progress import Counter, LearningProgress
+from bilevel.cli.reconstruction import CONFIGURATION, Reconstructor, simulated
+from bilevel.ground.errors import BilevelError
+from bilevel.learn import BilevelProblem, Fit, Status, learn
+from bilevel.report import (
+    Samples,
+    Scores,
+    fit_table,
+    learning_page,
+    parameters_table,
+    scores_table,
+    write_page,
+)
+
+__all__ = ["build_problem", "learn_and_report"]
+
+REPORT = "report.html"
+INTERRUPTED = 130
+
+
+def learn_and_report(document: Document, out: Path, data: str | None) -> None:
+    """Learn, save the fit in ``out``, and write the report beside it.
+
+    Raises:
+        BilevelError: ``out`` cannot be written to or the images do not fit, and nothing is
+            written; or learning diverged.
+        typer.Exit: with code 130 after Ctrl-C; the fit so far is saved.
+    """
+    check_writable(out)
+    images = learning_images(document, data)
+    fit = _learned(document, images, out)
+    try:
+        _report(Reconstructor(fit, document.configuration), images, out)
+    except KeyboardInterrupt:
+        say(f"interrupted: the fit is saved in {out}, its report is not written")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def build_problem(configuration: Configuration, training: Batch) -> BilevelProblem:
+    """The bilevel problem on the training images.
+
+    Raises:
+        InputError: images that the energy cannot take.
+    """
+    solver = configuration.solver
+    return BilevelProblem(
+        configuration.energy(training.shape),
+        configuration.loss.build(),
+        simulated(configuration, training),
+        solver=solver.build(),
+        chunk=solver.chunk,
+        max_steps=solver.max_steps,
+    )
+
+
+def _learned(document: Document, images: LearningImages, out: Path) -> Fit:
+    """The fit, saved; after every outer step the fit so far is, too."""
+    configuration = document.configuration
+    with document.blaming("data.size"):
+        problem = build_problem(configuration, images.training)
+    numbers = sum(value.numel() for value in problem.theta.values())
+    say(f"learning {numbers} parameter{'' if numbers == 1 else 's'} from {images.training}")
+    (out / REPORT).unlink(missing_ok=True)
+    write_page(out / CONFIGURATION, document.text)
+    budget, algorithm = configuration.budget.build(), configuration.algorithm.build()
+    with LearningProgress(budget) as progress:
+        fit = learn(problem, algorithm, budget=budget, record=progress, checkpoint=out)
+    fit = replace(fit, configuration=plain(configuration))
+    fit.save(out)
+    if fit.status is Status.INTERRUPTED:
+        say(f"interrupted after {max(len(fit.history) - 1, 0)} steps: the fit so far is in {out}")
+        raise typer.Exit(INTERRUPTED)
+    if fit.status is Status.DIVERGED:
+        raise BilevelError(f"{fit.reason}; the last good parameters are saved in {out}")
+    return fit
+
+
+def _report(reconstructor: Reconstructor, images: LearningImages, out: Path) -> None:
+    title = reconstructor.configuration.output.title
+    total = sum(len(batch.ids) for batch in (images.training, *images.held_out))
+    counter = Counter("reconstructing for the report", total)
+    training = _samples(reconstructor, [images.training], counter)[0]
+    held_out = _samples(reconstructor, images.held_out, counter)
+    fit = reconstructor.fit
+    page = learning_page(fit, training=training, held_out=held_out or None, title=title)
+    path = write_page(out / REPORT, page)
+    console = results()
+    console.print(parameters_table(fit))
+    console.print(fit_table(fit))
+    console.print(scores_table(Scores.of(held_out or training)))
+    console.print(f"fit:    {out}\nreport: {path}", soft_wrap=True)
+
+
+def _samples(
+    reconstructor: Reconstructor, batches: Iterable[Batch], counter: Counter
+) -> tuple[Samples, ...]:
+    configuration = reconstructor.configuration
+    return tuple(
+        reconstructor.samples(simulated(configuration, batch), counter) for batch in batches
+    )

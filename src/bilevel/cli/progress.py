@@ -1,0 +1,144 @@
+"""Progress of learning and of reconstruction on standard error: live in a terminal, else lines."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from types import TracebackType
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from bilevel.learn import Budget, Record
+from bilevel.report.words import duration
+
+__all__ = ["Counter", "LearningProgress"]
+
+_SHOWN = 12
+_COLUMNS = (
+    ("step", 4),
+    ("loss", 10),
+    ("PSNR [dB]", 9),
+    ("ε asked", 8),
+    ("certified", 9),
+    ("gradient ± its error", 32),
+    ("gradients", 10),
+    ("time", 10),
+)
+
+
+class LearningProgress:
+    """One row for every outer step; in a terminal with a bar that shows the budget."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.budget = budget
+        self.console = Console(stderr=True, highlight=False)
+        self.rows: deque[list[str]] = deque(maxlen=_SHOWN)
+        self.last: Record | None = None
+        self.start = time.monotonic()
+        self.live = Live(self, console=self.console, auto_refresh=True, transient=False)
+
+    def __enter__(self) -> LearningProgress:
+        """Start the clock."""
+        if self.console.is_terminal:
+            self.live.start()
+        else:
+            self._line([heading for heading, _ in _COLUMNS])
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave the last rows on the screen."""
+        if self.console.is_terminal:
+            self.live.stop()
+
+    def __call__(self, record: Record) -> None:
+        """Show one more step."""
+        self.last = record
+        row = cells(record)
+        self.rows.append(row)
+        if not self.console.is_terminal:
+            self._line(row)
+
+    def _line(self, row: list[str]) -> None:
+        padded = (cell.rjust(width) for cell, (_, width) in zip(row, _COLUMNS, strict=True))
+        print("  ".join(padded), file=self.console.file, flush=True)
+
+    def __rich__(self) -> Group:
+        """The last rows, and how much of the budget is used."""
+        table = Table(box=None, pad_edge=False)
+        for heading, _ in _COLUMNS:
+            table.add_column(heading, justify="right", no_wrap=True)
+        for row in self.rows:
+            table.add_row(*row)
+        return Group(table, self._bar())
+
+    def _bar(self) -> Table:
+        seconds = time.monotonic() - self.start
+        parts = [seconds / self.budget.seconds]
+        if self.last is not None:
+            parts += [
+                self.last.step / self.budget.steps,
+                self.last.cost.gradient_evaluations / self.budget.gradient_evaluations,
+            ]
+        used = min(max(parts), 1.0)
+        limit = f" of {duration(self.budget.seconds)}" if math.isfinite(self.budget.seconds) else ""
+        grid = Table.grid(padding=(0, 1))
+        hint = Text("Ctrl-C stops and keeps the best so far", style="dim")
+        grid.add_row(
+            ProgressBar(total=1.0, completed=used, width=30), f"{duration(seconds)}{limit}", hint
+        )
+        return grid
+
+
+def cells(record: Record) -> list[str]:
+    """One row of the table of progress."""
+    return [
+        str(record.step),
+        f"{record.value:.3e}",
+        f"{record.psnr:.3f}",
+        f"{record.accuracy:.1e}",
+        f"{record.certificate:.1e}" if math.isfinite(record.certificate) else "not proved",
+        f"{record.gradient_norm:.1e} ± {_error(record)}",
+        str(record.cost.gradient_evaluations),
+        duration(record.cost.seconds),
+    ]
+
+
+def _error(record: Record) -> str:
+    """The proved error if it says that the gradient is right, else the best that is known."""
+    proved = f"{record.error:.1e} (proved)"
+    if record.error <= record.gradient_norm or math.isnan(record.estimate):
+        return proved if math.isfinite(record.error) else "not proved"
+    return f"{record.estimate:.1e} (estimated)"
+
+
+class Counter:
+    """So many of so many images done."""
+
+    def __init__(self, what: str, total: int) -> None:
+        self.what, self.total, self.done = what, total, 0
+        self.console = Console(stderr=True, highlight=False)
+
+    def __call__(self, count: int) -> None:
+        """Some more are done."""
+        self.done += count
+        ended = self.done >= self.total
+        if self.console.is_terminal:
+            end = "\n" if ended else "\r"
+            print(
+                f"{self.what}: {self.done} of {self.total}",
+                end=end,
+                file=self.console.file,
+                flush=True,
+            )
+        elif ended:
+            print(f"{self.what}: {self.total}", file=self.console.file, flush=True)

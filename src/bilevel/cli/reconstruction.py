@@ -1,0 +1,124 @@
+"""Use a fit: adapt it to images of any size, reconstruct them batch by batch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bilevel.cli.config import Configuration, read, restore
+from bilevel.cli.images import Batch
+from bilevel.data import Pairs, simulate
+from bilevel.ground.checks import check_positive
+from bilevel.ground.errors import InputError
+from bilevel.learn import Fit, load
+from bilevel.model import Variational
+from bilevel.model.operators import Shape
+from bilevel.report import Samples
+from bilevel.solve import Solution, Tolerance
+
+__all__ = ["CONFIGURATION", "Answer", "Reconstructor", "simulated"]
+
+CONFIGURATION = "config.toml"
+"""What `bilevel learn` calls its copy of the configuration."""
+
+_PIXELS = 2**20  # so many are reconstructed at once: memory stays small
+_RESIDUAL = 1e-2
+
+
+def simulated(configuration: Configuration, batch: Batch) -> Pairs:
+    """Data of sharp images, with the configured operator and noise."""
+    return simulate(
+        batch.images.to(configuration.dtype),
+        configuration.forward(batch.shape),
+        configuration.noise.build(),
+        configuration.data.seed,
+        batch.ids,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """Reconstructions (k, c, h, w), certified rms distances (k,) and how the solves ended (k,)."""
+
+    x: Tensor
+    certificate: Tensor
+    status: Tensor
+
+
+@dataclass(frozen=True)
+class Reconstructor:
+    """A fit with its configuration; ``accuracy`` is the rms distance asked for [grey value].
+
+    Where no strong convexity is proved, the rms of the gradient is brought to 1 % of it instead.
+    """
+
+    fit: Fit
+    configuration: Configuration
+    accuracy: float = 1e-3
+
+    @staticmethod
+    def load(folder: Path, accuracy: float) -> Reconstructor:
+        """From a folder that ``bilevel learn`` wrote, or is writing.
+
+        Raises:
+            InputError: no fit, a damaged one, or one that was saved without a configuration.
+        """
+        fit, text = load(folder), folder / CONFIGURATION
+        if fit.configuration:
+            configuration = restore(fit.configuration, f"the configuration in '{folder}'")
+        elif text.is_file():
+            configuration = read(text).configuration
+        else:
+            advice = "use a folder that `bilevel learn` wrote"
+            raise InputError(f"the fit in '{folder}' holds no configuration", advice=advice)
+        return Reconstructor(fit, configuration, check_positive(accuracy, "the accuracy"))
+
+    def samples(self, pairs: Pairs, done: Callable[[int], None]) -> Samples:
+        """Reconstructions beside the truth; ``done`` hears after each batch how many it had."""
+        _, c, h, w = pairs.target.shape
+        fit, y = self._adapted((c, h, w)), pairs.y
+        answer = self._answer(fit, y, (c, h, w), done)
+        before = y if y.shape == pairs.target.shape else fit.energy.start(y).detach()
+        return Samples(pairs.ids, before, answer.x, pairs.target, answer.certificate, answer.status)
+
+    def answer(self, y: Tensor, done: Callable[[int], None]) -> Answer:
+        """Reconstructions from data (k, c', h', w').
+
+        Raises:
+            InputError: data that do not fit.
+        """
+        given = (y.shape[1], y.shape[2], y.shape[3])
+        shape = self.configuration.forward(given).image_shape(given)
+        return self._answer(self._adapted(shape), y.to(self.configuration.dtype), shape, done)
+
+    def _adapted(self, shape: Shape) -> Fit:
+        """The same parameters, with an operator for that size."""
+        energy = copy.deepcopy(self.fit.energy)
+        if isinstance(energy, Variational):
+            energy.fidelity.operator = self.configuration.forward(shape)
+        return replace(self.fit, energy=energy)
+
+    def _answer(self, fit: Fit, y: Tensor, shape: Shape, done: Callable[[int], None]) -> Answer:
+        _, h, w = shape
+        found: list[Solution] = []
+        for part in torch.split(y, max(1, _PIXELS // (h * w))):
+            found.append(fit.reconstruct(part, self._tolerance(fit, part)))
+            done(len(part))
+        return Answer(
+            torch.cat([s.x for s in found]),
+            torch.cat([s.certificate.rms for s in found]),
+            torch.cat([s.status for s in found]),
+        )
+
+    def _tolerance(self, fit: Fit, y: Tensor) -> Tolerance:
+        certified = bool((fit.energy.at(y).bounds.proved_mu() > 0).all())
+        return (
+            Tolerance(rms=self.accuracy)
+            if certified
+            else Tolerance(residual=self.accuracy * _RESIDUAL)
+        )

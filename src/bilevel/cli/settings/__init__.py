@@ -1,0 +1,1 @@
+"""Tables of a configuration: one class for each name that a table can have."""

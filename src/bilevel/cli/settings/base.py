@@ -1,0 +1,90 @@
+"""What all sections of a configuration have in common: strict, frozen, nothing unknown."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from bilevel.ground.checks import check_choice
+from bilevel.ground.errors import InputError
+
+__all__ = [
+    "Choice",
+    "Count",
+    "Fraction",
+    "Learner",
+    "Level",
+    "Names",
+    "Positive",
+    "Seed",
+    "Settings",
+    "Unfit",
+]
+
+
+class Settings(BaseModel):
+    """A table of a configuration; a choice of the catalogue has one such class for each name."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+Names = Annotated[
+    tuple[str, ...], Field(strict=False, description="what is learned; the rest stays as given")
+]
+
+
+class Learner(Settings):
+    """A table with parameters, some of which are learned."""
+
+    learnable: ClassVar[tuple[str, ...]] = ("weight",)
+    learn: Names = ()
+
+    @field_validator("learn")
+    @classmethod
+    def _check_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            check_choice(name, cls.learnable, "parameter")
+        return names
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Marks a table whose ``name`` picks an entry of the catalogue.
+
+    ``default`` is the name where the table gives none; without one a name must be given.
+    """
+
+    kind: str
+    default: str | None = None
+
+
+class Unfit(InputError):
+    """A combination of values that is impossible; ``key`` (dotted) says which one to change."""
+
+    def __init__(
+        self, key: str, what: str, *, given: object = None, advice: str | None = None
+    ) -> None:
+        super().__init__(what, given=given, advice=advice)
+        self.key = key
+
+
+def _ratio(value: object) -> object:
+    """Turn "25/255" into a number; everything else is left to the type's own check."""
+    if not isinstance(value, str):
+        return value
+    above, slash, below = value.partition("/")
+    try:
+        return float(above) / (float(below) if slash else 1.0)
+    except (ValueError, ZeroDivisionError):
+        raise InputError(
+            'must be a number or a quotient such as "25/255"', given=repr(value)
+        ) from None
+
+
+Positive = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Level = Annotated[float, BeforeValidator(_ratio), Field(ge=0)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0)]

@@ -1,0 +1,154 @@
+"""The tables [fidelity], [regulariser] and [ridge]: what the lower level minimises."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field, model_validator
+
+from bilevel.cli.settings.base import Count, Learner, Names, Positive, Settings, Unfit
+from bilevel.model import fidelities, regularisers
+from bilevel.model.operators import Operator, Shape
+from bilevel.model.regularisers import Regulariser
+
+__all__ = [
+    "FidelitySettings",
+    "FieldsOfExperts",
+    "RegulariserSettings",
+    "Ridge",
+    "SquaredL2",
+    "Tikhonov",
+    "TotalVariation",
+]
+
+Smoothing = Annotated[Positive, Field(description="where the potential turns linear [grey value]")]
+
+
+class FidelitySettings(Learner):
+    """How well an image explains the data."""
+
+    @abstractmethod
+    def build(self, operator: Operator) -> fidelities.Fidelity:
+        """The fidelity with that operator."""
+
+
+class SquaredL2(FidelitySettings):
+    """weight/2 ‖A x - y‖²: Gaussian noise."""
+
+    weight: Positive = Field(default=1.0, description="factor")
+
+    def build(self, operator: Operator) -> fidelities.Fidelity:
+        """The squared distance."""
+        return fidelities.SquaredL2(operator, self.weight, learn=self.learn)
+
+
+class RegulariserSettings(Learner):
+    """What is known of images beforehand."""
+
+    @abstractmethod
+    def build(self, shape: Shape) -> Regulariser:
+        """The regulariser for images (c, h, w)."""
+
+    @property
+    def smallest(self) -> int:
+        """Side of the smallest image that it takes [pixel]."""
+        return 1
+
+
+class TotalVariation(RegulariserSettings):
+    """Few edges, flat regions: the smoothed length of the differences of neighbouring pixels."""
+
+    weight: Positive = Field(default=0.05, description="factor")
+    smoothing: Smoothing = 0.01
+    isotropic: bool = Field(
+        default=True, description="penalise both differences of a pixel together"
+    )
+    potential: Literal["charbonnier", "huber"] = "charbonnier"
+    map: bool = Field(default=False, description="one weight a pixel instead of a single one")
+    learnable = ("weight", "smoothing")
+    learn: Names = ("weight", "smoothing")
+
+    @model_validator(mode="after")
+    def _check(self) -> TotalVariation:
+        if self.map and "weight" not in self.learn:
+            advice = 'set map = false or learn = ["weight"]'
+            raise Unfit("map", "a map of weights that is not learned is no map", advice=advice)
+        return self
+
+    def build(self, shape: Shape) -> Regulariser:
+        """One weight, or a map of the size of the image."""
+        weight = torch.full(shape[1:], self.weight) if self.map else self.weight
+        return regularisers.TotalVariation(
+            weight,
+            self.smoothing,
+            isotropic=self.isotropic,
+            potential=self.potential,
+            learn=self.learn,
+        )
+
+
+class FieldsOfExperts(RegulariserSettings):
+    """Responses to many small filters, learned from a discrete cosine transform on."""
+
+    size: Annotated[int, Field(ge=2)] = Field(default=5, description="side of the filters [pixel]")
+    count: Count | None = Field(
+        default=None, description="filters, lowest frequencies first; all if none"
+    )
+    weight: Positive = Field(default=0.01, description="first factor of every filter")
+    smoothing: Smoothing = 0.05
+    potential: Literal["charbonnier", "huber", "log-cosh", "student-t"] = "charbonnier"
+    learnable = ("filters", "weight", "smoothing")
+    learn: Names = ("filters", "weight")
+
+    def build(self, shape: Shape) -> Regulariser:
+        """Filters of one channel."""
+        if shape[0] != 1:
+            advice = "set grey = true in [data]"
+            raise Unfit("name", "fields of experts are for grey images", advice=advice)
+        bank = regularisers.dct_filters(self.size)
+        if self.count is not None and self.count > len(bank):
+            most = f"{self.size}x{self.size} pixels give at most {len(bank)} filters"
+            raise Unfit("count", most, given=self.count)
+        frequency = torch.arange(1, self.size**2)
+        order = (frequency // self.size + frequency % self.size).argsort(stable=True)
+        return regularisers.FieldsOfExperts(
+            bank[order[: self.count]],
+            self.weight,
+            self.smoothing,
+            potential=self.potential,
+            learn=self.learn,
+        )
+
+    @property
+    def smallest(self) -> int:
+        """The side of the filters."""
+        return self.size
+
+
+class Tikhonov(RegulariserSettings):
+    """weight/2 ‖x‖²: small grey values."""
+
+    weight: Positive = Field(default=1e-3, description="factor")
+    learn: Names = ("weight",)
+
+    def build(self, shape: Shape) -> Regulariser:
+        """The squared norm."""
+        del shape
+        return regularisers.Tikhonov(self.weight, learn=self.learn)
+
+
+class Ridge(Settings):
+    """weight/2 ‖x‖² beside the regulariser: makes the energy strongly convex.
+
+    Distances to the exact minimiser can be proved only then; where the operator alone does not
+    see to it (any but the identity and mild blurs), a small ridge does.
+    """
+
+    weight: Positive = Field(default=1e-3, description="factor")
+    learn: bool = Field(default=False, description="learn the weight too")
+
+    def build(self) -> Regulariser:
+        """The squared norm."""
+        return regularisers.Tikhonov(self.weight, learn=("weight",) if self.learn else ())

@@ -1,0 +1,258 @@
+"""The tables [loss], [solver], [algorithm] and [budget]: how parameters are learned."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from bilevel.cli.settings.base import Choice, Count, Fraction, Positive, Seed, Settings, Unfit
+from bilevel.learn import Algorithm, Budget, algorithms, schedules
+from bilevel.model import losses
+from bilevel.solve import Solver, solvers
+
+__all__ = [
+    "MAID",
+    "AcceleratedMAID",
+    "Adaptive",
+    "AlgorithmSettings",
+    "BudgetSettings",
+    "Constant",
+    "Geometric",
+    "GradientDescent",
+    "LossSettings",
+    "Nesterov",
+    "Polynomial",
+    "ProjectedGradient",
+    "ScheduleSettings",
+    "SolverSettings",
+    "SquaredError",
+]
+
+
+class LossSettings(Settings):
+    """The distance of a reconstruction to the truth."""
+
+    @abstractmethod
+    def build(self) -> losses.Loss:
+        """The loss itself."""
+
+
+class SquaredError(LossSettings):
+    """The mean squared error, of which PSNR is the logarithm."""
+
+    def build(self) -> losses.Loss:
+        """The mean squared error."""
+        return losses.SquaredError()
+
+
+class SolverSettings(Settings):
+    """A solver of the lower level."""
+
+    max_steps: Count = Field(default=20_000, description="limit of each solve")
+    chunk: Count = Field(default=64, description="images solved at once; memory grows with it")
+
+    @abstractmethod
+    def build(self) -> Solver[Any]:
+        """The solver itself."""
+
+
+class Nesterov(SolverSettings):
+    """Accelerated gradient descent."""
+
+    momentum: Literal["automatic", "convex", "strongly convex"] = Field(
+        default="automatic", description="which convexity it relies on"
+    )
+    restart: bool = Field(
+        default=solvers.Nesterov.restart, description="when the momentum points uphill"
+    )
+    backtracking: bool | None = Field(
+        default=solvers.Nesterov.backtracking, description="search for the Lipschitz constant"
+    )
+    first_lipschitz: Positive = Field(
+        default=solvers.Nesterov.first_lipschitz, description="first guess where none is known"
+    )
+
+    def build(self) -> Solver[Any]:
+        """Nesterov's method."""
+        return solvers.Nesterov(
+            self.momentum, self.restart, self.backtracking, self.first_lipschitz
+        )
+
+
+class GradientDescent(SolverSettings):
+    """Gradient descent with the best constant step."""
+
+    def build(self) -> Solver[Any]:
+        """Gradient descent."""
+        return solvers.GradientDescent()
+
+
+class ScheduleSettings(Settings):
+    """The accuracy of the lower level over the outer steps."""
+
+    @abstractmethod
+    def build(self) -> schedules.Schedule:
+        """The schedule itself."""
+
+
+class Constant(ScheduleSettings):
+    """ε_t = epsilon."""
+
+    epsilon: Positive = Field(description="accuracy, rms [grey value]")
+
+    def build(self) -> schedules.Schedule:
+        """Always the same accuracy."""
+        return schedules.Constant(self.epsilon)
+
+
+class Geometric(ScheduleSettings):
+    """ε_t = ε_0 factor^t."""
+
+    factor: Fraction = Field(default=schedules.Geometric.factor, description="of each step")
+
+    def build(self) -> schedules.Schedule:
+        """Geometric decrease."""
+        return schedules.Geometric(self.factor)
+
+
+class Polynomial(ScheduleSettings):
+    """ε_t = ε_0 (t + 1)^-power."""
+
+    power: Positive = Field(
+        default=schedules.Polynomial.power, description="above 1 it is summable"
+    )
+
+    def build(self) -> schedules.Schedule:
+        """Polynomial decrease."""
+        return schedules.Polynomial(self.power)
+
+
+class Adaptive(ScheduleSettings):
+    """ε_t is halved whenever the gradient's error is a large part of its norm."""
+
+    fraction: Positive = Field(
+        default=schedules.Adaptive.fraction, description="which part is large"
+    )
+
+    def build(self) -> schedules.Schedule:
+        """As accurate as the gradient needs."""
+        return schedules.Adaptive(self.fraction)
+
+
+class AlgorithmSettings(Settings):
+    """An algorithm of the upper level."""
+
+    first_accuracy: Positive | None = Field(
+        default=None, description="ε_0, rms [grey value]; 2 % of the first distance if none"
+    )
+    first_change: Positive = Field(
+        default=algorithms.MAID.first_change, description="how far the first step moves a parameter"
+    )
+    tol: Positive = Field(
+        default=algorithms.MAID.tol, description="gradient relative to the loss at which to stop"
+    )
+    floor: Positive = Field(
+        default=algorithms.MAID.floor, description="smallest accuracy asked for [grey value]"
+    )
+
+    @abstractmethod
+    def build(self) -> Algorithm[Any]:
+        """The algorithm itself."""
+
+
+class MAID(AlgorithmSettings):
+    """Adaptive inexact descent: accuracy and step size are found on the way."""
+
+    certified: bool = Field(
+        default=algorithms.MAID.certified, description="rely on proved bounds alone"
+    )
+    shrink: Fraction = Field(
+        default=algorithms.MAID.shrink, description="factor of the step in a search"
+    )
+    grow: Annotated[float, Field(gt=1)] = Field(
+        default=algorithms.MAID.grow, description="factor of the step after a success"
+    )
+    tighten: Fraction = Field(
+        default=algorithms.MAID.tighten, description="factor of the accuracy after a failure"
+    )
+    relax: Annotated[float, Field(gt=1)] = Field(
+        default=algorithms.MAID.relax, description="factor of the accuracy after a success"
+    )
+    eta: Fraction = Field(
+        default=algorithms.MAID.eta, description="the gradient's error may be 1 - eta of its norm"
+    )
+    decrease: Fraction = Field(
+        default=algorithms.MAID.decrease, description="of the sufficient decrease; less than eta"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> MAID:
+        if self.decrease >= self.eta:
+            raise Unfit("decrease", f"must be less than eta = {self.eta}", given=self.decrease)
+        return self
+
+    def build(self) -> Algorithm[Any]:
+        """MAID, plain."""
+        return self._build(accelerated=False)
+
+    def _build(self, *, accelerated: bool) -> Algorithm[Any]:
+        return algorithms.MAID(accelerated=accelerated, **self.model_dump())
+
+
+class AcceleratedMAID(MAID):
+    """MAID with Barzilai-Borwein steps: usually two to three times faster."""
+
+    def build(self) -> Algorithm[Any]:
+        """MAID, accelerated."""
+        return self._build(accelerated=True)
+
+
+class ProjectedGradient(AlgorithmSettings):
+    """Projected gradient with a schedule of the lower level's accuracy."""
+
+    schedule: Annotated[ScheduleSettings, Choice("schedules")] = Geometric()
+    step_size: Positive | None = Field(default=None, description="searched in every step if none")
+    batch_size: Count | None = Field(default=None, description="images a step; needs a step_size")
+    seed: Seed = Field(default=0, description="of the batches")
+
+    @model_validator(mode="after")
+    def _check(self) -> ProjectedGradient:
+        if self.batch_size is not None and self.step_size is None:
+            advice = "add e.g. step_size = 10.0, or leave batch_size out"
+            raise Unfit("batch_size", "needs a step_size", advice=advice)
+        return self
+
+    def build(self) -> Algorithm[Any]:
+        """Algorithm 1."""
+        return algorithms.ProjectedGradient(
+            schedule=self.schedule.build(),
+            step_size=self.step_size,
+            first_accuracy=self.first_accuracy,
+            first_change=self.first_change,
+            batch_size=self.batch_size,
+            floor=self.floor,
+            tol=self.tol,
+            seed=self.seed,
+        )
+
+
+class BudgetSettings(Settings):
+    """What learning may cost; the first limit that is reached ends it."""
+
+    seconds: Positive | None = Field(default=None, description="of the learning itself")
+    steps: Count | None = Field(default=None, description="outer steps")
+    gradient_evaluations: Count | None = Field(default=None, description="of one image's energy")
+
+    @model_validator(mode="after")
+    def _check(self) -> BudgetSettings:
+        if not self.model_dump(exclude_none=True):
+            raise Unfit("seconds", "a budget needs a limit", advice="add e.g. seconds = 60")
+        return self
+
+    def build(self) -> Budget:
+        """The budget itself; what is not given is unlimited."""
+        limits = (self.seconds, self.steps, self.gradient_evaluations)
+        return Budget(*(math.inf if limit is None else limit for limit in limits))

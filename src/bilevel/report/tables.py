@@ -1,0 +1,90 @@
+"""Tables for the terminal: a fit, what it cost, and how good it is."""
+
+from __future__ import annotations
+
+from rich.markup import escape
+from rich.table import Table
+
+from bilevel.learn import Fit
+from bilevel.model import Cost
+from bilevel.report.comparison import Score, Scores
+from bilevel.report.parameters import parameters
+from bilevel.report.words import (
+    count,
+    decibels,
+    difference,
+    duration,
+    level,
+    number,
+    proved,
+    similarity,
+)
+
+__all__ = ["fit_table", "ledger_table", "parameters_table", "scores_table"]
+
+
+def fit_table(fit: Fit) -> Table:
+    """How learning went, in a few lines."""
+    table = Table(title="Fit", show_header=False, title_justify="left")
+    table.add_row("ended", fit.reason)
+    table.add_row("outer steps", count(max(len(fit.history) - 1, 0)))
+    if fit.history:
+        first, last = fit.history[0], fit.history[-1]
+        table.add_row("PSNR of the mean loss", f"{decibels(first.psnr)} → {decibels(last.psnr)}")
+        table.add_row("gradient", number(last.gradient_norm))
+        table.add_row("its proved error", proved(last.error))
+        table.add_row("accuracy asked for", f"{number(last.accuracy)} grey values (rms)")
+        table.add_row("largest certificate", proved(last.certificate))
+        table.add_row("samples that missed it", count(last.uncertified))
+    return table
+
+
+def parameters_table(fit: Fit) -> Table:
+    """What was learned: start and end of every parameter."""
+    table = Table("parameter", title="Learned", title_justify="left")
+    table.add_column("start", justify="right")
+    table.add_column("learned", justify="right")
+    for p in parameters(fit):
+        unit = f" [{p.unit}]" if p.unit else ""
+        table.add_row(escape(f"{p.owner}: {p.name}{unit}"), p.start, p.learned)
+    return table
+
+
+def ledger_table(cost: Cost) -> Table:
+    """What was spent."""
+    table = Table(title="Cost", show_header=False, title_justify="left")
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row("gradient evaluations", count(cost.gradient_evaluations))
+    table.add_row("Hessian-vector products", count(cost.hvps))
+    table.add_row("operator applications", count(cost.operator_applications))
+    table.add_row("time", duration(cost.seconds))
+    return table
+
+
+def scores_table(scores: Scores, *, most: int = 20) -> Table:
+    """PSNR, SSIM and certificate of the first ``most`` images, and the means over all."""
+    table = Table("image", title="Images", title_justify="left", show_footer=False)
+    for heading in ("PSNR before", "after", "gain [dB]", "SSIM before", "after", "certified rms"):
+        table.add_column(heading, justify="right")
+    table.add_column("solve")
+    for row in scores.rows[:most]:
+        table.add_row(*_cells(row))
+    if len(scores) > most:
+        table.add_row(f"… {count(len(scores) - most)} more")
+    table.add_section()
+    table.add_row(*_cells(scores.mean), style="bold")
+    return table
+
+
+def _cells(row: Score) -> list[str]:
+    return [
+        escape(row.id),
+        level(row.psnr_before),
+        level(row.psnr_after),
+        difference(row.gain),
+        similarity(row.ssim_before),
+        similarity(row.ssim_after),
+        proved(row.certificate),
+        row.status,
+    ]

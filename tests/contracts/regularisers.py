@@ -1,0 +1,133 @@
+"""What every regulariser must do; inherit ``RegulariserContract`` and name it."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+import torch
+
+from bilevel.ground import rows
+from bilevel.ground.randomness import generator
+from bilevel.ground.theta import bind, learnable
+from bilevel.model import space_of
+from bilevel.model.describe import build, describe
+from contracts.zoo import PIXELS, REGULARISERS, SHAPE
+
+SEEDS = range(3)
+
+
+class RegulariserContract:
+    names: ClassVar[tuple[str, ...]]
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        metafunc.parametrize("name", self.names)
+
+    @staticmethod
+    def make(name: str, seed: int = 0):
+        rng = generator(seed, "contract", name)
+        regulariser = REGULARISERS[name](rng).double()
+        x = torch.rand(3, *SHAPE, generator=rng, dtype=torch.float64)
+        return regulariser, x, rng
+
+    def test_gradient_is_that_of_the_value(self, name: str) -> None:
+        for seed in SEEDS:
+            regulariser, x, _ = self.make(name, seed)
+            point = x.clone().requires_grad_()
+            expected = torch.autograd.grad(regulariser(point).sum(), point)[0]
+            torch.testing.assert_close(regulariser.grad(x), expected, rtol=1e-9, atol=1e-11)
+
+    def test_hessian_is_that_of_the_gradient(self, name: str) -> None:
+        for seed in SEEDS:
+            regulariser, x, rng = self.make(name, seed)
+            hessian = regulariser.hessian(x)
+            v = torch.randn(x.shape, generator=rng, dtype=x.dtype)
+            step = 1e-6
+            difference = (regulariser.grad(x + step * v) - regulariser.grad(x - step * v)) / (
+                2 * step
+            )
+            torch.testing.assert_close(hessian(v), difference, rtol=1e-5, atol=1e-6)
+            index = torch.tensor([2, 0])
+            torch.testing.assert_close(hessian.rows(index)(v[index]), hessian(v)[index])
+
+    def test_eigenvalues_lie_within_the_bounds(self, name: str) -> None:
+        for seed in SEEDS:
+            regulariser, x, _ = self.make(name, seed)
+            basis = torch.eye(PIXELS, dtype=x.dtype).reshape(PIXELS, *SHAPE)
+            bounds = regulariser.bounds(SHAPE)
+            for flat in (x[:1], torch.zeros_like(x[:1]), 1e-3 * x[:1]):
+                matrix = regulariser.hessian(flat.expand(PIXELS, *SHAPE))(basis).flatten(1).detach()
+                torch.testing.assert_close(matrix, matrix.T)
+                eigenvalues = torch.linalg.eigvalsh(matrix)
+                assert float(eigenvalues[0]) >= float(bounds.mu) - 1e-10
+                assert float(eigenvalues[-1]) <= float(bounds.lipschitz) + 1e-10
+            spectrum = regulariser.spectrum(SHAPE)
+            if spectrum is not None:
+                ordered = spectrum.flatten().sort().values
+                torch.testing.assert_close(ordered, eigenvalues, rtol=1e-9, atol=1e-10)
+
+    def test_a_batch_gives_what_its_rows_give(self, name: str) -> None:
+        regulariser, x, _ = self.make(name)
+        alone = torch.cat([regulariser.grad(row[None]) for row in x])
+        torch.testing.assert_close(regulariser.grad(x), alone, rtol=1e-13, atol=1e-14)
+
+    def test_variation_bounds_every_change_in_the_ball(self, name: str) -> None:
+        for seed in range(12):
+            regulariser, x, rng = self.make(name, seed)
+            q = torch.randn(x.shape, generator=rng, dtype=x.dtype)
+            radius = 10 ** (-4 * torch.rand(3, generator=rng, dtype=x.dtype))
+            bound = regulariser.variation(x, q, radius)
+            for shift in self.shifts(regulariser, x, q, rng):
+                other = x + rows.expand(radius, x) * shift / rows.expand(rows.norm(shift), x)
+                turn = regulariser.hessian(other)(q) - regulariser.hessian(x)(q)
+                assert bool((rows.norm(turn) <= bound.hessian * (1 + 1e-9) + 1e-12).all())
+                here, there = self.cross(regulariser, x), self.cross(regulariser, other)
+                if here is None or there is None:
+                    continue
+                change = torch.einsum("bpn,bn->bp", there - here, q.flatten(1))
+                assert bool((change.norm(dim=1) <= bound.cross * (1 + 1e-6) + 1e-9).all())
+                norm = torch.linalg.matrix_norm(there, 2)
+                assert bool((norm <= bound.cross_norm * (1 + 1e-6) + 1e-9).all())
+
+    @staticmethod
+    def shifts(regulariser, x, q, rng):
+        """Random, smooth, and along the directions that matter: q, the gradient, one pixel."""
+        yield torch.randn(x.shape, generator=rng, dtype=x.dtype)
+        yield q
+        yield regulariser.grad(x).detach() + 1e-300
+        pixel = torch.zeros_like(x)
+        pixel[..., 2, 3] = 1
+        yield pixel
+        yield x - x.mean()
+
+    @staticmethod
+    def cross(regulariser, x):
+        """(∂_θ ∇R)ᵀ as a matrix (b, parameters, pixels), by forward differences of dual numbers."""
+        theta = learnable(regulariser)
+        if not theta:
+            return None
+        columns = []
+        for name, value in theta.items():
+            for entry in range(value.numel()):
+                direction = torch.zeros_like(value)
+                direction.view(-1)[entry] = 1
+                step = 1e-6
+                ends = [
+                    bind(regulariser, {**theta, name: value + sign * step * direction}).grad(x)
+                    for sign in (1, -1)
+                ]
+                columns.append(((ends[0] - ends[1]) / (2 * step)).detach().flatten(1))
+        return torch.stack(columns, dim=1)
+
+    def test_described_and_built_again(self, name: str) -> None:
+        regulariser, x, _ = self.make(name)
+        twin = build(*describe(regulariser))
+        assert torch.equal(twin(x), regulariser(x))
+        assert learnable(twin).keys() == learnable(regulariser).keys()
+
+    def test_parameters_lie_in_their_sets(self, name: str) -> None:
+        regulariser, _, _ = self.make(name)
+        theta = learnable(regulariser)
+        projected = space_of(regulariser).project(theta)
+        for key, value in theta.items():
+            torch.testing.assert_close(projected[key], value)

@@ -1,0 +1,165 @@
+"""Every operator x regulariser on small images, with random parameters; dense references."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bilevel.ground.randomness import generator
+from bilevel.model import Variational
+from bilevel.model.energy import Energy
+from bilevel.model.fidelities import SquaredL2
+from bilevel.model.operators import (
+    Convolution,
+    Downsampling,
+    FourierMask,
+    Identity,
+    Mask,
+    Matrix,
+    Operator,
+)
+from bilevel.model.regularisers import FieldsOfExperts, Regulariser, Tikhonov, TotalVariation
+
+SHAPE = (1, 6, 8)
+PIXELS = 48
+Random = torch.Generator
+
+
+def uniform(rng: Random, low: float, high: float) -> float:
+    return low + (high - low) * float(torch.rand((), generator=rng))
+
+
+def log_uniform(rng: Random, low: float, high: float) -> float:
+    return 10 ** uniform(rng, low, high)
+
+
+def normal(rng: Random, *shape: int) -> Tensor:
+    return torch.randn(*shape, generator=rng)
+
+
+def kernel(rng: Random, rows: int, columns: int) -> Tensor:
+    weights = torch.rand(rows, columns, generator=rng)
+    return weights / weights.sum()
+
+
+OPERATORS: dict[str, Callable[[Random], Operator]] = {
+    "identity": lambda rng: Identity(),
+    "circular": lambda rng: Convolution(kernel(rng, 3, 3), boundary="circular"),
+    "zero": lambda rng: Convolution(kernel(rng, 3, 5), boundary="zero"),
+    "reflecting": lambda rng: Convolution(kernel(rng, 5, 3), boundary="reflecting"),
+    "mask": lambda rng: Mask(torch.rand(SHAPE[1:], generator=rng) > 0.4),
+    "fourier": lambda rng: FourierMask(torch.rand(SHAPE[1:], generator=rng) > 0.4),
+    "downsampling": lambda rng: Downsampling(2),
+    "matrix": lambda rng: Matrix(normal(rng, 20, PIXELS) / 7, SHAPE),
+    "composition": lambda rng: Downsampling(2) @ Convolution(kernel(rng, 3, 3)),
+}
+
+
+def tv(rng: Random, **options: object) -> TotalVariation:
+    weight, smoothing = log_uniform(rng, -2, 0), log_uniform(rng, -1.5, 0)
+    return TotalVariation(weight, smoothing, **options)  # type: ignore[arg-type]
+
+
+def tv_map(rng: Random, potential: str) -> TotalVariation:
+    weight = 0.2 * torch.rand(SHAPE[1:], generator=rng) + 0.01
+    return TotalVariation(weight, log_uniform(rng, -1.5, 0), potential=potential)
+
+
+def foe(rng: Random, potential: str) -> FieldsOfExperts:
+    everything = ("filters", "weight", "smoothing")
+    weight = 0.1 * torch.rand(3, generator=rng) + 0.01
+    filters, smoothing = normal(rng, 3, 1, 3, 2) / 2, log_uniform(rng, -1, 0)
+    return FieldsOfExperts(filters, weight, smoothing, potential=potential, learn=everything)
+
+
+REGULARISERS: dict[str, Callable[[Random], Regulariser]] = {
+    "tikhonov": lambda rng: Tikhonov(log_uniform(rng, -2, 0)),
+    "tv charbonnier": lambda rng: tv(rng),
+    "tv huber": lambda rng: tv(rng, potential="huber"),
+    "tv anisotropic": lambda rng: tv(rng, isotropic=False),
+    "tv anisotropic huber": lambda rng: tv(rng, isotropic=False, potential="huber"),
+    "tv map": lambda rng: tv_map(rng, "charbonnier"),
+    "tv map huber": lambda rng: tv_map(rng, "huber"),
+    "foe huber": lambda rng: foe(rng, "huber"),
+    "foe charbonnier": lambda rng: foe(rng, "charbonnier"),
+    "foe log-cosh": lambda rng: foe(rng, "log-cosh"),
+    "foe student-t": lambda rng: foe(rng, "student-t"),
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A strongly convex energy with data and targets."""
+
+    energy: Variational
+    y: Tensor
+    target: Tensor
+
+
+def make(operator: str, regulariser: str, seed: int, dtype: torch.dtype, batch: int = 1) -> Case:
+    """A random problem; a ridge makes it strongly convex where it would not be."""
+    rng = generator(seed, operator, regulariser)
+    a, r = OPERATORS[operator](rng), REGULARISERS[regulariser](rng)
+    fidelity = SquaredL2(a, log_uniform(rng, -0.5, 0.5), learn=("weight",))
+    energy = Variational(fidelity, r + Tikhonov(log_uniform(rng, -2, 0), learn=()))
+    target = torch.rand(batch, *SHAPE, generator=rng)
+    energy, target = energy.to(dtype), target.to(dtype)
+    shortfall = float(energy.bounds(a.to(dtype)(target)).mu)
+    if shortfall < 0.01:
+        ridge = Tikhonov(float(0.02 - shortfall), learn=())
+        energy = Variational(fidelity, (r + ridge)).to(dtype)
+        missing = 0.02 - float(energy.bounds(a(target)).mu)
+        if missing > 0:
+            ridge = Tikhonov(float(0.02 - shortfall + missing), learn=())
+            energy = Variational(fidelity, (r + ridge)).to(dtype)
+    clean = a.to(dtype)(target)
+    y = clean + 0.1 * normal(rng, *clean.shape).to(dtype)
+    return Case(energy, y.detach(), target)
+
+
+def dense_hessian(energy: Energy, x: Tensor, y: Tensor) -> Tensor:
+    """∂²J by autograd of the value, for one row; independent of every closed form."""
+
+    def value(flat: Tensor) -> Tensor:
+        return energy.forward(flat.reshape(x.shape), y).sum()
+
+    matrix: Tensor = torch.autograd.functional.hessian(value, x.flatten())  # type: ignore[assignment]
+    return matrix.detach()
+
+
+def slope(energy: Energy, x: Tensor, y: Tensor) -> Tensor:
+    """∇J by autograd of the value."""
+    point = x.detach().requires_grad_()
+    return torch.autograd.grad(energy.forward(point, y).sum(), point)[0].detach()
+
+
+def reference(energy: Energy, x: Tensor, y: Tensor) -> Tensor:
+    """The exact minimiser of one row by damped Newton steps in float64, to rounding.
+
+    Starts from x; raises if the gradient that autograd finds does not vanish.
+    """
+    energy = copy.deepcopy(energy).double()
+    for parameter in energy.parameters():
+        parameter.requires_grad_(False)
+    x, y = x.double(), y.double()
+    gradient = slope(energy, x, y)
+    for _ in range(200):
+        if float(gradient.norm()) < 1e-14:
+            break
+        step = torch.linalg.solve(dense_hessian(energy, x, y), gradient.flatten()).reshape(x.shape)
+        scale, before = 1.0, float(gradient.norm())
+        while True:
+            trial = x - scale * step
+            gradient = slope(energy, trial, y)
+            if float(gradient.norm()) < before or scale < 1e-8:
+                break
+            scale /= 2
+        if float(gradient.norm()) >= before:
+            break
+        x = trial
+    assert float(slope(energy, x, y).norm()) < 1e-12, "the reference itself did not converge"
+    return x

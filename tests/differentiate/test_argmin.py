@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import bilevel as bl
+from bilevel.ground.errors import InputError, NotCertified
+
+TOL = bl.Tolerance(rms=1e-11)
+
+
+def energy(**options: object) -> bl.Variational:
+    tv = bl.regularisers.TotalVariation(0.2, 0.1, **options)  # type: ignore[arg-type]
+    blur = bl.operators.Convolution(torch.ones(3, 3) / 9)
+    ridge = bl.regularisers.Tikhonov(0.1, learn=())
+    fidelity = bl.fidelities.SquaredL2(blur, learn=("weight",))
+    return bl.Variational(fidelity, tv + ridge).double()
+
+
+def layer(model: bl.Variational, y: torch.Tensor) -> torch.Tensor:
+    return bl.argmin(model, y, tol=TOL, adjoint_rtol=1e-11)
+
+
+def test_gradcheck_in_y() -> None:
+    model = energy()
+    y = torch.rand(2, 1, 4, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda y: layer(model, y), y, eps=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["fidelity.log_weight", "regulariser.terms.0.log_weight"])
+def test_gradients_of_parameters_with_upstream_weights(name: str) -> None:
+    model, y = energy(), torch.rand(2, 1, 4, 5, dtype=torch.float64)
+    upstream = torch.randn(2, 1, 4, 5, dtype=torch.float64)
+    (layer(model, y) * upstream).sum().backward()
+    parameter = dict(model.named_parameters())[name]
+    found = float(parameter.grad)
+
+    def value(step: float) -> float:
+        with torch.no_grad():
+            parameter.add_(step)
+            total = float((layer(model, y) * upstream).sum())
+            parameter.sub_(step)
+        return total
+
+    assert found == pytest.approx((value(1e-4) - value(-1e-4)) / 2e-4, rel=1e-5)
+
+
+def test_inside_a_network_trained_end_to_end() -> None:
+    class Network(nn.Module):
+        """A learned filter before the layer and a gain behind it."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.before = nn.Conv2d(1, 1, 3, padding=1)
+            self.energy = bl.Variational(
+                bl.fidelities.SquaredL2(), bl.regularisers.TotalVariation(0.1, 0.1)
+            )
+            self.gain = nn.Parameter(torch.tensor(1.0))
+
+        def forward(self, y: torch.Tensor) -> torch.Tensor:
+            return self.gain * bl.argmin(self.energy, self.before(y), tol=bl.Tolerance(rms=1e-4))
+
+    network, target = Network(), torch.rand(4, 1, 8, 8)
+    y = target + 0.2 * torch.randn_like(target)
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.02)
+    losses = []
+    for _ in range(30):
+        optimiser.zero_grad()
+        loss = (network(y) - target).square().mean()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert all(p.grad is not None for p in network.parameters() if p.requires_grad)
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_twice_in_one_graph_adds_up() -> None:
+    model, y = energy(), torch.rand(1, 1, 4, 5, dtype=torch.float64, requires_grad=True)
+    (layer(model, y).sum() + layer(model, y).sum()).backward()
+    twice = y.grad.clone()
+    y.grad = None
+    layer(model, y).sum().backward()
+    torch.testing.assert_close(twice, 2 * y.grad)
+
+
+def test_frozen_parameters_get_no_gradient() -> None:
+    model = energy(learn=())
+    y = torch.rand(1, 1, 4, 5, dtype=torch.float64)
+    layer(model, y).sum().backward()
+    assert model.regulariser.parts[0].log_weight.grad is None
+    assert model.fidelity.log_weight.grad is not None
+
+
+def test_without_anything_to_differentiate_it_is_a_solve() -> None:
+    model = energy(learn=())
+    model.fidelity.log_weight.requires_grad_(False)
+    y = torch.rand(1, 1, 4, 5, dtype=torch.float64)
+    assert not layer(model, y).requires_grad
+
+
+def test_failures_are_loud() -> None:
+    model, y = energy(), torch.rand(1, 1, 4, 5, dtype=torch.float64)
+    with pytest.raises(NotCertified, match="MAX_STEPS"):
+        bl.argmin(model, y, tol=TOL, max_steps=3)
+    with pytest.raises(InputError, match="x0"):
+        bl.argmin(model, y, tol=TOL, x0=y[..., 1:])
+    with pytest.raises(InputError, match="float"):
+        bl.argmin(model, y.float(), tol=TOL)
+    foe = bl.regularisers.FieldsOfExperts(weight=5.0, smoothing=0.05, potential="student-t")
+    wild = bl.Variational(bl.fidelities.SquaredL2(), foe).double()
+    y = torch.rand(1, 1, 8, 8, dtype=torch.float64)
+    x = bl.argmin(wild, y, tol=bl.Tolerance(residual=1e-1))
+    with pytest.raises(NotCertified, match="minres"):
+        x.sum().backward()

@@ -1,0 +1,195 @@
+"""Hypergradients against finite differences, and their bounds, on every operator x regulariser."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import bilevel as bl
+from bilevel.differentiate import Implicit, Upper, finite_differences
+from bilevel.ground import theta as algebra
+from bilevel.ground.errors import InputError
+from bilevel.ground.theta import learnable
+from bilevel.solve import Solution, Tolerance, certify, minimise
+from bilevel.solve.solution import Status
+from bilevel.solve.solvers import Nesterov
+from contracts.zoo import OPERATORS, REGULARISERS, Case, make, reference
+
+LOSS = bl.losses.SquaredError()
+
+
+def exact_solution(case: Case, theta: bl.Theta) -> torch.Tensor:
+    from bilevel.ground.theta import bind
+
+    energy = bind(case.energy, theta)
+    objective = energy.at(case.y)
+    near = minimise(objective, Nesterov(), tol=Tolerance(rms=1e-6), max_steps=20_000).x
+    return reference(energy, near, case.y)
+
+
+def solution_at(case: Case, x: torch.Tensor) -> Solution:
+    """Any point as a solution, with its honest certificate."""
+    found = certify(case.energy.at(case.y), x)
+    status = torch.full((len(x),), Status.CONVERGED)
+    return Solution(x, found, status, torch.zeros_like(status), Tolerance(rms=1.0))
+
+
+COMBINATIONS = [("cg", o, r) for o in OPERATORS for r in REGULARISERS]
+COMBINATIONS += [("minres", "reflecting", r) for r in REGULARISERS]
+
+
+@pytest.mark.parametrize(("linear", "operator", "regulariser"), COMBINATIONS)
+def test_agrees_with_central_differences(linear: str, operator: str, regulariser: str) -> None:
+    """To 1e-6 of the gradient's norm in float64; up to four entries of each learnable parameter.
+
+    Where a Huber feature lies on its kink the map is not differentiable; these draws have none.
+    """
+    case = make(operator, regulariser, 21, torch.float64)
+    theta = learnable(case.energy)
+    x = exact_solution(case, theta)
+    hypergradient = Implicit(linear)
+    found = hypergradient(
+        case.energy.at(case.y), Upper(LOSS, case.target), solution_at(case, x), rtol=1e-12
+    )
+
+    def loss(trial: bl.Theta) -> float:
+        return float(LOSS.value(exact_solution(case, trial), case.target))
+
+    for name, entries in theta.items():
+        gradient = found.grad[name].flatten()
+        for entry in range(0, entries.numel(), max(1, entries.numel() // 3)):
+
+            def along(step: bl.Theta, name: str = name, entry: int = entry) -> float:
+                moved = theta[name].clone()
+                moved.view(-1)[entry] += step["s"][0]
+                return loss({**theta, name: moved})
+
+            zero = {"s": torch.zeros(1, dtype=torch.float64)}
+            coarse, fine = (finite_differences(along, zero, step)["s"] for step in (2e-4, 1e-4))
+            expected = (4 * fine - coarse) / 3
+            assert abs(float(expected - gradient[entry])) <= 1e-6 * algebra.norm(found.grad)
+
+
+@pytest.mark.parametrize("regulariser", REGULARISERS)
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_bounds_hold_at_sloppy_accuracies(operator: str, regulariser: str) -> None:
+    """Gradient and value, at errors of x and residuals of q over six decades."""
+    for seed in range(2):
+        case = make(operator, regulariser, 40 + seed, torch.float64)
+        theta = learnable(case.energy)
+        exact = exact_solution(case, theta)
+        lower, upper = case.energy.at(case.y), Upper(LOSS, case.target)
+        truth = Implicit()(lower, upper, solution_at(case, exact), rtol=1e-13)
+        for power in range(1, 7):
+            x = exact + 10.0**-power * torch.randn_like(exact)
+            for rtol in (0.3, 1e-3, None):
+                found = Implicit()(lower, upper, solution_at(case, x), rtol=rtol)
+                error = algebra.norm(algebra.add(found.grad, truth.grad, -1.0))
+                assert math.isfinite(found.bound), "the zoo is strongly convex: a bound is claimed"
+                assert error <= found.bound * (1 + 1e-9) + 1e-13
+                off = (found.corrected - truth.value).abs()
+                assert bool((off <= found.interval * (1 + 1e-9) + 1e-15).all())
+
+
+def test_estimate_is_within_a_factor_of_three_in_the_median() -> None:
+    ratios = []
+    for operator in OPERATORS:
+        for regulariser in REGULARISERS:
+            case = make(operator, regulariser, 60, torch.float64)
+            exact = exact_solution(case, learnable(case.energy))
+            lower, upper = case.energy.at(case.y), Upper(LOSS, case.target)
+            truth = Implicit()(lower, upper, solution_at(case, exact), rtol=1e-13)
+            for tol in (1e-2, 1e-3, 1e-4):
+                solution = minimise(lower, Nesterov(), tol=Tolerance(rms=tol), check_every=1)
+                found = Implicit()(lower, upper, solution, estimate=True)
+                error = algebra.norm(algebra.add(found.grad, truth.grad, -1.0))
+                if error > 1e-13:
+                    ratios.append(found.estimate / error)
+    spread = torch.tensor(ratios)
+    assert len(ratios) > 200
+    assert 1 / 3 <= float(spread.median()) <= 3
+    assert float((spread.log().abs() <= math.log(3)).double().mean()) > 0.8
+
+
+def test_corrected_value_is_second_order() -> None:
+    case = make("circular", "tv charbonnier", 5, torch.float64)
+    exact = exact_solution(case, learnable(case.energy))
+    direction = torch.randn_like(exact)
+    lower, upper = case.energy.at(case.y), Upper(LOSS, case.target)
+    best = LOSS.value(exact, case.target)
+    plain, corrected = [], []
+    for step in (1e-2, 1e-3):
+        found = Implicit()(lower, upper, solution_at(case, exact + step * direction), rtol=1e-10)
+        plain.append(float((found.value - best).abs()))
+        corrected.append(float((found.corrected - best).abs()))
+    assert plain[0] / plain[1] < 30, "first order"
+    assert corrected[0] / corrected[1] > 60, "second order"
+    assert corrected[1] < 1e-2 * plain[1]
+
+
+def test_mean_over_rows_and_units() -> None:
+    case = make("identity", "tikhonov", 2, torch.float64, batch=4)
+    lower, upper = case.energy.at(case.y), Upper(LOSS, case.target)
+    solution = minimise(lower, Nesterov(), tol=Tolerance(rms=1e-9))
+    together = Implicit()(lower, upper, solution, rtol=1e-12)
+    rows = [
+        Implicit()(
+            case.energy.at(case.y[k : k + 1]),
+            Upper(LOSS, case.target[k : k + 1]),
+            solution_at(Case(case.energy, case.y[k : k + 1], case.target), solution.x[k : k + 1]),
+            rtol=1e-12,
+        )
+        for k in range(4)
+    ]
+    for name, value in together.grad.items():
+        mean = torch.stack([r.grad[name] for r in rows]).mean(0)
+        torch.testing.assert_close(value, mean, rtol=1e-8, atol=1e-14)
+
+
+def test_scalar_theta_and_hessian_multiple_of_the_identity() -> None:
+    """Denoising with a ridge: H = (1 + w) I, and the derivative is known in closed form."""
+    ridge = bl.regularisers.Tikhonov(0.5)
+    energy = bl.Variational(bl.fidelities.SquaredL2(), ridge).double()
+    target = torch.rand(1, 1, 5, 7, dtype=torch.float64)
+    y = target + 0.1 * torch.randn_like(target)
+    lower, upper = energy.at(y), Upper(LOSS, target)
+    solution = minimise(lower, Nesterov(), tol=Tolerance(rms=1e-12))
+    found = Implicit()(lower, upper, solution)
+    x = y / 1.5
+    expected = (2 * (x - target) * (-0.5 / 1.5) * x).mean()
+    torch.testing.assert_close(found.grad["regulariser.log_weight"], expected, rtol=1e-6, atol=0)
+    assert found.linear.steps.tolist() == [1]
+
+
+def test_a_perfect_reconstruction_has_no_gradient() -> None:
+    case = make("identity", "tikhonov", 2, torch.float64)
+    exact = exact_solution(case, learnable(case.energy))
+    found = Implicit()(case.energy.at(case.y), Upper(LOSS, exact), solution_at(case, exact))
+    assert algebra.norm(found.grad) == 0
+    assert found.linear.converged.all()
+
+
+def test_indefinite_hessians_are_told_by_cg_and_solved_by_minres() -> None:
+    foe = bl.regularisers.FieldsOfExperts(weight=5.0, smoothing=0.05, potential="student-t")
+    energy = bl.Variational(bl.fidelities.SquaredL2(), foe).double()
+    y = torch.rand(1, 1, 8, 8, dtype=torch.float64)
+    lower, upper = energy.at(y), Upper(LOSS, torch.zeros_like(y))
+    case = Case(energy, y, y)
+    at = solution_at(case, y)
+    told = Implicit("cg")(lower, upper, at, rtol=1e-8)
+    assert not told.linear.converged.any()
+    solved = Implicit("minres")(lower, upper, at, rtol=1e-8)
+    assert solved.linear.converged.all()
+    assert solved.error.isinf().all(), "nothing is proved about a non-convex energy"
+
+
+def test_unknown_options_and_wrong_targets_are_refused() -> None:
+    with pytest.raises(InputError, match="did you mean 'minres'"):
+        Implicit("minress")
+    case = make("identity", "tikhonov", 2, torch.float64)
+    at = solution_at(case, case.y)
+    for target in (case.target[..., 1:], case.target.float()):
+        with pytest.raises(InputError, match="target"):
+            Implicit()(case.energy.at(case.y), Upper(LOSS, target), at)

@@ -1,0 +1,270 @@
+"""Algorithms on a scalar problem whose minimiser a dense search finds; fits on disk."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+import scipy.sparse
+import torch
+
+import bilevel as bl
+from bilevel.ground.errors import InputError
+from bilevel.learn import Status
+from bilevel.learn.algorithms import MAID, ProjectedGradient
+from bilevel.learn.schedules import Adaptive, Constant, Geometric, Polynomial
+
+NAME = "regulariser.log_weight"
+
+
+def problem(weight: float = 0.05, dtype: torch.dtype = torch.float64) -> bl.BilevelProblem:
+    images = bl.data.embedded_images(size=24).to(dtype)
+    noise = bl.data.GaussianNoise(0.1)
+    pairs = bl.data.simulate(images, bl.operators.Identity(), noise, seed=0)
+    tv = bl.regularisers.TotalVariation(weight, 0.02, learn=("weight",))
+    energy = bl.Variational(bl.fidelities.SquaredL2(), tv).to(dtype)
+    return bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
+
+
+@pytest.fixture(scope="module")
+def best() -> float:
+    """log of the best weight, by golden-section search on tight solves."""
+    p = problem()
+    low, high = math.log(1e-3), math.log(1.0)
+    ratio = (math.sqrt(5) - 1) / 2
+    loss = lambda t: p.value({NAME: torch.tensor(t, dtype=torch.float64)}, tol=1e-9)  # noqa: E731
+    for _ in range(45):
+        a, b = high - ratio * (high - low), low + ratio * (high - low)
+        low, high = (low, b) if loss(a) < loss(b) else (a, high)
+    return (low + high) / 2
+
+
+ALGORITHMS = {
+    "geometric": ProjectedGradient(),
+    "polynomial": ProjectedGradient(Polynomial(2.0)),
+    "adaptive": ProjectedGradient(Adaptive()),
+    "MAID": MAID(),
+    "accelerated MAID": MAID(accelerated=True),
+}
+
+
+@pytest.mark.parametrize("decades", [-2, 2])
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_lands_at_the_dense_search_from_two_decades_away(
+    name: str, decades: int, best: float
+) -> None:
+    p = problem(math.exp(best) * 10**decades)
+    fit = bl.learn(p, ALGORITHMS[name], budget=bl.Budget(steps=80))
+    assert fit.status in (Status.CONVERGED, Status.STATIONARY, Status.FLOOR)
+    assert abs(float(fit.theta[NAME]) - best) <= 0.01
+
+
+def test_fixed_step_and_minibatches(best: float) -> None:
+    whole = ProjectedGradient(Geometric(0.7), step_size=300.0)
+    fit = bl.learn(problem(math.exp(best) * 1.5), whole, budget=bl.Budget(steps=40))
+    assert abs(float(fit.theta[NAME]) - best) <= 0.02
+    batches = ProjectedGradient(Constant(1e-4), step_size=100.0, batch_size=3)
+    fit = bl.learn(problem(math.exp(best) * 1.5), batches, budget=bl.Budget(steps=60))
+    assert fit.status is Status.BUDGET
+    assert abs(float(fit.theta[NAME]) - best) <= 0.15
+
+
+def test_certified_maid_proves_every_decrease() -> None:
+    p = problem(0.01)
+    fit = bl.learn(p, MAID(certified=True, tol=0.2), budget=bl.Budget(steps=6))
+    accepted = [r for r in fit.history if r.accepted]
+    assert len(accepted) >= 3
+    for before, after in zip(accepted, accepted[1:], strict=False):
+        assert after.corrected + after.interval <= before.corrected - before.interval
+
+
+def test_theta_stays_in_its_set() -> None:
+    p = problem()
+    theta = {NAME: torch.tensor(50.0, dtype=torch.float64)}
+    fit = bl.learn(p, ProjectedGradient(Constant(1e-2)), theta, budget=bl.Budget(steps=1))
+    assert float(fit.history[0].scalars[NAME]) == pytest.approx(math.log(1e4))
+
+
+def test_budget_ends_a_fit_that_can_be_used() -> None:
+    for budget in (bl.Budget(gradient_evaluations=50), bl.Budget(seconds=1e-3)):
+        p = problem()
+        fit = bl.learn(p, budget=budget)
+        assert fit.status is Status.BUDGET
+        fit.reconstruct(p.pairs.y[:1]).require()
+
+
+def test_interrupt_ends_a_fit_that_can_be_used() -> None:
+    def stop(record: bl.Record) -> None:
+        if record.step == 2:
+            raise KeyboardInterrupt
+
+    p = problem()
+    fit = bl.learn(p, budget=bl.Budget(steps=50), record=stop)
+    assert fit.status is Status.INTERRUPTED
+    assert len(fit.history) == 3
+    assert float(fit.theta[NAME]) == fit.history[-1].scalars[NAME]
+
+
+def test_the_energy_given_is_left_alone() -> None:
+    p = problem(0.3)
+    fit = bl.learn(p, budget=bl.Budget(steps=2))
+    assert float(p.energy.regulariser.weight) == pytest.approx(0.3)
+    assert float(fit.energy.regulariser.weight) != pytest.approx(0.3)
+
+
+def test_saved_and_loaded(tmp_path: Path) -> None:
+    p = problem(dtype=torch.float32)
+    fit = bl.learn(p, budget=bl.Budget(steps=3), checkpoint=tmp_path / "running")
+    running = bl.load(tmp_path / "running")
+    assert running.status is Status.RUNNING
+    fit.save(tmp_path / "a" / "b")
+    again = bl.load(tmp_path / "a" / "b")
+    assert again.theta == fit.theta
+    assert again.history == fit.history
+    assert (again.status, again.cost) == (fit.status, fit.cost)
+    y = p.pairs.y
+    assert torch.equal(again.reconstruct(y).x, fit.reconstruct(y).x)
+    assert sorted(f.name for f in (tmp_path / "a" / "b").iterdir()) == [
+        "fit.json",
+        "fit.safetensors",
+    ]
+
+
+OPERATORS = [
+    bl.operators.Identity(),
+    bl.operators.Mask(torch.rand(8, 8) > 0.5),
+    bl.operators.FourierMask(torch.rand(8, 8) > 0.3),
+    bl.operators.Convolution(torch.rand(3, 3) + 0.1, boundary="reflecting"),
+    bl.operators.Downsampling(2),
+    bl.operators.Matrix(torch.rand(5, 64), (1, 8, 8)),
+    bl.operators.Matrix(scipy.sparse.eye(64, format="csr"), (1, 8, 8)),
+    bl.operators.Downsampling(2) @ bl.operators.Convolution(torch.rand(3, 3)),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support:UserWarning")
+@pytest.mark.parametrize("operator", OPERATORS, ids=lambda o: type(o).__name__)
+@pytest.mark.parametrize("weight", [0.1, torch.full((8, 8), 0.1)], ids=["scalar", "map"])
+def test_every_operator_survives_saving(operator, weight, tmp_path: Path) -> None:
+    regulariser = bl.regularisers.TotalVariation(weight) + bl.regularisers.Tikhonov(0.1)
+    energy = bl.Variational(bl.fidelities.SquaredL2(operator), regulariser)
+    target = torch.rand(1, 1, 8, 8)
+    pairs = bl.data.simulate(target, operator, bl.data.NoNoise())
+    p = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
+    fit = bl.learn(p, budget=bl.Budget(steps=1))
+    again = bl.load(fit.save(tmp_path))
+    assert torch.equal(again.energy(target, pairs.y), fit.energy(target, pairs.y))
+
+
+def damage(folder: Path, how: str) -> Path:
+    plain, tensors = folder / "fit.json", folder / "fit.safetensors"
+    about = json.loads(plain.read_text())
+    if how == "no tensors":
+        tensors.unlink()
+    elif how == "truncated tensors":
+        tensors.write_bytes(tensors.read_bytes()[:40])
+    elif how == "not json":
+        plain.write_text("{")
+    elif how == "foreign json":
+        plain.write_text("[1, 2]")
+    elif how == "other format":
+        plain.write_text(json.dumps({**about, "format": "other"}))
+    elif how == "unknown class":
+        about["energy"]["options"]["regulariser"]["type"] = "TotalVariatoin"
+        plain.write_text(json.dumps(about))
+    elif how == "no history":
+        del about["history"]
+        plain.write_text(json.dumps(about))
+    elif how == "bad record":
+        about["history"][0]["extra"] = 1
+        plain.write_text(json.dumps(about))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("no tensors", "damaged"),
+        ("truncated tensors", "damaged"),
+        ("not json", "damaged"),
+        ("foreign json", "damaged"),
+        ("other format", "was not written by bilevel"),
+        ("unknown class", "did you mean 'TotalVariation'"),
+        ("no history", "damaged"),
+        ("bad record", "damaged"),
+    ],
+)
+def test_damaged_fits_are_told(how: str, message: str, tmp_path: Path) -> None:
+    fit = bl.learn(problem(), budget=bl.Budget(steps=1))
+    folder = damage(fit.save(tmp_path), how)
+    with pytest.raises(InputError, match=message):
+        bl.load(folder)
+
+
+def test_an_empty_or_missing_folder_holds_no_fit(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "nowhere"):
+        with pytest.raises(InputError, match="holds no fit.json"):
+            bl.load(folder)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    fit = bl.learn(problem(), budget=bl.Budget(steps=1))
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InputError, match="cannot save into"):
+        fit.save(tmp_path / "file" / "fit")
+
+
+def test_an_energy_of_ones_own_cannot_be_saved_silently() -> None:
+    class Own(bl.Energy):
+        """No description."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.w = torch.nn.Parameter(torch.tensor(1.0, dtype=torch.float64))
+
+        def forward(self, x, y):
+            return ((x - y).square() + self.w * x.square()).flatten(1).sum(1)
+
+    p = bl.BilevelProblem(Own(), bl.losses.SquaredError(), problem().pairs)
+    fit = bl.learn(p, budget=bl.Budget(steps=1))
+    with pytest.raises(InputError, match="cannot be described"):
+        fit.save("unused")
+
+
+def test_colour_images(tmp_path: Path) -> None:
+    images = bl.data.embedded_images(size=16, grey=False)[:2]
+    pairs = bl.data.simulate(images, bl.operators.Identity(), bl.data.GaussianNoise(0.1))
+    energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.TotalVariation(0.01))
+    fit = bl.learn(
+        bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs), budget=bl.Budget(steps=5)
+    )
+    assert fit.history[-1].value < fit.history[0].value
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: bl.Budget(), "finite limit"),
+        (lambda: bl.Budget(seconds=0), "must be positive"),
+        (lambda: bl.Budget(steps=float("nan")), "must be positive"),
+        (lambda: MAID(shrink=2.0), "MAID needs"),
+        (lambda: MAID(tol=-1.0), "MAID needs"),
+        (lambda: ProjectedGradient(batch_size=4), "step_size"),
+        (lambda: ProjectedGradient(step_size=-1.0), "step_size"),
+        (lambda: Geometric(1.5), "factor"),
+        (lambda: Polynomial(0), "power"),
+        (lambda: Constant(0), "epsilon"),
+        (lambda: start({"regulariser.log_wieght": torch.tensor(0.0)}), "did you mean"),
+        (lambda: start({NAME: torch.tensor(math.nan)}), "finite"),
+        (lambda: start({NAME: torch.zeros(3)}), "shape"),
+    ],
+)
+def test_bad_input_is_named(call, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        call()
+
+
+def start(theta0: bl.Theta) -> bl.Fit:
+    return bl.learn(problem(), theta0=theta0, budget=bl.Budget(steps=1))

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from bilevel.ground.errors import InputError
+from bilevel.model.regularisers import FieldsOfExperts, Tikhonov, TotalVariation, dct_filters
+from contracts.regularisers import RegulariserContract
+from contracts.zoo import REGULARISERS
+
+
+class TestRegularisers(RegulariserContract):
+    names = tuple(REGULARISERS)
+
+
+def test_total_variation_of_a_step() -> None:
+    x = torch.zeros(1, 1, 4, 6, dtype=torch.float64)
+    x[..., 3:] = 1
+    tv = TotalVariation(weight=2.0, smoothing=1e-6).double()
+    assert tv(x).item() == pytest.approx(2.0 * 4, rel=1e-5)
+
+
+def test_isotropic_is_the_length_of_both_differences() -> None:
+    x = torch.zeros(1, 1, 2, 2, dtype=torch.float64)
+    x[..., 0, 0] = 1
+    both = TotalVariation(1.0, 1e-6).double()(x).item()
+    each = TotalVariation(1.0, 1e-6, isotropic=False).double()(x).item()
+    assert both == pytest.approx(2**0.5, rel=1e-5)
+    assert each == pytest.approx(2.0, rel=1e-5)
+
+
+def test_colour_channels_are_penalised_one_by_one() -> None:
+    x = torch.rand(2, 3, 5, 4, dtype=torch.float64)
+    tv = TotalVariation(0.1, 0.1).double()
+    alone = sum(tv(x[:, c : c + 1]) for c in range(3))
+    torch.testing.assert_close(tv(x), alone)
+
+
+def test_fields_of_experts_sees_channels_together() -> None:
+    filters = torch.randn(2, 3, 3, 3, dtype=torch.float64)
+    foe = FieldsOfExperts(filters, 0.1).double()
+    x = torch.rand(2, 3, 6, 5, dtype=torch.float64)
+    point = x.clone().requires_grad_()
+    expected = torch.autograd.grad(foe(point).sum(), point)[0]
+    torch.testing.assert_close(foe.grad(x), expected)
+    bound = foe.bounds((3, 6, 5)).lipschitz
+    v = torch.randn(2, 3, 6, 5, dtype=torch.float64)
+    for _ in range(50):
+        v = foe.hessian(torch.zeros_like(x))(v)
+        size = v.flatten(1).norm(dim=1)
+        v = v / size[:, None, None, None]
+    assert bool((size <= bound).all())
+
+
+def test_dct_filters_are_orthonormal_without_mean() -> None:
+    filters = dct_filters(5).double().flatten(1)
+    torch.testing.assert_close(
+        filters @ filters.T, torch.eye(24, dtype=torch.float64), atol=1e-6, rtol=0
+    )
+    assert filters.sum(1).abs().max() < 1e-6
+
+
+def test_student_t_is_weakly_convex() -> None:
+    foe = FieldsOfExperts(weight=0.1, potential="student-t")
+    bounds = foe.bounds((1, 16, 16))
+    assert float(bounds.mu) == pytest.approx(-float(bounds.lipschitz) / 8)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: TotalVariation(weight=-1.0), "weight must be positive"),
+        (lambda: TotalVariation(weight=float("nan")), "weight must be finite"),
+        (lambda: TotalVariation(weight=1e9), "weight must lie in"),
+        (lambda: TotalVariation(smoothing=0.0), "smoothing must be positive"),
+        (lambda: TotalVariation(weight=torch.ones(3)), "map of shape"),
+        (lambda: TotalVariation(potential="hubber"), "did you mean 'huber'"),
+        (lambda: TotalVariation(learn=("wieght",)), "did you mean 'weight'"),
+        (lambda: Tikhonov(0.0), "weight must be positive"),
+        (lambda: FieldsOfExperts(torch.ones(3, 3)), "filters must have shape"),
+        (lambda: FieldsOfExperts(torch.full((1, 1, 2, 2), torch.nan)), "filters must be finite"),
+        (lambda: FieldsOfExperts(weight=torch.ones(3)), "weight must be a number or have shape"),
+        (lambda: FieldsOfExperts(potential="cosh"), "unknown potential"),
+        (lambda: dct_filters(1), "size of at least 2"),
+    ],
+)
+def test_bad_arguments_are_named(build, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("regulariser", "shape"),
+    [
+        (TotalVariation(torch.ones(4, 5)), (1, 5, 4)),
+        (FieldsOfExperts(), (1, 4, 9)),
+        (FieldsOfExperts(), (3, 9, 9)),
+        (Tikhonov(1.0) + TotalVariation(torch.ones(4, 5)), (1, 5, 4)),
+    ],
+)
+def test_images_that_do_not_fit_are_refused(regulariser, shape) -> None:
+    with pytest.raises(InputError):
+        regulariser.check(shape)
