@@ -110,8 +110,8 @@ def test_interrupt_ends_a_fit_that_can_be_used() -> None:
 def test_the_energy_given_is_left_alone() -> None:
     p = problem(0.3)
     fit = bl.learn(p, budget=bl.Budget(steps=2))
-    assert float(p.energy.regulariser.weight) == pytest.approx(0.3)
-    assert float(fit.energy.regulariser.weight) != pytest.approx(0.3)
+    assert p.energy.regulariser.weight.item() == pytest.approx(0.3)
+    assert fit.energy.regulariser.weight.item() != pytest.approx(0.3)
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     fit.save(tmp_path / "a" / "b")
     again = bl.load(tmp_path / "a" / "b")
     assert again.theta == fit.theta
-    assert again.history == fit.history
+    assert list(map(str, again.history)) == list(map(str, fit.history))
     assert (again.status, again.cost) == (fit.status, fit.cost)
     y = p.pairs.y
     assert torch.equal(again.reconstruct(y).x, fit.reconstruct(y).x)
@@ -139,7 +139,7 @@ OPERATORS = [
     bl.operators.Convolution(torch.rand(3, 3) + 0.1, boundary="reflecting"),
     bl.operators.Downsampling(2),
     bl.operators.Matrix(torch.rand(5, 64), (1, 8, 8)),
-    bl.operators.Matrix(scipy.sparse.eye(64, format="csr"), (1, 8, 8)),
+    bl.operators.Matrix(scipy.sparse.eye(64, format="csr", dtype="float32"), (1, 8, 8)),
     bl.operators.Downsampling(2) @ bl.operators.Convolution(torch.rand(3, 3)),
 ]
 

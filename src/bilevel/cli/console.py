@@ -12,7 +12,7 @@ from bilevel.ground.errors import InputError
 
 __all__ = ["check_writable", "error", "results", "say", "write_text"]
 
-_LEAST_WIDTH = 100
+_LEAST_WIDTH = 110
 
 
 def results() -> Console:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from bilevel.ground.errors import InputError, nearest
@@ -58,7 +59,9 @@ def build(description: Description, tensors: Mapping[str, Tensor]) -> nn.Module:
 
 def _describe(value: object, path: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, Tensor):
-        tensors[path] = value.detach().to_dense() if value.is_sparse else value.detach().clone()
+        if value.layout is not torch.strided:
+            return _describe_sparse(value.detach().to_sparse_coo().coalesce(), path, tensors)
+        tensors[path] = value.detach().clone().contiguous()
         return {"tensor": path}
     if isinstance(value, list | tuple):
         return [_describe(v, f"{path}.{i}", tensors) for i, v in enumerate(cast(list[Any], value))]
@@ -67,6 +70,11 @@ def _describe(value: object, path: str, tensors: dict[str, Tensor]) -> Any:
         inner = {k: _describe(v, f"{path}.{k}".lstrip("."), tensors) for k, v in options.items()}
         return {"type": type(value).__name__, "options": inner}
     return value
+
+
+def _describe_sparse(value: Tensor, path: str, tensors: dict[str, Tensor]) -> Any:
+    tensors[f"{path}.indices"], tensors[f"{path}.values"] = value.indices(), value.values()
+    return {"sparse": path, "shape": list(value.shape)}
 
 
 def _options(module: nn.Module) -> dict[str, object]:
@@ -87,9 +95,11 @@ def _build(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         return value
     entry = cast(dict[str, Any], value)
     if "tensor" in entry:
-        if entry["tensor"] not in tensors:
-            raise InputError(f"the saved tensor '{entry['tensor']}' is missing")
-        return tensors[entry["tensor"]].clone()
+        return _find(tensors, entry["tensor"]).clone()
+    if "sparse" in entry:
+        indices = _find(tensors, f"{entry['sparse']}.indices")
+        values = _find(tensors, f"{entry['sparse']}.values")
+        return torch.sparse_coo_tensor(indices, values, entry["shape"], check_invariants=True)
     known = {cls.__name__: cls for cls in _subclasses(Part, Operator, Energy)}
     if entry.get("type") not in known:
         given = str(entry.get("type"))
@@ -99,6 +109,12 @@ def _build(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     options = {k: _build(v, tensors) for k, v in entry["options"].items()}
     make = cast(Callable[..., nn.Module], known[entry["type"]])
     return make(**options)
+
+
+def _find(tensors: Mapping[str, Tensor], name: str) -> Tensor:
+    if name not in tensors:
+        raise InputError(f"the saved tensor '{name}' is missing")
+    return tensors[name]
 
 
 def _subclasses(*roots: type[nn.Module]) -> Iterator[type[nn.Module]]:

@@ -50,6 +50,7 @@ def reconstruct(
     from bilevel.cli.progress import Counter
     from bilevel.cli.reconstruction import Reconstructor
     from bilevel.data import save_image
+    from bilevel.report.words import plural
 
     reconstructor = Reconstructor.load(fit, accuracy)
     configuration = reconstructor.configuration
@@ -62,7 +63,7 @@ def reconstruct(
     out.mkdir(parents=True, exist_ok=True)
     for name, image in pictures:
         save_image(out / f"{name}.png", image, bits=16)
-    say(f"{len(pictures)} pictures are in {out}")
+    say(f"wrote {plural(len(pictures), 'picture')} to {out}")
 
 
 def _check_names(images: Sequence[Path], out: Path) -> None:

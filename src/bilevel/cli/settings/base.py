@@ -7,8 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from bilevel.ground.checks import check_choice
-from bilevel.ground.errors import InputError
+from bilevel.ground.errors import InputError, nearest
 
 __all__ = [
     "Choice",
@@ -45,7 +44,9 @@ class Learner(Settings):
     @classmethod
     def _check_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            check_choice(name, cls.learnable, "parameter")
+            if name not in cls.learnable:
+                advice = nearest(name, cls.learnable)
+                raise InputError("must name what is to be learned", given=repr(name), advice=advice)
         return names
 
 

@@ -25,13 +25,17 @@ __all__ = ["MAID"]
 
 @dataclass(frozen=True)
 class MAIDState:
-    """Where MAID is. ``previous`` and ``reference`` serve the accelerated variant."""
+    """Where MAID is; ``known`` is the last evaluation whose error was estimated.
+
+    ``previous``, ``reference`` and its ``mass`` serve the accelerated variant.
+    """
 
     evaluation: Evaluation
     step: float
     accuracy: float
     reference: float
     previous: Evaluation | None = None
+    known: Evaluation | None = None
     mass: float = 1.0
     failures: int = 0
     accepted: bool = True
@@ -106,14 +110,16 @@ class MAID(Algorithm[MAIDState]):
     def init(self, problem: BilevelProblem, theta: Theta) -> MAIDState:
         """Evaluate θ_0 to ε_0."""
         accuracy = self.first_accuracy or problem.first_accuracy(theta)
-        at = self._trusted(problem, problem.value_and_grad(theta, tol=accuracy))
+        at = self._trusted(problem, problem.value_and_grad(theta, tol=accuracy), None)
         step = normalised_step(at, self.first_change)
         status = verdict(problem, at, self.tol)
-        return MAIDState(at, step, at.accuracy, reference=at.corrected, status=status)
+        known = None if math.isnan(at.estimate) else at
+        return MAIDState(at, step, at.accuracy, at.corrected, known=known, status=status)
 
     def step(self, problem: BilevelProblem, state: MAIDState) -> MAIDState:
         """Search at the present accuracy; on failure tighten it."""
-        at = self._trusted(problem, state.evaluation)
+        at = self._trusted(problem, state.evaluation, state.known)
+        state = replace(state, known=state.known if math.isnan(at.estimate) else at)
         status = verdict(problem, at, self.tol)
         if status is not Status.RUNNING:
             return replace(state, evaluation=at, status=status, accepted=False)
@@ -126,7 +132,7 @@ class MAID(Algorithm[MAIDState]):
             accuracy,
             lambda here, trial, new, step: self._accept(here, trial, new, step, state.reference),
             shrink=self.shrink,
-            attempts=4 + state.failures,
+            attempts=min(4 + state.failures, 10),
         )
         if found.evaluation is None:
             return self._failed(problem, state, at, accuracy, first)
@@ -150,6 +156,7 @@ class MAID(Algorithm[MAIDState]):
             previous=at,
             reference=reference,
             mass=mass,
+            known=state.known,
             status=verdict(problem, new, self.tol),
         )
 
@@ -161,24 +168,28 @@ class MAID(Algorithm[MAIDState]):
         accuracy: float,
         step: float,
     ) -> MAIDState:
-        finer = max(self.tighten * accuracy, self.floor)
-        exhausted = accuracy <= self.floor or (at.uncertified > 0 and state.failures > 0)
+        """Tighten ε; where that is of no use, try shorter steps; where that was, end."""
+        finest = accuracy <= self.floor or at.uncertified > 0
+        finer = accuracy if finest else max(self.tighten * accuracy, self.floor)
+        stuck = finest and not state.accepted
         return replace(
             state,
-            evaluation=at if exhausted else problem.value_and_grad(at.theta, tol=finer),
-            step=step,
+            evaluation=at if finest else problem.value_and_grad(at.theta, tol=finer),
+            step=step * self.shrink**4 if finest else step,
             accuracy=finer,
             previous=None,
             reference=at.corrected,
             mass=1.0,
             failures=state.failures + 1,
             accepted=False,
-            status=Status.FLOOR if exhausted else Status.RUNNING,
+            status=Status.FLOOR if stuck else Status.RUNNING,
         )
 
-    def _trusted(self, problem: BilevelProblem, at: Evaluation) -> Evaluation:
+    def _trusted(
+        self, problem: BilevelProblem, at: Evaluation, known: Evaluation | None
+    ) -> Evaluation:
         """Tighten ε until the gradient's error is at most (1 - η) of its norm, or cannot be."""
-        while self._doubtful(problem, at):
+        while self._doubtful(problem, at, known):
             if math.isnan(at.estimate) and not self.certified:
                 accuracy = at.accuracy
             elif at.accuracy > self.floor and not at.uncertified:
@@ -188,10 +199,13 @@ class MAID(Algorithm[MAIDState]):
             at = problem.value_and_grad(at.theta, tol=accuracy, estimate=not self.certified)
         return at
 
-    def _doubtful(self, problem: BilevelProblem, at: Evaluation) -> bool:
+    def _doubtful(self, problem: BilevelProblem, at: Evaluation, known: Evaluation | None) -> bool:
         if verdict(problem, at, self.tol) is not Status.RUNNING:
             return False
-        return at.doubt > (1 - self.eta) * projected_gradient_norm(problem, at)
+        norm = projected_gradient_norm(problem, at)
+        may_end = norm <= self.tol * abs(at.value)
+        doubt = at.doubt if known is None or may_end else min(at.doubt, _expected(at, known))
+        return doubt > (1 - self.eta) * norm
 
     def _first_step(self, at: Evaluation, state: MAIDState) -> float:
         if not self.accelerated or state.previous is None:
@@ -211,3 +225,10 @@ class MAID(Algorithm[MAIDState]):
 
     def _slack(self, at: Evaluation) -> float:
         return at.interval if self.certified else at.slack
+
+
+def _expected(at: Evaluation, known: Evaluation) -> float:
+    """The error to expect from the last estimate, which scales with ε; three times to be safe."""
+    if not math.isnan(at.estimate):
+        return at.estimate
+    return 3 * known.estimate * at.accuracy / known.accuracy

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 import torch
 from torch import Tensor
 
-from bilevel.ground.checks import check_choice
+from bilevel.ground.checks import check_choice, check_positive
 from bilevel.ground.errors import InputError
 from bilevel.model.operators.operator import Shape
-from bilevel.model.part import check_learn, positive_parameter
+from bilevel.model.part import POSITIVE, check_learn, positive_parameter
 from bilevel.model.penalties import RadialPenalty, SeparablePenalty
 from bilevel.model.potentials import POTENTIALS
 from bilevel.model.regularisers.filtered import FilteredRegulariser
+from bilevel.model.sets import Box, Set
 
 __all__ = ["TotalVariation"]
 
@@ -26,7 +27,9 @@ class TotalVariation(FilteredRegulariser):
 
     ``isotropic`` penalises the length of the two differences of a pixel, otherwise each alone;
     with several channels, each channel by itself. φ_ν(t) tends to |t| - const for |t| >> ν.
-    ‖D‖² <= 8 (Chambolle 2004, Theorem 3.1), hence ∇²R <= 8 max(w)/ν.
+    ‖D‖² <= 8 (Chambolle 2004, Theorem 3.1), hence ∇²R <= 8 max(w)/ν. The loss is often nearly
+    flat in ν towards exact TV while the condition number grows without bound, so ν is learned
+    above ``least_smoothing``.
 
     Raises:
         InputError: weight or smoothing not positive, an unknown potential or name in ``learn``.
@@ -42,27 +45,40 @@ class TotalVariation(FilteredRegulariser):
         weight: float | Tensor = 0.05,
         smoothing: float = 0.01,
         *,
+        least_smoothing: float | None = None,
         isotropic: bool = True,
         potential: str = "charbonnier",
         learn: Collection[str] = PARAMETERS,
     ) -> None:
-        """Weight: a number or a map (h, w) [1]; smoothing ν [grey value]."""
+        """Weight: number or map (h, w) [1]; smoothing ν and its least, ν/10 if None [grey value]."""
         super().__init__()
         check_learn(learn, PARAMETERS)
         check_choice(potential, ("huber", "charbonnier"), "potential of total variation")
         penalty = RadialPenalty if isotropic else SeparablePenalty
         self.penalty = penalty(POTENTIALS[potential])
         self.isotropic, self.potential = isotropic, potential
+        check_positive(smoothing, "smoothing")
+        least = smoothing / 10 if least_smoothing is None else least_smoothing
+        if not 0 < least <= smoothing:
+            raise InputError(f"least_smoothing must lie in (0, {smoothing}]", given=least)
+        self.least_smoothing = least
         self.log_weight = positive_parameter(weight, "weight", learn)
         self.log_smoothing = positive_parameter(smoothing, "smoothing", learn)
         if self.log_weight.ndim not in (0, 2):
             given = tuple(self.log_weight.shape)
             raise InputError("weight must be a number or a map of shape (h, w)", given=given)
 
+    def sets(self) -> Mapping[str, Set]:
+        """Positive and bounded, so that L stays finite."""
+        smooth = Box(math.log(self.least_smoothing), POSITIVE.upper)
+        return {"log_weight": POSITIVE, "log_smoothing": smooth}
+
     def options(self) -> dict[str, object]:
         """What builds it again; a map keeps its shape, the values travel as parameters."""
         return {
             "weight": self.weight.detach(),
+            "smoothing": self.smoothing.item(),
+            "least_smoothing": min(self.least_smoothing, self.smoothing.item()),
             "isotropic": self.isotropic,
             "potential": self.potential,
             "learn": [n for n in PARAMETERS if getattr(self, f"log_{n}").requires_grad],

@@ -1,0 +1,54 @@
+"""What the benchmarks share: where results go, and what the machine is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import bilevel as bl
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """``--data DIR`` (or BILEVEL_DATA) for the larger image sets, ``--threads`` for torch."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--data", help="folder of the larger image sets")
+    parser.add_argument("--threads", type=int, default=2)
+    chosen = parser.parse_args()
+    torch.set_num_threads(chosen.threads)
+    return chosen
+
+
+def data_folder(chosen: argparse.Namespace) -> Path:
+    """The larger image sets; says so and stops where there are none."""
+    folder = bl.data.find_data(chosen.data)
+    if folder is None:
+        raise SystemExit("skipped: give --data DIR or set BILEVEL_DATA to the larger image sets")
+    return folder
+
+
+def save(name: str, table: str, numbers: dict[str, Any]) -> None:
+    """Print the table and keep it, with the numbers, in ``results``."""
+    machine = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "processor": platform.machine(),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    text = json.dumps({"machine": machine, **numbers}, indent=1)
+    (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+    (RESULTS / f"{name}.md").write_text(table + "\n", encoding="utf-8")
+    print(table)
+
+
+def table(header: list[str], lines: list[list[str]]) -> str:
+    """A Markdown table."""
+    rows = [header, ["---"] * len(header), *lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)

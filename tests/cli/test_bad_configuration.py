@@ -1,0 +1,77 @@
+"""What is wrong in a configuration is said in one line that names the place and what to do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from cli.tiny import CONFIGURATION, Run
+
+# What stands in the tiny configuration, what takes its place, the line that the error must name,
+# and what it must say.
+CASES = {
+    "unknown key": ("weight = 0.02", "wieght = 0.02", "wieght = 0.02", "did you mean 'weight'?"),
+    "unknown table": ("[regulariser]", "[regularizer]", "[regularizer]", "did you mean 'regulariser'?"),
+    "unknown operator": ("\"gaussian-blur\"", "\"gausian-blur\"", "name = \"gausian-blur\"", "did you mean 'gaussian-blur'?"),
+    "unknown regulariser": ("\"total-variation\"", "\"tv\"", "name = \"tv\"", "total-variation"),
+    "unknown noise": ("name = \"gaussian\"\n", "name = \"gauss\"\n", "name = \"gauss\"", "did you mean 'gaussian'?"),
+    "unknown algorithm": ("[budget]", "[algorithm]\nname = \"adam\"\n[budget]", "name = \"adam\"", "accelerated-maid"),
+    "unknown schedule": ("[budget]", "[algorithm]\nname = \"projected-gradient\"\n[algorithm.schedule]\nname = \"geo\"\n[budget]", "name = \"geo\"", "did you mean 'geometric'?"),
+    "schedule of an algorithm without": ("[budget]", "[algorithm]\nname = \"maid\"\n[algorithm.schedule]\nname = \"geometric\"\n[budget]", "[algorithm.schedule]", "unknown key 'schedule' in [algorithm]"),
+    "name that is no text": ("\"gaussian-blur\"", "3", "name = 3", "gaussian-blur"),
+    "no name": ("name = \"total-variation\"\n", "", "[regulariser]", "[regulariser] needs a name"),
+    "text for a number": ("weight = 0.02", "weight = \"large\"", "weight = \"large\"", "but got \"large\""),
+    "yes for a number": ("weight = 0.02", "weight = true", "weight = true", "must be a valid number"),
+    "number for a truth value": ("weight = 0.02", "isotropic = 1", "isotropic = 1", "must be a valid boolean"),
+    "fraction of a pixel": ("size = 16", "size = 16.5", "size = 16.5", "must be a valid integer"),
+    "value for a table": ("[data]", "fidelity = 2\n[data]", "fidelity = 2", "must be a table"),
+    "negative noise": ("sigma = \"10/255\"", "sigma = -0.1", "sigma = -0.1", "but got -0.1"),
+    "negative quotient": ("\"10/255\"", "\"-10/255\"", "sigma = \"-10/255\"", "greater than or equal to 0"),
+    "quotient that is none": ("\"10/255\"", "\"10:255\"", "sigma = \"10:255\"", "25/255"),
+    "division by zero": ("\"10/255\"", "\"10/0\"", "sigma = \"10/0\"", "25/255"),
+    "no noise level": ("sigma = \"10/255\"\n", "", "[noise]", "[noise] needs 'sigma'"),
+    "infinite weight": ("weight = 0.02", "weight = inf", "weight = inf", "finite"),
+    "weight out of range": ("weight = 0.02", "weight = 1e9", "[regulariser]", "[1e-8, 1e4]"),
+    "zero smoothing": ("smoothing = 0.05", "smoothing = 0", "smoothing = 0", "greater than 0"),
+    "unknown potential": ("weight = 0.02", "potential = \"hubber\"", "potential = \"hubber\"", "did you mean 'huber'?"),
+    "unknown parameter": ("weight = 0.02", "learn = [\"weigth\"]", "learn = [\"weigth\"]", "did you mean 'weight'?"),
+    "nothing to learn": ("weight = 0.02", "learn = []", "learn = []", "nothing to learn"),
+    "map that is not learned": ("weight = 0.02", "map = true\nlearn = [\"smoothing\"]", "map = true", "set map = false"),
+    "kernel larger than the crops": ("size = 3", "size = 33", "size = 33", "33x33 kernel"),
+    "uneven kernel": ("name = \"gaussian-blur\"\nsize = 3\nsigma = 0.7", "name = \"convolution\"\nkernel = [[0.5, 0.5], [1.0]]", "kernel = [[0.5, 0.5], [1.0]]", "must have one length"),
+    "factor that does not divide": ("name = \"gaussian-blur\"\nsize = 3\nsigma = 0.7", "name = \"downsampling\"\nfactor = 3", "factor = 3", "multiples of the factor 3"),
+    "acceleration without lines": ("name = \"gaussian-blur\"\nsize = 3\nsigma = 0.7", "name = \"fourier-mask\"\nacceleration = 100", "acceleration = 100", "keeps 0 of 16 lines"),
+    "photons in Fourier space": ("name = \"gaussian-blur\"\nsize = 3\nsigma = 0.7\n\n[noise]\nname = \"gaussian\"\nsigma = \"10/255\"", "name = \"fourier-mask\"\n\n[noise]\nname = \"poisson\"\npeak = 100.0", "name = \"poisson\"", "use gaussian noise"),
+    "filters for colour": ("name = \"total-variation\"\nweight = 0.02\nsmoothing = 0.05", "name = \"fields-of-experts\"\n[data.x]", "[data.x]", "unknown key 'x' in [data]"),
+    "too many filters": ("name = \"total-variation\"\nweight = 0.02\nsmoothing = 0.05", "name = \"fields-of-experts\"\nsize = 2\ncount = 4", "count = 4", "at most 3 filters"),
+    "batch without step size": ("[budget]", "[algorithm]\nname = \"projected-gradient\"\nbatch_size = 2\n[budget]", "batch_size = 2", "step_size = 10.0"),
+    "batch larger than the data": ("[budget]", "[algorithm]\nname = \"projected-gradient\"\nbatch_size = 8\nstep_size = 1.0\n[budget]", "batch_size = 8", "2 images of data.count"),
+    "decrease above eta": ("[budget]", "[algorithm]\nname = \"maid\"\ndecrease = 0.9\n[budget]", "decrease = 0.9", "less than eta = 0.5"),
+    "zero budget": ("steps = 2", "seconds = 0", "seconds = 0", "greater than 0"),
+    "empty budget": ("steps = 2", "", "[budget]", "seconds = 60"),
+    "no budget": ("[budget]\nsteps = 2", "", "", "the table [budget] is missing"),
+    "unknown precision": ("[data]", "precision = \"half\"\n[data]", "precision = \"half\"", "float32"),
+    "crop larger than the images": ("size = 16", "size = 4096", "size = 4096", "smaller than the crop"),
+    "more images than there are": ("size = 16\ncount = 2", "count = 20", "count = 20", "there are 8 images"),
+    "images of several sizes": ("size = 16\ncount = 2", "count = 7", "images = \"embedded\"", "size = 128"),
+    "missing folder": ("\"embedded\"", "\"nowhere\"", "images = \"nowhere\"", "--data DIR"),
+    "no TOML": ("size = 16", "size 16", "size 16", "this is not TOML"),
+    "key given twice": ("size = 16", "size = 16\nsize = 17", "size = 17", "this is not TOML"),
+    "text without end": ("\"total-variation\"", "\"total-variation", "name = \"total-variation", "this is not TOML"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_configuration_is_refused_in_one_line(case: str, tmp_path: Path, run: Run) -> None:
+    replaced, by, line, says = CASES[case]
+    assert CONFIGURATION.count(replaced) >= 1
+    text = CONFIGURATION.replace(replaced, by, 1)
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    refused = run("learn", path, "--out", tmp_path / "out").refused()
+    assert says in refused
+    named = re.match(rf"error: {re.escape(str(path))}(?:, line (\d+))?: ", refused)
+    assert named is not None
+    assert (text.splitlines()[int(named[1]) - 1] if named[1] else "") == line
+    assert not (tmp_path / "out").exists()

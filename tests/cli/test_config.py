@@ -1,0 +1,142 @@
+"""Configurations: defaults, round trips, lines, examples."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from cli.tiny import CONFIGURATION, Run
+
+import bilevel as bl
+from bilevel.cli.catalogue import CATALOGUE, about, parameters
+from bilevel.cli.config import parse, plain, read, restore
+from bilevel.cli.config.configuration import Configuration
+from bilevel.cli.config.lines import line_of
+from bilevel.cli.settings import energies, learning
+from bilevel.cli.settings.base import Choice, Settings
+from bilevel.learn import algorithms
+from bilevel.model import regularisers
+from bilevel.model.potentials import POTENTIALS
+from bilevel.solve import solvers
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_examples_are_valid_and_survive_the_way_through_plain_data(path: Path) -> None:
+    configuration = read(path).configuration
+    assert restore(plain(configuration), "plain") == configuration
+
+
+def test_the_demo_is_valid() -> None:
+    from bilevel.cli.commands.demo import CONFIGURATION as demo
+    from bilevel.cli.commands.demo import SECONDS
+
+    assert read(demo).configuration.budget.seconds == SECONDS
+
+
+def test_defaults_are_those_of_the_library() -> None:
+    assert learning.Nesterov().build() == solvers.Nesterov()
+    assert learning.MAID().build() == algorithms.MAID()
+    assert learning.AcceleratedMAID().build() == algorithms.MAID(accelerated=True)
+    assert learning.ProjectedGradient().build() == algorithms.ProjectedGradient()
+    for made, default in (
+        (energies.TotalVariation().build((1, 8, 8)), regularisers.TotalVariation()),
+        (energies.FieldsOfExperts().build((1, 8, 8)), regularisers.FieldsOfExperts()),
+        (energies.Tikhonov().build((1, 8, 8)), regularisers.Tikhonov()),
+    ):
+        ours, theirs = dict(made.named_parameters()), dict(default.named_parameters())
+        assert {n: p.requires_grad for n, p in ours.items()} == {
+            n: p.requires_grad for n, p in theirs.items()
+        }
+        for name, value in ours.items():
+            assert sorted(value.flatten().tolist()) == sorted(theirs[name].flatten().tolist())
+
+
+def test_filters_of_lowest_frequency_come_first() -> None:
+    bank = energies.FieldsOfExperts(size=3, count=2).build((1, 8, 8))
+    assert isinstance(bank, regularisers.FieldsOfExperts)
+    changes = bank.filters.detach().sign().diff(dim=-1).abs().sum((1, 2, 3))
+    assert bank.filters.shape == (2, 1, 3, 3)
+    assert changes.tolist() == [6.0, 0.0]  # along the width, then along the height
+
+
+def test_quotients_are_numbers() -> None:
+    noise = parse(CONFIGURATION, Path("tiny.toml")).configuration.noise.build()
+    assert noise == bl.data.GaussianNoise(10 / 255)
+
+
+def test_the_blur_sums_to_one_and_is_symmetric() -> None:
+    operator = parse(CONFIGURATION, Path("tiny.toml")).configuration.forward((1, 16, 16))
+    assert isinstance(operator, bl.operators.Convolution)
+    kernel = operator.kernel.double()
+    assert float(kernel.sum()) == pytest.approx(1, abs=1e-6)
+    assert kernel.allclose(kernel.flip(0, 1))
+    assert float(kernel[1, 2] / kernel[1, 1]) == pytest.approx(0.3604, abs=1e-4)  # exp(-1/0.98)
+
+
+def test_potentials_of_configurations_are_those_of_the_library() -> None:
+    field = energies.FieldsOfExperts.model_fields["potential"]
+    assert set(getattr(field.annotation, "__args__", ())) == set(POTENTIALS)
+
+
+@pytest.mark.parametrize(
+    ("path", "line"),
+    [
+        (("a",), 1),
+        (("t",), 2),
+        (("t", "k"), 3),
+        (("t", "u", "v"), 4),
+        (("t", "missing"), 2),
+        (("t", "w", "x"), 6),
+        (("t", "w", "inline"), 7),
+        (("q", "r"), 9),
+        (("nowhere",), None),
+    ],
+)
+def test_lines_of_keys(path: tuple[str, ...], line: int | None) -> None:
+    text = 'a = 1\n[t] # comment\nk = 2\nu.v = 3\n  [t.w]\n  x = 4\ninline = { y = 5 }\n["q"]\n"r" = 1'
+    assert line_of(text, path) == line
+
+
+def test_every_entry_has_a_description_and_every_parameter_a_default_or_a_meaning() -> None:
+    for entries in CATALOGUE.values():
+        for entry in entries.values():
+            assert about(entry).endswith(".")
+            for field in parameters(entry).values():
+                assert field.description or not field.is_required()
+
+
+def test_every_choice_of_a_configuration_is_a_kind_of_the_catalogue() -> None:
+    fields = [*Configuration.model_fields.values(), *parameters(learning.ProjectedGradient).values()]
+    kinds = {m.kind for field in fields for m in field.metadata if isinstance(m, Choice)}
+    assert kinds | {"potentials"} == set(CATALOGUE)
+
+
+def test_list_shows_everything_and_one_kind_alone(run: Run) -> None:
+    outcome = run("list")
+    assert outcome.code == 0
+    for kind, entries in CATALOGUE.items():
+        assert f"\n{kind}\n" in f"\n{outcome.out}"
+        for name, entry in entries.items():
+            assert re.search(rf"^  {re.escape(name)} +{re.escape(about(entry))}$", outcome.out, re.M)
+    alone = run("list", "noises").out
+    assert 'sigma = (required)  standard deviation [grey value]; also "25/255"' in alone
+    assert "gaussian-blur" not in alone
+
+
+def test_the_guide_names_every_table_entry_and_key() -> None:
+    guide = (ROOT / "docs" / "configuration.md").read_text()
+    for kind, entries in CATALOGUE.items():
+        for name, entry in entries.items():
+            assert f"`{name}`" in guide, (kind, name)
+            for key in parameters(entry):
+                assert f"`{key}`" in guide, (kind, name, key)
+    for table, field in Configuration.model_fields.items():
+        assert f"[{table}]" in guide or f"`{table}`" in guide, table
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, Settings):
+            for key in kind.model_fields:
+                assert f"`{key}`" in guide, (table, key)
