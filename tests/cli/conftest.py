@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from cli.tiny import CONFIGURATION, Outcome, Run
 
 from bilevel.cli import main
+from cli.tiny import CONFIGURATION, Outcome, Run
 
 
 @pytest.fixture(autouse=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli.tiny import CONFIGURATION, Run
 
 import bilevel as bl
+from cli.tiny import CONFIGURATION, Run
 
 
 def pictures(folder: Path, *names: str, side: int = 20) -> Path:
@@ -32,11 +32,12 @@ def pictures(folder: Path, *names: str, side: int = 20) -> Path:
         (["learn", "x.toml", "--out", "out", "--steps", "3"], "--steps"),
         (["demo", "--seconds", "0"], "--seconds must be a positive finite number"),
         (["demo", "--seconds", "nan"], "--seconds must be a positive finite number"),
-        (["demo", "--seconds", "soon"], "soon"),
+        (["demo", "--seconds", "soon"], "--seconds"),
         (["list", "operator"], "did you mean 'operators'?"),
         (["evaluate", "missing", "--images", "."], "'missing' holds no fit.json"),
         (["reconstruct", "missing", "a.png", "--out", "out"], "'missing' holds no fit.json"),
         (["reconstruct", "missing", "--out", "out"], "IMAGE"),
+        (["demo", "--out", "x" * 300], "File name too long"),
     ],
 )
 def test_wrong_use_is_refused(

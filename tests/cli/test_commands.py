@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli.tiny import CONFIGURATION, Run
 
 import bilevel as bl
 from bilevel.cli.config import plain, read
+from bilevel.learn import TaylorTest
+from cli.tiny import CONFIGURATION, Run
 
 
 def test_learn_saves_a_fit_with_its_configuration_and_a_report(fit: Path) -> None:
@@ -41,6 +42,8 @@ def test_the_same_configuration_learns_the_same(
     assert run("learn", configuration, "--out", tmp_path / "fit").code == 0
     again, first = bl.load(tmp_path / "fit"), bl.load(fit)
     assert again.theta == first.theta
+    outcome = run("learn", configuration, "--out", tmp_path / "fit")
+    assert f"replacing the fit in {tmp_path / 'fit'}" in outcome.err
 
 
 def test_evaluate_writes_what_it_says(run: Run, fit: Path, tmp_path: Path) -> None:
@@ -80,7 +83,7 @@ def test_evaluate_is_what_python_computes(run: Run, fit: Path, tmp_path: Path) -
 def test_reconstruct_takes_images_as_data_unless_told_to_simulate(
     run: Run, fit: Path, tmp_path: Path
 ) -> None:
-    image = bl.data.shepp_logan(24)
+    image = bl.data.centre_crop(bl.data.embedded_image("camera"), 48)
     bl.data.save_image(tmp_path / "sharp.png", image, bits=16)
     arguments = ["reconstruct", fit, tmp_path / "sharp.png", "--out"]
     outcome = run(*arguments, tmp_path / "a", "--simulate")
@@ -180,6 +183,16 @@ def test_check_says_what_is_proved(run: Run, configuration: Path, tmp_path: Path
     outcome = run("check", configuration)
     assert outcome.code == 0
     assert "are not proved; add a table [ridge]" in " ".join(outcome.out.split())
+
+
+def test_check_fails_where_derivatives_disagree(
+    run: Run, configuration: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TaylorTest, "passed", property(lambda test: False))
+    outcome = run("check", configuration)
+    assert outcome.code == 1
+    assert "DIFFERS from finite differences" in outcome.out
+    assert "can be learned from" not in outcome.out
 
 
 def test_demo_writes_a_report_and_names_it(run: Run, tmp_path: Path) -> None:

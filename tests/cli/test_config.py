@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-from cli.tiny import CONFIGURATION, Run
 
 import bilevel as bl
 from bilevel.cli.catalogue import CATALOGUE, about, parameters
@@ -19,6 +18,7 @@ from bilevel.learn import algorithms
 from bilevel.model import regularisers
 from bilevel.model.potentials import POTENTIALS
 from bilevel.solve import solvers
+from cli.tiny import CONFIGURATION, Run
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*.toml"))
@@ -97,7 +97,9 @@ def test_potentials_of_configurations_are_those_of_the_library() -> None:
     ],
 )
 def test_lines_of_keys(path: tuple[str, ...], line: int | None) -> None:
-    text = 'a = 1\n[t] # comment\nk = 2\nu.v = 3\n  [t.w]\n  x = 4\ninline = { y = 5 }\n["q"]\n"r" = 1'
+    text = (
+        'a = 1\n[t] # comment\nk = 2\nu.v = 3\n  [t.w]\n  x = 4\ninline = { y = 5 }\n["q"]\n"r" = 1'
+    )
     assert line_of(text, path) == line
 
 
@@ -110,7 +112,10 @@ def test_every_entry_has_a_description_and_every_parameter_a_default_or_a_meanin
 
 
 def test_every_choice_of_a_configuration_is_a_kind_of_the_catalogue() -> None:
-    fields = [*Configuration.model_fields.values(), *parameters(learning.ProjectedGradient).values()]
+    fields = [
+        *Configuration.model_fields.values(),
+        *parameters(learning.ProjectedGradient).values(),
+    ]
     kinds = {m.kind for field in fields for m in field.metadata if isinstance(m, Choice)}
     assert kinds | {"potentials"} == set(CATALOGUE)
 
@@ -121,7 +126,9 @@ def test_list_shows_everything_and_one_kind_alone(run: Run) -> None:
     for kind, entries in CATALOGUE.items():
         assert f"\n{kind}\n" in f"\n{outcome.out}"
         for name, entry in entries.items():
-            assert re.search(rf"^  {re.escape(name)} +{re.escape(about(entry))}$", outcome.out, re.M)
+            assert re.search(
+                rf"^  {re.escape(name)} +{re.escape(about(entry))}$", outcome.out, re.M
+            )
     alone = run("list", "noises").out
     assert 'sigma = (required)  standard deviation [grey value]; also "25/255"' in alone
     assert "gaussian-blur" not in alone

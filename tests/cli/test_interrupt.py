@@ -8,15 +8,23 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
-from cli.tiny import CONFIGURATION
 
 import bilevel as bl
+from bilevel.cli import learning
+from bilevel.cli.reconstruction import Reconstructor
+from cli.tiny import CONFIGURATION, Run
+
+ENDLESS = CONFIGURATION.replace("steps = 2", "seconds = 600").replace(
+    "[budget]", '[algorithm]\nname = "projected-gradient"\nstep_size = 1e-3\n[budget]'
+)
 
 
-def start(tmp_path: Path, text: str) -> subprocess.Popen[str]:
-    (tmp_path / "long.toml").write_text(text)
-    return subprocess.Popen(
+def start(tmp_path: Path) -> subprocess.Popen[str]:
+    """A run that would take ten minutes, two steps after its start."""
+    (tmp_path / "long.toml").write_text(ENDLESS)
+    process = subprocess.Popen(
         [
             *(sys.executable, "-c", "import sys; from bilevel.cli import main; sys.exit(main())"),
             *("learn", str(tmp_path / "long.toml"), "--out", str(tmp_path / "fit")),
@@ -26,18 +34,15 @@ def start(tmp_path: Path, text: str) -> subprocess.Popen[str]:
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-
-
-def test_interrupt_leaves_a_usable_fit(tmp_path: Path) -> None:
-    endless = CONFIGURATION.replace("steps = 2", "seconds = 600")
-    endless = endless.replace(
-        "[budget]", '[algorithm]\nname = "projected-gradient"\nstep_size = 1e-3\n[budget]'
-    )
-    process = start(tmp_path, endless)
     assert process.stderr is not None
     for line in process.stderr:
         if line.split()[0] == "2":
-            break
+            return process
+    raise AssertionError("the run ended before its second step")
+
+
+def test_interrupt_leaves_a_usable_fit(tmp_path: Path) -> None:
+    process = start(tmp_path)
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=30)
     assert process.returncode == 130
@@ -51,18 +56,37 @@ def test_interrupt_leaves_a_usable_fit(tmp_path: Path) -> None:
 
 
 def test_a_killed_run_leaves_a_fit_that_can_be_evaluated(tmp_path: Path) -> None:
-    endless = CONFIGURATION.replace("steps = 2", "seconds = 600")
-    endless = endless.replace(
-        "[budget]", '[algorithm]\nname = "projected-gradient"\nstep_size = 1e-3\n[budget]'
-    )
-    process = start(tmp_path, endless)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.split()[0] == "2":
-            break
+    process = start(tmp_path)
     process.kill()
     process.communicate(timeout=30)
-    from bilevel.cli.reconstruction import Reconstructor
-
     reconstructor = Reconstructor.load(tmp_path / "fit", 1e-3)
     assert reconstructor.configuration.operator.smallest == 3
+
+
+def test_interrupt_while_the_report_is_made_keeps_the_fit(
+    run: Run, configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*arguments: object, **options: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(learning, "learning_page", interrupted)
+    outcome = run("learn", configuration, "--out", tmp_path / "fit")
+    assert outcome.code == 130
+    assert outcome.err.splitlines()[-1].endswith("its report is not written")
+    assert len(bl.load(tmp_path / "fit").history) == 3
+    assert not (tmp_path / "fit" / "report.html").exists()
+
+
+def test_a_fit_that_diverged_is_saved_and_not_called_one(
+    run: Run, configuration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Diverging(bl.losses.SquaredError):
+        def value(self, x: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+            return super().value(x, target) * torch.inf
+
+    monkeypatch.setattr("bilevel.model.losses.SquaredError", Diverging)
+    outcome = run("learn", configuration, "--out", tmp_path / "fit")
+    assert outcome.code == 2
+    last = outcome.err.splitlines()[-1]
+    assert last.startswith("error: loss or gradient are no longer finite; ")
+    assert bl.load(tmp_path / "fit").theta

@@ -180,6 +180,9 @@ def test_indefinite_hessians_are_told_by_cg_and_solved_by_minres() -> None:
     at = solution_at(case, y)
     told = Implicit("cg")(lower, upper, at, rtol=1e-8)
     assert not told.linear.converged.any()
+    assert told.unsolved.all()
+    assert told.error.isinf().all()
+    torch.testing.assert_close(told.corrected, told.value)
     solved = Implicit("minres")(lower, upper, at, rtol=1e-8)
     assert solved.linear.converged.all()
     assert solved.error.isinf().all(), "nothing is proved about a non-convex energy"

@@ -13,7 +13,7 @@ import torch
 import bilevel as bl
 from bilevel.ground.errors import InputError
 from bilevel.learn import Status
-from bilevel.learn.algorithms import MAID, ProjectedGradient
+from bilevel.learn.algorithms import LBFGS, MAID, ProjectedGradient
 from bilevel.learn.schedules import Adaptive, Constant, Geometric, Polynomial
 
 NAME = "regulariser.log_weight"
@@ -47,6 +47,7 @@ ALGORITHMS = {
     "adaptive": ProjectedGradient(Adaptive()),
     "MAID": MAID(),
     "accelerated MAID": MAID(accelerated=True),
+    "L-BFGS": LBFGS(),
 }
 
 
@@ -251,6 +252,7 @@ def test_colour_images(tmp_path: Path) -> None:
         (lambda: bl.Budget(steps=float("nan")), "must be positive"),
         (lambda: MAID(shrink=2.0), "MAID needs"),
         (lambda: MAID(tol=-1.0), "MAID needs"),
+        (lambda: LBFGS(memory=0), "L-BFGS needs"),
         (lambda: ProjectedGradient(batch_size=4), "step_size"),
         (lambda: ProjectedGradient(step_size=-1.0), "step_size"),
         (lambda: Geometric(1.5), "factor"),

@@ -70,4 +70,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         error(f"{problem.format_message().rstrip('.')}; `bilevel --help` tells more")
     except BilevelError as problem:
         error(str(problem))
+    except OSError as problem:
+        error(f"{problem.strerror}: '{problem.filename}'")
     return BAD_INPUT

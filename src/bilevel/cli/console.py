@@ -10,24 +10,26 @@ from rich.console import Console
 
 from bilevel.ground.errors import InputError
 
-__all__ = ["check_writable", "error", "results", "say", "write_text"]
+__all__ = ["check_writable", "error", "results", "say"]
 
-_LEAST_WIDTH = 110
+_WIDTH = 110
 
 
 def results() -> Console:
-    """Standard output; lines are not broken where it is no terminal."""
-    return _console(stderr=False)
+    """Standard output, wide enough for tables where it is no terminal."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=_WIDTH)
 
 
-def say(message: str) -> None:
+def say(message: str, end: str = "\n") -> None:
     """One line of progress on standard error."""
-    print(message, file=sys.stderr, flush=True)
+    sys.stderr.write(message + end)
+    sys.stderr.flush()
 
 
 def error(message: str) -> None:
     """The one line that says why a command failed."""
-    print(f"error: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    say(f"error: {' '.join(message.split())}")
 
 
 def check_writable(folder: Path) -> Path:
@@ -45,19 +47,3 @@ def check_writable(folder: Path) -> Path:
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise InputError(f"no permission to write into '{nearest}'", advice=advice)
     return folder
-
-
-def write_text(path: Path, text: str) -> Path:
-    """Write a text file, whole or not at all.
-
-    Raises:
-        InputError: the place cannot be written to.
-    """
-    from bilevel.report import write_page
-
-    return write_page(path, text)
-
-
-def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr, highlight=False)
-    return console if console.is_terminal else Console(stderr=stderr, width=_LEAST_WIDTH)

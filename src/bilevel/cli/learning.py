@@ -73,7 +73,9 @@ def _learned(document: Document, images: LearningImages, out: Path) -> Fit:
         problem = build_problem(configuration, images.training)
     numbers = sum(value.numel() for value in problem.theta.values())
     say(f"learning {numbers} parameter{'' if numbers == 1 else 's'} from {images.training}")
-    (out / REPORT).unlink(missing_ok=True)
+    if (out / REPORT).exists():
+        say(f"replacing the fit in {out}")
+        (out / REPORT).unlink()
     write_page(out / CONFIGURATION, document.text)
     budget, algorithm = configuration.budget.build(), configuration.algorithm.build()
     with LearningProgress(budget) as progress:
@@ -100,8 +102,9 @@ def _report(reconstructor: Reconstructor, images: LearningImages, out: Path) -> 
     console = results()
     console.print(parameters_table(fit))
     console.print(fit_table(fit))
+    console.print("held out:" if held_out else "learned from:")
     console.print(scores_table(Scores.of(held_out or training)))
-    console.print(f"fit:    {out}\nreport: {path}", soft_wrap=True)
+    console.print(f"fit:    {out}\nreport: {path}", markup=False, soft_wrap=True)
 
 
 def _samples(

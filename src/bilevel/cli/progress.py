@@ -9,10 +9,12 @@ from types import TracebackType
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from bilevel.cli.console import say
 from bilevel.learn import Budget, Record
 from bilevel.report.words import duration
 
@@ -70,13 +72,13 @@ class LearningProgress:
 
     def _line(self, row: list[str]) -> None:
         padded = (cell.rjust(width) for cell, (_, width) in zip(row, _COLUMNS, strict=True))
-        print("  ".join(padded), file=self.console.file, flush=True)
+        say("  ".join(padded))
 
     def __rich__(self) -> Group:
         """The last rows, and how much of the budget is used."""
         table = Table(box=None, pad_edge=False)
         for heading, _ in _COLUMNS:
-            table.add_column(heading, justify="right", no_wrap=True)
+            table.add_column(escape(heading), justify="right", no_wrap=True)
         for row in self.rows:
             table.add_row(*row)
         return Group(table, self._bar())
@@ -133,12 +135,6 @@ class Counter:
         self.done += count
         ended = self.done >= self.total
         if self.console.is_terminal:
-            end = "\n" if ended else "\r"
-            print(
-                f"{self.what}: {self.done} of {self.total}",
-                end=end,
-                file=self.console.file,
-                flush=True,
-            )
+            say(f"{self.what}: {self.done} of {self.total}", end="\n" if ended else "\r")
         elif ended:
-            print(f"{self.what}: {self.total}", file=self.console.file, flush=True)
+            say(f"{self.what}: {self.total}")

@@ -6,6 +6,7 @@ import copy
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -69,12 +70,14 @@ class Reconstructor:
             InputError: no fit, a damaged one, or one that was saved without a configuration.
         """
         fit, text = load(folder), folder / CONFIGURATION
+        advice = "use a folder that `bilevel learn` wrote"
+        if not isinstance(fit.energy, Variational):
+            raise InputError(f"the fit in '{folder}' has an energy of its own", advice=advice)
         if fit.configuration:
             configuration = restore(fit.configuration, f"the configuration in '{folder}'")
         elif text.is_file():
             configuration = read(text).configuration
         else:
-            advice = "use a folder that `bilevel learn` wrote"
             raise InputError(f"the fit in '{folder}' holds no configuration", advice=advice)
         return Reconstructor(fit, configuration, check_positive(accuracy, "the accuracy"))
 
@@ -98,9 +101,8 @@ class Reconstructor:
 
     def _adapted(self, shape: Shape) -> Fit:
         """The same parameters, with an operator for that size."""
-        energy = copy.deepcopy(self.fit.energy)
-        if isinstance(energy, Variational):
-            energy.fidelity.operator = self.configuration.forward(shape)
+        energy = cast(Variational, copy.deepcopy(self.fit.energy))
+        energy.fidelity.operator = self.configuration.forward(shape)
         return replace(self.fit, energy=energy)
 
     def _answer(self, fit: Fit, y: Tensor, shape: Shape, done: Callable[[int], None]) -> Answer:

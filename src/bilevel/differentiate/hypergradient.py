@@ -37,6 +37,8 @@ class HyperGradient:
     error: Tensor
     estimate: float
     linear: LinearSolution
+    unsolved: Tensor
+    """Rows whose adjoint system broke down, (b,) bool; they are missing from ``grad``."""
 
     @property
     def bound(self) -> float:

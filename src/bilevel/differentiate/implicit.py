@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from bilevel.differentiate.upper import Upper
 from bilevel.ground import rows, theta
 from bilevel.ground.checks import check_choice
 from bilevel.ground.theta import Theta
-from bilevel.linear import LinearMap, LinearSolution, cg, minres
+from bilevel.linear import LinearMap, LinearSolution, LinearStatus, cg, minres
 from bilevel.model.objective import Objective
 from bilevel.solve import Solution
 
@@ -39,6 +39,9 @@ def solve_adjoint(
 @dataclass(frozen=True)
 class Implicit(Hypergradient):
     """∇F = -Bᵀ H⁻¹ ∇ℓ at the computed point, from the implicit function theorem.
+
+    A row whose system breaks down (negative curvature, for one) contributes neither gradient nor
+    correction; it is named in ``unsolved`` and nothing is proved about it.
 
     Without ``rtol`` the adjoint system is solved as accurately as the certificate of x deserves.
 
@@ -78,19 +81,21 @@ class Implicit(Hypergradient):
         accuracy = _balanced(upper, solution) if rtol is None else rtol
         rhs = upper.grad(x)
         adjoint = self._solve(lower.hessian(x), rhs, accuracy, start)
-        q = adjoint.x
+        usable = _usable(adjoint)
+        q = torch.where(rows.expand(usable, x), adjoint.x, 0.0)
         grad = _mean_cross(lower, x, q)
         bounds = implicit_bounds(lower, solution, q, rhs, adjoint.residual, upper.lipschitz(x))
         value = upper.value(x).double()
         return HyperGradient(
             value=value,
             corrected=value - rows.inner(q, solution.certificate.gradient).double(),
-            interval=bounds.value,
+            interval=torch.where(usable, bounds.value, torch.inf),
             interval_estimate=bounds.value_estimate,
             grad=grad,
-            error=bounds.gradient,
+            error=torch.where(usable, bounds.gradient, torch.inf),
             estimate=self._estimate(lower, upper, solution, q, grad) if estimate else math.nan,
-            linear=adjoint,
+            linear=replace(adjoint, x=q),
+            unsolved=~usable,
         )
 
     def _solve(
@@ -110,6 +115,12 @@ class Implicit(Hypergradient):
         correction = self._solve(hessian, upper.grad(x) - hessian(q), 0.1)
         finer = _mean_cross(lower, x, q + correction.x)
         return theta.norm(theta.add(grad, finer, -1.0))
+
+
+def _usable(adjoint: LinearSolution) -> Tensor:
+    """Rows that were solved, or nearly: (b,) bool."""
+    nearly = (LinearStatus.CONVERGED, LinearStatus.MAX_STEPS, LinearStatus.STALLED)
+    return torch.stack([adjoint.status == status for status in nearly]).any(0)
 
 
 def _balanced(upper: Upper, solution: Solution) -> Tensor:

@@ -78,27 +78,32 @@ class Algorithm(ABC, Generic[S]):
 
 @dataclass(frozen=True)
 class Trial:
-    """P(θ - step · gradient) and how far it is from θ."""
+    """P(θ - step · direction), how far it is from θ, and the first-order change of the loss."""
 
     theta: Theta
     moved: float
+    slope: float
 
     @staticmethod
-    def along(problem: BilevelProblem, at: Evaluation, step: float) -> Trial:
-        """The projected gradient step."""
-        theta = problem.space.project(algebra.add(at.theta, at.grad, -step))
-        return Trial(theta, algebra.norm(algebra.add(theta, at.theta, -1.0)))
+    def along(
+        problem: BilevelProblem, at: Evaluation, step: float, direction: Theta | None = None
+    ) -> Trial:
+        """The projected step along ``direction``, the gradient if None."""
+        downhill = at.grad if direction is None else direction
+        theta = problem.space.project(algebra.add(at.theta, downhill, -step))
+        move = algebra.add(theta, at.theta, -1.0)
+        return Trial(theta, algebra.norm(move), algebra.inner(at.grad, move))
 
 
 def projected_gradient_norm(problem: BilevelProblem, at: Evaluation) -> float:
     """‖θ - P(θ - s g)‖/s for the step s that moves an entry of θ by one: criticality."""
-    step = normalised_step(at, 1.0)
+    step = normalised_step(at.grad, 1.0)
     return Trial.along(problem, at, step).moved / step
 
 
-def normalised_step(at: Evaluation, change: float) -> float:
+def normalised_step(direction: Theta, change: float) -> float:
     """The step size at which no entry of θ moves by more than ``change``, and one does."""
-    largest = max((float(g.abs().max()) for g in at.grad.values() if g.numel()), default=0.0)
+    largest = max((float(d.abs().max()) for d in direction.values() if d.numel()), default=0.0)
     return change / largest if largest > 0 and math.isfinite(largest) else 1.0
 
 

@@ -34,6 +34,8 @@ class Evaluation:
     """Largest certified rms distance of a sample; inf where one is not proved."""
     uncertified: int
     """Samples that did not reach the accuracy asked for."""
+    unsolved: int
+    """Samples whose adjoint system broke down; they are missing from ``grad``."""
     samples: int
 
     @property

@@ -177,7 +177,7 @@ class _Total:
         self.grad: Theta = {name: torch.zeros_like(value) for name, value in theta.items()}
         self.value = self.corrected = self.interval = self.interval_estimate = 0.0
         self.error = self.estimate = 0.0
-        self.certificate, self.uncertified, self.samples = 0.0, 0, 0
+        self.certificate, self.uncertified, self.unsolved, self.samples = 0.0, 0, 0, 0
 
     def add(self, found: HyperGradient, solution: Solution) -> None:
         """One chunk."""
@@ -191,6 +191,7 @@ class _Total:
         self.estimate += found.estimate * count
         self.certificate = max(self.certificate, float(solution.certificate.rms.max()))
         self.uncertified += int((~solution.converged | ~found.linear.converged).sum())
+        self.unsolved += int(found.unsolved.sum())
         self.samples += count
 
     def mean(self) -> Evaluation:
@@ -208,5 +209,6 @@ class _Total:
             estimate=self.estimate / n if not math.isnan(self.estimate) else math.nan,
             certificate=self.certificate,
             uncertified=self.uncertified,
+            unsolved=self.unsolved,
             samples=n,
         )

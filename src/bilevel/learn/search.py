@@ -5,13 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bilevel.ground.theta import Theta
 from bilevel.learn.algorithm import Trial, normalised_step
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem
 
-__all__ = ["Accept", "Search", "search"]
+__all__ = ["Accept", "Search", "search", "sufficient_decrease"]
 
 Accept = Callable[[Evaluation, Trial, Evaluation, float], bool]
+
+
+def sufficient_decrease(at: Evaluation, trial: Trial, new: Evaluation, step: float) -> bool:
+    """Armijo's test on corrected values, up to a tenth of their corrections."""
+    del step
+    noise = abs(at.corrected - at.value) + abs(new.corrected - new.value)
+    return new.corrected <= at.corrected + 0.1 * trial.slope + 0.1 * noise
 
 
 @dataclass(frozen=True)
@@ -38,21 +46,27 @@ def search(
     shrink: float = 0.5,
     attempts: int = 12,
     longest: float = 1.0,
+    direction: Theta | None = None,
 ) -> Search:
     """Try ``step``, ``shrink`` · ``step``, ... until ``accept(at, trial, new, step)``.
+
+    Steps go against ``direction``, the gradient if None.
 
     No entry of θ moves by more than ``longest``: a flat loss far from the minimum would
     otherwise throw θ across it, to where the lower level is expensive.
 
-    The accepted point comes with its gradient: nothing that was computed there is lost.
+    A point where more adjoint systems break down than here is refused: its values are not
+    comparable. The accepted point comes with its gradient: nothing that was computed there is lost.
     """
-    step = min(step, normalised_step(at, longest))
+    downhill = at.grad if direction is None else direction
+    step = min(step, normalised_step(downhill, longest))
     for tries in range(1, attempts + 1):
-        trial = Trial.along(problem, at, step)
+        trial = Trial.along(problem, at, step, downhill)
         if trial.moved == 0:
             break
         new = problem.value_and_grad(trial.theta, tol=accuracy)
-        if new.finite and accept(at, trial, new, step):
+        sound = new.finite and new.unsolved <= at.unsolved
+        if sound and accept(at, trial, new, step):
             return Search(new, step, tries)
         step *= shrink
     return Search(None, step, attempts)

@@ -23,6 +23,7 @@ def check(config: ConfigArgument, data: DataOption = None) -> None:
 
     Nothing is written. Exit code 1 if the hypergradient disagrees with finite differences.
     """
+    from rich.markup import escape
     from rich.table import Table
 
     from bilevel.cli.config import read
@@ -36,17 +37,21 @@ def check(config: ConfigArgument, data: DataOption = None) -> None:
         problem = build_problem(document.configuration, images.training)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
-    table.add_row("images", _images(images))
-    table.add_row("parameters", _parameters(problem))
-    table.add_row("convexity", _constants(problem.energy.bounds(problem.pairs.y[:1])))
-    table.add_row("speed", _speed(problem, document.configuration))
-    passed, verdict = _derivative(document.configuration, images.training)
-    table.add_row("derivative", verdict)
+    passed, derivative = _derivative(document.configuration, images.training)
+    found = {
+        "images": _images(images),
+        "parameters": _parameters(problem),
+        "convexity": _constants(problem.energy.bounds(problem.pairs.y[:1])),
+        "speed": _speed(problem, document.configuration),
+        "derivative": derivative,
+    }
+    for what, text in found.items():
+        table.add_row(what, escape(text))
     console = results()
     console.print(table)
     if not passed:
         raise typer.Exit(1)
-    console.print(f"{config} can be learned from")
+    console.print(f"{config} can be learned from", markup=False, soft_wrap=True)
 
 
 def _images(images: LearningImages) -> str:

@@ -66,7 +66,7 @@ def evaluate(
     table = write_page(folder / "evaluation.csv", _csv(scores))
     console = results()
     console.print(scores_table(scores, most=len(scores)))
-    console.print(f"table: {table}\npage:  {page}", soft_wrap=True)
+    console.print(f"table: {table}\npage:  {page}", markup=False, soft_wrap=True)
 
 
 def _csv(scores: Scores) -> str:

@@ -42,7 +42,9 @@ class DataSettings(Settings):
     """The sharp images that data are simulated from."""
 
     images: str | list[str] = Field(
-        default=EMBEDDED, description='"embedded" for the pictures in the package, or folders'
+        default=EMBEDDED,
+        min_length=1,
+        description='"embedded" for the pictures in the package, or folders',
     )
     grey: bool = Field(default=True, description="one channel; false for three")
     size: Count | None = Field(

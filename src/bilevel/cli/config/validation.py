@@ -43,9 +43,10 @@ def validate(
         return kind.model_validate(values)
     except ValidationError as error:
         for found in error.errors(include_url=False):
-            problem = _problem(kind, cast(Mapping[str, Any], found), path)
-            if problem.path[len(path) : len(path) + 1] not in {(name,) for name in broken}:
-                problems.append(problem)
+            key = str(found["loc"][0]) if found["loc"] else None
+            if key is None or key not in broken:  # one problem a key is enough
+                problems.append(_problem(kind, key, cast(Mapping[str, Any], found), path))
+                broken |= {key} if key is not None else set()
         return None
 
 
@@ -93,19 +94,21 @@ def _table(
     return None
 
 
-def _problem(kind: type[Settings], found: Mapping[str, Any], path: Path) -> Problem:
+def _problem(
+    kind: type[Settings], key: str | None, found: Mapping[str, Any], path: Path
+) -> Problem:
     """One of pydantic's errors in our words."""
-    where = (*path, *(part for part in found["loc"] if isinstance(part, str)))
+    where = path if key is None else (*path, key)
     cause = found.get("ctx", {}).get("error")
     if isinstance(cause, Unfit):
         where = (*path, *cause.key.split("."))
         return Problem(where, f"{'.'.join(where)}: {cause}")
-    key, table = where[-1] if where else "", f"[{'.'.join(path)}]"
+    table = f"[{'.'.join(path)}]" if path else ""
     match found["type"]:
         case "extra_forbidden":
-            return Problem(where, _unknown(key, table if path else "", kind, found["input"]))
+            return Problem(where, _unknown(where[-1], table, kind, found["input"]))
         case "missing":
-            return Problem(path, _missing(key, table if path else "", kind))
+            return Problem(path, _missing(where[-1], table, kind))
         case "value_error":
             return Problem(where, f"{'.'.join(where)} {cause}")
         case _:

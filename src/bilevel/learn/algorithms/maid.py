@@ -111,7 +111,7 @@ class MAID(Algorithm[MAIDState]):
         """Evaluate θ_0 to ε_0."""
         accuracy = self.first_accuracy or problem.first_accuracy(theta)
         at = self._trusted(problem, problem.value_and_grad(theta, tol=accuracy), None)
-        step = normalised_step(at, self.first_change)
+        step = normalised_step(at.grad, self.first_change)
         status = verdict(problem, at, self.tol)
         known = None if math.isnan(at.estimate) else at
         return MAIDState(at, step, at.accuracy, at.corrected, known=known, status=status)

@@ -18,7 +18,7 @@ from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step, s
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem
 from bilevel.learn.schedules import Geometric, Progress, Schedule
-from bilevel.learn.search import search
+from bilevel.learn.search import search, sufficient_decrease
 
 __all__ = ["ProjectedGradient"]
 
@@ -82,7 +82,7 @@ class ProjectedGradient(Algorithm[GradientState]):
         first = self.first_accuracy or problem.first_accuracy(theta)
         epsilon = max(self.schedule.accuracy(Progress(0, first, first)), self.floor)
         at = problem.value_and_grad(theta, tol=epsilon, ids=self._batch(problem, 0))
-        step = self.step_size or normalised_step(at, self.first_change)
+        step = self.step_size or normalised_step(at.grad, self.first_change)
         return GradientState(at, step, first, status=self._verdict(problem, at))
 
     def step(self, problem: BilevelProblem, state: GradientState) -> GradientState:
@@ -135,9 +135,3 @@ class ProjectedGradient(Algorithm[GradientState]):
             for e in (epoch, epoch + 1)
         ]
         return torch.cat(tuple(order))[position : position + self.batch_size]
-
-
-def sufficient_decrease(at: Evaluation, trial: Trial, new: Evaluation, step: float) -> bool:
-    """Armijo's test on corrected values, up to a tenth of their corrections."""
-    noise = abs(at.corrected - at.value) + abs(new.corrected - new.value)
-    return new.corrected <= at.corrected - 0.1 * trial.moved**2 / step + 0.1 * noise

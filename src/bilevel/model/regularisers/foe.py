@@ -8,7 +8,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import conv2d, conv_transpose2d
+from torch.nn.functional import conv2d, fold
 
 from bilevel.ground import rows
 from bilevel.ground.checks import check_choice, check_finite
@@ -125,9 +125,13 @@ class FieldsOfExperts(FilteredRegulariser):
         return conv2d(x, self.filters)
 
     def features_adjoint(self, p: Tensor, image_shape: Shape) -> Tensor:
-        """The transposed filters, summed."""
-        del image_shape
-        return conv_transpose2d(p, self.filters)
+        """The transposed filters, summed.
+
+        As a matrix product and a sum of patches: on CPUs two to three times faster than a
+        transposed convolution to a single channel.
+        """
+        patches = self.filters.flatten(1).T @ p.flatten(2)
+        return fold(patches, image_shape[1:], self.filters.shape[2:])
 
     def gram_bound(self, scale: Tensor, image_shape: Shape) -> Tensor:
         """max over frequencies of Σ_j scale_j |k̂_j|²: valid responses are a crop of circular ones.

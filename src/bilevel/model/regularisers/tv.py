@@ -50,7 +50,7 @@ class TotalVariation(FilteredRegulariser):
         potential: str = "charbonnier",
         learn: Collection[str] = PARAMETERS,
     ) -> None:
-        """Weight: number or map (h, w) [1]; smoothing ν and its least, ν/10 if None [grey value]."""
+        """Weight: one or a map (h, w) [1]; smoothing ν and its least, ν/10 if None [grey value]."""
         super().__init__()
         check_learn(learn, PARAMETERS)
         check_choice(potential, ("huber", "charbonnier"), "potential of total variation")

@@ -1,0 +1,31 @@
+"""Keep freed memory in the process: on CPUs the largest single gain in speed."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+
+__all__ = ["keep_freed_memory"]
+
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+
+
+def keep_freed_memory() -> bool:
+    """Ask the C library not to return large freed blocks to the system; True if it agreed.
+
+    Big temporaries are otherwise faulted in anew at every operation, which can cost more than the
+    arithmetic. It is a setting of the whole process, so programs call it, not the library; the
+    command line does. Only glibc has it; elsewhere nothing happens.
+
+    Example:
+        >>> keep_freed_memory() in (True, False)
+        True
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+    except (OSError, AttributeError):
+        return False
+    limit = 2**30
+    return bool(mallopt(M_MMAP_THRESHOLD, limit)) and bool(mallopt(M_TRIM_THRESHOLD, limit))

@@ -1,0 +1,139 @@
+"""Projected L-BFGS with inexact values: for many parameters that matter very unequally."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from bilevel.ground.checks import check_positive
+from bilevel.ground.errors import InputError
+from bilevel.ground.theta import Theta, flatten, unflatten
+from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step, settled, verdict
+from bilevel.learn.evaluation import Evaluation
+from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.search import search, sufficient_decrease
+
+__all__ = ["LBFGS"]
+
+Curvature = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class LBFGSState:
+    """Where L-BFGS is; ``pairs`` are the last changes of θ and of the projected gradient."""
+
+    evaluation: Evaluation
+    step: float
+    accuracy: float
+    pairs: tuple[Curvature, ...] = ()
+    accepted: bool = True
+    status: Status = Status.RUNNING
+
+
+@dataclass(frozen=True)
+class LBFGS(Algorithm[LBFGSState]):
+    """Limited-memory BFGS on the projected gradient (Liu and Nocedal 1989, Algorithm 2.1).
+
+    Used for bilevel learning by De los Reyes, Schönlieb and Valkonen (2016). Values are
+    adjoint-corrected; a search that finds no decrease forgets the curvature, and the next one
+    tightens the lower-level accuracy.
+
+    Args:
+        memory: pairs kept.
+        first_accuracy: ε_0 [grey value]; None takes 2 % of the first residual.
+        first_change: how far the first step moves an entry of θ.
+        floor: accuracies below are not asked for [grey value].
+        tighten: factor of ε after a failed search.
+        tol: stop when the projected gradient and its error are below ``tol`` times the loss.
+
+    Raises:
+        InputError: options outside their ranges.
+
+    Example:
+        >>> LBFGS(memory=5).memory
+        5
+    """
+
+    memory: int = 20
+    first_accuracy: float | None = None
+    first_change: float = 0.1
+    floor: float = 1e-7
+    tighten: float = 0.25
+    tol: float = 3e-3
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        if self.memory < 1 or not 0 < self.tighten < 1:
+            given = self.memory, self.tighten
+            raise InputError("L-BFGS needs memory >= 1 and 0 < tighten < 1", given=given)
+        for name in ("first_change", "floor", "tol"):
+            check_positive(getattr(self, name), name)
+
+    def init(self, problem: BilevelProblem, theta: Theta) -> LBFGSState:
+        """Evaluate θ_0 to ε_0."""
+        accuracy = self.first_accuracy or problem.first_accuracy(theta)
+        at = problem.value_and_grad(theta, tol=accuracy)
+        step = normalised_step(at.grad, self.first_change)
+        return LBFGSState(at, step, accuracy, status=verdict(problem, at, self.tol))
+
+    def step(self, problem: BilevelProblem, state: LBFGSState) -> LBFGSState:
+        """Search along the quasi-Newton direction, or along the gradient without memory."""
+        at = state.evaluation
+        slope = projected_gradient(problem, at)
+        direction = unflatten(quasi_newton(flatten(slope), state.pairs), at.theta)
+        if Trial.along(problem, at, 1e-3, direction).slope >= 0:
+            return self._failed(problem, state)
+        step = 1.0 if state.pairs else normalised_step(slope, self.first_change)
+        accept = sufficient_decrease
+        found = search(problem, at, step, state.accuracy, accept, attempts=6, direction=direction)
+        if found.evaluation is None:
+            return self._failed(problem, state)
+        new = settled(problem, found.evaluation, self.tol)
+        pairs = self._updated(problem, state, at, new)
+        status = verdict(problem, new, self.tol)
+        return LBFGSState(new, found.step, state.accuracy, pairs, status=status)
+
+    def _updated(
+        self, problem: BilevelProblem, state: LBFGSState, at: Evaluation, new: Evaluation
+    ) -> tuple[Curvature, ...]:
+        """The memory with the new pair, if that has positive curvature."""
+        moved = flatten(new.theta) - flatten(at.theta)
+        slopes = [flatten(projected_gradient(problem, e)) for e in (at, new)]
+        change = slopes[1] - slopes[0]
+        if float(moved @ change) <= 1e-8 * float((moved @ moved) * (change @ change)) ** 0.5:
+            return state.pairs
+        return (*state.pairs, (moved, change))[-self.memory :]
+
+    def _failed(self, problem: BilevelProblem, state: LBFGSState) -> LBFGSState:
+        """Forget the curvature; without any, look more closely; at the floor, end."""
+        if state.pairs:
+            return replace(state, pairs=(), accepted=False)
+        if state.accuracy <= self.floor:
+            return replace(state, accepted=False, status=Status.FLOOR)
+        finer = max(self.tighten * state.accuracy, self.floor)
+        at = settled(problem, problem.value_and_grad(state.evaluation.theta, tol=finer), self.tol)
+        status = verdict(problem, at, self.tol)
+        return replace(state, evaluation=at, accuracy=finer, accepted=False, status=status)
+
+
+def projected_gradient(problem: BilevelProblem, at: Evaluation) -> Theta:
+    """(θ - P(θ - s g))/s, with a step s that moves no entry by more than 1e-3."""
+    step = normalised_step(at.grad, 1e-3)
+    there = Trial.along(problem, at, step).theta
+    return {name: (value - there[name]) / step for name, value in at.theta.items()}
+
+
+def quasi_newton(slope: Tensor, pairs: tuple[Curvature, ...]) -> Tensor:
+    """The two-loop recursion: an approximation of the inverse Hessian times ``slope``."""
+    q = slope.clone()
+    weights: list[Tensor] = []
+    for moved, change in reversed(pairs):
+        weights.append((moved @ q) / (moved @ change))
+        q = q - weights[-1] * change
+    if pairs:
+        moved, change = pairs[-1]
+        q = q * ((moved @ change) / (change @ change))
+    for (moved, change), weight in zip(pairs, reversed(weights), strict=True):
+        q = q + (weight - (change @ q) / (moved @ change)) * moved
+    return q
