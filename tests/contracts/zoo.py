@@ -127,7 +127,7 @@ def dense_hessian(energy: Energy, x: Tensor, y: Tensor) -> Tensor:
     def value(flat: Tensor) -> Tensor:
         return energy.forward(flat.reshape(x.shape), y).sum()
 
-    matrix: Tensor = torch.autograd.functional.hessian(value, x.flatten())  # type: ignore[assignment]
+    matrix: Tensor = torch.autograd.functional.hessian(value, x.flatten(), vectorize=True)  # type: ignore[assignment]
     return matrix.detach()
 
 
