@@ -9,6 +9,7 @@ damped Newton steps with Hessians from autograd of the energy alone.
 
 from __future__ import annotations
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -47,7 +48,7 @@ def main() -> None:
     arguments(__doc__ or "")
     found = looseness()
     lines = []
-    for low, high in zip(EDGES, EDGES[1:], strict=False):
+    for low, high in itertools.pairwise(EDGES):
         ratios = torch.tensor([r for kappa, r in found if low <= kappa < high])
         if len(ratios):
             quantiles = [f"{float(ratios.quantile(q)):.1f}" for q in (0.0, 0.5, 0.9, 1.0)]

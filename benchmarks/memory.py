@@ -45,9 +45,7 @@ def fit(steps: int) -> int:
     tv = bl.regularisers.TotalVariation(torch.full((64, 64), 0.05), 0.05)
     energy = bl.Variational(bl.fidelities.SquaredL2(), tv)
     problem = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
-    slow = bl.algorithms.ProjectedGradient(
-        bl.schedules.Constant(1e-3), step_size=10.0, tol=1e-9
-    )
+    slow = bl.algorithms.ProjectedGradient(bl.schedules.Constant(1e-3), step_size=10.0, tol=1e-9)
     learned = bl.learn(problem, slow, budget=bl.Budget(steps=steps))
     if len(learned.history) != steps + 1:
         raise SystemExit(f"expected {steps} steps, took {len(learned.history) - 1}")
@@ -66,7 +64,10 @@ def main() -> None:
     from common import save, table
 
     lines, numbers = [], {}
-    for kind, what, counts in (("solve", "lower-level steps", LOWER), ("fit", "outer steps", UPPER)):
+    for kind, what, counts in (
+        ("solve", "lower-level steps", LOWER),
+        ("fit", "outer steps", UPPER),
+    ):
         peaks = [peak(kind, count) for count in counts]
         numbers[kind] = dict(zip(map(str, counts), peaks, strict=True))
         for count, value in zip(counts, peaks, strict=True):

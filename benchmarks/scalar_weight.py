@@ -15,12 +15,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import torch  # noqa: E402
-from common import arguments, save, table  # noqa: E402
+import torch
+from common import arguments, save, table
 
-import bilevel as bl  # noqa: E402
-from bilevel.algorithms import MAID, ProjectedGradient  # noqa: E402
-from bilevel.schedules import Adaptive, Constant, Geometric, Polynomial  # noqa: E402
+import bilevel as bl
+from bilevel.learn.algorithms import MAID, ProjectedGradient
+from bilevel.learn.schedules import Adaptive, Constant, Geometric, Polynomial
 
 NAME = "regulariser.log_weight"
 FIXED = [10.0**-k for k in (2, 2.5, 3, 3.5, 4, 5, 6)]

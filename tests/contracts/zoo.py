@@ -78,7 +78,7 @@ def foe(rng: Random, potential: str) -> FieldsOfExperts:
 
 REGULARISERS: dict[str, Callable[[Random], Regulariser]] = {
     "tikhonov": lambda rng: Tikhonov(log_uniform(rng, -2, 0)),
-    "tv charbonnier": lambda rng: tv(rng),
+    "tv charbonnier": tv,
     "tv huber": lambda rng: tv(rng, potential="huber"),
     "tv anisotropic": lambda rng: tv(rng, isotropic=False),
     "tv anisotropic huber": lambda rng: tv(rng, isotropic=False, potential="huber"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -77,7 +78,7 @@ def test_certified_maid_proves_every_decrease() -> None:
     fit = bl.learn(p, MAID(certified=True, tol=0.2), budget=bl.Budget(steps=6))
     accepted = [r for r in fit.history if r.accepted]
     assert len(accepted) >= 3
-    for before, after in zip(accepted, accepted[1:], strict=False):
+    for before, after in itertools.pairwise(accepted):
         assert after.corrected + after.interval <= before.corrected - before.interval
 
 
@@ -206,7 +207,7 @@ def test_damaged_fits_are_told(how: str, message: str, tmp_path: Path) -> None:
 
 def test_an_empty_or_missing_folder_holds_no_fit(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
-        with pytest.raises(InputError, match="holds no fit.json"):
+        with pytest.raises(InputError, match=r"holds no fit\.json"):
             bl.load(folder)
 
 
@@ -247,7 +248,7 @@ def test_colour_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: bl.Budget(), "finite limit"),
+        (bl.Budget, "finite limit"),
         (lambda: bl.Budget(seconds=0), "must be positive"),
         (lambda: bl.Budget(steps=float("nan")), "must be positive"),
         (lambda: MAID(shrink=2.0), "MAID needs"),

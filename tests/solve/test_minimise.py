@@ -200,7 +200,7 @@ Y = torch.rand(1, 1, 8, 8)
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: bl.Tolerance(), "finite field"),
+        (bl.Tolerance, "finite field"),
         (lambda: bl.Tolerance(rms=-1), "tolerance rms must be positive"),
         (lambda: bl.Tolerance(gap=float("nan")), "tolerance gap must be positive"),
         (lambda: denoising().at(Y[0]), r"shape \(b, c, h, w\)"),

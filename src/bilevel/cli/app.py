@@ -15,6 +15,7 @@ from bilevel.cli.commands.list import list_catalogue
 from bilevel.cli.commands.reconstruct import reconstruct
 from bilevel.cli.console import error
 from bilevel.ground.errors import BilevelError
+from bilevel.ground.memory import keep_freed_memory
 
 __all__ = ["app", "main"]
 
@@ -64,6 +65,7 @@ app.command("list", epilog=_example("list operators"))(list_catalogue)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command: 0 if all went well, 2 for bad input, 130 after Ctrl-C."""
+    keep_freed_memory()
     try:
         return app(args=arguments, standalone_mode=False) or 0
     except typer.TyperException as problem:

@@ -41,6 +41,7 @@ CATALOGUE: Mapping[str, Mapping[str, type]] = {
     "algorithms": {
         "maid": learning.MAID,
         "accelerated-maid": learning.AcceleratedMAID,
+        "l-bfgs": learning.LBFGS,
         "projected-gradient": learning.ProjectedGradient,
     },
     "schedules": {

@@ -210,6 +210,22 @@ class AcceleratedMAID(MAID):
         return self._build(accelerated=True)
 
 
+class LBFGS(AlgorithmSettings):
+    """Projected L-BFGS: for many parameters that matter very unequally."""
+
+    memory: Count = Field(default=algorithms.LBFGS.memory, description="pairs kept")
+    first_change: Positive = Field(
+        default=algorithms.LBFGS.first_change, description="how far the first step moves"
+    )
+    tighten: Fraction = Field(
+        default=algorithms.LBFGS.tighten, description="factor of the accuracy after a failure"
+    )
+
+    def build(self) -> Algorithm[Any]:
+        """L-BFGS."""
+        return algorithms.LBFGS(**self.model_dump())
+
+
 class ProjectedGradient(AlgorithmSettings):
     """Projected gradient with a schedule of the lower level's accuracy."""
 
