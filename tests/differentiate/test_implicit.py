@@ -61,7 +61,7 @@ def test_agrees_with_central_differences(linear: str, operator: str, regulariser
         for entry in range(0, entries.numel(), max(1, entries.numel() // 3)):
 
             def along(step: bl.Theta, name: str = name, entry: int = entry) -> float:
-                moved = entries.clone()
+                moved = theta[name].clone()  # noqa: PLR1733
                 moved.view(-1)[entry] += step["s"][0]
                 return loss({**theta, name: moved})
 

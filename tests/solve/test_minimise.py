@@ -245,6 +245,7 @@ def test_solvers_ask_for_the_constants_they_need() -> None:
     tol = bl.Tolerance(residual=1e-3)
     for solver in (bl.solvers.GradientDescent(), bl.solvers.Nesterov(backtracking=False)):
         with pytest.raises(InputError, match="Lipschitz"):
-            bl.minimise(Bare().at(Y), solver, tol=tol)
+            bl.minimise(Bare().at(Y), solver, Y + 1, tol=tol)
     with pytest.raises(InputError, match="no strong convexity is proved"):
-        bl.minimise(Bare().at(Y), bl.solvers.Nesterov(momentum="strongly convex"), tol=tol)
+        solver = bl.solvers.Nesterov(momentum="strongly convex")
+        bl.minimise(Bare().at(Y), solver, Y + 1, tol=tol)

@@ -51,6 +51,11 @@ class Evaluation:
         )
 
     @property
+    def saturated(self) -> bool:
+        """Whether most samples missed the accuracy: asking for more is of no use."""
+        return 2 * (self.uncertified - self.unsolved) > self.samples
+
+    @property
     def doubt(self) -> float:
         """The best that is known of the gradient's error: bound or estimate; inf for neither."""
         return self.error if math.isnan(self.estimate) else min(self.error, self.estimate)

@@ -50,13 +50,11 @@ def search(
 ) -> Search:
     """Try ``step``, ``shrink`` · ``step``, ... until ``accept(at, trial, new, step)``.
 
-    Steps go against ``direction``, the gradient if None.
-
-    No entry of θ moves by more than ``longest``: a flat loss far from the minimum would
-    otherwise throw θ across it, to where the lower level is expensive.
-
-    A point where more adjoint systems break down than here is refused: its values are not
-    comparable. The accepted point comes with its gradient: nothing that was computed there is lost.
+    Steps go against ``direction``, the gradient if None. No entry of θ moves by more than
+    ``longest``: a flat loss far from the minimum would otherwise throw θ across it, to where the
+    lower level is expensive. A point where more than a twentieth of the adjoint systems break
+    down, and more than here, is refused: its values are not comparable. The accepted point comes
+    with its gradient: nothing that was computed there is lost.
     """
     downhill = at.grad if direction is None else direction
     step = min(step, normalised_step(downhill, longest))
@@ -65,7 +63,7 @@ def search(
         if trial.moved == 0:
             break
         new = problem.value_and_grad(trial.theta, tol=accuracy)
-        sound = new.finite and new.unsolved <= at.unsolved
+        sound = new.finite and new.unsolved <= max(at.unsolved, at.samples // 20)
         if sound and accept(at, trial, new, step):
             return Search(new, step, tries)
         step *= shrink

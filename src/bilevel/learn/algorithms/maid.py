@@ -169,7 +169,7 @@ class MAID(Algorithm[MAIDState]):
         step: float,
     ) -> MAIDState:
         """Tighten ε; where that is of no use, try shorter steps; where that was, end."""
-        finest = accuracy <= self.floor or at.uncertified > 0
+        finest = accuracy <= self.floor or at.saturated
         finer = accuracy if finest else max(self.tighten * accuracy, self.floor)
         stuck = finest and not state.accepted
         return replace(
@@ -192,7 +192,7 @@ class MAID(Algorithm[MAIDState]):
         while self._doubtful(problem, at, known):
             if math.isnan(at.estimate) and not self.certified:
                 accuracy = at.accuracy
-            elif at.accuracy > self.floor and not at.uncertified:
+            elif at.accuracy > self.floor and not at.saturated:
                 accuracy = max(self.tighten * at.accuracy, self.floor)
             else:
                 break
