@@ -1,5 +1,10 @@
 """Bilevel learning of hyper-parameters in image reconstruction, with certified accuracy."""
 
+import os
+
+# Threads that wait by spinning bring a busy machine to a halt; read when torch is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 from bilevel import data
 from bilevel.differentiate import (
     HyperGradient,

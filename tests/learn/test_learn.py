@@ -73,13 +73,25 @@ def test_fixed_step_and_minibatches(best: float) -> None:
     assert abs(float(fit.theta[NAME]) - best) <= 0.15
 
 
-def test_certified_maid_proves_every_decrease() -> None:
+@pytest.mark.parametrize("accelerated", [False, True])
+def test_certified_maid_proves_every_decrease(accelerated: bool) -> None:
     p = problem(0.01)
-    fit = bl.learn(p, MAID(certified=True, tol=0.2), budget=bl.Budget(steps=6))
+    certified = MAID(certified=True, accelerated=accelerated, tol=0.2)
+    fit = bl.learn(p, certified, budget=bl.Budget(steps=6))
     accepted = [r for r in fit.history if r.accepted]
     assert len(accepted) >= 3
     for before, after in itertools.pairwise(accepted):
         assert after.corrected + after.interval <= before.corrected - before.interval
+
+
+def test_broken_adjoint_systems_are_told() -> None:
+    foe = bl.regularisers.FieldsOfExperts(weight=5.0, smoothing=0.05, potential="student-t")
+    energy = bl.Variational(bl.fidelities.SquaredL2(), foe)
+    target = torch.rand(4, 1, 12, 12)
+    pairs = bl.data.simulate(target, bl.operators.Identity(), bl.data.GaussianNoise(0.1))
+    p = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs, max_steps=0)
+    fit = bl.learn(p, budget=bl.Budget(steps=3))
+    assert fit.status is Status.BROKEN
 
 
 def test_theta_stays_in_its_set() -> None:
@@ -260,13 +272,21 @@ def test_colour_images(tmp_path: Path) -> None:
         (lambda: Polynomial(0), "power"),
         (lambda: Constant(0), "epsilon"),
         (lambda: start({"regulariser.log_wieght": torch.tensor(0.0)}), "did you mean"),
-        (lambda: start({NAME: torch.tensor(math.nan)}), "finite"),
-        (lambda: start({NAME: torch.zeros(3)}), "shape"),
+        (lambda: start({NAME: torch.tensor(math.nan, dtype=torch.float64)}), "finite"),
+        (lambda: start({NAME: torch.zeros(3, dtype=torch.float64)}), "shape"),
+        (lambda: start({NAME: torch.tensor(0.0)}), "float32"),
+        (lambda: start({"fidelity.log_weight": torch.tensor(0.0)}), "no learnable parameter"),
+        (lambda: batches_of(99), "batch_size must be at most"),
     ],
 )
 def test_bad_input_is_named(call, message: str) -> None:
     with pytest.raises(InputError, match=message):
         call()
+
+
+def batches_of(size: int) -> bl.Fit:
+    algorithm = ProjectedGradient(step_size=1.0, batch_size=size)
+    return bl.learn(problem(), algorithm, budget=bl.Budget(steps=1))
 
 
 def start(theta0: bl.Theta) -> bl.Fit:

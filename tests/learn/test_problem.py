@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -70,6 +72,50 @@ def test_mean_bounds_hold(tol: float) -> None:
     assert found.estimate <= found.error
     assert found.doubt == found.estimate
     assert found.proved
+
+
+def test_a_parameter_shared_by_two_terms_stays_shared() -> None:
+    tv = bl.regularisers.TotalVariation(0.05, 0.05)
+    energy = bl.Variational(bl.fidelities.SquaredL2(), tv + tv).double()
+    p = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs(2))
+    fit = bl.learn(p, budget=bl.Budget(steps=4))
+    loss = bl.BilevelProblem(fit.energy, bl.losses.SquaredError(), pairs(2))
+    at = loss.value_and_grad(fit.theta, tol=1e-6)
+    assert fit.history[-1].corrected == pytest.approx(at.corrected, rel=1e-3)
+    assert bl.check_hypergradient(p).passed
+
+
+def test_an_ill_conditioned_energy_without_constants_is_not_given_up() -> None:
+    scales = torch.logspace(-4, 0, 64, dtype=torch.float64).reshape(1, 8, 8)
+
+    class Stiff(bl.Energy):
+        """Nothing declared; condition number 1e4."""
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return 0.5 * (scales * (x - y).square()).flatten(1).sum(1)
+
+    y = torch.rand(1, 1, 8, 8, dtype=torch.float64)
+    tol = bl.Tolerance(residual=1e-10)
+    bl.minimise(Stiff().at(y), bl.solvers.Nesterov(), torch.zeros_like(y), tol=tol).require()
+
+
+def test_taylor_test_sees_a_wrong_sign_in_many_parameters() -> None:
+    weight = torch.full((16, 16), 0.05)
+    energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.TotalVariation(weight, 0.05))
+    p = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs(2, dtype=torch.float32))
+    right = bl.check_hypergradient(p, tol=1e-5)
+    assert right.passed, str(right)
+    original = p.hypergradient
+
+    class Opposite(bl.Implicit):
+        """The negative of what it should be."""
+
+        def __call__(self, *arguments, **options):
+            found = original(*arguments, **options)
+            return dataclasses.replace(found, grad={k: -v for k, v in found.grad.items()})
+
+    p.hypergradient = Opposite()
+    assert not bl.check_hypergradient(p, tol=1e-5).passed
 
 
 def test_taylor_test_on_an_energy_of_ones_own() -> None:

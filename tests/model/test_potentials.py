@@ -65,12 +65,12 @@ def test_smoothing_force_is_lipschitz_with_constant_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", POTENTIALS)
-@pytest.mark.parametrize("scale", [1e-30, 1e-8, 1e4, 1e30])
+@pytest.mark.parametrize("scale", [1e-30, 1e-8, 1e4, 1e8])
 def test_extreme_arguments_in_float32(name: str, scale: float) -> None:
     s = torch.tensor([scale, -scale], dtype=torch.float32)
     psi = POTENTIALS[name]
     for function in (psi.value, psi.ratio, psi.curvature):
-        assert bool(torch.isfinite(function(s)).all()) or scale == 1e30
+        assert bool(torch.isfinite(function(s)).all())
     if scale < 1:
         torch.testing.assert_close(psi.ratio(s), torch.ones(2))
         torch.testing.assert_close(psi.curvature(s), torch.ones(2))

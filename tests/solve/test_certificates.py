@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 
+import bilevel as bl
 from bilevel.solve import Tolerance, minimise
 from bilevel.solve.solvers import Nesterov
 from contracts.zoo import OPERATORS, REGULARISERS, make, reference, slope
@@ -54,6 +55,23 @@ def test_rounding_allowance_covers_the_rounding_of_a_gradient(
             exact = slope(double, x.double(), case.y.double())
             error = (objective.grad(x).double() - exact).norm()
             assert float(error) <= float(objective.rounding(x))
+
+
+@pytest.mark.parametrize("rows", [400, 4000])
+@pytest.mark.parametrize("noise", [1e1, 1e3, 1e5])
+def test_large_data_that_the_operator_cannot_explain(rows: int, noise: float) -> None:
+    """Aᵀ(A x - y) is then a sum of large terms that cancel: the certificate must know."""
+    a = torch.randn(rows, 16, dtype=torch.float64)
+    basis = torch.linalg.qr(a).Q
+    apart = torch.randn(rows, dtype=torch.float64)
+    y = a @ torch.rand(16, dtype=torch.float64) + noise * (apart - basis @ (basis.T @ apart))
+    operator = bl.operators.Matrix(a.float(), (1, 4, 4))
+    energy = bl.Variational(bl.fidelities.SquaredL2(operator), bl.regularisers.Tikhonov(1e-3))
+    data = y.float()[None, None, None]
+    solution = minimise(energy.at(data), Nesterov(), tol=Tolerance(rms=1e-12), max_steps=500)
+    exact = reference(energy, solution.x, data)
+    distance = (solution.x.double() - exact).square().mean().sqrt()
+    assert float(distance) <= float(solution.certificate.rms)
 
 
 @pytest.mark.parametrize("operator", OPERATORS)

@@ -33,7 +33,7 @@ def test_every_solver_reaches_the_minimiser(solver: str, regulariser: str) -> No
 
 
 def test_strongly_convex_rate() -> None:
-    """J(x_k) - J* <= (1 + √q)(1 - √q)^k (L/2)‖x_0 - x̂‖², Chambolle and Pock 2016, (4.?)."""
+    """J(x_k) - J* <= (1 + √q)(1 - √q)^k (L/2)‖x_0 - x̂‖², Chambolle and Pock 2016."""
     case = make("matrix", "tv charbonnier", 5, torch.float64)
     objective = case.energy.at(case.y)
     solver = bl.solvers.Nesterov(momentum="strongly convex", restart=False)

@@ -53,7 +53,8 @@ def implicit_bounds(
     adjoint = (change.hessian.double() + residual + loss_lipschitz * safe) / mu
     gradient = change.cross.double() + change.cross_norm.double() * (adjoint + 8 * eps * size)
     slope = rows.norm(solution.certificate.gradient).double()
-    noise = 8 * eps * size * slope
+    allowance = solution.certificate.allowance * x[0].numel() ** 0.5
+    noise = size * (allowance + 8 * eps * slope)
     value = (loss_lipschitz * safe / 2 + residual + change.hessian.double()) * safe + noise
     proved = torch.isfinite(radius) & (mu > 0)
     met = rows.inner(q, rhs).double() / size.square()

@@ -85,10 +85,10 @@ class Implicit(Hypergradient):
         q = torch.where(rows.expand(usable, x), adjoint.x, 0.0)
         grad = _mean_cross(lower, x, q)
         bounds = implicit_bounds(lower, solution, q, rhs, adjoint.residual, upper.lipschitz(x))
-        value = upper.value(x).double()
+        value = upper.double().value(x.double())
         return HyperGradient(
             value=value,
-            corrected=value - rows.inner(q, solution.certificate.gradient).double(),
+            corrected=value - rows.inner(q.double(), solution.certificate.gradient.double()),
             interval=torch.where(usable, bounds.value, torch.inf),
             interval_estimate=bounds.value_estimate,
             grad=grad,

@@ -27,6 +27,10 @@ class Upper:
             expected = f"targets must have the shape of the reconstructions, {tuple(x.shape)}"
             raise InputError(expected, given=tuple(self.target.shape))
 
+    def double(self) -> Upper:
+        """The same in float64, so that values carry no rounding of float32."""
+        return Upper(self.loss, self.target.double())
+
     def value(self, x: Tensor) -> Tensor:
         """ℓ, (b,)."""
         return self.loss.value(x, self.target)

@@ -45,20 +45,22 @@ def bind(module: M, theta: Theta) -> M:
         if value.shape != known[name].shape:
             shape = tuple(known[name].shape)
             raise InputError(f"parameter '{name}' has shape {shape}", given=tuple(value.shape))
-    return _bind(module, theta, "")
+    values: dict[int, Tensor] = {}
+    for name, value in theta.items():
+        lost = known[name].requires_grad and not value.requires_grad
+        values[id(known[name])] = value.detach().requires_grad_() if lost else value
+    return _bind(module, values)
 
 
-def _bind(module: M, theta: Theta, prefix: str) -> M:
+def _bind(module: M, values: dict[int, Tensor]) -> M:
+    """Replace parameters by identity, so that a parameter shared by two modules stays shared."""
     twin = copy.copy(module)
     own: dict[str, Tensor | None] = {}
     for name, parameter in module._parameters.items():  # pyright: ignore[reportPrivateUsage]
-        value = theta.get(prefix + name, parameter)
-        if parameter is not None and value is not None and parameter.requires_grad:
-            value = value if value.requires_grad else value.detach().requires_grad_()
-        own[name] = value
+        own[name] = None if parameter is None else values.get(id(parameter), parameter)
     children: dict[str, nn.Module | None] = {}
     for name, child in module._modules.items():  # pyright: ignore[reportPrivateUsage]
-        children[name] = None if child is None else _bind(child, theta, f"{prefix}{name}.")
+        children[name] = None if child is None else _bind(child, values)
     twin.__dict__["_parameters"] = own
     twin.__dict__["_modules"] = children
     return twin

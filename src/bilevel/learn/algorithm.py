@@ -34,6 +34,7 @@ class Status(Enum):
     FLOOR = "no further decrease can be told from rounding or from the limit of the lower solver"
     BUDGET = "the budget is used up"
     INTERRUPTED = "interrupted"
+    BROKEN = "most adjoint systems broke down: use Implicit('minres') or a more convex energy"
     DIVERGED = "loss or gradient are no longer finite"
 
 
@@ -111,6 +112,8 @@ def verdict(problem: BilevelProblem, at: Evaluation, tol: float) -> Status:
     """CONVERGED or STATIONARY if the projected gradient and its error are below ``tol`` · loss."""
     if not at.finite:
         return Status.DIVERGED
+    if 2 * at.unsolved > at.samples:
+        return Status.BROKEN
     room = tol * abs(at.value) - projected_gradient_norm(problem, at)
     if at.error <= room:
         return Status.CONVERGED

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bilevel.ground.checks import check_finite
+from bilevel.ground.checks import check_finite, check_matching
+from bilevel.ground.errors import InputError, nearest
 from bilevel.ground.theta import Theta, bind
 from bilevel.learn.algorithm import Algorithm, State, Status
 from bilevel.learn.algorithms.maid import MAID
@@ -31,8 +32,8 @@ def learn(
 ) -> Fit:
     """Learn θ from ``theta0`` (the energy's own values if None) within ``budget``.
 
-    Ctrl-C ends with the best that was reached, as does the budget; a fit is always returned and
-    always usable. With ``checkpoint`` it is also saved there after every outer step.
+    Ctrl-C ends with the last θ that was accepted, as does the budget, which is looked at between
+    evaluations. With ``checkpoint`` the fit is also saved there, before and after every step.
 
     Args:
         problem: what to minimise.
@@ -69,15 +70,20 @@ class _Run:
         checkpoint: str | Path | None,
         theta0: Theta,
     ) -> None:
-        bind(problem.energy, theta0)
         for name, value in theta0.items():
+            if name not in problem.theta:
+                advice = nearest(name, problem.theta)
+                raise InputError(f"theta0 has no learnable parameter '{name}'", advice=advice)
+            check_matching(value, f"theta0['{name}']", problem.theta[name], "the energy")
             check_finite(value, f"theta0['{name}']")
+        bind(problem.energy, theta0)
         self.problem, self.record, self.checkpoint = problem, record, checkpoint
         self.theta = problem.space.project({**problem.theta, **theta0})
         self.history: list[Record] = []
 
     def __call__(self, algorithm: Algorithm[Any], budget: Budget) -> Fit:
         self.problem.cost = Cost()
+        self._save()
         self.problem.budget = budget
         try:
             status = self._loop(algorithm, budget)
@@ -106,6 +112,9 @@ class _Run:
         self.history.append(Record.of(len(self.history), state, self.problem.cost))
         if self.record is not None:
             self.record(self.history[-1])
+        self._save()
+
+    def _save(self) -> None:
         if self.checkpoint is not None:
             self._finish(Status.RUNNING).save(self.checkpoint)
 

@@ -78,7 +78,7 @@ class BilevelProblem:
             advice = "e.g. TotalVariation(..., learn=('weight',))"
             raise InputError("the energy has no learnable parameter", advice=advice)
         check_matching(pairs.target, "pairs.target", pairs.y, "pairs.y")
-        expected = energy.image(energy.start(pairs.y[:1])).shape[1:]
+        expected = energy.start(pairs.y[:1]).shape[1:]
         if pairs.target.shape[1:] != expected:
             given = tuple(pairs.target.shape[1:])
             raise InputError(f"targets must have shape (c, h, w) = {tuple(expected)}", given=given)
@@ -106,7 +106,9 @@ class BilevelProblem:
             parts: list[Tensor] = []
             for index in self._chunks(ids):
                 _, solution = self._solve(theta, index, tol)
-                parts.append(self._upper(index).value(solution.x).double())
+                upper = self._upper(index)
+                upper.check(solution.x)
+                parts.append(upper.double().value(solution.x.double()))
             return torch.cat(parts)
 
     def value_and_grad(
@@ -189,7 +191,8 @@ class _Total:
         self.interval_estimate += float(found.interval_estimate.sum())
         self.error += float(found.error.sum())
         self.estimate += found.estimate * count
-        self.certificate = max(self.certificate, float(solution.certificate.rms.max()))
+        worst = float(solution.certificate.rms.nan_to_num(math.inf).max())
+        self.certificate = max(self.certificate, worst)
         self.uncertified += int((~solution.converged | ~found.linear.converged).sum())
         self.unsolved += int(found.unsolved.sum())
         self.samples += count

@@ -56,9 +56,10 @@ class Bounds:
             self.lipschitz_from.worst(other.lipschitz_from),
         )
 
-    def for_rows(self, batch: int) -> Bounds:
-        """The same with one value a row, (b,)."""
-        mu, lipschitz = self.mu.expand(batch), self.lipschitz.expand(batch)
+    def for_rows(self, y: Tensor) -> Bounds:
+        """The same with one value for each row of ``y``, (b,), on its device."""
+        batch, device = y.shape[0], y.device
+        mu, lipschitz = self.mu.to(device).expand(batch), self.lipschitz.to(device).expand(batch)
         return Bounds(mu, lipschitz, self.mu_from, self.lipschitz_from)
 
     def rows(self, index: Tensor) -> Bounds:
@@ -92,15 +93,15 @@ class Variation:
     cross_norm: Tensor
 
     @staticmethod
-    def unknown(batch: int) -> Variation:
-        """Nothing is proved."""
-        inf = torch.full((batch,), torch.inf, dtype=torch.float64)
+    def unknown(x: Tensor) -> Variation:
+        """Nothing is proved about the rows of ``x``."""
+        inf = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
         return Variation(inf, inf, inf)
 
     @staticmethod
-    def zero(batch: int) -> Variation:
-        """A quadratic energy without parameters."""
-        nothing = torch.zeros(batch, dtype=torch.float64)
+    def zero(x: Tensor) -> Variation:
+        """A quadratic energy without parameters, for the rows of ``x``."""
+        nothing = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         return Variation(nothing, nothing, nothing)
 
     def __add__(self, other: Variation) -> Variation:

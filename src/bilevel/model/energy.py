@@ -67,15 +67,16 @@ class Energy(nn.Module):
     def variation(self, x: Tensor, y: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """How far second derivatives change within ``radius`` (b,) of x."""
         del y, q, radius
-        return Variation.unknown(x.shape[0])
+        return Variation.unknown(x)
 
     def start(self, y: Tensor) -> Tensor:
         """A sensible first x; y itself unless overridden."""
         return y
 
-    def image(self, x: Tensor) -> Tensor:
-        """The image inside the state x; x itself unless overridden."""
-        return x
+    def magnitude(self, x: Tensor, y: Tensor) -> Tensor:
+        """Size of the terms whose sum is ∇J(x), (b,): what its rounding error is relative to."""
+        zero = rows.norm(self.grad(torch.zeros_like(x), y)).double()
+        return self.bounds(y).lipschitz.to(zero) * rows.norm(x).double() + zero
 
     def check(self, y: Tensor) -> None:
         """Raise InputError if ``y`` cannot be data of this energy: shape, dtype, device, NaN."""
@@ -109,13 +110,12 @@ class EnergyObjective(Objective):
         """Use :meth:`Energy.at`, which checks y and θ."""
         self.energy, self.y, self.cost = energy, y, cost
         self._bounds = bounds
-        self._floor: Tensor | None = None
 
     @property
     def bounds(self) -> Bounds:
         """Computed once."""
         if self._bounds is None:
-            self._bounds = self.energy.bounds(self.y).for_rows(self.y.shape[0])
+            self._bounds = self.energy.bounds(self.y).for_rows(self.y)
         return self._bounds
 
     def start(self) -> Tensor:
@@ -151,11 +151,9 @@ class EnergyObjective(Objective):
         return LinearMap(apply, lambda index: self._counted(inner.rows(index)))
 
     def rounding(self, x: Tensor) -> Tensor:
-        """4 eps (L ‖x‖ + ‖∇J(0)‖): what the sums that make up the gradient may lose."""
-        if self._floor is None:
-            self._floor = rows.norm(self.grad(torch.zeros_like(x))).double()
-        scale = self.bounds.lipschitz * rows.norm(x).double() + self._floor
-        return 4 * torch.finfo(x.dtype).eps * scale
+        """4 eps times the magnitude of the terms: what the sums that make up ∇J may lose."""
+        with torch.no_grad():
+            return 4 * torch.finfo(x.dtype).eps * self.energy.magnitude(x, self.y).double()
 
     def cross_vjp(self, x: Tensor, q: Tensor) -> Theta:
         """Σ_k ∂_θ⟨q_k, ∇J(x_k)⟩ for the learnable θ."""
@@ -177,7 +175,4 @@ class EnergyObjective(Objective):
 
     def rows(self, index: Tensor) -> EnergyObjective:
         """The rows ``index`` alone, with the same ledger."""
-        part = EnergyObjective(self.energy, self.y[index], self.cost, self.bounds.rows(index))
-        if self._floor is not None:
-            part._floor = self._floor[index]
-        return part
+        return EnergyObjective(self.energy, self.y[index], self.cost, self.bounds.rows(index))

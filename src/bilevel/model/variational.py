@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bilevel.ground import rows
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Variation
 from bilevel.model.energy import Energy
@@ -71,6 +72,11 @@ class Variational(Energy):
     def variation(self, x: Tensor, y: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """Sum of the variations."""
         return self.fidelity.variation(x, y, q, radius) + self.regulariser.variation(x, q, radius)
+
+    def magnitude(self, x: Tensor, y: Tensor) -> Tensor:
+        """Terms of the fidelity, data included, plus those of the regulariser."""
+        upper = self.regulariser.bounds(self._image_shape(y)).lipschitz.to(x.device)
+        return self.fidelity.magnitude(x, y) + upper * rows.norm(x).double()
 
     def start(self, y: Tensor) -> Tensor:
         """The fidelity's start."""

@@ -64,7 +64,7 @@ class Certificate:
 
     def at_floor(self) -> Tensor:
         """Which rows have a gradient that rounding could have made, (b,) bool."""
-        return self.residual <= self.allowance
+        return torch.isfinite(self.allowance) & (self.residual <= self.allowance)
 
 
 def certify(objective: Objective, x: Tensor) -> Certificate:

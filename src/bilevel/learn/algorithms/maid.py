@@ -70,7 +70,7 @@ class MAID(Algorithm[MAIDState]):
         relax: ν̄, factor of ε after a success.
         eta: η.
         decrease: λ, of the sufficient decrease.
-        memory: of the non-monotone reference value; 0 makes the accelerated variant monotone.
+        memory: of the non-monotone reference value; ``certified`` is always monotone.
 
     Raises:
         InputError: factors outside their ranges.
@@ -219,7 +219,8 @@ class MAID(Algorithm[MAIDState]):
         self, at: Evaluation, trial: Trial, new: Evaluation, step: float, reference: float
     ) -> bool:
         """U⁺ at the new point <= U⁻ here (or the reference value) less the sufficient decrease."""
-        here = max(at.corrected, reference) if self.accelerated else at.corrected
+        lenient = self.accelerated and not self.certified
+        here = max(at.corrected, reference) if lenient else at.corrected
         doubt = self._slack(at) + self._slack(new)
         return new.corrected + doubt <= here - self.decrease * trial.moved**2 / step
 

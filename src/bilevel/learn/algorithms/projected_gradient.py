@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -79,6 +78,9 @@ class ProjectedGradient(Algorithm[GradientState]):
 
     def init(self, problem: BilevelProblem, theta: Theta) -> GradientState:
         """Evaluate θ_0 to ε_0."""
+        if self.batch_size is not None and self.batch_size > len(problem):
+            what = f"batch_size must be at most the number of samples, {len(problem)}"
+            raise InputError(what, given=self.batch_size)
         first = self.first_accuracy or problem.first_accuracy(theta)
         epsilon = max(self.schedule.accuracy(Progress(0, first, first)), self.floor)
         at = problem.value_and_grad(theta, tol=epsilon, ids=self._batch(problem, 0))
@@ -89,7 +91,8 @@ class ProjectedGradient(Algorithm[GradientState]):
         """One step, with ε_{t+1} at the new θ."""
         at = state.evaluation
         if self.schedule.needs_estimate and math.isnan(at.estimate):
-            at = problem.value_and_grad(at.theta, tol=at.accuracy, estimate=True)
+            ids = self._batch(problem, state.t)
+            at = problem.value_and_grad(at.theta, tol=at.accuracy, ids=ids, estimate=True)
         norm, stuck = theta_norm(at.grad), not state.accepted
         now = Progress(state.t + 1, state.first, at.accuracy, at.doubt, norm, stuck)
         epsilon = max(self.schedule.accuracy(now), self.floor)
@@ -128,10 +131,7 @@ class ProjectedGradient(Algorithm[GradientState]):
     def _batch(self, problem: BilevelProblem, t: int) -> Tensor | None:
         if self.batch_size is None:
             return None
-        count = len(problem)
-        epoch, position = divmod(t * self.batch_size, count)
-        order: Sequence[Tensor] = [
-            torch.randperm(count, generator=generator(self.seed, "epoch", e))
-            for e in (epoch, epoch + 1)
-        ]
-        return torch.cat(tuple(order))[position : position + self.batch_size]
+        batches = math.ceil(len(problem) / self.batch_size)
+        epoch, position = divmod(t, batches)
+        order = torch.randperm(len(problem), generator=generator(self.seed, "epoch", epoch))
+        return torch.chunk(order, batches)[position]

@@ -40,6 +40,10 @@ class Fidelity(Part):
         """As in :class:`~bilevel.model.bounds.Variation`."""
 
     @abstractmethod
+    def magnitude(self, x: Tensor, y: Tensor) -> Tensor:
+        """Size of the terms whose sum is the gradient, (b,): its rounding is relative to them."""
+
+    @abstractmethod
     def start(self, y: Tensor) -> Tensor:
         """A sensible first image."""
 

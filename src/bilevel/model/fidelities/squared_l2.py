@@ -86,11 +86,17 @@ class SquaredL2(Fidelity):
     def variation(self, x: Tensor, y: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """The Hessian is constant; ∂∇Ψ/∂log w = ∇Ψ."""
         if not self.log_weight.requires_grad:
-            return Variation.zero(x.shape[0])
+            return Variation.zero(x)
         with torch.no_grad():
             pull, turn = rows.norm(self.grad(x, y)), rows.norm(self.hessian(x, y)(q))
             upper = self.bounds((x.shape[1], x.shape[2], x.shape[3])).lipschitz
             return Variation(torch.zeros_like(turn), turn * radius, pull + upper * radius)
+
+    def magnitude(self, x: Tensor, y: Tensor) -> Tensor:
+        """W ‖A‖ (‖A‖ ‖x‖ + ‖y‖)."""
+        norm = self.operator.gram_bounds((x.shape[1], x.shape[2], x.shape[3])).upper ** 0.5
+        terms = norm * (norm * rows.norm(x).double() + rows.norm(y).double())
+        return self.weight.detach().double() * terms
 
     def start(self, y: Tensor) -> Tensor:
         """Aᵀy over the upper bound of ‖A‖²: y itself for denoising."""

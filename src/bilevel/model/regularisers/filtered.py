@@ -66,7 +66,7 @@ class FilteredRegulariser(Regulariser):
     def filter_variation(self, ball: FeatureBall, x: Tensor, q: Tensor, bend: Tensor) -> Variation:
         """The part of the parameters of W; ``bend`` >= ‖(w Δφ'') u‖. Zero when W has none."""
         del ball, q, bend
-        return Variation.zero(x.shape[0])
+        return Variation.zero(x)
 
     @property
     def weight(self) -> Tensor:
@@ -150,13 +150,13 @@ class FilteredRegulariser(Regulariser):
 
     def _weight_variation(self, ball: FeatureBall, x: Tensor, norm: Tensor) -> Variation:
         if not self.log_weight.requires_grad:
-            return Variation.zero(x.shape[0])
+            return Variation.zero(x)
         force = self.penalty.force(ball.t, self.smoothing)
         return self._parameter_variation(self.weight, force, ball, norm, _shape(x))
 
     def _smoothing_variation(self, ball: FeatureBall, x: Tensor, norm: Tensor) -> Variation:
         if not self.log_smoothing.requires_grad:
-            return Variation.zero(x.shape[0])
+            return Variation.zero(x)
         force = self.penalty.smoothing_force(ball.t, self.smoothing)
         smooth = self._parameter_variation(self.smoothing, force, ball, norm, _shape(x))
         leap = torch.where(ball.jump, self.weight, 0.0)

@@ -150,7 +150,7 @@ class FieldsOfExperts(FilteredRegulariser):
     def filter_variation(self, ball: FeatureBall, x: Tensor, q: Tensor, bend: Tensor) -> Variation:
         """Of B δ = Σ_j δK_jᵀ w_j φ'_j + K_jᵀ w_j φ''_j δK_j x, with ‖δK v‖ <= ‖δ‖ √taps ‖v‖."""
         if not self.filters.requires_grad:
-            return Variation.zero(x.shape[0])
+            return Variation.zero(x)
         taps = math.sqrt(self.filters[0, 0].numel())
         image, adjoint = taps * rows.norm(x), taps * rows.norm(q)
         stiff = (self.weight / self.smoothing).max()

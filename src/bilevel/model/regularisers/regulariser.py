@@ -63,9 +63,10 @@ class Sum(Regulariser):
     """
 
     def __init__(self, terms: Sequence[Regulariser]) -> None:
-        """Sum of the terms given."""
+        """Sum of the terms given; sums among them are taken apart."""
         super().__init__()
-        self.terms = nn.ModuleList(terms)
+        flat = [t.parts if isinstance(t, Sum) else [t] for t in terms]
+        self.terms = nn.ModuleList([part for parts in flat for part in parts])
 
     @property
     def parts(self) -> list[Regulariser]:
@@ -93,7 +94,7 @@ class Sum(Regulariser):
 
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """Sum of the variations."""
-        total = Variation.zero(x.shape[0])
+        total = Variation.zero(x)
         for term in self.parts:
             total = total + term.variation(x, q, radius)
         return total

@@ -91,7 +91,7 @@ class Tikhonov(Regulariser):
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """∇²R is constant; ∂∇R/∂log w = ∇R."""
         if not self.log_weight.requires_grad:
-            return Variation.zero(x.shape[0])
+            return Variation.zero(x)
         with torch.no_grad():
             pull, turn = rows.norm(self.grad(x)), rows.norm(self.grad(q))
             upper = self.bounds((x.shape[1], x.shape[2], x.shape[3])).lipschitz
