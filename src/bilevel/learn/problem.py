@@ -191,7 +191,7 @@ class _Total:
         self.interval_estimate += float(found.interval_estimate.sum())
         self.error += float(found.error.sum())
         self.estimate += found.estimate * count
-        worst = float(solution.certificate.rms.nan_to_num(math.inf).max())
+        worst = float(solution.certificate.rms.nan_to_num(math.inf, math.inf).max())
         self.certificate = max(self.certificate, worst)
         self.uncertified += int((~solution.converged | ~found.linear.converged).sum())
         self.unsolved += int(found.unsolved.sum())
