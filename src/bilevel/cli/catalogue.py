@@ -33,7 +33,7 @@ CATALOGUE: Mapping[str, Mapping[str, type]] = {
         "tikhonov": energies.Tikhonov,
     },
     "potentials": {name: type(potential) for name, potential in POTENTIALS.items()},
-    "losses": {"squared-error": learning.SquaredError},
+    "losses": {"squared-error": learning.SquaredError, "psnr": learning.PSNR},
     "solvers": {
         "nesterov": learning.Nesterov,
         "gradient-descent": learning.GradientDescent,

@@ -106,7 +106,7 @@ def cells(record: Record) -> list[str]:
     return [
         str(record.step),
         f"{record.value:.3e}",
-        f"{record.psnr:.3f}",
+        "" if math.isnan(record.psnr) else f"{record.psnr:.3f}",
         f"{record.accuracy:.1e}",
         f"{record.certificate:.1e}" if math.isfinite(record.certificate) else "not proved",
         f"{record.gradient_norm:.1e} ± {_error(record)}",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bilevel.differentiate.upper import Upper
 from bilevel.ground import rows
 from bilevel.model.objective import Objective
 from bilevel.solve import Solution
@@ -30,7 +31,7 @@ def implicit_bounds(
     q: Tensor,
     rhs: Tensor,
     residual: Tensor,
-    loss_lipschitz: float,
+    upper: Upper,
 ) -> ErrorBounds:
     """Bounds for z = -B(x)ᵀq with ‖H(x) q - rhs‖ <= residual, rhs = ∇ℓ(x), ‖x - x̂‖ <= ε.
 
@@ -47,7 +48,7 @@ def implicit_bounds(
     radius = solution.certificate.rms * x[0].numel() ** 0.5
     mu = lower.bounds.proved_mu()
     safe = torch.where(torch.isfinite(radius), radius, 0.0)
-    change = lower.variation(x, q, safe)
+    change, loss_lipschitz = lower.variation(x, q, safe), upper.lipschitz(x, safe)
     eps, size = torch.finfo(x.dtype).eps, rows.norm(q).double()
     residual = residual.double() + 8 * eps * lower.bounds.lipschitz * size
     adjoint = (change.hessian.double() + residual + loss_lipschitz * safe) / mu

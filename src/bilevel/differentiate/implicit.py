@@ -84,7 +84,7 @@ class Implicit(Hypergradient):
         usable = _usable(adjoint)
         q = torch.where(rows.expand(usable, x), adjoint.x, 0.0)
         grad = _mean_cross(lower, x, q)
-        bounds = implicit_bounds(lower, solution, q, rhs, adjoint.residual, upper.lipschitz(x))
+        bounds = implicit_bounds(lower, solution, q, rhs, adjoint.residual, upper)
         value = upper.double().value(x.double())
         return HyperGradient(
             value=value,
@@ -127,7 +127,8 @@ def _balanced(upper: Upper, solution: Solution) -> Tensor:
     """Residual L_ℓ ε: the error that ∇ℓ has anyway; at most a tenth of ‖∇ℓ‖."""
     x, reached = solution.x, solution.certificate
     rms = torch.where(torch.isfinite(reached.rms), reached.rms, reached.residual)
-    error = upper.lipschitz(x) * rms * x[0].numel() ** 0.5
+    distance = rms.double() * x[0].numel() ** 0.5
+    error = upper.lipschitz(x, distance) * distance
     size = rows.norm(upper.grad(x)).double()
     return (error / size.clamp_min(1e-300)).clamp(1e-12, 0.1)
 

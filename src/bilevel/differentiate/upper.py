@@ -39,6 +39,6 @@ class Upper:
         """∇_x ℓ."""
         return self.loss.grad(x, self.target)
 
-    def lipschitz(self, x: Tensor) -> float:
-        """Proved Lipschitz constant of ∇_x ℓ."""
-        return self.loss.lipschitz(x)
+    def lipschitz(self, x: Tensor, radius: Tensor) -> Tensor:
+        """Proved Lipschitz constants of ∇_x ℓ within ``radius`` (ℓ2) of ``x``, (b,)."""
+        return self.loss.lipschitz(x, self.target, radius)

@@ -109,12 +109,12 @@ def normalised_step(direction: Theta, change: float) -> float:
 
 
 def verdict(problem: BilevelProblem, at: Evaluation, tol: float) -> Status:
-    """CONVERGED or STATIONARY if the projected gradient and its error are below ``tol`` · loss."""
+    """CONVERGED or STATIONARY if the projected gradient its error are below ``tol`` · loss."""
     if not at.finite:
         return Status.DIVERGED
     if 2 * at.unsolved > at.samples:
         return Status.BROKEN
-    room = tol * abs(at.value) - projected_gradient_norm(problem, at)
+    room = tol * problem.loss.scale(at.value) - projected_gradient_norm(problem, at)
     if at.error <= room:
         return Status.CONVERGED
     return Status.STATIONARY if at.doubt <= room else Status.RUNNING
@@ -122,7 +122,7 @@ def verdict(problem: BilevelProblem, at: Evaluation, tol: float) -> Status:
 
 def settled(problem: BilevelProblem, at: Evaluation, tol: float) -> Evaluation:
     """``at``, with an estimate of its error if that may decide whether to stop here."""
-    small = at.finite and projected_gradient_norm(problem, at) <= tol * abs(at.value)
+    small = at.finite and projected_gradient_norm(problem, at) <= tol * problem.loss.scale(at.value)
     if not small or not math.isnan(at.estimate):
         return at
     return problem.value_and_grad(at.theta, tol=at.accuracy, estimate=True)

@@ -19,7 +19,7 @@ from bilevel.model.energy import Energy
 
 __all__ = ["damaged", "read", "write"]
 
-FORMAT = "bilevel-fit-1"
+FORMAT = "bilevel-fit-2"
 PLAIN, TENSORS = "fit.json", "fit.safetensors"
 
 

@@ -17,6 +17,7 @@ from bilevel.learn import checkpoint
 from bilevel.learn.algorithm import Status
 from bilevel.learn.record import Record
 from bilevel.model import Cost, Energy
+from bilevel.model.losses import SquaredError
 from bilevel.solve import Solution, Tolerance, minimise
 from bilevel.solve.solvers import Nesterov
 
@@ -32,17 +33,26 @@ class Fit:
     history: tuple[Record, ...]
     status: Status
     cost: Cost
+    unit: str = SquaredError.unit
+    """Of the loss."""
     configuration: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @staticmethod
-    def of(energy: Energy, theta: Theta, history: list[Record], status: Status, cost: Cost) -> Fit:
+    def of(
+        energy: Energy,
+        theta: Theta,
+        history: list[Record],
+        status: Status,
+        cost: Cost,
+        unit: str,
+    ) -> Fit:
         """Copies the energy and writes θ into the copy."""
         learned = copy.deepcopy(energy)
         parameters = dict(learned.named_parameters())
         with torch.no_grad():
             for name, value in theta.items():
                 parameters[name].copy_(value)
-        return Fit(learned, theta, tuple(history), status, cost)
+        return Fit(learned, theta, tuple(history), status, cost, unit)
 
     @property
     def reason(self) -> str:
@@ -75,6 +85,7 @@ class Fit:
             "status": self.status.name,
             "history": [r.to_json() for r in self.history],
             "cost": vars(self.cost),
+            "unit": self.unit,
             "configuration": dict(self.configuration),
         }
         return checkpoint.write(Path(folder), self.energy, about)
@@ -95,5 +106,6 @@ def load(folder: str | Path) -> Fit:
             history=tuple(Record.from_json(r) for r in about["history"]),
             status=Status[about["status"]],
             cost=Cost(**about["cost"]),
+            unit=about["unit"],
             configuration=about["configuration"],
         )

@@ -12,7 +12,6 @@ from bilevel.ground.theta import Theta, bind
 from bilevel.learn.algorithm import Algorithm, State, Status
 from bilevel.learn.algorithms.maid import MAID
 from bilevel.learn.budget import Budget
-from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.fit import Fit
 from bilevel.learn.problem import BilevelProblem, BudgetExhausted
 from bilevel.learn.record import Record
@@ -106,10 +105,10 @@ class _Run:
         return state.status
 
     def _note(self, state: State) -> None:
-        at: Evaluation = state.evaluation
+        problem, at = self.problem, state.evaluation
         if at.finite:
             self.theta = at.theta
-        self.history.append(Record.of(len(self.history), state, self.problem.cost))
+        self.history.append(Record.of(len(self.history), state, problem.loss, problem.cost))
         if self.record is not None:
             self.record(self.history[-1])
         self._save()
@@ -119,5 +118,6 @@ class _Run:
             self._finish(Status.RUNNING).save(self.checkpoint)
 
     def _finish(self, status: Status) -> Fit:
-        cost = self.problem.cost + Cost()
-        return Fit.of(self.problem.energy, self.theta, self.history, status, cost)
+        problem, cost = self.problem, self.problem.cost + Cost()
+        unit = problem.loss.unit
+        return Fit.of(problem.energy, self.theta, self.history, status, cost, unit)

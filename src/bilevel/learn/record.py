@@ -10,6 +10,7 @@ from bilevel.ground import theta as algebra
 from bilevel.ground.errors import InputError
 from bilevel.learn.algorithm import State
 from bilevel.model import Cost
+from bilevel.model.losses import Loss
 
 __all__ = ["Record"]
 
@@ -21,6 +22,8 @@ class Record:
     step: int
     value: float
     """Mean loss at the computed reconstructions."""
+    psnr: float
+    """What it stands for as PSNR [dB], for a peak of 1; nan if for none."""
     corrected: float
     """Adjoint-corrected mean loss."""
     interval: float
@@ -44,12 +47,13 @@ class Record:
     """Spent since the fit began."""
 
     @staticmethod
-    def of(step: int, state: State, cost: Cost) -> Record:
+    def of(step: int, state: State, loss: Loss, cost: Cost) -> Record:
         """From the state of an algorithm."""
         at = state.evaluation
         return Record(
             step=step,
             value=at.value,
+            psnr=loss.psnr(at.value),
             corrected=at.corrected,
             interval=at.interval,
             gradient_norm=algebra.norm(at.grad),
@@ -63,11 +67,6 @@ class Record:
             scalars={k: float(v) for k, v in at.theta.items() if v.numel() == 1},
             cost=cost + Cost(),
         )
-
-    @property
-    def psnr(self) -> float:
-        """-10 log10 of the mean squared error [dB], for a peak of 1."""
-        return -10 * math.log10(self.value) if self.value > 0 else math.inf
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; infinities and nan become strings, which JSON can hold."""

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from enum import Enum
 
 from bilevel.learn import Fit, Record, Status
+from bilevel.model.losses import PSNR, SquaredError
 from bilevel.report.comparison import Scores
 from bilevel.report.words import count, decibels, number, plural
 
-__all__ = ["Claim", "Standing", "certified_accuracy", "claims", "learning_claims"]
+__all__ = ["Claim", "Standing", "certified_accuracy", "claims", "improvement", "learning_claims"]
 
 _LOOSE = 0.05
 """A certificate above this [grey value] is true, but of little use."""
@@ -49,7 +50,7 @@ def learning_claims(fit: Fit) -> list[Claim]:
     found = [_end(fit)]
     if fit.history:
         last = fit.history[-1]
-        found += [_loss(last), _gradient(last), *_missed(fit.history)]
+        found += [_loss(last, fit.unit), _gradient(last), *_missed(fit.history)]
     text = (
         "Nobody knows whether another θ is better still: the loss is not convex in θ, and "
         "learning seeks a stationary point."
@@ -66,6 +67,16 @@ def certified_accuracy(scores: Scores) -> str:
     if scores.certified:
         return f"certified for {scores.certified} of {len(scores)} images"
     return "not certified: no distance to an exact minimiser is proved"
+
+
+def improvement(fit: Fit) -> tuple[str, str, str]:
+    """What learning improved: its name, at the start, at the end."""
+    first, last = fit.history[0], fit.history[-1]
+    if math.isnan(last.psnr):
+        start, end = (f"{number(r.value)} {fit.unit}".rstrip() for r in (first, last))
+        return "mean loss", start, end
+    name = "mean PSNR" if fit.unit == PSNR.unit else "PSNR of the mean loss"
+    return name, decibels(first.psnr), decibels(last.psnr)
 
 
 def _reconstructions(scores: Scores) -> Claim:
@@ -103,13 +114,15 @@ def _end(fit: Fit) -> Claim:
     return Claim(Standing.ESTIMATED if fit.status is Status.STATIONARY else Standing.OPEN, text)
 
 
-def _loss(last: Record) -> Claim:
+def _loss(last: Record, unit: str) -> Claim:
     if not math.isfinite(last.interval):
         text = "The training loss carries no proved interval; it is the loss at computed points."
         return Claim(Standing.OPEN, text)
     low, high = last.corrected - last.interval, last.corrected + last.interval
     around = f"{number(last.corrected)} ±\u00a0{number(last.interval)}"
     value = f"The mean training loss at the exact minimisers is {around}"
+    if unit != SquaredError.unit:
+        return Claim(Standing.PROVED, f"{value} {unit}.")
     if low <= 0:
         text = (
             f"{value}; this interval reaches zero, so it says "

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from bilevel.learn import Record
+from bilevel.model.losses import SquaredError
 from bilevel.report.comparison import Scores
 from bilevel.report.style import BLUE, COLOURS, GREEN, GREY, ORANGE, chart, logarithmic
 from bilevel.report.words import decibels, gain, number
@@ -29,18 +30,18 @@ _LABELLED = 24
 _DOTTED = 60
 
 
-def loss_chart(history: Sequence[Record]) -> str:
+def loss_chart(history: Sequence[Record], unit: str = SquaredError.unit) -> str:
     """Mean loss against what it cost, with its proved interval where there is one."""
     cost, loss = _cost(history), [r.value for r in history]
     alt = f"Mean training loss from {number(loss[0])} to {number(loss[-1])}"
-    with chart("loss", alt, _COST, "mean loss [grey value²]") as drawn:
+    with chart("loss", alt, _COST, f"mean loss [{unit}]") as drawn:
         axes = drawn.axes
         axes.plot(cost, loss, color=BLUE, label="loss", marker=_marker(loss))
         low, high = axes.get_ylim()
         proved = [math.isfinite(r.interval) for r in history]
         if any(proved):
             reach = [r.interval if ok else 0.0 for r, ok in zip(history, proved, strict=True)]
-            bottom = [max(r.corrected - w, 1e-12) for r, w in zip(history, reach, strict=True)]
+            bottom = [r.corrected - w for r, w in zip(history, reach, strict=True)]
             top = [r.corrected + w for r, w in zip(history, reach, strict=True)]
             axes.fill_between(
                 cost,
@@ -100,7 +101,7 @@ def accuracy_chart(history: Sequence[Record]) -> str:
     return drawn.svg
 
 
-def gradient_chart(history: Sequence[Record]) -> str:
+def gradient_chart(history: Sequence[Record], unit: str = SquaredError.unit) -> str:
     """Norm of the hypergradient with the bound and the estimate of its error, over outer steps."""
     steps = [r.step for r in history]
     curves = (
@@ -111,7 +112,7 @@ def gradient_chart(history: Sequence[Record]) -> str:
     alt = (
         f"Norm of the hypergradient, {number(history[-1].gradient_norm)} at the end, and its error"
     )
-    with chart("gradient", alt, _STEP, "hypergradient [grey value²]") as drawn:
+    with chart("gradient", alt, _STEP, f"hypergradient [{unit}]") as drawn:
         everything: list[float] = []
         for label, values, colour, line in curves:
             finite = _finite(values)

@@ -14,9 +14,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bilevel.ground.errors import InputError
 from bilevel.learn import Fit
 from bilevel.model import Cost
+from bilevel.model.losses import SquaredError
 from bilevel.model.regularisers import FieldsOfExperts, TotalVariation
 from bilevel.report import figures, words
-from bilevel.report.claims import certified_accuracy, claims, learning_claims
+from bilevel.report.claims import certified_accuracy, claims, improvement, learning_claims
 from bilevel.report.comparison import Samples, Scores, batches
 from bilevel.report.gallery import gallery, median_card, shown_side
 from bilevel.report.generalisation import Generalisation
@@ -224,12 +225,12 @@ def _certainty(scores: Scores) -> str:
 def _progress(fit: Fit) -> str:
     if not fit.history:
         return "Learning ended before its first outer step."
-    first, last = fit.history[0], fit.history[-1]
+    name, first, last = improvement(fit)
     rejected = sum(not r.accepted for r in fit.history)
     steps = words.plural(len(fit.history) - 1, "outer step")
     return (
-        f"{steps}, {rejected or 'none'} of them rejected. The PSNR of the mean loss went from "
-        f"{words.decibels(first.psnr)} at the start to {words.decibels(last.psnr)}."
+        f"{steps}, {rejected or 'none'} of them rejected. The {name} went from "
+        f"{first} at the start to {last}."
     )
 
 
@@ -240,11 +241,12 @@ def _charts(fit: Fit) -> list[tuple[str, str]]:
     loss = "Loss at the reconstructions computed; shaded where the true loss is proved to lie."
     error = "Norm of the hypergradient, and how far from the exact one it may be."
     found = [
-        (figures.loss_chart(fit.history), loss),
-        (figures.psnr_chart(fit.history), "The same as PSNR."),
+        (figures.loss_chart(fit.history, fit.unit), loss),
         (figures.accuracy_chart(fit.history), "Accuracy asked of the lower level, and reached."),
-        (figures.gradient_chart(fit.history), error),
+        (figures.gradient_chart(fit.history, fit.unit), error),
     ]
+    if fit.unit == SquaredError.unit:
+        found.insert(1, (figures.psnr_chart(fit.history), "The same as PSNR."))
     values = scalar_values(fit)
     if values:
         found.append((figures.paths_chart(fit.history, values), "Scalar parameters on their way."))

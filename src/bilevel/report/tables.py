@@ -7,11 +7,11 @@ from rich.table import Table
 
 from bilevel.learn import Fit
 from bilevel.model import Cost
+from bilevel.report.claims import improvement
 from bilevel.report.comparison import Score, Scores
 from bilevel.report.parameters import parameters
 from bilevel.report.words import (
     count,
-    decibels,
     difference,
     duration,
     level,
@@ -29,8 +29,9 @@ def fit_table(fit: Fit) -> Table:
     table.add_row("ended", fit.reason)
     table.add_row("outer steps", count(max(len(fit.history) - 1, 0)))
     if fit.history:
-        first, last = fit.history[0], fit.history[-1]
-        table.add_row("PSNR of the mean loss", f"{decibels(first.psnr)} → {decibels(last.psnr)}")
+        last = fit.history[-1]
+        name, start, end = improvement(fit)
+        table.add_row(name, f"{start} → {end}")
         table.add_row("gradient", number(last.gradient_norm))
         table.add_row("its proved error", proved(last.error))
         table.add_row("accuracy asked for", f"{number(last.accuracy)} grey values (rms)")

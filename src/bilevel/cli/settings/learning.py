@@ -15,6 +15,7 @@ from bilevel.solve import Solver, solvers
 
 __all__ = [
     "MAID",
+    "PSNR",
     "AcceleratedMAID",
     "Adaptive",
     "AlgorithmSettings",
@@ -46,6 +47,14 @@ class SquaredError(LossSettings):
     def build(self) -> losses.Loss:
         """The mean squared error."""
         return losses.SquaredError()
+
+
+class PSNR(LossSettings):
+    """Minus the PSNR, so that easy images count as much as hard ones."""
+
+    def build(self) -> losses.Loss:
+        """Minus the PSNR."""
+        return losses.PSNR()
 
 
 class SolverSettings(Settings):

@@ -69,6 +69,8 @@ class LBFGS(Algorithm[LBFGSState]):
             raise InputError("L-BFGS needs memory >= 1 and 0 < tighten < 1", given=given)
         for name in ("first_change", "floor", "tol"):
             check_positive(getattr(self, name), name)
+        if self.first_accuracy is not None:
+            check_positive(self.first_accuracy, "first_accuracy")
 
     def init(self, problem: BilevelProblem, theta: Theta) -> LBFGSState:
         """Evaluate θ_0 to ε_0."""

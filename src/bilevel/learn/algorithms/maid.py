@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from bilevel.ground import theta as algebra
+from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta
 from bilevel.learn.algorithm import (
@@ -106,6 +107,8 @@ class MAID(Algorithm[MAIDState]):
                 "positive tol, floor and first_change",
                 given=self,
             )
+        if self.first_accuracy is not None:
+            check_positive(self.first_accuracy, "first_accuracy")
 
     def init(self, problem: BilevelProblem, theta: Theta) -> MAIDState:
         """Evaluate θ_0 to ε_0."""
@@ -203,7 +206,7 @@ class MAID(Algorithm[MAIDState]):
         if verdict(problem, at, self.tol) is not Status.RUNNING:
             return False
         norm = projected_gradient_norm(problem, at)
-        may_end = norm <= self.tol * abs(at.value)
+        may_end = norm <= self.tol * problem.loss.scale(at.value)
         doubt = at.doubt if known is None or may_end else min(at.doubt, _expected(at, known))
         return doubt > (1 - self.eta) * norm
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -11,6 +13,9 @@ __all__ = ["Loss"]
 
 class Loss(ABC):
     """ℓ(x, target), one value a row, with a Lipschitz gradient."""
+
+    unit: ClassVar[str] = ""
+    """Of its values, for axes and tables."""
 
     @abstractmethod
     def value(self, x: Tensor, target: Tensor) -> Tensor:
@@ -21,5 +26,17 @@ class Loss(ABC):
         """∇_x ℓ(x, target)."""
 
     @abstractmethod
-    def lipschitz(self, x: Tensor) -> float:
-        """A proved Lipschitz constant of ∇_x ℓ for images of that shape."""
+    def lipschitz(self, x: Tensor, target: Tensor, radius: Tensor) -> Tensor:
+        """Proved Lipschitz constants of ∇_x ℓ within ``radius`` (b,) of ``x``, ℓ2: (b,) float64."""
+
+    def scale(self, value: float) -> float:
+        """The change that counts as large at a mean loss of ``value``: its size, unless it has one.
+
+        A gradient is small if it is a small part of this.
+        """
+        return abs(value)
+
+    def psnr(self, value: float) -> float:
+        """PSNR [dB] that a mean loss of ``value`` stands for; nan if it stands for none."""
+        del value
+        return math.nan

@@ -1,0 +1,56 @@
+"""Minus the PSNR: the mean over images then weighs easy and hard ones alike."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from bilevel.ground import rows
+from bilevel.model.losses.loss import Loss
+
+__all__ = ["PSNR"]
+
+_DECIBEL = 10 / math.log(10)
+_FLOOR = 1e-8  # MSE at which PSNR ends, 80 dB: keeps the gradient Lipschitz
+
+
+@dataclass(frozen=True)
+class PSNR(Loss):
+    """ℓ(x, target) = 10 log10(mean((x - target)²) + 1e-8) [dB], minus the PSNR for a peak of 1.
+
+    The mean of :class:`SquaredError` is ruled by the images with the largest error; where the mean
+    PSNR is what is reported, this is the loss that it is the mean of.
+
+    Example:
+        >>> import torch
+        >>> PSNR().value(torch.full((1, 1, 2, 2), 0.1), torch.zeros(1, 1, 2, 2))
+        tensor([-20.0000])
+    """
+
+    unit: ClassVar[str] = "dB"
+
+    def value(self, x: Tensor, target: Tensor) -> Tensor:
+        """Of each row, at most 80 dB of PSNR."""
+        return 10 * ((x - target).square().flatten(1).mean(1) + _FLOOR).log10()
+
+    def grad(self, x: Tensor, target: Tensor) -> Tensor:
+        """20/ln 10 · r/(‖r‖² + n 1e-8) with r = x - target."""
+        r = x - target
+        return r * rows.expand(2 * _DECIBEL / (rows.inner(r, r) + _FLOOR * x[0].numel()), r)
+
+    def lipschitz(self, x: Tensor, target: Tensor, radius: Tensor) -> Tensor:
+        """20/ln 10 / (s² + n 1e-8), s the least ‖r‖ in the ball: it bounds the Hessian there."""
+        least = (rows.norm(x - target).double() - radius.double()).clamp_min(0.0)
+        return 2 * _DECIBEL / (least.square() + _FLOOR * x[0].numel())
+
+    def scale(self, value: float) -> float:
+        """10/ln 10 dB, a factor of e in the squared error."""
+        del value
+        return _DECIBEL
+
+    def psnr(self, value: float) -> float:
+        """The mean PSNR."""
+        return -value
