@@ -8,7 +8,7 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-__all__ = ["Bounds", "Provenance", "Variation"]
+__all__ = ["Bounds", "Magnitude", "Provenance", "Variation"]
 
 
 class Provenance(Enum):
@@ -74,6 +74,17 @@ class Bounds:
 
 def _scalar(value: float | Tensor) -> Tensor:
     return torch.as_tensor(value, dtype=torch.float64).detach()
+
+
+@dataclass(frozen=True)
+class Magnitude:
+    """The terms whose sum is ∇J(x) are at most ``slope`` ‖x‖ + ``offset``; (b,) each, float64.
+
+    The rounding error of the sum is relative to them, not to the sum.
+    """
+
+    slope: Tensor
+    offset: Tensor
 
 
 @dataclass(frozen=True)

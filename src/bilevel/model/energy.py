@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import math
 from abc import abstractmethod
 
 import torch
@@ -12,7 +14,7 @@ from bilevel.ground.checks import check_images
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta, bind
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Variation
+from bilevel.model.bounds import Bounds, Magnitude, Variation
 from bilevel.model.cost import Cost
 from bilevel.model.objective import Objective
 
@@ -48,6 +50,10 @@ class Energy(nn.Module):
             total = self.forward(point, y).sum()
             return torch.autograd.grad(total, point, create_graph=track)[0]
 
+    def value_and_grad(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """J(x; y) and ∇_x J(x; y); override where both share work."""
+        return self.forward(x, y), self.grad(x, y)
+
     def hessian(self, x: Tensor, y: Tensor) -> LinearMap:
         """∇²_xx J(x; y), linearised once at x."""
         with torch.enable_grad():
@@ -73,10 +79,10 @@ class Energy(nn.Module):
         """A sensible first x; y itself unless overridden."""
         return y
 
-    def magnitude(self, x: Tensor, y: Tensor) -> Tensor:
-        """Size of the terms whose sum is ∇J(x), (b,): what its rounding error is relative to."""
-        zero = rows.norm(self.grad(torch.zeros_like(x), y)).double()
-        return self.bounds(y).lipschitz.to(zero) * rows.norm(x).double() + zero
+    def magnitude(self, y: Tensor, bounds: Bounds) -> Magnitude:
+        """Size of the terms whose sum is ∇J; ``bounds`` are those of ``y``."""
+        zero = self.grad(torch.zeros_like(self.start(y)), y)
+        return Magnitude(bounds.lipschitz, rows.norm(zero).double())
 
     def check(self, y: Tensor) -> None:
         """Raise InputError if ``y`` cannot be data of this energy: shape, dtype, device, NaN."""
@@ -110,6 +116,9 @@ class EnergyObjective(Objective):
         """Use :meth:`Energy.at`, which checks y and θ."""
         self.energy, self.y, self.cost = energy, y, cost
         self._bounds = bounds
+        self._last: tuple[Tensor, float, Tensor] | None = None
+        self._double: EnergyObjective | None = None
+        self._magnitude: Magnitude | None = None
 
     @property
     def bounds(self) -> Bounds:
@@ -130,11 +139,26 @@ class EnergyObjective(Objective):
             return self.energy.forward(x, self.y)
 
     def grad(self, x: Tensor) -> Tensor:
-        """∇J(x)."""
+        """∇J(x); asked for again at the same tensor, unchanged, it costs nothing."""
+        if self._last is not None and self._last[0] is x and self._last[1] == _version(x):
+            return self._last[2]
+        self._count_gradient(x)
+        with torch.no_grad():
+            gradient = self.energy.grad(x, self.y)
+        self._last = (x, _version(x), gradient)
+        return gradient
+
+    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """J(x) and ∇J(x)."""
+        self._count_gradient(x)
+        with torch.no_grad():
+            value, gradient = self.energy.value_and_grad(x, self.y)
+        self._last = (x, _version(x), gradient)
+        return value, gradient
+
+    def _count_gradient(self, x: Tensor) -> None:
         self.cost.gradient_evaluations += x.shape[0]
         self.cost.operator_applications += 2 * x.shape[0]
-        with torch.no_grad():
-            return self.energy.grad(x, self.y)
 
     def hessian(self, x: Tensor) -> LinearMap:
         """∇²J(x); every application counts as one HVP a row."""
@@ -152,8 +176,11 @@ class EnergyObjective(Objective):
 
     def rounding(self, x: Tensor) -> Tensor:
         """4 eps times the magnitude of the terms: what the sums that make up ∇J may lose."""
-        with torch.no_grad():
-            return 4 * torch.finfo(x.dtype).eps * self.energy.magnitude(x, self.y).double()
+        if self._magnitude is None:
+            with torch.no_grad():
+                self._magnitude = self.energy.magnitude(self.y, self.bounds)
+        terms = self._magnitude.slope * rows.norm(x).double() + self._magnitude.offset
+        return 4 * torch.finfo(x.dtype).eps * terms
 
     def cross_vjp(self, x: Tensor, q: Tensor) -> Theta:
         """Σ_k ∂_θ⟨q_k, ∇J(x_k)⟩ for the learnable θ."""
@@ -165,14 +192,29 @@ class EnergyObjective(Objective):
             gradients = torch.autograd.grad(
                 (slope * q).sum(), list(theta.values()), allow_unused=True, materialize_grads=True
             )
-        self.cost.gradient_evaluations += x.shape[0]
-        self.cost.operator_applications += 2 * x.shape[0]
+        self._count_gradient(x)
         return dict(zip(names, gradients, strict=True))
 
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """From the energy."""
         return self.energy.variation(x, self.y, q, radius)
 
+    def double(self) -> EnergyObjective:
+        """The same energy and data in float64, made once."""
+        if self._double is None:
+            detached = {name: p.detach() for name, p in self.energy.named_parameters()}
+            energy = copy.deepcopy(bind(self.energy, detached)).double()
+            self._double = EnergyObjective(energy, self.y.double(), self.cost)
+        return self._double
+
     def rows(self, index: Tensor) -> EnergyObjective:
         """The rows ``index`` alone, with the same ledger."""
-        return EnergyObjective(self.energy, self.y[index], self.cost, self.bounds.rows(index))
+        part = EnergyObjective(self.energy, self.y[index], self.cost, self.bounds.rows(index))
+        part._double = None if self._double is None else self._double.rows(index)
+        part._magnitude = rows.take(self._magnitude, index)
+        return part
+
+
+def _version(x: Tensor) -> float:
+    """Tells whether ``x`` was written into since; nan, equal to nothing, where that is unknown."""
+    return math.nan if x.is_inference() else x._version

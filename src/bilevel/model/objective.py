@@ -34,6 +34,10 @@ class Objective(ABC):
         """∇J(x), the shape of x."""
 
     @abstractmethod
+    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Both at the price of one gradient."""
+
+    @abstractmethod
     def hessian(self, x: Tensor) -> LinearMap:
         """∇²J(x), linearised once."""
 
@@ -48,6 +52,10 @@ class Objective(ABC):
     @abstractmethod
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """How far the second derivatives change within ``radius`` (b,) of x."""
+
+    @abstractmethod
+    def double(self) -> Objective:
+        """The same functions in float64, for certificates that float32 could not give."""
 
     @abstractmethod
     def rows(self, index: Tensor) -> Objective:

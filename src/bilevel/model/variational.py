@@ -5,9 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bilevel.ground import rows
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Variation
+from bilevel.model.bounds import Bounds, Magnitude, Variation
 from bilevel.model.energy import Energy
 from bilevel.model.fidelities.fidelity import Fidelity
 from bilevel.model.operators.operator import Shape
@@ -39,6 +38,12 @@ class Variational(Energy):
     def grad(self, x: Tensor, y: Tensor) -> Tensor:
         """Sum of the closed-form gradients."""
         return self.fidelity.grad(x, y) + self.regulariser.grad(x)
+
+    def value_and_grad(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums of both, each term computing its features once."""
+        value, slope = self.fidelity.value_and_grad(x, y)
+        further, pull = self.regulariser.value_and_grad(x)
+        return value + further, slope + pull
 
     def hessian(self, x: Tensor, y: Tensor) -> LinearMap:
         """Sum of the linearised Hessians."""
@@ -73,10 +78,12 @@ class Variational(Energy):
         """Sum of the variations."""
         return self.fidelity.variation(x, y, q, radius) + self.regulariser.variation(x, q, radius)
 
-    def magnitude(self, x: Tensor, y: Tensor) -> Tensor:
+    def magnitude(self, y: Tensor, bounds: Bounds) -> Magnitude:
         """Terms of the fidelity, data included, plus those of the regulariser."""
-        upper = self.regulariser.bounds(self._image_shape(y)).lipschitz.to(x.device)
-        return self.fidelity.magnitude(x, y) + upper * rows.norm(x).double()
+        shape = self._image_shape(y)
+        terms = self.fidelity.magnitude(shape, y)
+        upper = self.regulariser.bounds(shape).lipschitz.to(y.device)
+        return Magnitude((terms.slope + upper).expand(len(y)), terms.offset)
 
     def start(self, y: Tensor) -> Tensor:
         """The fidelity's start."""

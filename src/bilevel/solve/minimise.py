@@ -81,7 +81,7 @@ def _minimise(
     max_steps: int,
     check_every: int,
 ) -> Solution:
-    certificate = certify(objective, x)
+    certificate = certify(objective, x, tol)
     progress = _Progress(certificate, tol)
     solution = Solution(
         x, certificate, progress.status.clone(), torch.zeros_like(progress.status), tol
@@ -99,7 +99,7 @@ def _minimise(
         for _ in range(steps):
             state = solver.step(objective, state)
         done += steps
-        certificate = certify(objective, state.x)
+        certificate = certify(objective, state.x, tol)
         progress.update(certificate, tol)
         _record(solution, left, state.x, certificate, progress.status, done)
         running = torch.nonzero(progress.status == Status.RUNNING).flatten()

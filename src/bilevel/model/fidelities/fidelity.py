@@ -7,7 +7,7 @@ from abc import abstractmethod
 from torch import Tensor
 
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Variation
+from bilevel.model.bounds import Bounds, Magnitude, Variation
 from bilevel.model.operators.operator import Operator, Shape
 from bilevel.model.part import Part
 
@@ -27,6 +27,10 @@ class Fidelity(Part):
     def grad(self, x: Tensor, y: Tensor) -> Tensor:
         """Aᵀ∇Ψ(A x; y), differentiable in θ and y."""
 
+    def value_and_grad(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Both; override where they share work."""
+        return self.forward(x, y), self.grad(x, y)
+
     @abstractmethod
     def hessian(self, x: Tensor, y: Tensor) -> LinearMap:
         """Aᵀ∇²Ψ A, linearised once at x."""
@@ -40,8 +44,8 @@ class Fidelity(Part):
         """As in :class:`~bilevel.model.bounds.Variation`."""
 
     @abstractmethod
-    def magnitude(self, x: Tensor, y: Tensor) -> Tensor:
-        """Size of the terms whose sum is the gradient, (b,): its rounding is relative to them."""
+    def magnitude(self, image_shape: Shape, y: Tensor) -> Magnitude:
+        """Size of the terms whose sum is the gradient; rows of ``y``."""
 
     @abstractmethod
     def start(self, y: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bilevel.ground import rows
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Variation
+from bilevel.model.bounds import Bounds, Magnitude, Variation
 from bilevel.model.fidelities.fidelity import Fidelity
 from bilevel.model.operators import Identity
 from bilevel.model.operators.operator import Operator, Shape
@@ -69,6 +69,12 @@ class SquaredL2(Fidelity):
         """W Aᵀ(A x - y)."""
         return self.weight * self.operator.adjoint(self.operator(x) - y)
 
+    def value_and_grad(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Both, with A x computed once."""
+        residual = self.operator(x) - y
+        value = 0.5 * self.weight * residual.square().flatten(1).sum(1)
+        return value, self.weight * self.operator.adjoint(residual)
+
     def hessian(self, x: Tensor, y: Tensor) -> LinearMap:
         """W AᵀA."""
         return LinearMap.shared(lambda v: self.weight * self.operator.adjoint(self.operator(v)))
@@ -92,11 +98,11 @@ class SquaredL2(Fidelity):
             upper = self.bounds((x.shape[1], x.shape[2], x.shape[3])).lipschitz
             return Variation(torch.zeros_like(turn), turn * radius, pull + upper * radius)
 
-    def magnitude(self, x: Tensor, y: Tensor) -> Tensor:
-        """W ‖A‖ (‖A‖ ‖x‖ + ‖y‖)."""
-        norm = self.operator.gram_bounds((x.shape[1], x.shape[2], x.shape[3])).upper ** 0.5
-        terms = norm * (norm * rows.norm(x).double() + rows.norm(y).double())
-        return self.weight.detach().double() * terms
+    def magnitude(self, image_shape: Shape, y: Tensor) -> Magnitude:
+        """W ‖A‖² ‖x‖ + W ‖A‖ ‖y‖."""
+        square = self.operator.gram_bounds(image_shape).upper
+        weight, size = self.weight.detach().double(), rows.norm(y).double()
+        return Magnitude((weight * square).expand(len(y)), weight * square**0.5 * size)
 
     def start(self, y: Tensor) -> Tensor:
         """Aᵀy over the upper bound of ‖A‖²: y itself for denoising."""

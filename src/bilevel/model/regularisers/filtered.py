@@ -93,6 +93,13 @@ class FilteredRegulariser(Regulariser):
         force = self._weighted(self.penalty.force(self.features(x), self.smoothing))
         return self.features_adjoint(force, _shape(x))
 
+    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Both, with W x computed once."""
+        t = self.features(x)
+        value = (self.weight * self.penalty.value(t, self.smoothing)).flatten(1).sum(1)
+        force = self._weighted(self.penalty.force(t, self.smoothing))
+        return value, self.features_adjoint(force, _shape(x))
+
     def hessian(self, x: Tensor) -> LinearMap:
         """Wᵀ diag(w φ''(W x)) W with the curvature kept."""
         return self._hessian(self.features(x), _shape(x))

@@ -27,6 +27,10 @@ class Regulariser(Part):
     def grad(self, x: Tensor) -> Tensor:
         """∇R(x), written so that it can be differentiated with respect to the parameters."""
 
+    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """R(x) and ∇R(x); override where both share work."""
+        return self.forward(x), self.grad(x)
+
     @abstractmethod
     def hessian(self, x: Tensor) -> LinearMap:
         """∇²R(x), linearised once at x."""
@@ -80,6 +84,11 @@ class Sum(Regulariser):
     def grad(self, x: Tensor) -> Tensor:
         """Sum of the gradients."""
         return torch.stack([t.grad(x) for t in self.parts]).sum(0)
+
+    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Sums of both."""
+        values, slopes = zip(*(t.value_and_grad(x) for t in self.parts), strict=True)
+        return torch.stack(values).sum(0), torch.stack(slopes).sum(0)
 
     def hessian(self, x: Tensor) -> LinearMap:
         """Sum of the Hessians."""
