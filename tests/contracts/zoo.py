@@ -22,7 +22,13 @@ from bilevel.model.operators import (
     Matrix,
     Operator,
 )
-from bilevel.model.regularisers import FieldsOfExperts, Regulariser, Tikhonov, TotalVariation
+from bilevel.model.regularisers import (
+    FieldsOfExperts,
+    Regulariser,
+    RidgeRegulariser,
+    Tikhonov,
+    TotalVariation,
+)
 
 SHAPE = (1, 6, 8)
 PIXELS = 48
@@ -76,6 +82,16 @@ def foe(rng: Random, potential: str) -> FieldsOfExperts:
     return FieldsOfExperts(filters, weight, smoothing, potential=potential, learn=everything)
 
 
+def ridge(rng: Random, weakly_convex: bool) -> RidgeRegulariser:
+    banks = [normal(rng, 2, 1, 3, 3) / 3, normal(rng, 3, 2, 3, 5) / 4]
+    scaling = 10 * torch.rand(3, generator=rng) + 1
+    weight, sharpness = log_uniform(rng, -1.5, 0), log_uniform(rng, 0.3, 1)
+    learn = ("weight", "sharpness", "scaling")
+    return RidgeRegulariser(
+        banks, weight, sharpness, scaling, weakly_convex=weakly_convex, learn=learn
+    )
+
+
 REGULARISERS: dict[str, Callable[[Random], Regulariser]] = {
     "tikhonov": lambda rng: Tikhonov(log_uniform(rng, -2, 0)),
     "tv charbonnier": tv,
@@ -88,6 +104,8 @@ REGULARISERS: dict[str, Callable[[Random], Regulariser]] = {
     "foe charbonnier": lambda rng: foe(rng, "charbonnier"),
     "foe log-cosh": lambda rng: foe(rng, "log-cosh"),
     "foe student-t": lambda rng: foe(rng, "student-t"),
+    "ridge": lambda rng: ridge(rng, False),
+    "ridge weakly convex": lambda rng: ridge(rng, True),
 }
 
 

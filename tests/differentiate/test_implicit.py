@@ -36,6 +36,19 @@ def solution_at(case: Case, x: torch.Tensor) -> Solution:
     return Solution(x, found, status, torch.zeros_like(status), Tolerance(rms=1.0))
 
 
+def away_from_kinks(operator: str, regulariser: str) -> tuple[Case, torch.Tensor]:
+    """A piecewise constant Hessian must not change near x̂; others may have no kink at all."""
+    for seed in range(21, 41):
+        case = make(operator, regulariser, seed, torch.float64)
+        x = exact_solution(case, learnable(case.energy))
+        near = torch.tensor([1e-3], dtype=torch.float64)
+        piecewise = "ridge" in regulariser or regulariser in ("foe huber", "tv anisotropic huber")
+        change = case.energy.at(case.y).variation(x, torch.ones_like(x), near)
+        if not piecewise or float(change.hessian) == 0:
+            return case, x
+    raise AssertionError("every draw has a feature near a kink")
+
+
 COMBINATIONS = [("cg", o, r) for o in OPERATORS for r in REGULARISERS]
 COMBINATIONS += [("minres", "reflecting", r) for r in REGULARISERS]
 
@@ -44,11 +57,10 @@ COMBINATIONS += [("minres", "reflecting", r) for r in REGULARISERS]
 def test_agrees_with_central_differences(linear: str, operator: str, regulariser: str) -> None:
     """To 1e-6 of the gradient's norm in float64; up to four entries of each learnable parameter.
 
-    Where a Huber feature lies on its kink the map is not differentiable; these draws have none.
+    Where a feature lies on a kink the map is not differentiable: the first draw without is taken.
     """
-    case = make(operator, regulariser, 21, torch.float64)
+    case, x = away_from_kinks(operator, regulariser)
     theta = learnable(case.energy)
-    x = exact_solution(case, theta)
     hypergradient = Implicit(linear)
     found = hypergradient(
         case.energy.at(case.y), Upper(LOSS, case.target), solution_at(case, x), rtol=1e-12

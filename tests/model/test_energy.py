@@ -20,30 +20,6 @@ def test_value_and_gradient_together_are_what_they_are_apart(
     torch.testing.assert_close(gradient, case.energy.at(case.y).grad(case.target))
 
 
-def test_a_gradient_asked_for_again_costs_nothing_unless_the_point_changed() -> None:
-    case = make("circular", "tv charbonnier", 0, torch.float64)
-    objective, x = case.energy.at(case.y), case.target.clone()
-    first = objective.grad(x)
-    assert objective.grad(x) is first
-    objective.value_and_grad(x)
-    objective.grad(x)
-    assert objective.cost.gradient_evaluations == 2
-    x.mul_(2)
-    torch.testing.assert_close(objective.grad(x), case.energy.at(case.y).grad(x.clone()))
-    assert not torch.equal(objective.grad(x), first)
-    assert not torch.equal(objective.grad(x.clone() + 1), objective.grad(x))
-
-
-def test_points_of_inference_mode_are_never_mistaken_for_each_other() -> None:
-    case = make("identity", "tv charbonnier", 0, torch.float64)
-    objective = case.energy.at(case.y)
-    with torch.inference_mode():
-        x = case.target.clone()
-        first = objective.grad(x).clone()
-        x.mul_(2)
-        assert not torch.equal(objective.grad(x), first)
-
-
 @pytest.mark.parametrize("regulariser", REGULARISERS)
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_double_is_the_same_objective_in_float64(operator: str, regulariser: str) -> None:

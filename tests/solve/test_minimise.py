@@ -14,6 +14,7 @@ SOLVERS = {
     "convex": bl.solvers.Nesterov(momentum="convex"),
     "strongly convex": bl.solvers.Nesterov(momentum="strongly convex", restart=False),
     "backtracking": bl.solvers.Nesterov(backtracking=True),
+    "l-bfgs": bl.solvers.LBFGS(),
 }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from abc import abstractmethod
 
 import torch
@@ -116,7 +115,6 @@ class EnergyObjective(Objective):
         """Use :meth:`Energy.at`, which checks y and θ."""
         self.energy, self.y, self.cost = energy, y, cost
         self._bounds = bounds
-        self._last: tuple[Tensor, float, Tensor] | None = None
         self._double: EnergyObjective | None = None
         self._magnitude: Magnitude | None = None
 
@@ -139,22 +137,16 @@ class EnergyObjective(Objective):
             return self.energy.forward(x, self.y)
 
     def grad(self, x: Tensor) -> Tensor:
-        """∇J(x); asked for again at the same tensor, unchanged, it costs nothing."""
-        if self._last is not None and self._last[0] is x and self._last[1] == _version(x):
-            return self._last[2]
+        """∇J(x)."""
         self._count_gradient(x)
         with torch.no_grad():
-            gradient = self.energy.grad(x, self.y)
-        self._last = (x, _version(x), gradient)
-        return gradient
+            return self.energy.grad(x, self.y)
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """J(x) and ∇J(x)."""
         self._count_gradient(x)
         with torch.no_grad():
-            value, gradient = self.energy.value_and_grad(x, self.y)
-        self._last = (x, _version(x), gradient)
-        return value, gradient
+            return self.energy.value_and_grad(x, self.y)
 
     def _count_gradient(self, x: Tensor) -> None:
         self.cost.gradient_evaluations += x.shape[0]
@@ -213,8 +205,3 @@ class EnergyObjective(Objective):
         part._double = None if self._double is None else self._double.rows(index)
         part._magnitude = rows.take(self._magnitude, index)
         return part
-
-
-def _version(x: Tensor) -> float:
-    """Tells whether ``x`` was written into since; nan, equal to nothing, where that is unknown."""
-    return math.nan if x.is_inference() else x._version

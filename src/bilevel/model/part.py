@@ -42,19 +42,22 @@ def space_of(module: nn.Module) -> Product:
     return Product(sets)
 
 
-def positive_parameter(value: float | Tensor, name: str, learn: Collection[str]) -> nn.Parameter:
+def positive_parameter(
+    value: float | Tensor, name: str, learn: Collection[str], logs: Box = POSITIVE
+) -> nn.Parameter:
     """The logarithm of a positive value as a parameter, learnable if ``name`` is in ``learn``.
 
     Raises:
-        InputError: a value that is not positive, not finite, or outside [1e-8, 1e4].
+        InputError: a value that is not positive, not finite, or whose logarithm is not in ``logs``.
     """
     tensor = check_finite(torch.as_tensor(value, dtype=torch.get_default_dtype()).detach(), name)
     if not bool((tensor > 0).all()):
         raise InputError(f"{name} must be positive", given=float(tensor.min()))
     log = tensor.log()
-    if not torch.equal(POSITIVE.project(log), log):
+    if not torch.equal(logs.project(log), log):
+        low, high = (round(limit / math.log(10)) for limit in (logs.lower, logs.upper))
         given = float(tensor.min()), float(tensor.max())
-        raise InputError(f"{name} must lie in [1e-8, 1e4]", given=given)
+        raise InputError(f"{name} must lie in [1e{low}, 1e{high}]", given=given)
     return nn.Parameter(log, requires_grad=name in learn)
 
 

@@ -20,6 +20,11 @@ class Penalty(ABC):
 
     potential: Potential
 
+    @property
+    @abstractmethod
+    def lipschitz(self) -> float:
+        """Bounds how fast ∇²ψ changes between kinks."""
+
     @abstractmethod
     def size(self, t: Tensor) -> Tensor:
         """|t_i| of every group."""
@@ -49,6 +54,11 @@ class Penalty(ABC):
 class SeparablePenalty(Penalty):
     """Every entry is penalised by itself; potentials are even, so no absolute value is taken."""
 
+    @property
+    def lipschitz(self) -> float:
+        """That of ψ''."""
+        return self.potential.lipschitz
+
     def size(self, t: Tensor) -> Tensor:
         """|t_i|."""
         return t.abs()
@@ -71,6 +81,11 @@ class SeparablePenalty(Penalty):
 @dataclass(frozen=True)
 class RadialPenalty(Penalty):
     """The Euclidean length of the vectors along dimension 1 is penalised."""
+
+    @property
+    def lipschitz(self) -> float:
+        """That of the radial function."""
+        return self.potential.radial_lipschitz
 
     def size(self, t: Tensor) -> Tensor:
         """|t_i| = √Σ_g t_ig², with derivative 0 at 0."""

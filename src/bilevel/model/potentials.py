@@ -20,13 +20,15 @@ __all__ = ["POTENTIALS", "Charbonnier", "Huber", "LogCosh", "Potential", "Studen
 class Potential(ABC):
     """ψ with ψ', ψ'' and ψ'(s)/s, elementwise, and their bounds.
 
-    ``slope_max`` >= |ψ'|; ``curvature_min`` <= ψ'' <= 1; ``lipschitz`` bounds ψ''' (of the radial
-    function ψ(|p|) too) and ``kink`` is the |s| where ψ'' jumps (inf: nowhere).
+    ``slope_max`` >= |ψ'|; ``curvature_min`` <= ψ'' <= 1; ``lipschitz`` bounds ψ''' between kinks,
+    ``radial_lipschitz`` that of the Hessian of ψ(|p|); ``kink`` is the |s| where ψ'' jumps (inf:
+    nowhere).
     """
 
     slope_max: float
     curvature_min: float
     lipschitz: float
+    radial_lipschitz: float
     kink: float = math.inf
 
     @abstractmethod
@@ -51,12 +53,13 @@ class Potential(ABC):
 class Huber(Potential):
     """ψ(s) = s²/2 for |s| <= 1, |s| - 1/2 beyond; C^{1,1}, ψ'' jumps at |s| = 1.
 
-    ``lipschitz`` holds between kinks; 2/√3 is that of the radial function outside the unit ball.
+    Piecewise quadratic; the radial function is so inside the unit ball only.
     """
 
     slope_max: float = 1.0
     curvature_min: float = 0.0
-    lipschitz: float = 2 / math.sqrt(3)
+    lipschitz: float = 0.0
+    radial_lipschitz: float = 2 / math.sqrt(3)
     kink: float = 1.0
 
     def value(self, s: Tensor) -> Tensor:
@@ -80,6 +83,7 @@ class Charbonnier(Potential):
     slope_max: float = 1.0
     curvature_min: float = 0.0
     lipschitz: float = 48 / (25 * math.sqrt(5))
+    radial_lipschitz: float = 48 / (25 * math.sqrt(5))
 
     def value(self, s: Tensor) -> Tensor:
         """ψ(s), without cancellation near 0."""
@@ -102,6 +106,7 @@ class LogCosh(Potential):
     slope_max: float = 1.0
     curvature_min: float = 0.0
     lipschitz: float = 4 / (3 * math.sqrt(3))
+    radial_lipschitz: float = 4 / (3 * math.sqrt(3))
 
     def value(self, s: Tensor) -> Tensor:
         """ψ(s), without overflow."""
@@ -126,6 +131,7 @@ class StudentT(Potential):
     slope_max: float = 0.5
     curvature_min: float = -0.125
     lipschitz: float = (3 + 2 * math.sqrt(2)) / 4
+    radial_lipschitz: float = (3 + 2 * math.sqrt(2)) / 4
 
     def value(self, s: Tensor) -> Tensor:
         """ψ(s)."""

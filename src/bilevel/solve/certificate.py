@@ -72,26 +72,28 @@ class Certificate:
         return torch.isfinite(self.allowance) & (self.residual <= self.allowance)
 
 
-def certify(objective: Objective, x: Tensor, tol: Tolerance | None = None) -> Certificate:
-    """What ∇J(x) proves, for a cost of one gradient.
+def certify(
+    objective: Objective, x: Tensor, tol: Tolerance | None = None, gradient: Tensor | None = None
+) -> Certificate:
+    """What ∇J(x) proves; it costs one gradient unless ``gradient`` hands it on.
 
     For mu-strongly convex J: ‖x - x̂‖ <= ‖∇J(x)‖/mu and J(x) - min J <= ‖∇J(x)‖²/(2 mu)
     (Nesterov 2004, Theorem 2.1.10); where no mu > 0 is proved, both are inf. Where ``tol`` is
     missed in float32 by the allowance for rounding alone, the gradient of that row is evaluated
     again in float64.
     """
-    found = _from_gradient(objective, x)
+    found = _from_gradient(objective, x, objective.grad(x) if gradient is None else gradient)
     if tol is None or x.dtype == torch.float64:
         return found
     unsure = torch.nonzero(found.without_allowance().meets(tol) & ~found.meets(tol)).flatten()
     if len(unsure):
-        finer = _from_gradient(objective.double().rows(unsure), x[unsure].double())
+        double, point = objective.double().rows(unsure), x[unsure].double()
+        finer = _from_gradient(double, point, double.grad(point))
         rows.put(found, unsure, replace(finer, gradient=finer.gradient.to(x.dtype)))
     return found
 
 
-def _from_gradient(objective: Objective, x: Tensor) -> Certificate:
-    gradient = objective.grad(x)
+def _from_gradient(objective: Objective, x: Tensor, gradient: Tensor) -> Certificate:
     norm, allowance = rows.norm(gradient).double(), objective.rounding(x)
     mu = objective.bounds.proved_mu()
     reach = torch.where(mu > 0, (norm + allowance) / mu, torch.inf)

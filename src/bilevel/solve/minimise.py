@@ -17,8 +17,8 @@ from bilevel.solve.solver import S, Solver
 
 __all__ = ["minimise"]
 
-PATIENCE = 100  # checks without progress before a row is called stalled
-PATIENCE_AT_FLOOR = 3  # the same for a row whose gradient is at the level of rounding
+PATIENCE = 1000  # steps without progress before a row is called stalled
+PATIENCE_AT_FLOOR = 30  # the same for a row whose gradient is at the level of rounding
 
 
 def minimise(
@@ -28,7 +28,7 @@ def minimise(
     *,
     tol: Tolerance,
     max_steps: int = 20_000,
-    check_every: int = 10,
+    check_every: int | None = None,
 ) -> Solution:
     """Minimise every row of ``objective`` until its certificate meets ``tol``.
 
@@ -43,7 +43,7 @@ def minimise(
         x0: start, (b, c, h, w); the objective's own if None.
         tol: which accuracy to reach.
         max_steps: limit for each row.
-        check_every: steps between certificates.
+        check_every: steps between certificates; what suits the solver if None.
 
     Raises:
         InputError: ``x0`` does not fit or is not finite, limits that are not positive.
@@ -57,6 +57,7 @@ def minimise(
         >>> abs(solution.require().x[0, 0, 0, 0].item() - 0.5) < 1e-4
         True
     """
+    check_every = solver.check_every if check_every is None else check_every
     if max_steps < 0 or check_every < 1:
         limits = max_steps, check_every
         raise InputError("max_steps must be >= 0 and check_every >= 1", given=limits)
@@ -81,7 +82,8 @@ def _minimise(
     max_steps: int,
     check_every: int,
 ) -> Solution:
-    certificate = certify(objective, x, tol)
+    state = solver.init(objective, x)
+    certificate = certify(objective, x, tol, solver.gradient(state))
     progress = _Progress(certificate, tol)
     solution = Solution(
         x, certificate, progress.status.clone(), torch.zeros_like(progress.status), tol
@@ -92,15 +94,15 @@ def _minimise(
     if len(left) < len(x):
         objective = objective.rows(left)
         progress.keep(left)
-    state = solver.init(objective, x[left])
+        state = rows.take(state, left)
     done = 0
     while len(left) and done < max_steps:
         steps = min(check_every, max_steps - done)
         for _ in range(steps):
             state = solver.step(objective, state)
         done += steps
-        certificate = certify(objective, state.x, tol)
-        progress.update(certificate, tol)
+        certificate = certify(objective, state.x, tol, solver.gradient(state))
+        progress.update(certificate, tol, steps, solver.stuck(state))
         _record(solution, left, state.x, certificate, progress.status, done)
         running = torch.nonzero(progress.status == Status.RUNNING).flatten()
         if len(running) < len(left):
@@ -129,15 +131,23 @@ class _Progress:
         self.idle = torch.zeros_like(certificate.residual, dtype=torch.int64)
         self.update(certificate, tol)
 
-    def update(self, certificate: Certificate, tol: Tolerance) -> None:
-        """Status of every row from its new certificate."""
+    def update(
+        self,
+        certificate: Certificate,
+        tol: Tolerance,
+        steps: int = 0,
+        stuck: Tensor | None = None,
+    ) -> None:
+        """Status of every row from its certificate after ``steps`` more steps."""
         residual = certificate.residual
         better = residual < 0.99 * self.best
-        self.idle = torch.where(better, 0, self.idle + 1)
+        self.idle = torch.where(better, 0, self.idle + steps)
         self.best = torch.minimum(self.best, residual)
         patience = torch.where(certificate.at_floor(), PATIENCE_AT_FLOOR, PATIENCE)
         status = torch.full_like(self.idle, Status.RUNNING)
         status[self.idle >= patience] = Status.STALLED
+        if stuck is not None:
+            status[stuck] = Status.STALLED
         status[certificate.meets(tol)] = Status.CONVERGED
         status[~torch.isfinite(residual)] = Status.DIVERGED
         self.status = status

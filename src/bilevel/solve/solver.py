@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Generic, Protocol, TypeVar
+from typing import ClassVar, Generic, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -27,9 +27,22 @@ S = TypeVar("S", bound=State)
 class Solver(ABC, Generic[S]):
     """Contains no mask, no reduction over rows and no stopping rule: ``minimise`` owns those."""
 
+    check_every: ClassVar[int] = 10
+    """Steps between certificates, unless asked otherwise: 1 where ``gradient`` makes them free."""
+
     @abstractmethod
     def init(self, objective: Objective, x: Tensor) -> S:
         """The state before the first step."""
+
+    def gradient(self, state: S) -> Tensor | None:
+        """∇J at ``state.x`` where the last step computed it: certificates then cost less."""
+        del state
+        return None
+
+    def stuck(self, state: S) -> Tensor | None:
+        """Rows that cannot move any more, (b,) bool; None if the solver cannot tell."""
+        del state
+        return None
 
     @abstractmethod
     def step(self, objective: Objective, state: S) -> S:

@@ -151,7 +151,7 @@ class FilteredRegulariser(Regulariser):
         """An upper bound of ‖w (φ''(t') - φ''(t)) u‖ over the ball."""
         stiff = self.weight * self.penalty.size(ball.u)
         spread = self.penalty.potential.curvature_spread / self.smoothing * stiff
-        gradual = self.penalty.potential.lipschitz / self.smoothing**2 * stiff
+        gradual = self.penalty.lipschitz / self.smoothing**2 * stiff
         sudden = rows.norm(torch.where(ball.jump, spread, 0.0))
         return torch.minimum(rows.norm(spread), rows.norm_inf(gradual) * ball.move + sudden)
 

@@ -1,6 +1,7 @@
 """Lower-level solvers."""
 
 from bilevel.solve.solvers.gradient_descent import GradientDescent
+from bilevel.solve.solvers.lbfgs import LBFGS
 from bilevel.solve.solvers.nesterov import Nesterov
 
-__all__ = ["GradientDescent", "Nesterov"]
+__all__ = ["LBFGS", "GradientDescent", "Nesterov"]

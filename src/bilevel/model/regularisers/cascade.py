@@ -1,0 +1,76 @@
+"""A cascade of zero-padded convolutions, its transpose, and a proved bound of its norm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor
+from torch.nn.functional import conv2d, pad
+
+__all__ = ["analyse", "layer_norm", "synthesise"]
+
+_GRID = 64
+
+
+def analyse(filters: Sequence[Tensor], x: Tensor) -> Tensor:
+    """W x: one zero-padded convolution after the other, (b, c, h, w) -> (b, m, h, w).
+
+    Filters (m, c, k, k') have odd sides. The result is stored with channels last, which is what
+    the convolutions of a CPU are fastest with.
+    """
+    x = x.contiguous(memory_format=torch.channels_last)
+    for bank in filters:
+        x = _plain(x, bank)
+    return x
+
+
+def synthesise(filters: Sequence[Tensor], p: Tensor) -> Tensor:
+    """Wᵀ p: the transposed convolutions in reverse order, (b, m, h, w) -> (b, c, h, w)."""
+    for bank in reversed(filters):
+        flipped = bank.flip(2, 3).transpose(0, 1)
+        p = _paired(p, flipped) if _worth_pairing(p, flipped) else _plain(p, flipped)
+    return p.contiguous()
+
+
+def _plain(p: Tensor, bank: Tensor) -> Tensor:
+    bank = bank.contiguous(memory_format=torch.channels_last)
+    return conv2d(p, bank, padding=(bank.shape[2] // 2, bank.shape[3] // 2))
+
+
+def _worth_pairing(p: Tensor, bank: Tensor) -> bool:
+    """Many channels to few: the vector units of a CPU are filled by pairs of columns only."""
+    return p.device.type == "cpu" and bank.shape[0] <= 8 < bank.shape[1] and p.shape[3] >= 8
+
+
+def _paired(p: Tensor, bank: Tensor) -> Tensor:
+    """The same as :func:`_plain`, two neighbouring columns at once as twice as many channels."""
+    few, _, high, wide = bank.shape
+    both = torch.cat((pad(bank, (0, 1)), pad(bank, (1, 0))))
+    both = both.contiguous(memory_format=torch.channels_last)
+    out = conv2d(p, both, stride=(1, 2), padding=(high // 2, wide // 2))
+    b, _, rows, half = out.shape
+    columns = out.reshape(b, 2, few, rows, half).permute(0, 2, 3, 4, 1).reshape(b, few, rows, -1)
+    if p.shape[3] % 2:
+        edge = _plain(p[..., -(wide // 2 + 1) :], bank)[..., -1:]
+        columns = torch.cat((columns, edge), dim=3)
+    return columns.contiguous(memory_format=torch.channels_last)
+
+
+def layer_norm(bank: Tensor) -> Tensor:
+    """A proved upper bound of the norm of one zero-padded layer (m, c, k, k'), any image size.
+
+    The norm is at most the largest singular value of the symbol k̂(ω) over all frequencies. Its
+    Gram matrix is a trigonometric polynomial of degree d = k - 1 (k' - 1), whose maximum is at
+    most that on a grid of N points an axis over cos(πd/N) for each axis (Ehlich and Zeller 1964).
+    """
+    spectrum = cast(Tensor, torch.fft.fft2(bank.detach().double(), s=(_GRID, _GRID)))
+    symbol = spectrum.permute(2, 3, 0, 1)
+    if bank.shape[0] < bank.shape[1]:
+        symbol = symbol.mH
+    gram = symbol.mH @ symbol
+    peak = cast(Tensor, torch.linalg.eigvalsh(gram))[..., -1].max()
+    axes = (math.cos(math.pi * (side - 1) / _GRID) for side in bank.shape[2:])
+    return (peak / math.prod(axes)).sqrt() * (1 + 1e-12)

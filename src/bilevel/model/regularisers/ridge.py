@@ -1,0 +1,359 @@
+"""Ridge regularisers: convex or weakly convex profiles of a normalised cascade of filters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from bilevel.ground import rows
+from bilevel.ground.checks import check_finite, check_positive
+from bilevel.ground.errors import InputError
+from bilevel.linear import LinearMap
+from bilevel.model.bounds import Bounds, Variation
+from bilevel.model.operators.operator import Shape
+from bilevel.model.part import POSITIVE, check_learn, positive_parameter
+from bilevel.model.regularisers.cascade import analyse, layer_norm, synthesise
+from bilevel.model.regularisers.regulariser import Regulariser
+from bilevel.model.sets import Box, Set, ZeroMean
+
+__all__ = ["RidgeRegulariser"]
+
+SCALING = Box(math.log(1e-8), math.log(1e8))
+PARAMETERS = ("filters", "scaling", "weight", "sharpness")
+
+
+@dataclass(frozen=True)
+class _Ball:
+    """What ‖x' - x‖ <= radius means for s = b σ W x and u = W q.
+
+    ``move`` >= ‖W(x' - x)‖; ``sharp`` and ``blunt`` are 1 where |s| may cross 1 and b.
+    """
+
+    s: Tensor
+    u: Tensor
+    norm: Tensor
+    move: Tensor
+    sharp: Tensor
+    blunt: Tensor
+
+
+@dataclass(frozen=True)
+class _Clipped:
+    """clip(s) and, where the profile is weakly convex, clip(s/b)."""
+
+    sharp: Tensor
+    blunt: Tensor | None
+
+    @property
+    def force(self) -> Tensor:
+        """clip(s) - ρ clip(s/b)."""
+        return self.sharp if self.blunt is None else self.sharp - self.blunt
+
+
+class RidgeRegulariser(Regulariser):
+    """R(x) = w Σ_j σ_j⁻² Σ_i [ψ(b σ_j t_ji)/b - ρ ψ(σ_j t_ji)], t = W x, ψ the Huber function.
+
+    W is a cascade of zero-padded convolutions, the first of mean zero, over its ``norm``. Without
+    weak convexity ρ = 0 and R is convex; with it ρ = 1 and ∇²R >= -w ‖W‖². ∇²R is piecewise
+    constant, at most w (b - ρ) ‖W‖².
+
+    Error bounds of hypergradients are proved for weight, sharpness and scaling; learned filters
+    have none.
+
+    Source: Goujon, Neumayer, Unser 2024 (arXiv 2308.10542); this profile and cascade: Hertrich
+    et al. 2025.
+
+    Raises:
+        InputError: filters that are not a chain of odd-sided banks, options that do not fit.
+
+    Example:
+        >>> bank = torch.tensor([[[[0.0, 0.0, 0.0], [0.0, -1.0, 1.0], [0.0, 0.0, 0.0]]]])
+        >>> ridge = RidgeRegulariser([bank], weight=1.0, sharpness=10.0)
+        >>> round(float(ridge.bounds((1, 8, 8)).lipschitz), 3)
+        10.0
+    """
+
+    filters: nn.ParameterList
+    norm: Tensor
+
+    def __init__(
+        self,
+        filters: Sequence[Tensor],
+        weight: float = 1.0,
+        sharpness: float = 100.0,
+        scaling: float | Tensor = 1.0,
+        *,
+        weakly_convex: bool = False,
+        norm: float | None = None,
+        learn: Collection[str] = PARAMETERS,
+    ) -> None:
+        """Banks (m, c, k, k'); w, b > 1 and σ, one a channel; ``norm`` a proved one if None."""
+        super().__init__()
+        check_learn(learn, PARAMETERS)
+        banks = _checked(filters)
+        banks[0] = ZeroMean().project(banks[0])
+        proved = math.prod(float(layer_norm(bank)) for bank in banks)
+        if norm is not None:
+            check_positive(norm, "norm")
+        if sharpness < 1:
+            raise InputError("sharpness must be at least 1", given=sharpness)
+        channels = banks[-1].shape[0]
+        scales = torch.as_tensor(scaling, dtype=banks[0].dtype)
+        if scales.ndim > 1 or (scales.ndim == 1 and len(scales) != channels):
+            expected = f"scaling must be a number or have shape ({channels},)"
+            raise InputError(expected, given=tuple(scales.shape))
+        self.weakly_convex = weakly_convex
+        learned = "filters" in learn
+        self.filters = nn.ParameterList(nn.Parameter(b, requires_grad=learned) for b in banks)
+        self.register_buffer("norm", banks[0].new_tensor(proved if norm is None else norm))
+        self.log_weight = positive_parameter(weight, "weight", learn)
+        self.log_sharpness = positive_parameter(sharpness, "sharpness", learn)
+        wide = scales.expand(channels).clone()
+        self.log_scaling = positive_parameter(wide, "scaling", learn, SCALING)
+
+    @staticmethod
+    def load(
+        path: str | Path, *, weakly_convex: bool, learn: Collection[str] = PARAMETERS
+    ) -> RidgeRegulariser:
+        """Weights of Hertrich et al. 2025 in safetensors; the file does not say which kind it is.
+
+        It holds ``filters_0``, ``filters_1``, ..., ``cascade_norm``, ``log_scaling`` (one a
+        channel), ``log_scale``, ``alpha`` (log weight) and ``beta`` (log sharpness).
+
+        Raises:
+            InputError: no such file, or one that lacks one of these tensors.
+        """
+        if not Path(path).is_file():
+            raise InputError(f"there is no file '{path}'")
+        try:
+            saved: dict[str, Tensor] = load(Path(path).read_bytes())
+            depth = sum(name.removeprefix("filters_").isdigit() for name in saved)
+            return RidgeRegulariser(
+                [saved[f"filters_{k}"] for k in range(depth)],
+                weight=float(saved["alpha"].exp()),
+                sharpness=float(saved["beta"].exp()),
+                scaling=(saved["log_scaling"] + saved["log_scale"]).exp(),
+                weakly_convex=weakly_convex,
+                norm=float(saved["cascade_norm"]),
+                learn=learn,
+            )
+        except (SafetensorError, KeyError) as error:
+            raise InputError(f"'{path}' holds no ridge regulariser: {error}") from error
+
+    def options(self) -> dict[str, object]:
+        """What builds it again; the values travel as parameters."""
+        learned = {
+            "filters": self.filters[0],
+            "scaling": self.log_scaling,
+            "weight": self.log_weight,
+            "sharpness": self.log_sharpness,
+        }
+        return {
+            "filters": [bank.detach() for bank in self.filters],
+            "weakly_convex": self.weakly_convex,
+            "norm": float(self.norm),
+            "learn": [name for name, parameter in learned.items() if parameter.requires_grad],
+        }
+
+    def sets(self) -> Mapping[str, Set]:
+        """Positive scalars, a sharpness of at least 1, first filters of mean zero."""
+        return {
+            "filters.0": ZeroMean(),
+            "log_weight": POSITIVE,
+            "log_scaling": SCALING,
+            "log_sharpness": Box(0.0, POSITIVE.upper),
+        }
+
+    def check(self, image_shape: Shape) -> None:
+        """Channels must match."""
+        channels = self.filters[0].shape[1]
+        if channels != image_shape[0]:
+            expected = f"filters of {channels} channel(s) do not fit"
+            raise InputError(expected, given=f"images (c, h, w) = {image_shape}")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """R(x): (b, c, h, w) -> (b,)."""
+        s = self._features(x)
+        return self._value(s, self._clipped(s))
+
+    def grad(self, x: Tensor) -> Tensor:
+        """Wᵀ(w/σ) [clip(b σ t) - ρ clip(σ t)], clip to [-1, 1]."""
+        return synthesise(self._pull, self._clipped(self._features(x)).force)
+
+    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Both, with W x computed once."""
+        s = self._features(x)
+        clipped = self._clipped(s)
+        return self._value(s, clipped), synthesise(self._pull, clipped.force)
+
+    def hessian(self, x: Tensor) -> LinearMap:
+        """Wᵀ w [b 1(|b σ t| <= 1) - ρ 1(|σ t| <= 1)] W, an element of the Clarke derivative."""
+        return self._hessian(self._curvature(self._features(x)), self._push, self._pull)
+
+    def _hessian(self, curve: Tensor, push: list[Tensor], pull: list[Tensor]) -> LinearMap:
+        def apply(v: Tensor) -> Tensor:
+            return synthesise(pull, analyse(push, v).mul_(curve))
+
+        return LinearMap(apply, lambda index: self._hessian(curve[index], push, pull))
+
+    @property
+    def _push(self) -> list[Tensor]:
+        """The banks of b σ W."""
+        first, last = list(self.filters[:-1]), self.filters[-1]
+        return [*first, last * (self._scale / self.norm)[:, None, None, None]]
+
+    @property
+    def _pull(self) -> list[Tensor]:
+        """The banks of (w/σ) W."""
+        first, last = list(self.filters[:-1]), self.filters[-1]
+        scale = (self.log_weight - self.log_scaling).exp() / self.norm
+        return [*first, last * scale[:, None, None, None]]
+
+    def _features(self, x: Tensor) -> Tensor:
+        """s = b σ W x."""
+        return analyse(self._push, x)
+
+    def _clipped(self, s: Tensor) -> _Clipped:
+        blunt = (s * self._blunt).clamp(-1, 1) if self.weakly_convex else None
+        return _Clipped(s.clamp(-1, 1), blunt)
+
+    def _curvature(self, s: Tensor) -> Tensor:
+        """1(|s| <= 1) - ρ/b 1(|s| <= b)."""
+        size = s.abs()
+        curve = (size <= 1).to(s.dtype)
+        if self.weakly_convex:
+            curve = curve - self._blunt * (size * self._blunt <= 1).to(s.dtype)
+        return curve
+
+    @property
+    def _blunt(self) -> Tensor:
+        """1/b."""
+        return (-self.log_sharpness).exp()
+
+    def _value(self, s: Tensor, clipped: _Clipped) -> Tensor:
+        """w/b Σ_j σ_j⁻² Σ_i [ψ(s) - ρ b ψ(s/b)], where ψ(s) = p (s - p/2) for p = clip(s)."""
+        penalty = torch.sub(s, clipped.sharp, alpha=0.5) * clipped.sharp
+        if clipped.blunt is not None:
+            penalty = penalty - (s - clipped.blunt / (2 * self._blunt)) * clipped.blunt
+        scale = (self.log_weight - self.log_sharpness - 2 * self.log_scaling).exp()
+        return (penalty.permute(0, 2, 3, 1) @ scale).flatten(1).sum(1)
+
+    def bounds(self, image_shape: Shape) -> Bounds:
+        """-ρ w ‖W‖² <= ∇²R <= w (b - ρ) ‖W‖²."""
+        del image_shape
+        weight, sharp = self.log_weight.detach().double().exp(), self._sharp
+        square, rho = self._norm_bound().square(), float(self.weakly_convex)
+        return Bounds.of(-rho * weight * square, weight * (sharp - rho) * square)
+
+    def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
+        """From the features that may cross a kink within the ball; unproved for learned filters.
+
+        With u = W q and t = W x, crossing |b σ t| = 1 changes the curvature by w b, crossing
+        |σ t| = 1 by ρ w; ∂∇R/∂log σ is constant between kinks, ∂∇R/∂log b is w b-Lipschitz.
+        """
+        with torch.no_grad():
+            ball = self._ball(x, q, radius)
+            weight, rho = self.log_weight.exp(), float(self.weakly_convex)
+            leap = ball.sharp * self._b + ball.blunt * rho
+            bend = weight * rows.norm(leap * ball.u)
+            parts = [
+                self._weight_variation(x, ball),
+                self._sharpness_variation(ball),
+                self._scaling_variation(ball),
+            ]
+            if self.filters[0].requires_grad:
+                parts.append(Variation.unknown(x))
+            cross = torch.stack([p.cross for p in parts]).square().sum(0).sqrt()
+            cross_norm = torch.stack([p.cross_norm for p in parts]).square().sum(0).sqrt()
+            return Variation((ball.norm * bend).double(), cross.double(), cross_norm.double())
+
+    def _ball(self, x: Tensor, q: Tensor, radius: Tensor) -> _Ball:
+        banks, norm = list(self.filters), self._norm_bound().to(x)
+        s, u = self._features(x), analyse(banks, q) / self.norm
+        last = banks[-1].flatten(1).norm(dim=1)
+        others = torch.stack([layer_norm(b) for b in banks[:-1]]).prod() if banks[1:] else 1.0
+        reach = (last * others / self.norm * self._scale).to(x)  # of b σ t, for a radius of 1
+        reach = radius.to(x)[:, None, None, None] * reach[:, None, None]
+        size = s.abs()
+        sharp = ((size - 1).abs() <= reach).to(x.dtype)
+        blunt = ((size - self._b).abs() <= reach).to(x.dtype)
+        return _Ball(s, u, norm, norm * radius.to(x), sharp, blunt)
+
+    def _weight_variation(self, x: Tensor, ball: _Ball) -> Variation:
+        if not self.log_weight.requires_grad:
+            return Variation.zero(x)
+        stiff = self.log_weight.exp() * torch.maximum(self._b, self._one)
+        cross = stiff * rows.norm(ball.u) * ball.move
+        return Variation(cross * 0, cross, rows.norm(self.grad(x)) + stiff * ball.norm * ball.move)
+
+    def _sharpness_variation(self, ball: _Ball) -> Variation:
+        if not self.log_sharpness.requires_grad:
+            return Variation.zero(ball.s)
+        force = self.log_weight.exp() / self._sigma
+        slope = force * ball.s * (ball.s.abs() <= 1)
+        stiff = self.log_weight.exp() * self._b
+        leap = force * ball.sharp
+        cross = stiff * rows.norm(ball.u) * ball.move + (leap * ball.u.abs()).flatten(1).sum(1)
+        reach = rows.norm(slope) + stiff * ball.move + rows.norm(leap)
+        return Variation(cross * 0, cross, ball.norm * reach)
+
+    def _scaling_variation(self, ball: _Ball) -> Variation:
+        if not self.log_scaling.requires_grad:
+            return Variation.zero(ball.s)
+        force, rho = self.log_weight.exp() / self._sigma, float(self.weakly_convex)
+        size = ball.s.abs()
+        level = force * ((size > 1).to(size) - rho * (size > self._b).to(size))
+        leap = force * (ball.sharp + rho * ball.blunt)
+        cross = (leap * ball.u.abs()).sum((2, 3)).square().sum(1).sqrt()
+        reach = (level.square().sum((2, 3)).sqrt() + leap.square().sum((2, 3)).sqrt()).amax(1)
+        return Variation(cross * 0, cross, ball.norm * reach)
+
+    @property
+    def _b(self) -> Tensor:
+        """b."""
+        return self.log_sharpness.exp()
+
+    @property
+    def _one(self) -> Tensor:
+        return torch.ones_like(self.log_sharpness)
+
+    @property
+    def _sigma(self) -> Tensor:
+        """σ, (m, 1, 1)."""
+        return self.log_scaling.exp()[:, None, None]
+
+    @property
+    def _scale(self) -> Tensor:
+        """b σ, (m,)."""
+        return (self.log_sharpness + self.log_scaling).exp()
+
+    @property
+    def _sharp(self) -> Tensor:
+        """b in float64."""
+        return self.log_sharpness.detach().double().exp()
+
+    def _norm_bound(self) -> Tensor:
+        """A proved upper bound of ‖W‖: the product of the layers'."""
+        layers = torch.stack([layer_norm(bank) for bank in self.filters])
+        return layers.prod() / self.norm.double()
+
+
+def _checked(filters: Sequence[Tensor]) -> list[Tensor]:
+    if not filters:
+        raise InputError("a cascade needs at least one bank of filters")
+    channels: int | None = None
+    for k, bank in enumerate(filters):
+        check_finite(bank.detach(), f"filters[{k}]")
+        odd = bank.ndim == 4 and all(side % 2 for side in bank.shape[2:])
+        if not odd or bank.shape[1] != (channels or bank.shape[1]):
+            expected = f"filters[{k}] must have shape (m, {channels or 'c'}, k, k') with odd sides"
+            raise InputError(expected, given=tuple(bank.shape))
+        channels = bank.shape[0]
+    return [bank.detach().to(torch.get_default_dtype()) for bank in filters]
