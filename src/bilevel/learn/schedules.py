@@ -17,7 +17,7 @@ class Progress:
     """What a schedule may look at.
 
     ``t`` is the outer step, ``first`` is ε_0, ``last`` is ε_{t-1}; ``doubt`` is the error of the
-    last hypergradient, ``norm`` its norm; ``stuck`` tells that no decrease was found.
+    last hypergradient, ``norm`` its norm; ``stuck`` tells that the last step brought no decrease.
     """
 
     t: int

@@ -31,6 +31,8 @@ class GradientState:
     first: float
     t: int = 0
     accepted: bool = True
+    idle: bool = False
+    """Whether the last step was within the noise of its values: no decrease can be told."""
     status: Status = Status.RUNNING
 
 
@@ -94,7 +96,8 @@ class ProjectedGradient(Algorithm[GradientState]):
             ids = self._batch(problem, state.t)
             at = problem.value_and_grad(at.theta, tol=at.accuracy, ids=ids, estimate=True)
         norm, stuck = theta_norm(at.grad), not state.accepted
-        now = Progress(state.t + 1, state.first, at.accuracy, at.doubt, norm, stuck)
+        idle = stuck or state.idle
+        now = Progress(state.t + 1, state.first, at.accuracy, at.doubt, norm, idle)
         epsilon = max(self.schedule.accuracy(now), self.floor)
         state = replace(state, evaluation=at, t=now.t)
         if self.step_size is not None:
@@ -109,8 +112,14 @@ class ProjectedGradient(Algorithm[GradientState]):
         if found.evaluation is None:
             return replace(state, accepted=False)
         new = settled(problem, found.evaluation, self.tol)
-        status = self._verdict(problem, new)
-        return replace(state, evaluation=new, step=found.step, accepted=True, status=status)
+        return replace(
+            state,
+            evaluation=new,
+            step=found.step,
+            accepted=True,
+            idle=new.corrected >= state.evaluation.corrected,
+            status=self._verdict(problem, new),
+        )
 
     def _closer(
         self, problem: BilevelProblem, state: GradientState, epsilon: float

@@ -206,13 +206,13 @@ class RidgeRegulariser(Regulariser):
     @property
     def _push(self) -> list[Tensor]:
         """The banks of b σ W."""
-        first, last = list(self.filters[:-1]), self.filters[-1]
+        *first, last = self.filters
         return [*first, last * (self._scale / self.norm)[:, None, None, None]]
 
     @property
     def _pull(self) -> list[Tensor]:
         """The banks of (w/σ) W."""
-        first, last = list(self.filters[:-1]), self.filters[-1]
+        *first, last = self.filters
         scale = (self.log_weight - self.log_scaling).exp() / self.norm
         return [*first, last * scale[:, None, None, None]]
 
