@@ -15,6 +15,7 @@ SOLVERS = {
     "strongly convex": bl.solvers.Nesterov(momentum="strongly convex", restart=False),
     "backtracking": bl.solvers.Nesterov(backtracking=True),
     "l-bfgs": bl.solvers.LBFGS(),
+    "newton-cg": bl.solvers.NewtonCG(),
 }
 
 

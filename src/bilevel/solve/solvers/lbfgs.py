@@ -12,6 +12,7 @@ from bilevel.ground import rows
 from bilevel.ground.errors import InputError
 from bilevel.model.objective import Objective
 from bilevel.solve.solver import Solver
+from bilevel.solve.solvers.line_search import LineSearch
 
 __all__ = ["LBFGS"]
 
@@ -81,24 +82,22 @@ class Memory:
 
 @dataclass(frozen=True)
 class LBFGSState:
-    """The last accepted point, the direction from there and the step to try along it."""
+    """Where the line search stands, and the curvature learned so far."""
 
-    x: Tensor
-    value: Tensor
-    gradient: Tensor
-    direction: Tensor
-    slope: Tensor
-    length: Tensor
+    search: LineSearch
     memory: Memory
+
+    @property
+    def x(self) -> Tensor:
+        """The last accepted point."""
+        return self.search.x
 
 
 @dataclass(frozen=True)
 class LBFGS(Solver[LBFGSState]):
     """L-BFGS (Liu and Nocedal 1989) with backtracking; one value and gradient a step.
 
-    A trial is accepted when it decreases J enough (Armijo) or, where rounding hides the decrease,
-    when the slope says so (Hager and Zhang 2005, approximate Wolfe). Pairs without positive
-    curvature are left out, so that directions always descend, also for non-convex J.
+    Pairs without positive curvature are left out, so that directions descend for non-convex J too.
 
     Args:
         memory: pairs kept.
@@ -125,81 +124,25 @@ class LBFGS(Solver[LBFGSState]):
 
     def init(self, objective: Objective, x: Tensor) -> LBFGSState:
         """The steepest descent, as long as ``first_change`` asks."""
-        value, gradient = objective.value_and_grad(x)
-        gamma = self.first_change / rows.rms(gradient).clamp_min(1e-30)
+        search = LineSearch.start(objective, x)
+        gamma = self.first_change / rows.rms(search.gradient).clamp_min(1e-30)
         memory = Memory.empty(x, self.memory, gamma)
-        direction = -rows.expand(gamma, gradient) * gradient
-        slope = rows.inner(gradient, direction)
-        return LBFGSState(x, value, gradient, direction, slope, torch.ones_like(value), memory)
+        return LBFGSState(replace(search, length=gamma), memory)
 
     def gradient(self, state: LBFGSState) -> Tensor:
         """Known at every accepted point."""
-        return state.gradient
+        return state.search.gradient
 
     def stuck(self, state: LBFGSState) -> Tensor:
-        """Rows whose trial is the point itself, in floating-point numbers."""
-        reach = state.length * rows.norm(state.direction)
-        return reach <= torch.finfo(reach.dtype).eps * rows.norm(state.x)
+        """Rows in which rounding hides every decrease."""
+        return state.search.stuck()
 
     def step(self, objective: Objective, state: LBFGSState) -> LBFGSState:
         """Try the step; go on from there, or shorten it."""
-        move = rows.expand(state.length, state.x) * state.direction
-        x = state.x + move
-        value, gradient = objective.value_and_grad(x)
-        slope = rows.inner(gradient, state.direction)
-        accepted = self._accepted(state, value, slope)
-        if not bool(accepted.all()):
-            return self._partly(state, x, value, gradient, slope, accepted)
-        return self._onward(state, x, value, gradient, move, accepted)
-
-    @staticmethod
-    def _accepted(state: LBFGSState, value: Tensor, slope: Tensor) -> Tensor:
-        enough = value <= state.value + 1e-4 * state.length * state.slope
-        noise = 1e-6 if value.dtype == torch.float32 else 1e-14
-        level = value <= state.value + noise * state.value.abs()
-        return enough | (level & (slope <= -0.8 * state.slope))
-
-    def _onward(
-        self,
-        state: LBFGSState,
-        x: Tensor,
-        value: Tensor,
-        gradient: Tensor,
-        move: Tensor,
-        accepted: Tensor,
-    ) -> LBFGSState:
-        turn = gradient - state.gradient
+        before = state.search
+        search, accepted = before.trial(objective)
+        move, turn = search.x - before.x, search.gradient - before.gradient
         curved = rows.inner(move, turn) > 1e-8 * rows.norm(move) * rows.norm(turn)
         memory = state.memory.add(move, turn, accepted & curved)
-        direction = -memory.apply(gradient)
-        slope = rows.inner(gradient, direction)
-        downhill = rows.expand(slope < 0, x)
-        direction = torch.where(downhill, direction, -rows.expand(memory.gamma, x) * gradient)
-        return LBFGSState(x, value, gradient, direction, slope, torch.ones_like(value), memory)
-
-    def _partly(
-        self,
-        state: LBFGSState,
-        x: Tensor,
-        value: Tensor,
-        gradient: Tensor,
-        slope: Tensor,
-        accepted: Tensor,
-    ) -> LBFGSState:
-        """Rows that were not accepted stay, with a step where their slope would vanish."""
-        wide = rows.expand(accepted, x)
-        kept = replace(
-            state,
-            x=torch.where(wide, x, state.x),
-            value=torch.where(accepted, value, state.value),
-            gradient=torch.where(wide, gradient, state.gradient),
-        )
-        onward = self._onward(state, kept.x, kept.value, kept.gradient, kept.x - state.x, accepted)
-        secant = (state.slope / (state.slope - slope)).nan_to_num(0.0, 0.0, 0.0)
-        shorter = state.length * secant.clamp(0.1, 0.5)
-        return replace(
-            onward,
-            direction=torch.where(wide, onward.direction, state.direction),
-            slope=torch.where(accepted, onward.slope, state.slope),
-            length=torch.where(accepted, onward.length, shorter),
-        )
+        direction = -memory.apply(search.gradient)
+        return LBFGSState(search.turned(direction, accepted, memory.gamma), memory)
