@@ -108,13 +108,13 @@ class LBFGS(Solver[LBFGSState]):
 
     Example:
         >>> LBFGS().memory
-        10
+        5
     """
 
     check_every: ClassVar[int] = 1
 
-    memory: int = 10
-    first_change: float = 0.01
+    memory: int = 5
+    first_change: float = 0.05
 
     def __post_init__(self) -> None:
         """Check the options."""
