@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from bilevel.ground import rows
 from bilevel.ground.checks import check_finite, check_positive
 from bilevel.ground.errors import InputError
+from bilevel.ground.fused import fused
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Variation
 from bilevel.model.operators.operator import Shape
@@ -42,19 +43,6 @@ class _Ball:
     move: Tensor
     sharp: Tensor
     blunt: Tensor
-
-
-@dataclass(frozen=True)
-class _Clipped:
-    """clip(s) and, where the profile is weakly convex, clip(s/b)."""
-
-    sharp: Tensor
-    blunt: Tensor | None
-
-    @property
-    def force(self) -> Tensor:
-        """clip(s) - ρ clip(s/b)."""
-        return self.sharp if self.blunt is None else self.sharp - self.blunt
 
 
 class RidgeRegulariser(Regulariser):
@@ -180,18 +168,16 @@ class RidgeRegulariser(Regulariser):
 
     def forward(self, x: Tensor) -> Tensor:
         """R(x): (b, c, h, w) -> (b,)."""
-        s = self._features(x)
-        return self._value(s, self._clipped(s))
+        return _value_and_force(self._features(x), self._blunt, self._scales)[0]
 
     def grad(self, x: Tensor) -> Tensor:
         """Wᵀ(w/σ) [clip(b σ t) - ρ clip(σ t)], clip to [-1, 1]."""
-        return synthesise(self._pull, self._clipped(self._features(x)).force)
+        return synthesise(self._pull, _force(self._features(x), self._blunt))
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Both, with W x computed once."""
-        s = self._features(x)
-        clipped = self._clipped(s)
-        return self._value(s, clipped), synthesise(self._pull, clipped.force)
+        value, force = _value_and_force(self._features(x), self._blunt, self._scales)
+        return value, synthesise(self._pull, force)
 
     def hessian(self, x: Tensor) -> LinearMap:
         """Wᵀ w [b 1(|b σ t| <= 1) - ρ 1(|σ t| <= 1)] W, an element of the Clarke derivative."""
@@ -220,30 +206,23 @@ class RidgeRegulariser(Regulariser):
         """s = b σ W x."""
         return analyse(self._push, x)
 
-    def _clipped(self, s: Tensor) -> _Clipped:
-        blunt = (s * self._blunt).clamp(-1, 1) if self.weakly_convex else None
-        return _Clipped(s.clamp(-1, 1), blunt)
-
     def _curvature(self, s: Tensor) -> Tensor:
         """1(|s| <= 1) - ρ/b 1(|s| <= b)."""
         size = s.abs()
         curve = (size <= 1).to(s.dtype)
-        if self.weakly_convex:
+        if self._blunt is not None:
             curve = curve - self._blunt * (size * self._blunt <= 1).to(s.dtype)
         return curve
 
     @property
-    def _blunt(self) -> Tensor:
-        """1/b."""
-        return (-self.log_sharpness).exp()
+    def _blunt(self) -> Tensor | None:
+        """1/b where the profile is weakly convex."""
+        return (-self.log_sharpness).exp() if self.weakly_convex else None
 
-    def _value(self, s: Tensor, clipped: _Clipped) -> Tensor:
-        """w/b Σ_j σ_j⁻² Σ_i [ψ(s) - ρ b ψ(s/b)], where ψ(s) = p (s - p/2) for p = clip(s)."""
-        penalty = torch.sub(s, clipped.sharp, alpha=0.5) * clipped.sharp
-        if clipped.blunt is not None:
-            penalty = penalty - (s - clipped.blunt / (2 * self._blunt)) * clipped.blunt
-        scale = (self.log_weight - self.log_sharpness - 2 * self.log_scaling).exp()
-        return (penalty.permute(0, 2, 3, 1) @ scale).flatten(1).sum(1)
+    @property
+    def _scales(self) -> Tensor:
+        """w/b σ_j⁻², what Σ_i ψ(s_ji) - ρ b ψ(s_ji/b) is multiplied by."""
+        return (self.log_weight - self.log_sharpness - 2 * self.log_scaling).exp()
 
     def bounds(self, image_shape: Shape) -> Bounds:
         """-ρ w ‖W‖² <= ∇²R <= w (b - ρ) ‖W‖²."""
@@ -343,6 +322,30 @@ class RidgeRegulariser(Regulariser):
         """A proved upper bound of ‖W‖: the product of the layers'."""
         layers = torch.stack([layer_norm(bank) for bank in self.filters])
         return layers.prod() / self.norm.double()
+
+
+@fused
+def _force(s: Tensor, blunt: Tensor | None) -> Tensor:
+    """clip(s) - ρ clip(s/b)."""
+    force = s.clamp(-1, 1)
+    return force if blunt is None else force - (s * blunt).clamp(-1, 1)
+
+
+@fused
+def _value_and_force(s: Tensor, blunt: Tensor | None, scales: Tensor) -> tuple[Tensor, Tensor]:
+    """Σ scale (ψ(s) - ρ b ψ(s/b)), (b,), and the force; ψ(s) = p (s - p/2) for p = clip(s)."""
+    sharp = s.clamp(-1, 1)
+    penalty = torch.sub(s, sharp, alpha=0.5) * sharp
+    if blunt is None:
+        return _weighed(penalty, scales), sharp
+    flat = (s * blunt).clamp(-1, 1)
+    penalty = penalty - (s - flat / (2 * blunt)) * flat
+    return _weighed(penalty, scales), sharp - flat
+
+
+def _weighed(penalty: Tensor, scales: Tensor) -> Tensor:
+    """Σ_j scale_j Σ_i penalty_ji, as a product with channels last, their order in memory."""
+    return (penalty.permute(0, 2, 3, 1) @ scales).flatten(1).sum(1)
 
 
 def _checked(filters: Sequence[Tensor]) -> list[Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.ground.checks import check_choice, check_positive
 from bilevel.ground.errors import InputError
+from bilevel.ground.fused import fused
 from bilevel.model.objective import Objective
 from bilevel.solve.solver import Solver
 
@@ -80,12 +81,11 @@ class Nesterov(Solver[NesterovState]):
     def step(self, objective: Objective, state: NesterovState) -> NesterovState:
         """One gradient evaluation, and two values when L is searched."""
         t, beta = self._momentum(state)
-        z = state.x + rows.expand(beta, state.x) * (state.x - state.previous)
+        z = _extrapolated(state.x, state.previous, rows.expand(beta, state.x))
         slope = objective.grad(z)
-        x = z - slope / rows.expand(state.trial, slope)
+        x, along = _descended(z, slope, state.x, rows.expand(state.trial, slope))
         if self.restart:
-            uphill = rows.inner(slope, x - state.x) > 0
-            t = torch.where(uphill, 1.0, t)
+            t = torch.where(along > 0, 1.0, t)
         taken = NesterovState(x, state.x, t, state.trial, state.trial, state.mu)
         return (
             self._searched(objective, state, taken, z, slope)
@@ -125,3 +125,15 @@ class Nesterov(Solver[NesterovState]):
             torch.where(enough, 0.9 * state.trial, 2 * state.trial),
             state.mu,
         )
+
+
+@fused
+def _extrapolated(x: Tensor, previous: Tensor, beta: Tensor) -> Tensor:
+    return x + beta * (x - previous)
+
+
+@fused
+def _descended(z: Tensor, slope: Tensor, x: Tensor, lipschitz: Tensor) -> tuple[Tensor, Tensor]:
+    """The step from z, and its inner product with the slope as seen from x, (b,)."""
+    new = z - slope / lipschitz
+    return new, (slope * (new - x)).flatten(1).sum(1)
