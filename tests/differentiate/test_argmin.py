@@ -113,3 +113,49 @@ def test_failures_are_loud() -> None:
     x = bl.argmin(wild, y, tol=bl.Tolerance(residual=1e6), x0=y)
     with pytest.raises(NotCertified, match="minres"):
         (x * torch.randn_like(x)).sum().backward()
+
+
+def test_parameters_computed_by_a_network() -> None:
+    """A weight that is no leaf: its gradient reaches what it was computed from."""
+    model, y = energy(learn=()), torch.rand(2, 1, 4, 5, dtype=torch.float64)
+    source = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
+    upstream = torch.randn(2, 1, 4, 5, dtype=torch.float64)
+
+    def total(s: torch.Tensor) -> torch.Tensor:
+        theta = {"regulariser.terms.0.log_weight": s.sin() - 1}
+        x = bl.argmin(model, y, tol=TOL, theta=theta, adjoint_rtol=1e-11)
+        return (x * upstream).sum()
+
+    assert torch.autograd.gradcheck(total, source, eps=1e-4, atol=1e-6)
+
+
+def test_autocast_leaves_the_layer_in_full_precision() -> None:
+    """The network before it computes in bfloat16; solution and gradients are those in float32."""
+    model = energy().float()
+    y = torch.rand(1, 1, 6, 7)
+    mix = torch.rand(6, 7, 6, 7).flatten(2).flatten(0, 1).requires_grad_()
+    tol = bl.Tolerance(rms=1e-4)
+
+    def forward() -> torch.Tensor:
+        mixed = (y.flatten(1) @ mix / 20).reshape(1, 1, 6, 7)
+        x = bl.argmin(model, mixed, tol=tol, adjoint_rtol=1e-5)
+        return (x * torch.arange(7.0)).sum()
+
+    (plain,) = torch.autograd.grad(forward(), mix)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = forward()
+    assert value.dtype == torch.float32
+    (mixed,) = torch.autograd.grad(value, mix)
+    assert float((mixed - plain).norm() / plain.norm()) < 0.02
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = bl.minimise(model.at(y), bl.solvers.Nesterov(), tol=tol)
+    outside = bl.minimise(model.at(y), bl.solvers.Nesterov(), tol=tol)
+    torch.testing.assert_close(inside.require().x, outside.x, rtol=0, atol=0)
+
+
+def test_wrong_input_is_named() -> None:
+    y = torch.rand(1, 1, 4, 5, dtype=torch.float64)
+    with pytest.raises(InputError, match="did you mean"):
+        bl.argmin(energy(), y, tol=TOL, theta={"fidelity.log_wieght": torch.tensor(0.0)})
+    with pytest.raises(InputError, match="float32 or float64"):
+        bl.argmin(energy(), y.bfloat16(), tol=TOL)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bilevel.differentiate.implicit import solve_adjoint
 from bilevel.ground.errors import NotCertified
-from bilevel.ground.theta import bind
+from bilevel.ground.theta import Theta, bind
 from bilevel.model.energy import Energy
 from bilevel.solve import Solver, Tolerance, minimise
 from bilevel.solve.solver import State
@@ -23,6 +23,7 @@ def argmin(
     y: Tensor,
     *,
     tol: Tolerance,
+    theta: Theta | None = None,
     solver: Solver[Any] | None = None,
     x0: Tensor | None = None,
     max_steps: int = 20_000,
@@ -34,12 +35,14 @@ def argmin(
     The forward pass solves to ``tol`` without a tape; the backward pass solves H q = v for the
     upstream gradient v to relative residual ``adjoint_rtol`` and returns -Bᵀq to every parameter
     of the energy that requires a gradient and to y. Memory is that of one image, whatever the
-    number of steps.
+    number of steps. Under ``torch.autocast`` the layer computes in the energy's own precision and
+    takes ``y`` in any: certificates of bfloat16 would prove nothing.
 
     Args:
         energy: its parameters may be leaves or not.
         y: data (b, ...); may depend on other parameters.
         tol: accuracy of the forward pass.
+        theta: values to use instead of some of the energy's parameters, e.g. a network's output.
         solver: Nesterov if None.
         x0: start of the solver.
         max_steps: limit of the solver.
@@ -58,14 +61,20 @@ def argmin(
         >>> round(energy.regulariser.log_weight.grad.item(), 4)
         -1.0
     """
-    objective = energy.at(y.detach())
-    chosen: Solver[Any] = Nesterov() if solver is None else solver
-    x = _solve(objective, chosen, x0, tol, max_steps)
-    names = [name for name, p in energy.named_parameters() if p.requires_grad]
-    parameters = dict(energy.named_parameters())
-    theta = [parameters[name] for name in names]
-    layer = _Layer(energy, names, adjoint_rtol, linear)
-    return _Argmin.apply(layer, x, y, *theta)  # pyright: ignore
+    model = energy if theta is None else bind(energy, theta)
+    data = _in_full_precision(y, model)
+    with torch.autocast(y.device.type, enabled=False):
+        chosen: Solver[Any] = Nesterov() if solver is None else solver
+        x = _solve(model.at(data.detach()), chosen, x0, tol, max_steps)
+        learnable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        layer = _Layer(model, list(learnable), adjoint_rtol, linear)
+        return _Argmin.apply(layer, x, data, *learnable.values())  # pyright: ignore
+
+
+def _in_full_precision(y: Tensor, energy: Energy) -> Tensor:
+    """Data that autocast has reduced, in the dtype of the energy; other data as they are."""
+    dtypes = [p.dtype for p in energy.parameters()]
+    return y.to(dtypes[0]) if torch.is_autocast_enabled(y.device.type) and dtypes else y
 
 
 def _solve(
@@ -119,5 +128,6 @@ class _Argmin(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         """Gradients of y and θ."""
         x, y, *theta = ctx.saved_tensors
-        gradients = ctx.layer.backward(x, y, theta, upstream[0])
+        with torch.autocast(x.device.type, enabled=False):
+            gradients = ctx.layer.backward(x, y, theta, upstream[0])
         return (None, None, *gradients)

@@ -61,8 +61,8 @@ def minimise(
     if max_steps < 0 or check_every < 1:
         limits = max_steps, check_every
         raise InputError("max_steps must be >= 0 and check_every >= 1", given=limits)
-    with torch.no_grad():
-        start = objective.start()
+    start = objective.start()
+    with torch.no_grad(), torch.autocast(start.device.type, enabled=False):
         x = start.clone() if x0 is None else _checked_start(x0, start)
         return _minimise(objective, solver, x, tol, max_steps, check_every)
 
