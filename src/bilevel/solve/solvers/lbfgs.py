@@ -47,8 +47,10 @@ class Memory:
         slot = self.age[index].argmin(1)
         self.pairs[index, slot] = s[index].flatten(1)
         self.pairs[index, slot + size] = y[index].flatten(1)
-        new = torch.stack((s[index].flatten(1), y[index].flatten(1)), dim=2)
-        products = torch.bmm(self.pairs[index], new).double()
+        every = len(index) == len(good)
+        new = torch.stack((s.flatten(1), y.flatten(1)), dim=2)
+        pairs, new = (self.pairs, new) if every else (self.pairs[index], new[index])
+        products = torch.bmm(pairs, new).double()
         for k, column in enumerate((slot, slot + size)):
             self.gram[index, :, column] = products[..., k]
             self.gram[index, column, :] = products[..., k]
