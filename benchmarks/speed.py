@@ -111,18 +111,15 @@ def layer(folder: Path) -> list[list[str]]:
         energy = ridge(folder, name)
         target = bl.data.embedded_images(size=128)
         y = target + 0.1 * torch.randn_like(target)
-        tol = bl.Tolerance(residual=1e-3)
-
-        def both(energy: bl.Variational = energy, y: Tensor = y, target: Tensor = target) -> None:
-            x = bl.argmin(
-                energy, y, tol=tol, solver=bl.solvers.LBFGS(), adjoint_rtol=1e-2, linear="minres"
-            )
-            (x - target).square().mean().backward()
-
-        lines.append(
-            [f"{name}, argmin forward and backward, 8x128x128", spread(milliseconds(both)), ""]
-        )
+        both = milliseconds(lambda e=energy, y=y, t=target: forward_and_backward(e, y, t))
+        lines.append([f"{name}, argmin forward and backward, 8x128x128", spread(both), ""])
     return lines
+
+
+def forward_and_backward(energy: bl.Variational, y: Tensor, target: Tensor) -> None:
+    tol, solver = bl.Tolerance(residual=1e-3), bl.solvers.LBFGS()
+    x = bl.argmin(energy, y, tol=tol, solver=solver, adjoint_rtol=1e-2, linear="minres")
+    (x - target).square().mean().backward()
 
 
 def batches() -> list[list[str]]:
