@@ -80,3 +80,14 @@ def test_an_energy_of_ones_own() -> None:
     fit = Fit(energy, {"shift": energy.shift.detach()}, (), Status.BUDGET, bl.Cost())
     (row,) = parameters(fit)
     assert (row.owner, row.name, row.learned) == ("Ridge energy", "shift", "−2")
+
+
+def test_banks_of_a_cascade_are_named_after_the_regulariser() -> None:
+    banks = [torch.randn(2, 1, 3, 3), torch.randn(4, 2, 3, 3)]
+    ridge = bl.regularisers.RidgeRegulariser(banks, learn=("filters",))
+    energy = bl.Variational(bl.fidelities.SquaredL2(), ridge)
+    fit = Fit(energy, bl.ground.theta.learnable(energy), (), Status.BUDGET, bl.Cost())
+    assert [(p.owner, p.name) for p in parameters(fit)] == [
+        ("Ridge regulariser", "filters 1"),
+        ("Ridge regulariser", "filters 2"),
+    ]

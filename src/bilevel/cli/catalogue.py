@@ -30,12 +30,15 @@ CATALOGUE: Mapping[str, Mapping[str, type]] = {
     "regularisers": {
         "total-variation": energies.TotalVariation,
         "fields-of-experts": energies.FieldsOfExperts,
+        "ridge-regulariser": energies.RidgeRegulariser,
         "tikhonov": energies.Tikhonov,
     },
     "potentials": {name: type(potential) for name, potential in POTENTIALS.items()},
     "losses": {"squared-error": learning.SquaredError, "psnr": learning.PSNR},
     "solvers": {
         "nesterov": learning.Nesterov,
+        "l-bfgs": learning.LBFGSSolver,
+        "newton-cg": learning.NewtonCG,
         "gradient-descent": learning.GradientDescent,
     },
     "algorithms": {

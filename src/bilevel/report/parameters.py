@@ -72,7 +72,10 @@ def model_name(fit: Fit) -> str:
 
 
 def _owner(fit: Fit, name: str) -> str:
-    return _name(fit, name.rpartition(".")[0])
+    """The part that a parameter, or the list that it is in, belongs to."""
+    path = name.rpartition(".")[0]
+    listed = isinstance(fit.energy.get_submodule(path), nn.ParameterList)
+    return _name(fit, path.rpartition(".")[0] if listed else path)
 
 
 def _name(fit: Fit, path: str) -> str:
@@ -92,7 +95,11 @@ def _words(name: str) -> str:
 
 
 def _human(name: str) -> str:
-    return name.rpartition(".")[2].removeprefix(_LOG).replace("_", " ")
+    """The words of a parameter; members of a list count from one."""
+    path, _, leaf = name.rpartition(".")
+    if leaf.isdigit():
+        leaf = f"{path.rpartition('.')[2]} {int(leaf) + 1}"
+    return leaf.removeprefix(_LOG).replace("_", " ")
 
 
 def _is_log(name: str) -> bool:

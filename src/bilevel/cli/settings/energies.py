@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field, model_validator
 
-from bilevel.cli.settings.base import Count, Learner, Names, Positive, Settings, Unfit
+from bilevel.cli.settings.base import Count, Learner, Names, Positive, Seed, Settings, Unfit
+from bilevel.ground.randomness import generator
 from bilevel.model import fidelities, regularisers
 from bilevel.model.operators import Operator, Shape
 from bilevel.model.regularisers import Regulariser
@@ -18,6 +19,7 @@ __all__ = [
     "FieldsOfExperts",
     "RegulariserSettings",
     "Ridge",
+    "RidgeRegulariser",
     "SquaredL2",
     "Tikhonov",
     "TotalVariation",
@@ -125,6 +127,47 @@ class FieldsOfExperts(RegulariserSettings):
     def smallest(self) -> int:
         """The side of the filters."""
         return self.size
+
+
+class RidgeRegulariser(RegulariserSettings):
+    """A cascade of filters with a learned profile: convex, or weakly convex."""
+
+    channels: Annotated[tuple[Count, ...], Field(strict=False, min_length=1)] = Field(
+        default=(4, 8, 32), description="of each layer of the cascade"
+    )
+    size: Count = Field(default=5, description="odd side of the filters [pixel]")
+    weakly_convex: bool = Field(default=False, description="let large responses cost no more")
+    weight: Positive = Field(default=0.5, description="factor")
+    sharpness: Annotated[float, Field(ge=1)] = Field(
+        default=50.0, description="how sharply the profile turns at 0"
+    )
+    scaling: Positive = Field(default=5.0, description="first scale of every channel")
+    seed: Seed = Field(default=0, description="of the first filters")
+    learnable = ("filters", "scaling", "weight", "sharpness")
+    learn: Names = ("filters", "scaling", "weight", "sharpness")
+
+    @model_validator(mode="after")
+    def _check(self) -> RidgeRegulariser:
+        if self.size % 2 == 0:
+            raise Unfit("size", "filters of a cascade have an odd side", given=self.size)
+        return self
+
+    def build(self, shape: Shape) -> Regulariser:
+        """Random filters, a proved norm of 1."""
+        rng = generator(self.seed, "ridge")
+        widths = (shape[0], *self.channels)
+        banks = [
+            torch.randn(m, c, self.size, self.size, generator=rng)
+            for c, m in zip(widths, self.channels, strict=False)
+        ]
+        return regularisers.RidgeRegulariser(
+            banks,
+            self.weight,
+            self.sharpness,
+            self.scaling,
+            weakly_convex=self.weakly_convex,
+            learn=self.learn,
+        )
 
 
 class Tikhonov(RegulariserSettings):

@@ -23,8 +23,10 @@ __all__ = [
     "Constant",
     "Geometric",
     "GradientDescent",
+    "LBFGSSolver",
     "LossSettings",
     "Nesterov",
+    "NewtonCG",
     "Polynomial",
     "ProjectedGradient",
     "ScheduleSettings",
@@ -89,6 +91,34 @@ class Nesterov(SolverSettings):
         return solvers.Nesterov(
             self.momentum, self.restart, self.backtracking, self.first_lipschitz
         )
+
+
+class LBFGSSolver(SolverSettings):
+    """L-BFGS: learns curvature; two to four times fewer gradients than Nesterov's method."""
+
+    memory: Count = Field(default=solvers.LBFGS.memory, description="pairs kept")
+    first_change: Positive = Field(
+        default=solvers.LBFGS.first_change, description="length of the first step [grey value]"
+    )
+
+    def build(self) -> Solver[Any]:
+        """L-BFGS."""
+        return solvers.LBFGS(self.memory, self.first_change)
+
+
+class NewtonCG(SolverSettings):
+    """Newton's method with conjugate gradients: for good starts and high accuracy."""
+
+    forcing: Fraction = Field(
+        default=solvers.NewtonCG.forcing, description="largest relative residual of its systems"
+    )
+    max_products: Count = Field(
+        default=solvers.NewtonCG.max_products, description="Hessian-vector products a step"
+    )
+
+    def build(self) -> Solver[Any]:
+        """Newton-CG."""
+        return solvers.NewtonCG(self.forcing, self.max_products)
 
 
 class GradientDescent(SolverSettings):
