@@ -15,6 +15,10 @@ SOLVERS = {
     "strongly convex": bl.solvers.Nesterov(momentum="strongly convex", restart=False),
     "backtracking": bl.solvers.Nesterov(backtracking=True),
     "l-bfgs": bl.solvers.LBFGS(),
+    "nmapg": bl.solvers.NMAPG(),
+    "ipiano": bl.solvers.IPiano(),
+    "free-fista": bl.solvers.FreeFISTA(),
+    "half-quadratic": bl.solvers.HalfQuadratic(),
 }
 
 

@@ -64,6 +64,15 @@ class Energy(nn.Module):
 
         return LinearMap(apply, lambda index: self.hessian(x[index], y[index]))
 
+    def majoriser(self, x: Tensor, y: Tensor) -> LinearMap:
+        """As in :class:`~bilevel.model.objective.Objective`; only energies made of parts have it.
+
+        Raises:
+            InputError: the energy gives none.
+        """
+        del x, y
+        raise InputError("this energy gives no quadratic majoriser", advice="use another solver")
+
     def bounds(self, y: Tensor) -> Bounds:
         """Bounds of ∇²_xx J for all x."""
         del y
@@ -156,6 +165,11 @@ class EnergyObjective(Objective):
         """∇²J(x); every application counts as one HVP a row."""
         with torch.no_grad():
             return self._counted(self.energy.hessian(x, self.y))
+
+    def majoriser(self, x: Tensor) -> LinearMap:
+        """The energy's; every application counts as one HVP a row."""
+        with torch.no_grad():
+            return self._counted(self.energy.majoriser(x, self.y))
 
     def _counted(self, inner: LinearMap) -> LinearMap:
         def apply(v: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Variation
@@ -40,6 +41,11 @@ class Objective(ABC):
     @abstractmethod
     def hessian(self, x: Tensor) -> LinearMap:
         """∇²J(x), linearised once."""
+
+    def majoriser(self, x: Tensor) -> LinearMap:
+        """M >= 0 with J(x + d) <= J(x) + ⟨∇J(x), d⟩ + ½⟨d, M d⟩ for every d."""
+        del x
+        raise InputError("this energy gives no quadratic majoriser", advice="use another solver")
 
     @abstractmethod
     def rounding(self, x: Tensor) -> Tensor:

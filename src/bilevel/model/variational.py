@@ -49,6 +49,10 @@ class Variational(Energy):
         """Sum of the linearised Hessians."""
         return LinearMap.sum([self.fidelity.hessian(x, y), self.regulariser.hessian(x)])
 
+    def majoriser(self, x: Tensor, y: Tensor) -> LinearMap:
+        """Sum of the majorisers."""
+        return LinearMap.sum([self.fidelity.majoriser(x, y), self.regulariser.majoriser(x)])
+
     def bounds(self, y: Tensor) -> Bounds:
         """Sum of the bounds; quadratic terms that share the Fourier basis are added there first."""
         shape = self._image_shape(y)

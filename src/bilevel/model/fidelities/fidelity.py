@@ -6,6 +6,7 @@ from abc import abstractmethod
 
 from torch import Tensor
 
+from bilevel.ground.errors import InputError
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Variation
 from bilevel.model.operators.operator import Operator, Shape
@@ -34,6 +35,16 @@ class Fidelity(Part):
     @abstractmethod
     def hessian(self, x: Tensor, y: Tensor) -> LinearMap:
         """Aᵀ∇²Ψ A, linearised once at x."""
+
+    def majoriser(self, x: Tensor, y: Tensor) -> LinearMap:
+        """A quadratic that touches the term at x and lies above it; its constant Hessian >= 0.
+
+        Raises:
+            InputError: the term gives none.
+        """
+        del x, y
+        what = f"{type(self).__name__} gives no quadratic majoriser"
+        raise InputError(what, advice="use another solver")
 
     @abstractmethod
     def bounds(self, image_shape: Shape) -> Bounds:

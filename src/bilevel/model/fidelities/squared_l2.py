@@ -79,6 +79,10 @@ class SquaredL2(Fidelity):
         """W AᵀA."""
         return LinearMap.shared(lambda v: self.weight * self.operator.adjoint(self.operator(v)))
 
+    def majoriser(self, x: Tensor, y: Tensor) -> LinearMap:
+        """The Hessian itself."""
+        return self.hessian(x, y)
+
     def bounds(self, image_shape: Shape) -> Bounds:
         """W times the bounds of AᵀA."""
         gram, weight = self.operator.gram_bounds(image_shape), self.weight.detach().double()

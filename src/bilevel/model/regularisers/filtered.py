@@ -112,6 +112,20 @@ class FilteredRegulariser(Regulariser):
 
         return LinearMap(apply, lambda index: self._hessian(t[index], shape))
 
+    def majoriser(self, x: Tensor) -> LinearMap:
+        """Wᵀ diag(w ψ'(s)/(s ν)) W with s = |W x|/ν: ψ(√·) is concave for every potential here."""
+        return self._majoriser(self.features(x), _shape(x))
+
+    def _majoriser(self, t: Tensor, shape: Shape) -> LinearMap:
+        size = self.penalty.size(t) / self.smoothing
+        weights = self._weighted(self.penalty.potential.ratio(size) / self.smoothing)
+
+        def apply(v: Tensor) -> Tensor:
+            spread = self.penalty.spread(weights, self.features(v))
+            return self.features_adjoint(spread, shape)
+
+        return LinearMap(apply, lambda index: self._majoriser(t[index], shape))
+
     def _weighted(self, p: Tensor) -> Tensor:
         return self.weight * p
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from bilevel.ground.errors import InputError
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Variation
 from bilevel.model.operators.operator import Shape
@@ -34,6 +35,16 @@ class Regulariser(Part):
     @abstractmethod
     def hessian(self, x: Tensor) -> LinearMap:
         """∇²R(x), linearised once at x."""
+
+    def majoriser(self, x: Tensor) -> LinearMap:
+        """A quadratic that touches the term at x and lies above it; its constant Hessian >= 0.
+
+        Raises:
+            InputError: the term gives none.
+        """
+        del x
+        what = f"{type(self).__name__} gives no quadratic majoriser"
+        raise InputError(what, advice="use another solver")
 
     @abstractmethod
     def bounds(self, image_shape: Shape) -> Bounds:
@@ -93,6 +104,10 @@ class Sum(Regulariser):
     def hessian(self, x: Tensor) -> LinearMap:
         """Sum of the Hessians."""
         return LinearMap.sum([t.hessian(x) for t in self.parts])
+
+    def majoriser(self, x: Tensor) -> LinearMap:
+        """Sum of the majorisers."""
+        return LinearMap.sum([t.majoriser(x) for t in self.parts])
 
     def bounds(self, image_shape: Shape) -> Bounds:
         """Sum of the bounds."""

@@ -197,6 +197,11 @@ class RidgeRegulariser(Regulariser):
         """Wᵀ w [b 1(|b σ t| <= 1) - ρ 1(|σ t| <= 1)] W, an element of the Clarke derivative."""
         return self._hessian(self._curvature(self._features(x)), self._push, self._pull)
 
+    def majoriser(self, x: Tensor) -> LinearMap:
+        """Wᵀ w b diag(ψ'(s)/s) W; the concave -ρ ψ(σ t) lies below its tangent."""
+        weights = self._features(x).abs().clamp_min(1.0).reciprocal()
+        return self._hessian(weights, self._push, self._pull)
+
     def _hessian(self, curve: Tensor, push: list[Tensor], pull: list[Tensor]) -> LinearMap:
         def apply(v: Tensor) -> Tensor:
             return synthesise(pull, analyse(push, v).mul_(curve))

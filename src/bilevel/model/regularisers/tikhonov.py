@@ -78,6 +78,10 @@ class Tikhonov(Regulariser):
         """W BᵀB."""
         return LinearMap.shared(self.grad)
 
+    def majoriser(self, x: Tensor) -> LinearMap:
+        """The Hessian itself."""
+        return self.hessian(x)
+
     def bounds(self, image_shape: Shape) -> Bounds:
         """W times the bounds of BᵀB."""
         gram, weight = self.operator.gram_bounds(image_shape), self.weight.detach().double()
