@@ -13,7 +13,7 @@ from bilevel.ground.checks import check_images
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta, bind
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Magnitude, Variation
+from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.cost import Cost
 from bilevel.model.objective import Objective
 
@@ -82,6 +82,11 @@ class Energy(nn.Module):
         """How far second derivatives change within ``radius`` (b,) of x."""
         del y, q, radius
         return Variation.unknown(x)
+
+    def smoothness(self, x: Tensor, y: Tensor, radius: Tensor) -> Smoothness:
+        """Kinks and the Lipschitz constant of ∇²J within ``radius`` (b,) of x."""
+        del y, radius
+        return Smoothness.unknown(x)
 
     def start(self, y: Tensor) -> Tensor:
         """A sensible first x; y itself unless overridden."""
@@ -204,6 +209,11 @@ class EnergyObjective(Objective):
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """From the energy."""
         return self.energy.variation(x, self.y, q, radius)
+
+    def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
+        """From the energy."""
+        with torch.no_grad():
+            return self.energy.smoothness(x, self.y, radius)
 
     def double(self) -> EnergyObjective:
         """The same energy and data in float64, made once."""

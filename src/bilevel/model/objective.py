@@ -9,7 +9,7 @@ from torch import Tensor
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Variation
+from bilevel.model.bounds import Bounds, Smoothness, Variation
 
 __all__ = ["Objective"]
 
@@ -58,6 +58,11 @@ class Objective(ABC):
     @abstractmethod
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """How far the second derivatives change within ``radius`` (b,) of x."""
+
+    def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
+        """Kinks and the Lipschitz constant of ∇²J within ``radius`` (b,) of x."""
+        del radius
+        return Smoothness.unknown(x)
 
     @abstractmethod
     def double(self) -> Objective:

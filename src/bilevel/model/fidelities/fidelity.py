@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bilevel.ground.errors import InputError
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Magnitude, Variation
+from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.operators.operator import Operator, Shape
 from bilevel.model.part import Part
 
@@ -53,6 +53,11 @@ class Fidelity(Part):
     @abstractmethod
     def variation(self, x: Tensor, y: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """As in :class:`~bilevel.model.bounds.Variation`."""
+
+    def smoothness(self, x: Tensor, y: Tensor, radius: Tensor) -> Smoothness:
+        """As in :class:`~bilevel.model.bounds.Smoothness`; unknown unless overridden."""
+        del y, radius
+        return Smoothness.unknown(x)
 
     @abstractmethod
     def magnitude(self, image_shape: Shape, y: Tensor) -> Magnitude:

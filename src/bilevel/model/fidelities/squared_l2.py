@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bilevel.ground import rows
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Magnitude, Variation
+from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.fidelities.fidelity import Fidelity
 from bilevel.model.operators import Identity
 from bilevel.model.operators.operator import Operator, Shape
@@ -101,6 +101,10 @@ class SquaredL2(Fidelity):
             pull, turn = rows.norm(self.grad(x, y)), rows.norm(self.hessian(x, y)(q))
             upper = self.bounds((x.shape[1], x.shape[2], x.shape[3])).lipschitz
             return Variation(torch.zeros_like(turn), turn * radius, pull + upper * radius)
+
+    def smoothness(self, x: Tensor, y: Tensor, radius: Tensor) -> Smoothness:
+        """Quadratic."""
+        return Smoothness.quadratic(x)
 
     def magnitude(self, image_shape: Shape, y: Tensor) -> Magnitude:
         """W ‖A‖² ‖x‖ + W ‖A‖ ‖y‖."""

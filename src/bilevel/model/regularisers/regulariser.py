@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bilevel.ground.errors import InputError
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Variation
+from bilevel.model.bounds import Bounds, Smoothness, Variation
 from bilevel.model.operators.operator import Shape
 from bilevel.model.part import Part
 
@@ -53,6 +53,11 @@ class Regulariser(Part):
     @abstractmethod
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """How far ∇²R q, (∂_θ∇R)ᵀq and ‖∂_θ∇R‖ change within ``radius`` (b,) of x."""
+
+    def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
+        """Kinks and the Lipschitz constant of ∇²R within ``radius``; unknown unless overridden."""
+        del radius
+        return Smoothness.unknown(x)
 
     def spectrum(self, image_shape: Shape) -> Tensor | None:
         """Eigenvalues (h, w) of ∇²R in the 2-D DFT basis; None if not constant and diagonal."""
@@ -121,6 +126,13 @@ class Sum(Regulariser):
         total = Variation.zero(x)
         for term in self.parts:
             total = total + term.variation(x, q, radius)
+        return total
+
+    def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
+        """Of all terms."""
+        total = Smoothness.quadratic(x)
+        for term in self.parts:
+            total = total + term.smoothness(x, radius)
         return total
 
     def check(self, image_shape: Shape) -> None:
