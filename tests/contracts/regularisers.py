@@ -89,6 +89,39 @@ class RegulariserContract:
                 norm = torch.linalg.matrix_norm(there, 2)
                 assert bool((norm <= bound.cross_norm * (1 + 1e-6) + 1e-9).all())
 
+    def test_smoothness_bounds_the_hessian_and_the_kinks_in_the_ball(self, name: str) -> None:
+        basis = torch.eye(PIXELS, dtype=torch.float64).reshape(PIXELS, *SHAPE)
+
+        def dense(x: torch.Tensor) -> torch.Tensor:
+            return regulariser.hessian(x.expand(PIXELS, *SHAPE))(basis).flatten(1).detach()
+
+        for seed in range(6):
+            regulariser, x, rng = self.make(name, seed)
+            x = x[:1]
+            radius = 10 ** (-1 - 4 * torch.rand(1, generator=rng, dtype=x.dtype))
+            found = regulariser.smoothness(x, radius)
+            assert bool((regulariser.smoothness(x, radius / 10).kinks <= found.kinks).all())
+            if not bool(found.lipschitz.isfinite()):
+                assert float(found.kinks) > 0
+                continue
+            for shift in self.shifts(regulariser, x, torch.randn_like(x), rng):
+                move = rows.expand(radius / rows.norm(shift), x) * shift
+                turn = torch.linalg.matrix_norm(dense(x + move) - dense(x), 2)
+                assert float(turn) <= float(found.lipschitz * radius) * (1 + 1e-9) + 1e-12
+
+    def test_majoriser_lies_above(self, name: str) -> None:
+        for seed in SEEDS:
+            regulariser, x, rng = self.make(name, seed)
+            quadratic, value, slope = regulariser.majoriser(x), regulariser(x), regulariser.grad(x)
+            for size in (1e-3, 0.1, 3.0):
+                d = size * torch.randn(x.shape, generator=rng, dtype=x.dtype)
+                bend = rows.inner(d, quadratic(d))
+                above = value + rows.inner(slope, d) + bend / 2
+                assert bool((bend >= 0).all())
+                assert bool((regulariser(x + d) <= above * (1 + 1e-12) + 1e-12).all())
+            index = torch.tensor([2, 0])
+            torch.testing.assert_close(quadratic.rows(index)(d[index]), quadratic(d)[index])
+
     @staticmethod
     def shifts(regulariser, x, q, rng):
         """Random, smooth, and along the directions that matter: q, the gradient, one pixel."""

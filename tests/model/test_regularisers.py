@@ -5,6 +5,7 @@ import torch
 
 from bilevel.ground.errors import InputError
 from bilevel.model.regularisers import FieldsOfExperts, Tikhonov, TotalVariation, dct_filters
+from bilevel.model.regularisers.cascade import analyse, row_norms
 from contracts.regularisers import RegulariserContract
 from contracts.zoo import REGULARISERS
 
@@ -101,3 +102,16 @@ def test_bad_arguments_are_named(build, message: str) -> None:
 def test_images_that_do_not_fit_are_refused(regulariser, shape) -> None:
     with pytest.raises(InputError):
         regulariser.check(shape)
+
+
+@pytest.mark.parametrize("size", [(3, 4), (5, 9), (11, 8), (12, 20)])
+def test_row_norms_of_a_cascade_are_those_of_its_matrix(size) -> None:
+    banks = [
+        torch.randn(2, 2, 3, 3, dtype=torch.float64),
+        torch.randn(3, 2, 5, 3, dtype=torch.float64),
+        torch.randn(4, 3, 3, 5, dtype=torch.float64),
+    ]
+    pixels = 2 * size[0] * size[1]
+    basis = torch.eye(pixels, dtype=torch.float64).reshape(pixels, 2, *size)
+    exact = analyse(banks, basis).square().sum(0).sqrt()
+    torch.testing.assert_close(row_norms(banks, *size), exact)

@@ -16,6 +16,10 @@ SOLVERS = {
     "backtracking": bl.solvers.Nesterov(backtracking=True),
     "l-bfgs": bl.solvers.LBFGS(),
     "newton-cg": bl.solvers.NewtonCG(),
+    "nmapg": bl.solvers.NMAPG(),
+    "ipiano": bl.solvers.IPiano(),
+    "free-fista": bl.solvers.FreeFISTA(),
+    "half-quadratic": bl.solvers.HalfQuadratic(),
 }
 
 

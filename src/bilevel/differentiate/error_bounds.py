@@ -46,7 +46,7 @@ def implicit_bounds(
     """
     x = solution.x
     radius = solution.certificate.rms * x[0].numel() ** 0.5
-    mu = lower.bounds.proved_mu()
+    mu = solution.certificate.curvature
     safe = torch.where(torch.isfinite(radius), radius, 0.0)
     change, loss_lipschitz = lower.variation(x, q, safe), upper.lipschitz(x, safe)
     eps, size = torch.finfo(x.dtype).eps, rows.norm(q).double()

@@ -2,6 +2,7 @@
 
 from bilevel.linear.bounds import power_estimate, schur_bound
 from bilevel.linear.cg import cg
+from bilevel.linear.lanczos import RitzValues, lanczos
 from bilevel.linear.map import LinearMap
 from bilevel.linear.minres import minres
 from bilevel.linear.solution import LinearSolution, LinearStatus
@@ -10,7 +11,9 @@ __all__ = [
     "LinearMap",
     "LinearSolution",
     "LinearStatus",
+    "RitzValues",
     "cg",
+    "lanczos",
     "minres",
     "power_estimate",
     "schur_bound",

@@ -8,7 +8,7 @@ from enum import Enum
 import torch
 from torch import Tensor
 
-__all__ = ["Bounds", "Magnitude", "Provenance", "Variation"]
+__all__ = ["Bounds", "Magnitude", "Provenance", "Smoothness", "Variation"]
 
 
 class Provenance(Enum):
@@ -85,6 +85,41 @@ class Magnitude:
 
     slope: Tensor
     offset: Tensor
+
+
+@dataclass(frozen=True)
+class Smoothness:
+    """How smooth J is over the ball ‖x' - x‖ <= radius; (b,) each, float64, inf: not proved.
+
+    At most ``kinks`` features of J may change piece there, that is, cross a point where the second
+    derivative jumps, and ‖∇²J(x') - ∇²J(x)‖ <= ``lipschitz`` ‖x' - x‖ for every x' in the ball. A
+    piecewise quadratic J without kinks in the ball has ``lipschitz`` 0.
+    """
+
+    kinks: Tensor
+    lipschitz: Tensor
+
+    @staticmethod
+    def unknown(x: Tensor) -> Smoothness:
+        """Nothing is proved about the rows of ``x``."""
+        inf = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
+        return Smoothness(inf, inf)
+
+    @staticmethod
+    def quadratic(x: Tensor) -> Smoothness:
+        """A constant Hessian, for the rows of ``x``."""
+        nothing = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        return Smoothness(nothing, nothing)
+
+    @staticmethod
+    def of(crossing: Tensor, lipschitz: Tensor | float) -> Smoothness:
+        """From which features (b, ...) may cross a kink, and the constant between kinks."""
+        kinks = crossing.flatten(1).sum(1).double()
+        return Smoothness(kinks, torch.where(kinks == 0, lipschitz, torch.inf).double())
+
+    def __add__(self, other: Smoothness) -> Smoothness:
+        """Of the sum of two energies."""
+        return Smoothness(self.kinks + other.kinks, self.lipschitz + other.lipschitz)
 
 
 @dataclass(frozen=True)

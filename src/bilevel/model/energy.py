@@ -13,7 +13,7 @@ from bilevel.ground.checks import check_images
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta, bind
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Magnitude, Variation
+from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.cost import Cost
 from bilevel.model.objective import Objective
 
@@ -64,6 +64,15 @@ class Energy(nn.Module):
 
         return LinearMap(apply, lambda index: self.hessian(x[index], y[index]))
 
+    def majoriser(self, x: Tensor, y: Tensor) -> LinearMap:
+        """As in :class:`~bilevel.model.objective.Objective`; only energies made of parts have it.
+
+        Raises:
+            InputError: the energy gives none.
+        """
+        del x, y
+        raise InputError("this energy gives no quadratic majoriser", advice="use another solver")
+
     def bounds(self, y: Tensor) -> Bounds:
         """Bounds of ∇²_xx J for all x."""
         del y
@@ -73,6 +82,11 @@ class Energy(nn.Module):
         """How far second derivatives change within ``radius`` (b,) of x."""
         del y, q, radius
         return Variation.unknown(x)
+
+    def smoothness(self, x: Tensor, y: Tensor, radius: Tensor) -> Smoothness:
+        """Kinks and the Lipschitz constant of ∇²J within ``radius`` (b,) of x."""
+        del y, radius
+        return Smoothness.unknown(x)
 
     def start(self, y: Tensor) -> Tensor:
         """A sensible first x; y itself unless overridden."""
@@ -157,6 +171,11 @@ class EnergyObjective(Objective):
         with torch.no_grad():
             return self._counted(self.energy.hessian(x, self.y))
 
+    def majoriser(self, x: Tensor) -> LinearMap:
+        """The energy's; every application counts as one HVP a row."""
+        with torch.no_grad():
+            return self._counted(self.energy.majoriser(x, self.y))
+
     def _counted(self, inner: LinearMap) -> LinearMap:
         def apply(v: Tensor) -> Tensor:
             self.cost.hvps += v.shape[0]
@@ -190,6 +209,11 @@ class EnergyObjective(Objective):
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """From the energy."""
         return self.energy.variation(x, self.y, q, radius)
+
+    def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
+        """From the energy."""
+        with torch.no_grad():
+            return self.energy.smoothness(x, self.y, radius)
 
     def double(self) -> EnergyObjective:
         """The same energy and data in float64, made once."""

@@ -6,9 +6,10 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
+from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Variation
+from bilevel.model.bounds import Bounds, Smoothness, Variation
 
 __all__ = ["Objective"]
 
@@ -41,6 +42,11 @@ class Objective(ABC):
     def hessian(self, x: Tensor) -> LinearMap:
         """∇²J(x), linearised once."""
 
+    def majoriser(self, x: Tensor) -> LinearMap:
+        """M >= 0 with J(x + d) <= J(x) + ⟨∇J(x), d⟩ + ½⟨d, M d⟩ for every d."""
+        del x
+        raise InputError("this energy gives no quadratic majoriser", advice="use another solver")
+
     @abstractmethod
     def rounding(self, x: Tensor) -> Tensor:
         """An allowance for the rounding error of ‖grad(x)‖, (b,)."""
@@ -52,6 +58,11 @@ class Objective(ABC):
     @abstractmethod
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """How far the second derivatives change within ``radius`` (b,) of x."""
+
+    def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
+        """Kinks and the Lipschitz constant of ∇²J within ``radius`` (b,) of x."""
+        del radius
+        return Smoothness.unknown(x)
 
     @abstractmethod
     def double(self) -> Objective:

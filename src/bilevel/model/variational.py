@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Magnitude, Variation
+from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.energy import Energy
 from bilevel.model.fidelities.fidelity import Fidelity
 from bilevel.model.operators.operator import Shape
@@ -49,6 +49,10 @@ class Variational(Energy):
         """Sum of the linearised Hessians."""
         return LinearMap.sum([self.fidelity.hessian(x, y), self.regulariser.hessian(x)])
 
+    def majoriser(self, x: Tensor, y: Tensor) -> LinearMap:
+        """Sum of the majorisers."""
+        return LinearMap.sum([self.fidelity.majoriser(x, y), self.regulariser.majoriser(x)])
+
     def bounds(self, y: Tensor) -> Bounds:
         """Sum of the bounds; quadratic terms that share the Fourier basis are added there first."""
         shape = self._image_shape(y)
@@ -77,6 +81,10 @@ class Variational(Energy):
     def variation(self, x: Tensor, y: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """Sum of the variations."""
         return self.fidelity.variation(x, y, q, radius) + self.regulariser.variation(x, q, radius)
+
+    def smoothness(self, x: Tensor, y: Tensor, radius: Tensor) -> Smoothness:
+        """Of both terms."""
+        return self.fidelity.smoothness(x, y, radius) + self.regulariser.smoothness(x, radius)
 
     def magnitude(self, y: Tensor, bounds: Bounds) -> Magnitude:
         """Terms of the fidelity, data included, plus those of the regulariser."""

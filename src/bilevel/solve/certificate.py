@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields, replace
+from enum import IntEnum
 
 import torch
 from torch import Tensor
@@ -12,7 +13,7 @@ from bilevel.ground import rows
 from bilevel.ground.errors import InputError
 from bilevel.model.objective import Objective
 
-__all__ = ["Certificate", "Tolerance", "certify"]
+__all__ = ["Certificate", "Claim", "Tolerance", "certify"]
 
 
 @dataclass(frozen=True)
@@ -44,12 +45,33 @@ class Tolerance:
             raise InputError("a tolerance needs a finite field", advice="e.g. Tolerance(rms=1e-3)")
 
 
+class Claim(IntEnum):
+    """What the distance of a certificate is proved to be the distance to."""
+
+    STATIONARY = 0
+    CRITICAL = 1
+    LOCAL = 2
+    GLOBAL = 3
+
+    @property
+    def words(self) -> str:
+        """For reports."""
+        return {
+            Claim.STATIONARY: "a small gradient is proved, no distance",
+            Claim.CRITICAL: "exactly one critical point lies within the distance given",
+            Claim.LOCAL: "exactly one critical point, a strict local minimiser, lies within it",
+            Claim.GLOBAL: "the only minimiser lies within the distance given",
+        }[self]
+
+
 @dataclass(frozen=True)
 class Certificate:
     """Proved bounds at the returned point, one a row in float64; inf means not proved.
 
-    ``rms`` and ``gap`` include an allowance for rounding, so they do not fall below the
-    floating-point floor near eps · L · |x| / mu. ``gradient`` is ∇J there.
+    ``rms`` is the distance to the point that ``claim`` names (integers, :class:`Claim`) and ``gap``
+    the distance of J to its minimum. Both include an allowance for rounding, so they do not fall
+    below the floating-point floor near eps · L · |x| / mu. ``gradient`` is ∇J there, ``curvature``
+    a lower bound of all |eigenvalues| of ∇²J at the point named, 0 where not proved.
     """
 
     rms: Tensor
@@ -57,6 +79,8 @@ class Certificate:
     residual: Tensor
     allowance: Tensor
     gradient: Tensor
+    claim: Tensor
+    curvature: Tensor
 
     def meets(self, tol: Tolerance) -> Tensor:
         """Which rows meet the tolerance, (b,) bool; NaN does not."""
@@ -99,4 +123,5 @@ def _from_gradient(objective: Objective, x: Tensor, gradient: Tensor) -> Certifi
     reach = torch.where(mu > 0, (norm + allowance) / mu, torch.inf)
     gap = torch.where(mu > 0, (norm + allowance) * reach / 2, torch.inf)
     root = math.sqrt(x[0].numel())
-    return Certificate(reach / root, gap, norm / root, allowance / root, gradient)
+    claim = torch.where(torch.isfinite(reach), Claim.GLOBAL, Claim.STATIONARY)
+    return Certificate(reach / root, gap, norm / root, allowance / root, gradient, claim, mu)

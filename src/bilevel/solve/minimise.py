@@ -11,13 +11,13 @@ from bilevel.ground import rows
 from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
 from bilevel.model.objective import Objective
-from bilevel.solve.certificate import Certificate, Tolerance, certify
+from bilevel.solve.certificate import Certificate, Claim, Tolerance, certify
 from bilevel.solve.solution import Solution, Status
 from bilevel.solve.solver import S, Solver
 
 __all__ = ["minimise"]
 
-PATIENCE = 1000  # steps without progress before a row is called stalled
+PATIENCE = 1000  # steps without progress before a row is called stalled (convex or unknown)
 PATIENCE_AT_FLOOR = 30  # the same for a row whose gradient is at the level of rounding
 
 
@@ -143,7 +143,9 @@ class _Progress:
         better = residual < 0.99 * self.best
         self.idle = torch.where(better, 0, self.idle + steps)
         self.best = torch.minimum(self.best, residual)
-        patience = torch.where(certificate.at_floor(), PATIENCE_AT_FLOOR, PATIENCE)
+        passing = (certificate.claim == Claim.STATIONARY) & certificate.allowance.isfinite()
+        patience = torch.where(passing, torch.inf, PATIENCE)
+        patience = torch.where(certificate.at_floor(), PATIENCE_AT_FLOOR, patience)
         status = torch.full_like(self.idle, Status.RUNNING)
         status[self.idle >= patience] = Status.STALLED
         if stuck is not None:

@@ -6,8 +6,9 @@ from abc import abstractmethod
 
 from torch import Tensor
 
+from bilevel.ground.errors import InputError
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Magnitude, Variation
+from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.operators.operator import Operator, Shape
 from bilevel.model.part import Part
 
@@ -35,6 +36,16 @@ class Fidelity(Part):
     def hessian(self, x: Tensor, y: Tensor) -> LinearMap:
         """Aᵀ∇²Ψ A, linearised once at x."""
 
+    def majoriser(self, x: Tensor, y: Tensor) -> LinearMap:
+        """A quadratic that touches the term at x and lies above it; its constant Hessian >= 0.
+
+        Raises:
+            InputError: the term gives none.
+        """
+        del x, y
+        what = f"{type(self).__name__} gives no quadratic majoriser"
+        raise InputError(what, advice="use another solver")
+
     @abstractmethod
     def bounds(self, image_shape: Shape) -> Bounds:
         """Bounds of the Hessian."""
@@ -42,6 +53,11 @@ class Fidelity(Part):
     @abstractmethod
     def variation(self, x: Tensor, y: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """As in :class:`~bilevel.model.bounds.Variation`."""
+
+    def smoothness(self, x: Tensor, y: Tensor, radius: Tensor) -> Smoothness:
+        """As in :class:`~bilevel.model.bounds.Smoothness`; unknown unless overridden."""
+        del y, radius
+        return Smoothness.unknown(x)
 
     @abstractmethod
     def magnitude(self, image_shape: Shape, y: Tensor) -> Magnitude:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bilevel.ground import rows
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Magnitude, Variation
+from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.fidelities.fidelity import Fidelity
 from bilevel.model.operators import Identity
 from bilevel.model.operators.operator import Operator, Shape
@@ -79,6 +79,10 @@ class SquaredL2(Fidelity):
         """W AᵀA."""
         return LinearMap.shared(lambda v: self.weight * self.operator.adjoint(self.operator(v)))
 
+    def majoriser(self, x: Tensor, y: Tensor) -> LinearMap:
+        """The Hessian itself."""
+        return self.hessian(x, y)
+
     def bounds(self, image_shape: Shape) -> Bounds:
         """W times the bounds of AᵀA."""
         gram, weight = self.operator.gram_bounds(image_shape), self.weight.detach().double()
@@ -97,6 +101,10 @@ class SquaredL2(Fidelity):
             pull, turn = rows.norm(self.grad(x, y)), rows.norm(self.hessian(x, y)(q))
             upper = self.bounds((x.shape[1], x.shape[2], x.shape[3])).lipschitz
             return Variation(torch.zeros_like(turn), turn * radius, pull + upper * radius)
+
+    def smoothness(self, x: Tensor, y: Tensor, radius: Tensor) -> Smoothness:
+        """Quadratic."""
+        return Smoothness.quadratic(x)
 
     def magnitude(self, image_shape: Shape, y: Tensor) -> Magnitude:
         """W ‖A‖² ‖x‖ + W ‖A‖ ‖y‖."""

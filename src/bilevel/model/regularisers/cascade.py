@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, pad
 
-__all__ = ["analyse", "layer_norm", "synthesise"]
+__all__ = ["analyse", "layer_norm", "row_norms", "synthesise"]
 
 _GRID = 64
 
@@ -57,6 +57,28 @@ def _paired(p: Tensor, bank: Tensor) -> Tensor:
         edge = _plain(p[..., -(wide // 2 + 1) :], bank)[..., -1:]
         columns = torch.cat((columns, edge), dim=3)
     return columns.contiguous(memory_format=torch.channels_last)
+
+
+def row_norms(filters: Sequence[Tensor], height: int, width: int) -> Tensor:
+    """The norms of the rows of W, (m, height, width) in float64.
+
+    A row depends on its distance to the borders as far as the cascade reaches, so that those of
+    the smallest image with all such distances are repeated.
+    """
+    banks = [bank.detach().double() for bank in filters]
+    up, left = (sum(bank.shape[axis] // 2 for bank in banks) for axis in (2, 3))
+    high, wide = min(height, 2 * up + 1), min(width, 2 * left + 1)
+    channels = banks[0].shape[1]
+    pixels = torch.eye(channels * high * wide, dtype=torch.float64, device=banks[0].device)
+    small = analyse(banks, pixels.view(-1, channels, high, wide)).square().sum(0).sqrt()
+    return small[:, _repeated(high, height)][:, :, _repeated(wide, width)]
+
+
+def _repeated(few: int, many: int) -> Tensor:
+    """The places 0, ..., few - 1 with the middle one repeated until there are ``many``."""
+    place, middle = torch.arange(many), few // 2
+    beyond = (place - middle - (many - few)).clamp_min(0)
+    return place if few == many else place.clamp_max(middle) + beyond
 
 
 def layer_norm(bank: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bilevel.ground import rows
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Variation
+from bilevel.model.bounds import Bounds, Smoothness, Variation
 from bilevel.model.operators.operator import Shape
 from bilevel.model.part import POSITIVE
 from bilevel.model.penalties import Penalty
@@ -61,7 +61,7 @@ class FilteredRegulariser(Regulariser):
 
     @abstractmethod
     def feature_norm(self) -> Tensor:
-        """A proved upper bound of the norm of W's rows, a group of rows taken together."""
+        """Proved upper bounds of the norms of W's rows, groups together, that fit the weight."""
 
     def filter_variation(self, ball: FeatureBall, x: Tensor, q: Tensor, bend: Tensor) -> Variation:
         """The part of the parameters of W; ``bend`` >= ‖(w Δφ'') u‖. Zero when W has none."""
@@ -112,6 +112,20 @@ class FilteredRegulariser(Regulariser):
 
         return LinearMap(apply, lambda index: self._hessian(t[index], shape))
 
+    def majoriser(self, x: Tensor) -> LinearMap:
+        """Wᵀ diag(w ψ'(s)/(s ν)) W with s = |W x|/ν: ψ(√·) is concave for every potential here."""
+        return self._majoriser(self.features(x), _shape(x))
+
+    def _majoriser(self, t: Tensor, shape: Shape) -> LinearMap:
+        size = self.penalty.size(t) / self.smoothing
+        weights = self._weighted(self.penalty.potential.ratio(size) / self.smoothing)
+
+        def apply(v: Tensor) -> Tensor:
+            spread = self.penalty.spread(weights, self.features(v))
+            return self.features_adjoint(spread, shape)
+
+        return LinearMap(apply, lambda index: self._majoriser(t[index], shape))
+
     def _weighted(self, p: Tensor) -> Tensor:
         return self.weight * p
 
@@ -135,6 +149,21 @@ class FilteredRegulariser(Regulariser):
             cross_norm = torch.stack([p.cross_norm for p in parts]).square().sum(0).sqrt()
             return Variation(norm * bend, cross, cross_norm)
 
+    def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
+        """‖Wᵀ(w λ ‖W_i‖/ν²) W‖ bounds how fast ∇²R changes between kinks, λ as in the penalty."""
+        with torch.no_grad():
+            crossing = self._crossing(self.features(x), radius, x)
+            steep = self.penalty.lipschitz / self.smoothing.double() ** 2
+            scale = self.weight.double() * steep * self.feature_norm()
+            return Smoothness.of(crossing, self.gram_bound(scale, _shape(x)))
+
+    def _crossing(self, t: Tensor, radius: Tensor, x: Tensor) -> Tensor:
+        """Which groups of features may cross a kink within the ball; rounding counted in."""
+        size = self.penalty.size(t)
+        allowance = 8 * torch.finfo(x.dtype).eps * rows.norm(x)
+        reach = self.feature_norm() * rows.expand(radius + allowance, size)
+        return (size - self.penalty.potential.kink * self.smoothing).abs() <= reach
+
     def _norm(self, x: Tensor) -> Tensor:
         one = torch.ones_like(self.weight * self.smoothing)
         return self.gram_bound(one, _shape(x)).sqrt()
@@ -142,10 +171,7 @@ class FilteredRegulariser(Regulariser):
     def _ball(self, x: Tensor, q: Tensor, radius: Tensor) -> FeatureBall:
         t, u = self.features(x), self.features(q)
         move = self._norm(x) * radius
-        size = self.penalty.size(t)
-        reach = rows.expand(self.feature_norm() * radius, size)
-        kink = self.penalty.potential.kink * self.smoothing
-        return FeatureBall(t, u, radius, move, (size - kink).abs() <= reach)
+        return FeatureBall(t, u, radius, move, self._crossing(t, radius, x))
 
     def _bend(self, ball: FeatureBall) -> Tensor:
         """An upper bound of ‖w (φ''(t') - φ''(t)) u‖ over the ball."""

@@ -144,8 +144,9 @@ class FieldsOfExperts(FilteredRegulariser):
         return total.max() * (1 + 1e-12)
 
     def feature_norm(self) -> Tensor:
-        """The largest norm of a filter."""
-        return self.filters.detach().double().square().flatten(1).sum(1).max().sqrt()
+        """The norms of the filters, (m, 1, 1)."""
+        square = self.filters.detach().double().square().flatten(1).sum(1)
+        return square.sqrt()[:, None, None]
 
     def filter_variation(self, ball: FeatureBall, x: Tensor, q: Tensor, bend: Tensor) -> Variation:
         """Of B δ = Σ_j δK_jᵀ w_j φ'_j + K_jᵀ w_j φ''_j δK_j x, with ‖δK v‖ <= ‖δ‖ √taps ‖v‖."""

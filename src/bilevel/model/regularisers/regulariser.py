@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from bilevel.ground.errors import InputError
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Variation
+from bilevel.model.bounds import Bounds, Smoothness, Variation
 from bilevel.model.operators.operator import Shape
 from bilevel.model.part import Part
 
@@ -35,6 +36,16 @@ class Regulariser(Part):
     def hessian(self, x: Tensor) -> LinearMap:
         """∇²R(x), linearised once at x."""
 
+    def majoriser(self, x: Tensor) -> LinearMap:
+        """A quadratic that touches the term at x and lies above it; its constant Hessian >= 0.
+
+        Raises:
+            InputError: the term gives none.
+        """
+        del x
+        what = f"{type(self).__name__} gives no quadratic majoriser"
+        raise InputError(what, advice="use another solver")
+
     @abstractmethod
     def bounds(self, image_shape: Shape) -> Bounds:
         """Bounds of ∇²R over all images of that shape."""
@@ -42,6 +53,11 @@ class Regulariser(Part):
     @abstractmethod
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """How far ∇²R q, (∂_θ∇R)ᵀq and ‖∂_θ∇R‖ change within ``radius`` (b,) of x."""
+
+    def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
+        """Kinks and the Lipschitz constant of ∇²R within ``radius``; unknown unless overridden."""
+        del radius
+        return Smoothness.unknown(x)
 
     def spectrum(self, image_shape: Shape) -> Tensor | None:
         """Eigenvalues (h, w) of ∇²R in the 2-D DFT basis; None if not constant and diagonal."""
@@ -94,6 +110,10 @@ class Sum(Regulariser):
         """Sum of the Hessians."""
         return LinearMap.sum([t.hessian(x) for t in self.parts])
 
+    def majoriser(self, x: Tensor) -> LinearMap:
+        """Sum of the majorisers."""
+        return LinearMap.sum([t.majoriser(x) for t in self.parts])
+
     def bounds(self, image_shape: Shape) -> Bounds:
         """Sum of the bounds."""
         total = Bounds.of(0.0, 0.0)
@@ -106,6 +126,13 @@ class Sum(Regulariser):
         total = Variation.zero(x)
         for term in self.parts:
             total = total + term.variation(x, q, radius)
+        return total
+
+    def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
+        """Of all terms."""
+        total = Smoothness.quadratic(x)
+        for term in self.parts:
+            total = total + term.smoothness(x, radius)
         return total
 
     def check(self, image_shape: Shape) -> None:

@@ -17,10 +17,10 @@ from bilevel.ground.checks import check_finite, check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.fused import fused
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Variation
+from bilevel.model.bounds import Bounds, Smoothness, Variation
 from bilevel.model.operators.operator import Shape
 from bilevel.model.part import POSITIVE, check_learn, positive_parameter
-from bilevel.model.regularisers.cascade import analyse, layer_norm, synthesise
+from bilevel.model.regularisers.cascade import analyse, layer_norm, row_norms, synthesise
 from bilevel.model.regularisers.regulariser import Regulariser
 from bilevel.model.sets import Box, Set, ZeroMean
 
@@ -183,6 +183,11 @@ class RidgeRegulariser(Regulariser):
         """Wᵀ w [b 1(|b σ t| <= 1) - ρ 1(|σ t| <= 1)] W, an element of the Clarke derivative."""
         return self._hessian(self._curvature(self._features(x)), self._push, self._pull)
 
+    def majoriser(self, x: Tensor) -> LinearMap:
+        """Wᵀ w b diag(ψ'(s)/s) W; the concave -ρ ψ(σ t) lies below its tangent."""
+        weights = self._features(x).abs().clamp_min(1.0).reciprocal()
+        return self._hessian(weights, self._push, self._pull)
+
     def _hessian(self, curve: Tensor, push: list[Tensor], pull: list[Tensor]) -> LinearMap:
         def apply(v: Tensor) -> Tensor:
             return synthesise(pull, analyse(push, v).mul_(curve))
@@ -256,14 +261,23 @@ class RidgeRegulariser(Regulariser):
     def _ball(self, x: Tensor, q: Tensor, radius: Tensor) -> _Ball:
         banks, norm = list(self.filters), self._norm_bound().to(x)
         s, u = self._features(x), analyse(banks, q) / self.norm
-        last = banks[-1].flatten(1).norm(dim=1)
-        others = torch.stack([layer_norm(b) for b in banks[:-1]]).prod() if banks[1:] else 1.0
-        reach = (last * others / self.norm * self._scale).to(x)  # of b σ t, for a radius of 1
-        reach = radius.to(x)[:, None, None, None] * reach[:, None, None]
+        sharp, blunt = self._crossing(s, radius, x)
+        return _Ball(s, u, norm, norm * radius.to(x), sharp.to(x.dtype), blunt.to(x.dtype))
+
+    def _crossing(self, s: Tensor, radius: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Where |s| may cross 1 and b within the ball; rounding counted in."""
+        rowwise = row_norms(self._push, x.shape[2], x.shape[3]).to(x)
+        allowance = 8 * torch.finfo(x.dtype).eps * rows.norm(x)
+        reach = rows.expand(radius.to(x) + allowance, s) * rowwise
         size = s.abs()
-        sharp = ((size - 1).abs() <= reach).to(x.dtype)
-        blunt = ((size - self._b).abs() <= reach).to(x.dtype)
-        return _Ball(s, u, norm, norm * radius.to(x), sharp, blunt)
+        sharp, blunt = (size - 1).abs() <= reach, (size - self._b).abs() <= reach
+        return sharp, blunt & self.weakly_convex
+
+    def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
+        """Piecewise quadratic."""
+        with torch.no_grad():
+            sharp, blunt = self._crossing(self._features(x), radius, x)
+            return Smoothness.of(sharp | blunt, 0.0)
 
     def _weight_variation(self, x: Tensor, ball: _Ball) -> Variation:
         if not self.log_weight.requires_grad:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bilevel.ground import rows
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Variation
+from bilevel.model.bounds import Bounds, Smoothness, Variation
 from bilevel.model.operators import Identity
 from bilevel.model.operators.operator import Operator, Shape
 from bilevel.model.part import POSITIVE, check_learn, positive_parameter
@@ -78,6 +78,10 @@ class Tikhonov(Regulariser):
         """W BᵀB."""
         return LinearMap.shared(self.grad)
 
+    def majoriser(self, x: Tensor) -> LinearMap:
+        """The Hessian itself."""
+        return self.hessian(x)
+
     def bounds(self, image_shape: Shape) -> Bounds:
         """W times the bounds of BᵀB."""
         gram, weight = self.operator.gram_bounds(image_shape), self.weight.detach().double()
@@ -87,6 +91,10 @@ class Tikhonov(Regulariser):
         """W times the spectrum of BᵀB."""
         gram = self.operator.gram_spectrum(image_shape)
         return None if gram is None else self.weight.detach().double() * gram
+
+    def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
+        """Quadratic."""
+        return Smoothness.quadratic(x)
 
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """∇²R is constant; ∂∇R/∂log w = ∇R."""

@@ -1,8 +1,21 @@
 """Lower-level solvers."""
 
+from bilevel.solve.solvers.free_fista import FreeFISTA
 from bilevel.solve.solvers.gradient_descent import GradientDescent
+from bilevel.solve.solvers.half_quadratic import HalfQuadratic
+from bilevel.solve.solvers.ipiano import IPiano
 from bilevel.solve.solvers.lbfgs import LBFGS
 from bilevel.solve.solvers.nesterov import Nesterov
 from bilevel.solve.solvers.newton import NewtonCG
+from bilevel.solve.solvers.nmapg import NMAPG
 
-__all__ = ["LBFGS", "GradientDescent", "Nesterov", "NewtonCG"]
+__all__ = [
+    "LBFGS",
+    "NMAPG",
+    "FreeFISTA",
+    "GradientDescent",
+    "HalfQuadratic",
+    "IPiano",
+    "Nesterov",
+    "NewtonCG",
+]
