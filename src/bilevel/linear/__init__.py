@@ -4,6 +4,7 @@ from bilevel.linear.bounds import power_estimate, schur_bound
 from bilevel.linear.cg import cg
 from bilevel.linear.map import LinearMap
 from bilevel.linear.minres import minres
+from bilevel.linear.neumann import neumann
 from bilevel.linear.solution import LinearSolution, LinearStatus
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "LinearStatus",
     "cg",
     "minres",
+    "neumann",
     "power_estimate",
     "schur_bound",
 ]

@@ -13,7 +13,7 @@ from bilevel.ground.errors import InputError
 from bilevel.model.objective import Objective
 from bilevel.solve.solver import Solver
 
-__all__ = ["LBFGS"]
+__all__ = ["LBFGS", "LBFGSState"]
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,7 @@ class LBFGS(Solver[LBFGSState]):
     """
 
     check_every: ClassVar[int] = 1
+    differentiable: ClassVar[bool] = False
 
     memory: int = 10
     first_change: float = 0.01
