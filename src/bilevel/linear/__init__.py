@@ -1,7 +1,9 @@
 """Batched Krylov methods on linear maps, and bounds of their norms."""
 
+from bilevel.linear.bicgstab import bicgstab
 from bilevel.linear.bounds import power_estimate, schur_bound
 from bilevel.linear.cg import cg
+from bilevel.linear.gmres import gmres
 from bilevel.linear.map import LinearMap
 from bilevel.linear.minres import minres
 from bilevel.linear.neumann import neumann
@@ -11,7 +13,9 @@ __all__ = [
     "LinearMap",
     "LinearSolution",
     "LinearStatus",
+    "bicgstab",
     "cg",
+    "gmres",
     "minres",
     "neumann",
     "power_estimate",
