@@ -52,6 +52,15 @@ def spread(b: int, n: int, condition: float) -> Tensor:
     return values
 
 
+def square(singular_values: Tensor) -> Tensor:
+    """Random matrices (b, n, n), not symmetric, with those singular values (b, n)."""
+    n = singular_values.shape[1]
+    left, right = (
+        torch.linalg.qr(torch.randn(*singular_values.shape, n).double())[0] for _ in range(2)
+    )
+    return (left * singular_values[:, None, :]) @ right
+
+
 class Recorded:
     """A map that remembers how many rows each application had."""
 
@@ -101,10 +110,36 @@ class Random:
         assert bool((error <= (1.1 * self.condition * rtol + rounding) * norm(b)).all())
 
 
+@dataclass(frozen=True)
+class RandomSquare:
+    """b random systems I + N of size n with ‖N‖ < 1: what differentiating a contraction gives."""
+
+    seed: int
+    b: int
+    n: int
+    condition: float
+    dtype: torch.dtype
+
+    def check(self, solve: Callable[..., LinearSolution]) -> None:
+        """The solution is that of a dense factorisation, as far as the tolerance promises."""
+        torch.manual_seed(self.seed)
+        rate = 1 - 1 / (1 + self.condition)
+        matrices = torch.eye(self.n) - rate * square(spread(self.b, self.n, 2.0))
+        b = torch.randn(self.b, self.n, dtype=self.dtype)
+        rtol = 1e-10 if self.dtype == torch.float64 else 1e-4
+        solution = solve(dense(matrices.to(self.dtype)), b, rtol=rtol).require()
+        error = norm(solution.x - torch.linalg.solve(matrices, b.double()))
+        least = torch.linalg.svdvals(matrices)[:, -1]
+        rounding = 20 * torch.finfo(self.dtype).eps * (2 / least) ** 2
+        assert bool((error <= (1.1 * rtol / least + rounding) * norm(b)).all())
+
+
 class LinearSolverContract:
     """Inherit, and set ``solve`` as a static method."""
 
     solve: Callable[..., LinearSolution]
+    per_step = 1
+    """Applications a step."""
 
     @pytest.mark.parametrize("dtype", DTYPES)
     def test_residual_is_that_of_the_returned_x(self, dtype: torch.dtype) -> None:
@@ -206,7 +241,7 @@ class LinearSolverContract:
         solution = self.solve(recorded.map, b, rtol=rtol).require()
         assert solution.steps.tolist() == sorted(set(solution.steps.tolist()))
         assert sum(recorded.sizes) == solution.applications
-        assert solution.applications < 3 * int(solution.steps.max())
+        assert solution.applications < 3 * self.per_step * int(solution.steps.max())
         assert bool((solution.residual <= rtol * norm(b)).all())
 
     def test_the_larger_tolerance_counts(self) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import pytest
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from bilevel.ground import fused as module
 from bilevel.ground.errors import InputError
@@ -61,13 +63,17 @@ def test_always_and_never(
             fused(twice)(torch.ones(2))
 
 
-def test_a_tape_runs_as_written(
+def test_tapes_and_tangents_run_as_written(
     compilations: list[Callable[..., Tensor]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BILEVEL_COMPILE", "always")
     x = torch.ones(2, requires_grad=True)
     (slope,) = torch.autograd.grad(fused(twice)(x).sum(), x)
     assert slope.tolist() == [2.0, 2.0]
+    with torch.no_grad(), forward_ad.dual_level(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        dual = forward_ad.make_dual(torch.ones(2), torch.ones(2))
+        assert forward_ad.unpack_dual(fused(twice)(dual)).tangent.tolist() == [2.0, 2.0]
     assert compilations == []
 
 

@@ -1,16 +1,30 @@
 """Hypergradients, their error bounds, the differentiable layer."""
 
 from bilevel.differentiate.argmin import argmin
+from bilevel.differentiate.equilibrium_propagation import EquilibriumPropagation
 from bilevel.differentiate.finite_differences import finite_differences
+from bilevel.differentiate.forward_mode import ForwardMode
 from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
 from bilevel.differentiate.implicit import Implicit
+from bilevel.differentiate.jacobian_free import JacobianFree
+from bilevel.differentiate.neumann import Neumann
+from bilevel.differentiate.shine import Shine
+from bilevel.differentiate.unrolled import Unrolled
 from bilevel.differentiate.upper import Upper
+from bilevel.differentiate.value_function import ValueFunction
 
 __all__ = [
+    "EquilibriumPropagation",
+    "ForwardMode",
     "HyperGradient",
     "Hypergradient",
     "Implicit",
+    "JacobianFree",
+    "Neumann",
+    "Shine",
+    "Unrolled",
     "Upper",
+    "ValueFunction",
     "argmin",
     "finite_differences",
 ]

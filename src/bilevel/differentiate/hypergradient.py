@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -36,7 +37,8 @@ class HyperGradient:
     grad: Theta
     error: Tensor
     estimate: float
-    linear: LinearSolution
+    linear: LinearSolution | None
+    """The adjoint q and how it was found; None for methods without one."""
     unsolved: Tensor
     """Rows whose adjoint system broke down, (b,) bool; they are missing from ``grad``."""
 
@@ -48,6 +50,9 @@ class HyperGradient:
 
 class Hypergradient(ABC):
     """A way to differentiate the solution of the lower level."""
+
+    needs_state: ClassVar[bool] = False
+    """Whether ``solution.state`` must be there: ``minimise(..., keep_state=True)``."""
 
     @abstractmethod
     def __call__(

@@ -31,6 +31,10 @@ class Upper:
         """The same in float64, so that values carry no rounding of float32."""
         return Upper(self.loss, self.target.double())
 
+    def rows(self, index: Tensor) -> Upper:
+        """The loss of the rows ``index`` alone."""
+        return Upper(self.loss, self.target[index])
+
     def value(self, x: Tensor) -> Tensor:
         """ℓ, (b,)."""
         return self.loss.value(x, self.target)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import torch
+from torch.autograd import forward_ad
 
 from bilevel.ground.checks import check_choice
 
@@ -26,7 +27,7 @@ R = TypeVar("R")
 class fused(Generic[P, R]):
     """A decorator: ``torch.compile`` for a pure function of tensors, where it pays.
 
-    Calls that record a gradient tape run as written. Others do so too until 30 s were spent in
+    Calls that record a tape or tangents run as written. Others do so too until 30 s were spent in
     the function; then it is compiled, for any shape. Where that fails, a warning says so once and
     the function stays as written. BILEVEL_COMPILE=always compiles at once, =never not at all.
 
@@ -45,7 +46,7 @@ class fused(Generic[P, R]):
 
     def __call__(self, *args: P.args, **options: P.kwargs) -> R:
         """Call the function, compiled or as written."""
-        if self.failed or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if self.failed or _differentiating() or torch.compiler.is_compiling():
             return self.function(*args, **options)
         if self.compiled is not None or self._pays():
             return self._call_compiled(*args, **options)
@@ -71,3 +72,9 @@ class fused(Generic[P, R]):
             text = f"{name} could not be compiled and runs as written, slower: {reason}"
             warnings.warn(text, RuntimeWarning, stacklevel=2)
             return self.function(*args, **options)
+
+
+def _differentiating() -> bool:
+    """Whether a tape or forward-mode tangents may be recorded."""
+    tangents = forward_ad._current_level >= 0  # pyright: ignore[reportPrivateUsage]
+    return torch.is_grad_enabled() or tangents

@@ -130,7 +130,8 @@ class BilevelProblem:
                 found = self.hypergradient(
                     objective, upper, solution, start=start, estimate=estimate
                 )
-                self._q[index] = found.linear.x
+                if found.linear is not None:
+                    self._q[index] = found.linear.x
                 total.add(found, solution)
             return total.mean()
 
@@ -149,7 +150,14 @@ class BilevelProblem:
         if self._x is None:
             self._x = self.energy.start(self.pairs.y).detach().clone()
         start = self._x[index]
-        solution = minimise(objective, self.solver, start, tol=goal, max_steps=self.max_steps)
+        solution = minimise(
+            objective,
+            self.solver,
+            start,
+            tol=goal,
+            max_steps=self.max_steps,
+            keep_state=self.hypergradient.needs_state,
+        )
         self._x[index] = solution.x
         return objective, solution
 
@@ -193,7 +201,10 @@ class _Total:
         self.estimate += found.estimate * count
         worst = float(solution.certificate.rms.nan_to_num(math.inf, math.inf).max())
         self.certificate = max(self.certificate, worst)
-        self.uncertified += int((~solution.converged | ~found.linear.converged).sum())
+        converged = solution.converged
+        if found.linear is not None:
+            converged = converged & found.linear.converged
+        self.uncertified += int((~converged).sum())
         self.unsolved += int(found.unsolved.sum())
         self.samples += count
 

@@ -20,8 +20,9 @@ from bilevel.linear.map import LinearMap
 from bilevel.linear.solution import LinearSolution, LinearStatus
 from bilevel.linear.system import System, norm
 
-__all__ = ["Method", "State", "solve"]
+__all__ = ["Method", "State", "residual_drop", "solve"]
 
+_FINAL = (LinearStatus.DIVERGED, LinearStatus.NEGATIVE_CURVATURE, LinearStatus.SINGULAR)
 _PROGRESS = 0.5
 _MARGIN = 0.5
 
@@ -59,6 +60,12 @@ class Method(Generic[S]):
     init: Callable[[Tensor, Tensor], S]
     step: Callable[[LinearMap, S], S]
     gain: Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def residual_drop(d: Tensor, r: Tensor, fresh: Tensor) -> Tensor:
+    """A gain for methods that lower the residual: ‖r‖ - ‖r - A d‖."""
+    del d
+    return norm(r) - norm(fresh)
 
 
 def solve(method: Method[S], system: System, max_steps: int) -> tuple[LinearSolution, Tensor]:
@@ -113,7 +120,7 @@ def _verdict(done: Tensor, flag: Tensor, progress: Tensor, steps_left: Tensor) -
     """The status after a cycle; a stalled cycle that still made progress is followed by another."""
     status = torch.where(progress, LinearStatus.RUNNING, LinearStatus.STALLED)
     status = torch.where(steps_left, status, LinearStatus.MAX_STEPS)
-    final = (flag == LinearStatus.DIVERGED) | (flag == LinearStatus.NEGATIVE_CURVATURE)
+    final = torch.stack([flag == end for end in _FINAL]).any(0)
     return torch.where(done, LinearStatus.CONVERGED, torch.where(final, flag, status))
 
 

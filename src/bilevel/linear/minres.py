@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bilevel.ground.rows import expand, inner, norm
-from bilevel.linear.krylov import Method, State, solve
+from bilevel.linear.krylov import Method, State, residual_drop, solve
 from bilevel.linear.map import LinearMap
 from bilevel.linear.solution import LinearSolution, LinearStatus
 from bilevel.linear.system import System
@@ -158,9 +158,4 @@ def _step(operator: LinearMap, s: _State) -> _State:
     )
 
 
-def _residual_drop(d: Tensor, r: Tensor, fresh: Tensor) -> Tensor:
-    del d
-    return norm(r) - norm(fresh)
-
-
-_METHOD = Method(_init, _step, _residual_drop)
+_METHOD = Method(_init, _step, residual_drop)

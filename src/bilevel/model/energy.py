@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+from torch.autograd import forward_ad
 
 from bilevel.ground import rows
 from bilevel.ground.checks import check_images
@@ -45,7 +47,7 @@ class Energy(nn.Module):
         """∇_x J(x; y), differentiable in θ and y."""
         track = torch.is_grad_enabled()
         with torch.enable_grad():
-            point = x if x.requires_grad else x.detach().requires_grad_()
+            point = x if x.requires_grad else x.view_as(x).requires_grad_()
             total = self.forward(point, y).sum()
             return torch.autograd.grad(total, point, create_graph=track)[0]
 
@@ -125,9 +127,16 @@ class Energy(nn.Module):
 class EnergyObjective(Objective):
     """An energy at fixed y and θ; counts what it computes in ``cost``."""
 
-    def __init__(self, energy: Energy, y: Tensor, cost: Cost, bounds: Bounds | None = None) -> None:
-        """Use :meth:`Energy.at`, which checks y and θ."""
-        self.energy, self.y, self.cost = energy, y, cost
+    def __init__(
+        self,
+        energy: Energy,
+        y: Tensor,
+        cost: Cost,
+        bounds: Bounds | None = None,
+        tape: bool = False,
+    ) -> None:
+        """Use :meth:`Energy.at`, which checks y and θ, and :meth:`taped`."""
+        self.energy, self.y, self.cost, self.tape = energy, y, cost, tape
         self._bounds = bounds
         self._double: EnergyObjective | None = None
         self._magnitude: Magnitude | None = None
@@ -147,24 +156,39 @@ class EnergyObjective(Objective):
     def value(self, x: Tensor) -> Tensor:
         """J(x), (b,)."""
         self.cost.operator_applications += x.shape[0]
-        with torch.no_grad():
+        with self._recording():
             return self.energy.forward(x, self.y)
 
     def grad(self, x: Tensor) -> Tensor:
-        """∇J(x)."""
+        """∇J(x); on a tape, its reverse pass or its tangent counts as one HVP a row."""
         self._count_gradient(x)
-        with torch.no_grad():
-            return self.energy.grad(x, self.y)
+        with self._recording():
+            return self._watched(self.energy.grad(x, self.y))
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """J(x) and ∇J(x)."""
         self._count_gradient(x)
-        with torch.no_grad():
-            return self.energy.value_and_grad(x, self.y)
+        with self._recording():
+            value, slope = self.energy.value_and_grad(x, self.y)
+            return value, self._watched(slope)
+
+    def _recording(self) -> torch.set_grad_enabled:
+        return torch.set_grad_enabled(self.tape and torch.is_grad_enabled())
+
+    def _watched(self, slope: Tensor) -> Tensor:
+        if slope.requires_grad:
+            slope.register_hook(self._count_hvp)
+        if self.tape and forward_ad.unpack_dual(slope).tangent is not None:
+            self._count_hvp(slope)
+        return slope
 
     def _count_gradient(self, x: Tensor) -> None:
         self.cost.gradient_evaluations += x.shape[0]
         self.cost.operator_applications += 2 * x.shape[0]
+
+    def _count_hvp(self, v: Tensor) -> None:
+        self.cost.hvps += v.shape[0]
+        self.cost.operator_applications += 2 * v.shape[0]
 
     def hessian(self, x: Tensor) -> LinearMap:
         """∇²J(x); every application counts as one HVP a row."""
@@ -178,8 +202,7 @@ class EnergyObjective(Objective):
 
     def _counted(self, inner: LinearMap) -> LinearMap:
         def apply(v: Tensor) -> Tensor:
-            self.cost.hvps += v.shape[0]
-            self.cost.operator_applications += 2 * v.shape[0]
+            self._count_hvp(v)
             with torch.no_grad():
                 return inner(v)
 
@@ -193,18 +216,32 @@ class EnergyObjective(Objective):
         terms = self._magnitude.slope * rows.norm(x).double() + self._magnitude.offset
         return 4 * torch.finfo(x.dtype).eps * terms
 
+    @property
+    def theta(self) -> Theta:
+        """The learnable parameters of the energy, detached."""
+        named = self.energy.named_parameters()
+        return {name: p.detach() for name, p in named if p.requires_grad}
+
     def cross_vjp(self, x: Tensor, q: Tensor) -> Theta:
         """Σ_k ∂_θ⟨q_k, ∇J(x_k)⟩ for the learnable θ."""
-        names = [name for name, p in self.energy.named_parameters() if p.requires_grad]
-        with torch.enable_grad():
-            leaves = dict(self.energy.named_parameters())
-            theta = {name: leaves[name].detach().requires_grad_() for name in names}
-            slope = bind(self.energy, theta).grad(x.detach(), self.y)
-            gradients = torch.autograd.grad(
-                (slope * q).sum(), list(theta.values()), allow_unused=True, materialize_grads=True
-            )
         self._count_gradient(x)
-        return dict(zip(names, gradients, strict=True))
+        with torch.enable_grad():
+            theta = _leaves(self.theta)
+            slope = bind(self.energy, theta).grad(x.detach(), self.y)
+            return _derivative((slope * q).sum(), theta)
+
+    def theta_grad(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Theta]:
+        """J(x) and Σ_k weight_k ∂_θJ(x_k), at the price of one gradient."""
+        self._count_gradient(x)
+        with torch.enable_grad():
+            theta = _leaves(self.theta)
+            value = bind(self.energy, theta).forward(x.detach(), self.y)
+            return value.detach(), _derivative((value * weight).sum(), theta)
+
+    def taped(self, theta: Theta) -> EnergyObjective:
+        """The same energy at ``theta``, without ``no_grad``; its bounds are constants."""
+        bounds = replace(self.bounds, mu=self.bounds.mu.detach())
+        return EnergyObjective(bind(self.energy, theta), self.y, self.cost, bounds, tape=True)
 
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """From the energy."""
@@ -225,7 +262,20 @@ class EnergyObjective(Objective):
 
     def rows(self, index: Tensor) -> EnergyObjective:
         """The rows ``index`` alone, with the same ledger."""
-        part = EnergyObjective(self.energy, self.y[index], self.cost, self.bounds.rows(index))
+        bounds = self.bounds.rows(index)
+        part = EnergyObjective(self.energy, self.y[index], self.cost, bounds, self.tape)
         part._double = None if self._double is None else self._double.rows(index)
         part._magnitude = rows.take(self._magnitude, index)
         return part
+
+
+def _leaves(theta: Theta) -> Theta:
+    return {name: value.detach().requires_grad_() for name, value in theta.items()}
+
+
+def _derivative(total: Tensor, theta: Theta) -> Theta:
+    """∂_θ of a sum; zero for what it does not depend on."""
+    found = torch.autograd.grad(
+        total, list(theta.values()), allow_unused=True, materialize_grads=True
+    )
+    return dict(zip(theta, found, strict=True))

@@ -56,6 +56,19 @@ class Objective(ABC):
         """Σ_k ∂_θ⟨q_k, ∇J(x_k)⟩, that is Bᵀq summed over rows."""
 
     @abstractmethod
+    def theta_grad(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Theta]:
+        """J(x), (b,), and Σ_k weight_k ∂_θJ(x_k) for the learnable θ; (b,) weights."""
+
+    @abstractmethod
+    def taped(self, theta: Theta) -> Objective:
+        """The same functions at ``theta``, with derivatives in x and θ recorded by autograd."""
+
+    @property
+    @abstractmethod
+    def theta(self) -> Theta:
+        """The learnable θ, detached."""
+
+    @abstractmethod
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """How far the second derivatives change within ``radius`` (b,) of x."""
 

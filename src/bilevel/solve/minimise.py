@@ -29,6 +29,7 @@ def minimise(
     tol: Tolerance,
     max_steps: int = 20_000,
     check_every: int | None = None,
+    keep_state: bool = False,
 ) -> Solution:
     """Minimise every row of ``objective`` until its certificate meets ``tol``.
 
@@ -44,6 +45,7 @@ def minimise(
         tol: which accuracy to reach.
         max_steps: limit for each row.
         check_every: steps between certificates; what suits the solver if None.
+        keep_state: hand on the solver's last state, e.g. for the curvature that L-BFGS learned.
 
     Raises:
         InputError: ``x0`` does not fit or is not finite, limits that are not positive.
@@ -64,7 +66,7 @@ def minimise(
     start = objective.start()
     with torch.no_grad(), torch.autocast(start.device.type, enabled=False):
         x = start.clone() if x0 is None else _checked_start(x0, start)
-        return _minimise(objective, solver, x, tol, max_steps, check_every)
+        return _minimise(objective, solver, x, tol, max_steps, check_every, keep_state)
 
 
 def _checked_start(x0: Tensor, like: Tensor) -> Tensor:
@@ -81,13 +83,14 @@ def _minimise(
     tol: Tolerance,
     max_steps: int,
     check_every: int,
+    keep_state: bool,
 ) -> Solution:
     state = solver.init(objective, x)
+    kept = rows.take(state, torch.arange(len(x), device=x.device)) if keep_state else None
     certificate = certify(objective, x, tol, solver.gradient(state))
     progress = _Progress(certificate, tol)
-    solution = Solution(
-        x, certificate, progress.status.clone(), torch.zeros_like(progress.status), tol
-    )
+    steps_taken = torch.zeros_like(progress.status)
+    solution = Solution(x, certificate, progress.status.clone(), steps_taken, tol, kept)
     left = torch.nonzero(progress.status == Status.RUNNING).flatten()
     if not len(left):
         return solution
@@ -105,6 +108,10 @@ def _minimise(
         progress.update(certificate, tol, steps, solver.stuck(state))
         _record(solution, left, state.x, certificate, progress.status, done)
         running = torch.nonzero(progress.status == Status.RUNNING).flatten()
+        if kept is not None:
+            leaving = (progress.status != Status.RUNNING) | (done >= max_steps)
+            index = torch.nonzero(leaving).flatten()
+            rows.put(kept, left[index], rows.take(state, index))
         if len(running) < len(left):
             left, objective = left[running], objective.rows(running)
             state = cast(S, rows.take(state, running))

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bilevel.ground.errors import NotCertified
 from bilevel.solve.certificate import Certificate, Tolerance
+from bilevel.solve.solver import State
 
 __all__ = ["Solution", "Status"]
 
@@ -44,6 +45,8 @@ class Solution:
     status: Tensor
     steps: Tensor
     tol: Tolerance
+    state: State | None = None
+    """The solver's last state, if it was to be kept."""
 
     @property
     def converged(self) -> Tensor:

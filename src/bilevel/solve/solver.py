@@ -30,6 +30,9 @@ class Solver(ABC, Generic[S]):
     check_every: ClassVar[int] = 10
     """Steps between certificates, unless asked otherwise: 1 where ``gradient`` makes them free."""
 
+    differentiable: ClassVar[bool] = True
+    """Whether autograd can follow a step; not where states are written in place."""
+
     @abstractmethod
     def init(self, objective: Objective, x: Tensor) -> S:
         """The state before the first step."""

@@ -14,7 +14,7 @@ from bilevel.model.objective import Objective
 from bilevel.solve.solver import Solver
 from bilevel.solve.solvers.line_search import LineSearch
 
-__all__ = ["LBFGS"]
+__all__ = ["LBFGS", "LBFGSState"]
 
 
 @dataclass(frozen=True)
@@ -114,6 +114,7 @@ class LBFGS(Solver[LBFGSState]):
     """
 
     check_every: ClassVar[int] = 1
+    differentiable: ClassVar[bool] = False
 
     memory: int = 5
     first_change: float = 0.05

@@ -54,6 +54,7 @@ class NewtonCG(Solver[NewtonState]):
     """
 
     check_every: ClassVar[int] = 1
+    differentiable: ClassVar[bool] = False
 
     forcing: float = 0.5
     max_products: int = 100

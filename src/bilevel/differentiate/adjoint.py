@@ -1,0 +1,154 @@
+"""Hypergradients of the form -Bᵀq: they differ in how they find q ≈ H⁻¹∇ℓ, and in nothing else."""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from bilevel.differentiate.error_bounds import implicit_bounds
+from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
+from bilevel.differentiate.upper import Upper
+from bilevel.ground import rows, theta
+from bilevel.ground.errors import InputError
+from bilevel.ground.theta import Theta
+from bilevel.linear import LinearMap, LinearSolution, LinearStatus, minres
+from bilevel.model.objective import Objective
+from bilevel.solve import Solution
+
+__all__ = [
+    "AdjointMethod",
+    "curvature_range",
+    "mean_cross",
+    "refined_gradient",
+    "relative_residual",
+    "usable",
+    "with_bounds",
+]
+
+
+class AdjointMethod(Hypergradient):
+    """z = -B(x)ᵀq, whose error is bounded by the true residual of q, however q was found.
+
+    A row whose q broke down (negative curvature, for one) contributes neither gradient nor
+    correction; it is named in ``unsolved`` and nothing is proved about it.
+    """
+
+    @abstractmethod
+    def adjoint(
+        self, lower: Objective, solution: Solution, rhs: Tensor, rtol: Tensor, start: Tensor | None
+    ) -> LinearSolution:
+        """q ≈ H(x)⁻¹ rhs with its residual recomputed; ``rtol`` (b,) is what would do."""
+
+    def refine(self, hessian: LinearMap, rhs: Tensor) -> LinearSolution:
+        """H⁻¹ rhs to a tenth, for the estimate."""
+        return minres(hessian, rhs, rtol=0.1)
+
+    def __call__(
+        self,
+        lower: Objective,
+        upper: Upper,
+        solution: Solution,
+        *,
+        rtol: float | None = None,
+        start: Tensor | None = None,
+        estimate: bool = False,
+    ) -> HyperGradient:
+        """Hypergradient of the mean over rows, with its bound (arXiv 2301.04764, sharpened)."""
+        upper.check(solution.x)
+        accuracy = relative_residual(upper, solution, rtol)
+        adjoint = usable(self.adjoint(lower, solution, upper.grad(solution.x), accuracy, start))
+        grad = mean_cross(lower, solution.x, adjoint.x)
+        found = with_bounds(lower, upper, solution, adjoint, grad)
+        if not estimate:
+            return found
+        slope = solution.certificate.gradient
+        refined = refined_gradient(lower, upper, solution.x, slope, adjoint.x, self.refine)
+        return replace(found, estimate=theta.norm(theta.add(grad, refined, -1.0)))
+
+
+def usable(adjoint: LinearSolution) -> LinearSolution:
+    """The same with q = 0 in the rows that broke down."""
+    kept = ~_broken(adjoint)
+    return replace(adjoint, x=torch.where(rows.expand(kept, adjoint.x), adjoint.x, 0.0))
+
+
+def _broken(adjoint: LinearSolution) -> Tensor:
+    """Rows that were not even nearly solved: (b,) bool."""
+    nearly = (LinearStatus.CONVERGED, LinearStatus.MAX_STEPS, LinearStatus.STALLED)
+    return ~torch.stack([adjoint.status == status for status in nearly]).any(0)
+
+
+def with_bounds(
+    lower: Objective,
+    upper: Upper,
+    solution: Solution,
+    adjoint: LinearSolution,
+    grad: Theta,
+    drift: Tensor | float = 0.0,
+) -> HyperGradient:
+    """The hypergradient ``grad`` with what is proved of it; ``drift`` (b,) >= ‖grad + B(x)ᵀq‖."""
+    x, q, broken = solution.x, adjoint.x, _broken(adjoint)
+    bounds = implicit_bounds(lower, solution, q, upper.grad(x), adjoint.residual, upper)
+    value = upper.double().value(x.double())
+    return HyperGradient(
+        value=value,
+        corrected=value - rows.inner(q.double(), solution.certificate.gradient.double()),
+        interval=torch.where(broken, torch.inf, bounds.value),
+        interval_estimate=bounds.value_estimate,
+        grad=grad,
+        error=torch.where(broken, torch.inf, bounds.gradient + drift),
+        estimate=math.nan,
+        linear=adjoint,
+        unsolved=broken,
+    )
+
+
+def refined_gradient(
+    lower: Objective,
+    upper: Upper,
+    x: Tensor,
+    gradient: Tensor,
+    q: Tensor,
+    refine: Callable[[LinearMap, Tensor], LinearSolution],
+) -> Theta:
+    """The hypergradient one Newton step on from x, with q corrected there, both by ``refine``."""
+    x = x - refine(lower.hessian(x), gradient).x
+    hessian = lower.hessian(x)
+    correction = refine(hessian, upper.grad(x) - hessian(q))
+    return mean_cross(lower, x, q + correction.x)
+
+
+def curvature_range(lower: Objective, name: str) -> tuple[Tensor, Tensor]:
+    """L and the proved mu (or 0) of each row, (b,) float64 each.
+
+    Raises:
+        InputError: no Lipschitz constant is declared, so that no step is safe.
+    """
+    lipschitz = lower.bounds.lipschitz
+    if not bool(torch.isfinite(lipschitz).all()):
+        advice = "override bounds(), or use Implicit()"
+        raise InputError(f"{name} needs a Lipschitz constant", advice=advice)
+    return lipschitz, lower.bounds.proved_mu()
+
+
+def relative_residual(upper: Upper, solution: Solution, rtol: float | None) -> Tensor:
+    """``rtol`` for every row, or L_ℓ ε: the error that ∇ℓ has anyway; at most a tenth of ‖∇ℓ‖."""
+    x, reached = solution.x, solution.certificate
+    if rtol is not None:
+        return torch.full((len(x),), rtol, dtype=torch.float64, device=x.device)
+    rms = torch.where(torch.isfinite(reached.rms), reached.rms, reached.residual)
+    distance = rms.double() * x[0].numel() ** 0.5
+    error = upper.lipschitz(x, distance) * distance
+    size = rows.norm(upper.grad(x)).double()
+    return (error / size.clamp_min(1e-300)).clamp(1e-12, 0.1)
+
+
+def mean_cross(lower: Objective, x: Tensor, q: Tensor) -> Theta:
+    """-B(x)ᵀq, the mean over rows."""
+    total = lower.cross_vjp(x, q)
+    return {name: -value / x.shape[0] for name, value in total.items()}

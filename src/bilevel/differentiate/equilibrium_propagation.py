@@ -1,0 +1,63 @@
+"""Equilibrium propagation: how ∂_θJ changes when the solution is pulled to and from the target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from bilevel.differentiate.differences import (
+    Chord,
+    DifferenceMethod,
+    chord_residual,
+    solve_perturbed,
+    strengths,
+)
+from bilevel.differentiate.upper import Upper
+from bilevel.ground.checks import check_positive
+from bilevel.model.objective import Objective
+from bilevel.solve import Solution, Solver
+from bilevel.solve.solvers import Nesterov
+
+__all__ = ["EquilibriumPropagation"]
+
+
+@dataclass(frozen=True)
+class EquilibriumPropagation(DifferenceMethod):
+    """z = (∂_θJ(x_s) - ∂_θJ(x_{-s}))/(2 s) with x_{±s} = argmin J ± s ℓ; error O(s²) + ε/s.
+
+    (Scellier and Bengio 2017; symmetric: Laborieux et al. 2021.) Each row has its own s, such
+    that s ∇ℓ has rms ``strength``, at most mu/(2 Lip ∇ℓ). Proved bounds, see
+    :class:`DifferenceMethod`.
+
+    Args:
+        strength: rms of the pull s ∇ℓ [grey value, for a fidelity of weight 1].
+        solver: of the two pulled problems.
+        max_steps: its limit.
+
+    Raises:
+        InputError: a strength that is not positive.
+
+    Example:
+        >>> EquilibriumPropagation(1e-4).strength
+        0.0001
+    """
+
+    strength: float = 1e-3
+    solver: Solver[Any] = field(default_factory=Nesterov)
+    max_steps: int = 20_000
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_positive(self.strength, "strength")
+
+    def chord(self, lower: Objective, upper: Upper, solution: Solution, rtol: Tensor) -> Chord:
+        """From +s to -s."""
+        s = strengths(lower, upper, solution.x, self.strength)
+        goal = chord_residual(upper, solution.x, s, rtol)
+        a, b = (
+            solve_perturbed(lower, upper, solution, sign * s, self.solver, goal, self.max_steps)
+            for sign in (1, -1)
+        )
+        return Chord(a, b, 2 * s)

@@ -1,0 +1,88 @@
+"""Hypergradients of the solver's own steps by forward mode: a tangent a parameter, no storage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
+from bilevel.differentiate.iterates import as_hypergradient, check_solver
+from bilevel.differentiate.upper import Upper
+from bilevel.ground import rows
+from bilevel.ground.theta import Theta
+from bilevel.model.objective import Objective
+from bilevel.solve import Solution, Solver
+from bilevel.solve.solvers import GradientDescent
+
+__all__ = ["ForwardMode"]
+
+
+@dataclass(frozen=True)
+class ForwardMode(Hypergradient):
+    """dℓ(x_K)/dθ where x_K is ``steps`` solver steps on from the solution given, by tangents.
+
+    The tangents x_k' of the iterates are carried along (Franceschi et al. 2017); K steps for every
+    entry of θ, so for few parameters only, but with the memory of two images. Equal to
+    :class:`Unrolled` to rounding. Nothing is proved about the gradient.
+
+    Args:
+        steps: K.
+        solver: gradient descent or Nesterov's method.
+
+    Raises:
+        InputError: steps that are not positive, or a solver that cannot be differentiated.
+
+    Example:
+        >>> ForwardMode(100).steps
+        100
+    """
+
+    steps: int
+    solver: Solver[Any] = field(default_factory=GradientDescent)
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_solver(self.solver, self.steps)
+
+    def __call__(
+        self,
+        lower: Objective,
+        upper: Upper,
+        solution: Solution,
+        *,
+        rtol: float | None = None,
+        start: Tensor | None = None,
+        estimate: bool = False,
+    ) -> HyperGradient:
+        """Hypergradient of the mean over rows at x_K; no linear system, hence no ``rtol``."""
+        del rtol, start
+        upper.check(solution.x)
+        x = solution.x
+        theta = lower.theta
+        grad = {name: torch.zeros_like(value) for name, value in theta.items()}
+        with torch.no_grad():
+            for name, slopes in grad.items():
+                for entry in range(slopes.numel()):
+                    x, tangent = self._tangent(lower, solution.x, theta, name, entry)
+                    slopes.view(-1)[entry] = rows.inner(upper.grad(x), tangent).mean()
+        return as_hypergradient(lower, upper, x, grad, estimate=estimate)
+
+    def _tangent(
+        self, lower: Objective, x: Tensor, theta: Theta, name: str, entry: int
+    ) -> tuple[Tensor, Tensor]:
+        """x_K and its derivative by one entry of one parameter."""
+        direction = torch.zeros_like(theta[name])
+        direction.view(-1)[entry] = 1
+        with forward_ad.dual_level():
+            with torch.enable_grad():
+                dual = forward_ad.make_dual(theta[name].requires_grad_(), direction)
+            moving = lower.taped({**theta, name: dual})
+            state = self.solver.init(moving, x)
+            for _ in range(self.steps):
+                state = self.solver.step(moving, state)
+            primal, tangent = forward_ad.unpack_dual(state.x)
+            return primal, torch.zeros_like(primal) if tangent is None else tangent

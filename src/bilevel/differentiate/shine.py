@@ -1,0 +1,68 @@
+"""SHINE: the inverse Hessian that the forward solve learned, used again for the adjoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from bilevel.differentiate.adjoint import AdjointMethod
+from bilevel.differentiate.implicit import SOLVERS, solve_adjoint
+from bilevel.ground.checks import check_choice
+from bilevel.ground.errors import InputError
+from bilevel.linear import LinearSolution
+from bilevel.model.objective import Objective
+from bilevel.solve import Solution
+from bilevel.solve.solvers.lbfgs import LBFGSState
+
+__all__ = ["Shine"]
+
+
+@dataclass(frozen=True)
+class Shine(AdjointMethod):
+    """q = H_k ∇ℓ with the L-BFGS inverse H_k of the forward solve (Ramzi et al. 2022).
+
+    ``steps`` steps of a linear solver may refine it. Without them, the one HVP spent gives the
+    true residual, for the bound.
+
+    Args:
+        steps: of refinement, at most.
+        linear: "cg", or "minres" for non-convex energies.
+
+    Raises:
+        InputError: an unknown linear solver, steps < 0, or (when called) a solution that does
+            not carry a state of L-BFGS.
+
+    Example:
+        >>> Shine(steps=5).needs_state
+        True
+    """
+
+    needs_state: ClassVar[bool] = True
+
+    steps: int = 0
+    linear: str = "cg"
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_choice(self.linear, SOLVERS, "linear solver")
+        if self.steps < 0:
+            raise InputError("steps must not be negative", given=self.steps)
+
+    def adjoint(
+        self, lower: Objective, solution: Solution, rhs: Tensor, rtol: Tensor, start: Tensor | None
+    ) -> LinearSolution:
+        """H_k ∇ℓ, refined."""
+        del start
+        state = solution.state
+        if not isinstance(state, LBFGSState):
+            advice = "solve with minimise(objective, LBFGS(), ..., keep_state=True)"
+            raise InputError("Shine needs the final state of L-BFGS", advice=advice)
+        with torch.no_grad():
+            first = state.memory.apply(rhs)
+        hessian = lower.hessian(solution.x)
+        return solve_adjoint(
+            self.linear, hessian, rhs, rtol=rtol, start=first, max_steps=self.steps
+        )

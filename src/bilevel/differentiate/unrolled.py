@@ -1,0 +1,100 @@
+"""Hypergradients of the solver's own steps, by reverse mode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
+
+from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
+from bilevel.differentiate.iterates import as_hypergradient, check_solver
+from bilevel.differentiate.upper import Upper
+from bilevel.ground.errors import InputError
+from bilevel.model.objective import Objective
+from bilevel.solve import Solution, Solver
+from bilevel.solve.solvers import GradientDescent
+
+__all__ = ["Unrolled"]
+
+
+@dataclass(frozen=True)
+class Unrolled(Hypergradient):
+    """d ℓ(x_K)/dθ where x_K is ``steps`` solver steps on from the solution given.
+
+    Only the last ``truncate`` steps are differentiated: the bias falls like ρ^truncate, ρ the rate
+    of the solver, whatever the start (Shaban et al. 2019). To unroll a whole solve, hand on the
+    solution of no steps, ``minimise(..., max_steps=0)``. Step sizes count as constants. Nothing is
+    proved about the gradient.
+
+    Args:
+        steps: K.
+        solver: gradient descent or Nesterov's method.
+        truncate: steps that are differentiated; None: all.
+        checkpoint: keep only every so many states on the tape and compute the others again, so
+            that memory is that of K/checkpoint + checkpoint steps; None: keep all.
+
+    Raises:
+        InputError: steps that are not positive, or a solver that cannot be differentiated.
+
+    Example:
+        >>> Unrolled(100, truncate=20).truncate
+        20
+    """
+
+    steps: int
+    solver: Solver[Any] = field(default_factory=GradientDescent)
+    truncate: int | None = None
+    checkpoint: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_solver(self.solver, self.steps)
+        for name, value in (("truncate", self.truncate), ("checkpoint", self.checkpoint)):
+            if value is not None and value < 1:
+                raise InputError(f"{name} must be at least 1", given=value)
+
+    def __call__(
+        self,
+        lower: Objective,
+        upper: Upper,
+        solution: Solution,
+        *,
+        rtol: float | None = None,
+        start: Tensor | None = None,
+        estimate: bool = False,
+    ) -> HyperGradient:
+        """Hypergradient of the mean over rows at x_K; no linear system, hence no ``rtol``."""
+        del rtol, start
+        upper.check(solution.x)
+        taped = self.steps if self.truncate is None else min(self.truncate, self.steps)
+        with torch.no_grad():
+            state = self.solver.init(lower, solution.x)
+            for _ in range(self.steps - taped):
+                state = self.solver.step(lower, state)
+        with torch.enable_grad():
+            leaves = {name: value.requires_grad_() for name, value in lower.theta.items()}
+            x = self._recorded(lower.taped(leaves), state, taped)
+            grad = torch.autograd.grad(
+                upper.value(x).mean(),
+                list(leaves.values()),
+                allow_unused=True,
+                materialize_grads=True,
+            )
+        slopes = dict(zip(leaves, grad, strict=True))
+        return as_hypergradient(lower, upper, x.detach(), slopes, estimate=estimate)
+
+    def _recorded(self, lower: Objective, state: Any, steps: int) -> Tensor:
+        def run(state: Any, count: int) -> Any:
+            for _ in range(count):
+                state = self.solver.step(lower, state)
+            return state
+
+        if self.checkpoint is None:
+            return run(state, steps).x
+        for done in range(0, steps, self.checkpoint):
+            count = min(self.checkpoint, steps - done)
+            state = cast(Any, checkpoint(run, state, count, use_reentrant=False))
+        return state.x

@@ -1,0 +1,63 @@
+"""The value-function penalty: ∂_θJ at argmin λ J + ℓ against ∂_θJ at argmin J."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from bilevel.differentiate.differences import (
+    Chord,
+    DifferenceMethod,
+    chord_residual,
+    solve_perturbed,
+    strengths,
+)
+from bilevel.differentiate.upper import Upper
+from bilevel.ground.checks import check_positive
+from bilevel.model.objective import Objective
+from bilevel.solve import Solution, Solver
+from bilevel.solve.solvers import Nesterov
+
+__all__ = ["ValueFunction"]
+
+
+@dataclass(frozen=True)
+class ValueFunction(DifferenceMethod):
+    """z = λ (∂_θJ(x_λ) - ∂_θJ(x̂)) with x_λ = argmin λ J + ℓ; error O(1/λ) + λ ε.
+
+    The gradient of min_x ℓ + λ (J - min J) (BOME, Liu et al. 2022; F²SA, Kwon et al. 2023).
+    Each row has its own λ, such that ∇ℓ/λ has rms 1/``penalty``, at least 2 Lip(∇ℓ)/mu. Proved
+    bounds, see :class:`DifferenceMethod`.
+
+    Args:
+        penalty: one over the rms of the pull ∇ℓ/λ [1/grey value, for a fidelity of weight 1].
+        solver: of the penalised problem, and of J where x̂ is not accurate enough.
+        max_steps: its limit.
+
+    Raises:
+        InputError: a penalty that is not positive.
+
+    Example:
+        >>> ValueFunction(1e4).penalty
+        10000.0
+    """
+
+    penalty: float = 1e4
+    solver: Solver[Any] = field(default_factory=Nesterov)
+    max_steps: int = 20_000
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_positive(self.penalty, "penalty")
+
+    def chord(self, lower: Objective, upper: Upper, solution: Solution, rtol: Tensor) -> Chord:
+        """From s = 1/λ to 0."""
+        s = strengths(lower, upper, solution.x, 1 / self.penalty)
+        goal = chord_residual(upper, solution.x, s, rtol) / 2
+        a, b = (
+            solve_perturbed(lower, upper, solution, strength, self.solver, goal, self.max_steps)
+            for strength in (s, 0 * s)
+        )
+        return Chord(a, b, s)
