@@ -6,7 +6,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
-from typing import Any, Generic, ParamSpec, TypeVar
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import torch
 from torch.autograd import forward_ad
@@ -76,5 +76,5 @@ class fused(Generic[P, R]):
 
 def _differentiating() -> bool:
     """Whether a tape or forward-mode tangents may be recorded."""
-    tangents = forward_ad._current_level >= 0  # pyright: ignore[reportPrivateUsage]
-    return torch.is_grad_enabled() or tangents
+    level = cast(int, forward_ad._current_level)  # pyright: ignore[reportPrivateUsage]
+    return torch.is_grad_enabled() or level >= 0
