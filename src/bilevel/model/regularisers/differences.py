@@ -9,7 +9,18 @@ from torch.nn.functional import pad
 from bilevel.ground.fused import fused
 from bilevel.model.potentials import Potential
 
-__all__ = ["differences", "divergence", "tv_gradient", "tv_value_and_gradient"]
+__all__ = [
+    "Curvature",
+    "differences",
+    "divergence",
+    "tv_curvature",
+    "tv_gradient",
+    "tv_hessian_product",
+    "tv_value_and_gradient",
+]
+
+Curvature = tuple[Tensor, Tensor, Tensor]
+"""The symmetric 2x2 matrix of every pixel: its diagonal's two entries, then the other one."""
 
 
 def differences(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,3 +76,27 @@ def tv_value_and_gradient(
     p = scale * potential.ratio(first / smoothing) * down
     q = scale * potential.ratio(second / smoothing) * right
     return value, -divergence(p, q)
+
+
+@fused
+def tv_curvature(
+    x: Tensor, weight: Tensor, smoothing: Tensor, potential: Potential, isotropic: bool
+) -> Curvature:
+    """w ∇²φ(D x) of every pixel: ψ'(s)/s across t = D x and ψ''(s) along it, over ν; s = |t|/ν."""
+    down, right = differences(x)
+    first, second = _sizes(down, right, isotropic)
+    scale = weight / smoothing
+    if not isotropic:
+        below, beside = (scale * potential.curvature(s / smoothing) for s in (first, second))
+        return below, beside, torch.zeros_like(below)
+    across = scale * potential.ratio(first / smoothing)
+    change = scale * potential.curvature(first / smoothing) - across
+    n, m = down / first, right / first
+    return across + change * n * n, across + change * m * m, change * n * m
+
+
+@fused
+def tv_hessian_product(v: Tensor, below: Tensor, beside: Tensor, mixed: Tensor) -> Tensor:
+    """Dᵀ C D v for the curvature C of every pixel."""
+    down, right = differences(v)
+    return -divergence(below * down + mixed * right, mixed * down + beside * right)

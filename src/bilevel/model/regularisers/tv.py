@@ -10,14 +10,18 @@ from torch import Tensor
 
 from bilevel.ground.checks import check_choice, check_positive
 from bilevel.ground.errors import InputError
+from bilevel.linear import LinearMap
 from bilevel.model.operators.operator import Shape
 from bilevel.model.part import POSITIVE, check_learn, positive_parameter
 from bilevel.model.penalties import RadialPenalty, SeparablePenalty
 from bilevel.model.potentials import POTENTIALS, Potential
 from bilevel.model.regularisers.differences import (
+    Curvature,
     differences,
     divergence,
+    tv_curvature,
     tv_gradient,
+    tv_hessian_product,
     tv_value_and_gradient,
 )
 from bilevel.model.regularisers.filtered import FilteredRegulariser
@@ -107,6 +111,10 @@ class TotalVariation(FilteredRegulariser):
         """In one pass where it is compiled."""
         return tv_value_and_gradient(x, *self._profile())
 
+    def hessian(self, x: Tensor) -> LinearMap:
+        """Dᵀ w ∇²φ(D x) D with the curvature of every pixel kept."""
+        return _curved(tv_curvature(x, *self._profile()))
+
     def _profile(self) -> tuple[Tensor, Tensor, Potential, bool]:
         return self.weight, self.smoothing, self.penalty.potential, self.isotropic
 
@@ -127,3 +135,11 @@ class TotalVariation(FilteredRegulariser):
     def feature_norm(self) -> Tensor:
         """√3 for the two differences of a pixel together, √2 for one."""
         return self.log_weight.new_tensor(3.0 if self.isotropic else 2.0).double().sqrt()
+
+
+def _curved(curvature: Curvature) -> LinearMap:
+    def restrict(index: Tensor) -> LinearMap:
+        below, beside, mixed = curvature
+        return _curved((below[index], beside[index], mixed[index]))
+
+    return LinearMap(lambda v: tv_hessian_product(v, *curvature), restrict)
