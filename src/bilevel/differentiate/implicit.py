@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bilevel.differentiate.error_bounds import implicit_bounds
 from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
+from bilevel.differentiate.kinks import count_kinks
 from bilevel.differentiate.upper import Upper
 from bilevel.ground import rows, theta
 from bilevel.ground.checks import check_choice
@@ -96,6 +97,7 @@ class Implicit(Hypergradient):
             estimate=self._estimate(lower, upper, solution, q, grad) if estimate else math.nan,
             linear=replace(adjoint, x=q),
             unsolved=~usable,
+            kinks=count_kinks(lower, solution),
         )
 
     def _solve(

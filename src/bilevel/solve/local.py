@@ -54,7 +54,7 @@ def certify_locally(objective: Objective, solution: Solution) -> Solution:
     if not len(index):
         return solution
     certificate = rows.take(found, torch.arange(len(x), device=x.device))
-    for part in index.split(max(1, LARGEST**2 // x[0].numel() ** 2)):
+    for part in torch.split(index, max(1, LARGEST**2 // x[0].numel() ** 2)):
         double, old = objective.rows(part).double(), rows.take(certificate, part)
         rows.put(certificate, part, _kantorovich(double, x[part].double(), old))
     return replace(solution, certificate=certificate)
