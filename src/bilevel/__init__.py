@@ -35,7 +35,17 @@ from bilevel.model import (
     regularisers,
     sets,
 )
-from bilevel.solve import Certificate, Solution, Status, Tolerance, minimise, solvers
+from bilevel.solve import (
+    Certificate,
+    Claim,
+    Solution,
+    Status,
+    Tolerance,
+    certify_locally,
+    curvature,
+    minimise,
+    solvers,
+)
 
 __version__ = "0.1.0"
 
@@ -44,6 +54,7 @@ __all__ = [
     "BilevelProblem",
     "Budget",
     "Certificate",
+    "Claim",
     "Cost",
     "Energy",
     "Fit",
@@ -60,7 +71,9 @@ __all__ = [
     "Variational",
     "algorithms",
     "argmin",
+    "certify_locally",
     "check_hypergradient",
+    "curvature",
     "data",
     "fidelities",
     "finite_differences",

@@ -6,12 +6,13 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 
 import bilevel as bl
 from bilevel.differentiate import Implicit, Upper
 from bilevel.ground import theta as algebra
 from bilevel.ground.errors import InputError
-from bilevel.solve import Claim, certify_locally, curvature
+from bilevel.solve import Claim, certify, certify_locally, curvature
 from contracts.nonconvex import as_solution, data_and_starts, polished, saddles, student
 from contracts.zoo import make
 
@@ -118,6 +119,25 @@ def test_lanczos_finds_negative_curvature_in_larger_images() -> None:
     assert told.indefinite.tolist() == [True, False]
     q = told.direction.float()
     assert float((q * energy.at(y).hessian(y)(q))[0].sum()) < 0
+
+
+def test_an_energy_that_declares_nothing_has_its_negative_curvature_told() -> None:
+    class Bare(bl.Energy):
+        """A double well in every pixel."""
+
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return ((x.square() - 1).square() / 4).flatten(1).sum(1) + 0 * y.sum()
+
+    objective = Bare().at(torch.zeros(2, 1, 3, 3))
+    x = torch.stack([torch.zeros(1, 3, 3), torch.ones(1, 3, 3)])
+    status = torch.zeros(2, dtype=torch.long)
+    found = certify(objective, x)
+    solution = bl.Solution(x, found, status, status, bl.Tolerance(residual=1.0))
+    told = curvature(objective, solution)
+    assert told.indefinite.tolist() == [True, False]
+    assert not bool(told.definite.any())
+    local = certify_locally(objective, solution).certificate
+    assert local.claim.tolist() == [Claim.STATIONARY] * 2
 
 
 def test_global_certificates_stay_and_float32_is_served() -> None:

@@ -44,11 +44,11 @@ def test_student_t_and_weakly_convex_ridge_to_stationarity(solver: str) -> None:
 @pytest.mark.parametrize("solver", [*SOLVERS, "free-fista"])
 def test_rows_do_not_see_each_other(solver: str) -> None:
     chosen: Solver = {**SOLVERS, "free-fista": bl.solvers.FreeFISTA()}[solver]  # type: ignore[type-arg]
-    case = make("circular", "foe charbonnier", 1, torch.float64, batch=4)
-    y = case.y * torch.tensor([1e-2, 1.0, 3.0, 10.0], dtype=torch.float64)[:, None, None, None]
-    tol = bl.Tolerance(rms=1e-6)
+    case = make("circular", "foe charbonnier", 1, torch.float64, batch=3)
+    y = case.y * torch.tensor([1e-2, 1.0, 3.0], dtype=torch.float64)[:, None, None, None]
+    tol = bl.Tolerance(rms=1e-4)
     together = bl.minimise(case.energy.at(y), chosen, tol=tol).require()
-    for k in range(4):
+    for k in range(3):
         lone = bl.minimise(case.energy.at(y[k : k + 1]), chosen, tol=tol)
         assert lone.steps[0] == together.steps[k]
         torch.testing.assert_close(lone.x[0], together.x[k], rtol=1e-9, atol=1e-10)
@@ -117,13 +117,13 @@ def test_free_fista_learns_how_long_a_cycle_should_be() -> None:
     y = matrix(torch.rand(1, 1, 8, 8, dtype=torch.float64))
     objective, solver = energy.at(y), bl.solvers.FreeFISTA()
     state = solver.init(objective, torch.zeros_like(objective.start()))
-    for _ in range(2000):
+    for _ in range(1500):
         state = solver.step(objective, state)
     assert 50 <= float(state.length) <= 2000
     assert 0.5 <= 1 / float(state.s) <= 1.5
     plain = bl.solvers.Nesterov(momentum="convex", restart=False)
     other = plain.init(objective, torch.zeros_like(objective.start()))
-    for _ in range(2000):
+    for _ in range(1500):
         other = plain.step(objective, other)
     slope, slow = (float(objective.grad(s.x).norm()) for s in (state, other))
     assert slope < slow / 10

@@ -10,6 +10,7 @@ from bilevel.differentiate.jacobian_free import JacobianFree
 from bilevel.differentiate.neumann import Neumann
 from bilevel.differentiate.shine import Shine
 from bilevel.differentiate.unrolled import Unrolled
+from bilevel.differentiate.kinks import count_kinks
 from bilevel.differentiate.upper import Upper
 from bilevel.differentiate.value_function import ValueFunction
 
@@ -26,5 +27,6 @@ __all__ = [
     "Upper",
     "ValueFunction",
     "argmin",
+    "count_kinks",
     "finite_differences",
 ]

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from bilevel.differentiate.error_bounds import implicit_bounds
 from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
+from bilevel.differentiate.kinks import count_kinks
 from bilevel.differentiate.upper import Upper
 from bilevel.ground import rows, theta
 from bilevel.ground.errors import InputError
@@ -105,6 +106,7 @@ def with_bounds(
         estimate=math.nan,
         linear=adjoint,
         unsolved=broken,
+        kinks=count_kinks(lower, solution),
     )
 
 

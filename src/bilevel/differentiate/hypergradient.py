@@ -41,6 +41,8 @@ class HyperGradient:
     """The adjoint q and how it was found; None for methods without one."""
     unsolved: Tensor
     """Rows whose adjoint system broke down, (b,) bool; they are missing from ``grad``."""
+    kinks: Tensor
+    """At most how many features may sit on a kink at x̂; 0: differentiable there; inf: unknown."""
 
     @property
     def bound(self) -> float:

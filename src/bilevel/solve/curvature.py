@@ -82,7 +82,8 @@ def curvature(
     Images of at most ``dense`` values have their Hessian written out (as many HVPs a row as there
     are values): both bounds are then proved and close. For others ``steps`` Lanczos steps search
     for negative curvature: what they find is proved, that they find none proves nothing, and the
-    lower bound is that of the energy.
+    lower bound is that of the energy. For an energy that declares no Lipschitz constant, rounding
+    is judged by ‖∇²J q‖ and no lower bound is claimed.
 
     Example:
         >>> import bilevel as bl
@@ -104,10 +105,10 @@ def curvature(
         random = generator(0, "curvature")
         start = torch.randn(x[0].shape, generator=random, dtype=x.dtype).to(x.device)
         lower, direction = floor, lanczos(double.hessian(x), start.expand_as(x), steps=steps).vector
-    quotient = rows.inner(direction, double.hessian(x)(direction)) / rows.inner(
-        direction, direction
-    )
-    allowance = _rounding(direction, quotient.abs() + bounds.lipschitz)
+    image = double.hessian(x)(direction)
+    quotient = rows.inner(direction, image) / rows.inner(direction, direction)
+    declared = torch.isfinite(bounds.lipschitz)
+    allowance = _rounding(x, torch.where(declared, bounds.lipschitz, rows.norm(image)))
     return Curvature(torch.maximum(lower, floor), quotient + allowance, direction)
 
 
