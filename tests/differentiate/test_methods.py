@@ -519,4 +519,4 @@ def test_steps_that_blow_up_are_told() -> None:
     lower, upper = Handmade(lipschitz=0.1).at(y), Upper(LOSS, torch.rand_like(y))
     solution = minimise(lower, LBFGS(), tol=Tolerance(residual=1e-3))
     with pytest.raises(NotCertified, match="became infinite"):
-        Unrolled(2000)(lower, upper, solution)
+        Unrolled(1200)(lower, upper, solution)

@@ -56,9 +56,8 @@ def test_a_start_is_continued_and_left_alone() -> None:
 
 
 def test_growth_is_negative_curvature() -> None:
-    found = neumann(
-        diagonal([1.0, -0.5], [1.0, 0.5]), torch.ones(2, 2).double(), step=ONE, terms=50
-    )
+    operator, b = diagonal([1.0, -0.5], [1.0, 0.5]), torch.ones(2, 2).double()
+    found = neumann(operator, b, step=torch.ones(2), terms=50)
     expected = [LinearStatus.NEGATIVE_CURVATURE, LinearStatus.MAX_STEPS]
     assert found.status.tolist() == expected
     assert bool(torch.isfinite(found.x).all())
@@ -77,3 +76,5 @@ def test_bad_input() -> None:
         neumann(operator, b, step=ONE, terms=0)
     with pytest.raises(InputError, match="step must be a positive"):
         neumann(operator, b, step=-ONE, terms=1)
+    with pytest.raises(InputError, match="one step for each"):
+        neumann(operator, b, step=torch.ones(3), terms=1)
