@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 import bilevel as bl
 from bilevel.ground.errors import InputError, NotCertified
+from bilevel.solve.solvers.lbfgs import LBFGSState
 from contracts.zoo import REGULARISERS, make, reference
 
 SOLVERS = {
@@ -255,3 +256,23 @@ def test_solvers_ask_for_the_constants_they_need() -> None:
     with pytest.raises(InputError, match="no strong convexity is proved"):
         solver = bl.solvers.Nesterov(momentum="strongly convex")
         bl.minimise(Bare().at(Y), solver, Y + 1, tol=tol)
+
+
+def test_the_last_state_is_kept_though_rows_leave() -> None:
+    case = make("circular", "foe charbonnier", 1, torch.float64, batch=5)
+    y = case.y * torch.tensor([0.0, 1e-2, 1.0, 3.0, 10.0], dtype=torch.float64)[:, None, None, None]
+    for tol, max_steps in ((1e-6, 1000), (1e-9, 9), (1e-6, 0)):
+        options = {"tol": bl.Tolerance(rms=tol), "max_steps": max_steps, "keep_state": True}
+        found = bl.minimise(case.energy.at(y), bl.solvers.LBFGS(), **options)  # type: ignore[arg-type]
+        assert isinstance(found.state, LBFGSState)
+        assert torch.equal(found.state.x, found.x)
+        probe = torch.randn_like(found.x)
+        for k in range(5):
+            one = case.energy.at(y[k : k + 1])
+            alone = bl.minimise(one, bl.solvers.LBFGS(), **options)  # type: ignore[arg-type]
+            assert isinstance(alone.state, LBFGSState)
+            expected = alone.state.memory.apply(probe[k : k + 1])
+            torch.testing.assert_close(
+                found.state.memory.apply(probe)[k : k + 1], expected, rtol=1e-3, atol=1e-4
+            )
+    assert bl.minimise(case.energy.at(y), bl.solvers.LBFGS(), tol=bl.Tolerance(rms=1)).state is None

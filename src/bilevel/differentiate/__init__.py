@@ -7,10 +7,10 @@ from bilevel.differentiate.forward_mode import ForwardMode
 from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
 from bilevel.differentiate.implicit import Implicit
 from bilevel.differentiate.jacobian_free import JacobianFree
+from bilevel.differentiate.kinks import count_kinks
 from bilevel.differentiate.neumann import Neumann
 from bilevel.differentiate.shine import Shine
 from bilevel.differentiate.unrolled import Unrolled
-from bilevel.differentiate.kinks import count_kinks
 from bilevel.differentiate.upper import Upper
 from bilevel.differentiate.value_function import ValueFunction
 

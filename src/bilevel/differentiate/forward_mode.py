@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,7 +79,9 @@ class ForwardMode(Hypergradient):
         direction = torch.zeros_like(theta[name])
         direction.view(-1)[entry] = 1
         with forward_ad.dual_level():
-            with torch.enable_grad():
+            with torch.enable_grad(), warnings.catch_warnings():
+                # what torch itself loads at the first dual number is deprecated
+                warnings.simplefilter("ignore", DeprecationWarning)
                 dual = forward_ad.make_dual(theta[name].requires_grad_(), direction)
             moving = lower.taped({**theta, name: dual})
             state = self.solver.init(moving, x)

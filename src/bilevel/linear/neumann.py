@@ -53,6 +53,8 @@ def neumann(
     """
     if terms < 1:
         raise InputError("a Neumann series needs at least one term", given=terms)
+    if step.shape != (len(b),):
+        raise InputError("one step for each row is needed", given=tuple(step.shape))
     check_positive(float(step.min()), "step")
     system = System.of(operator, b, rtol, atol, x0)
     with torch.no_grad():

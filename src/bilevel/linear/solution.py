@@ -30,7 +30,7 @@ _ADVICE = {
     LinearStatus.STALLED: "rounding allows no smaller residual: raise the tolerance or use float64",
     LinearStatus.DIVERGED: "the operator or the right-hand side gave NaN, infinity or an overflow",
     LinearStatus.NEGATIVE_CURVATURE: "the operator is not positive definite: use minres",
-    LinearStatus.SINGULAR: "a singular operator and no solution: x is at best a least-squares one",
+    LinearStatus.SINGULAR: "the operator is singular, without solution: x is at best least-squares",
 }
 _NAMED_ROWS = 5
 
