@@ -276,3 +276,17 @@ def test_the_last_state_is_kept_though_rows_leave() -> None:
                 found.state.memory.apply(probe)[k : k + 1], expected, rtol=1e-3, atol=1e-4
             )
     assert bl.minimise(case.energy.at(y), bl.solvers.LBFGS(), tol=bl.Tolerance(rms=1)).state is None
+
+
+@pytest.mark.parametrize("solver", ["nesterov", "l-bfgs", "newton-cg", "nmapg", "free-fista"])
+def test_rows_that_are_done_cost_nothing_more(solver: str) -> None:
+    """One hard row among 63 that start at their minimisers, by the ledger of gradients and HVPs."""
+    energy, y = denoising(1.0, 1e-3).double(), torch.rand(64, 1, 8, 8, dtype=torch.float64)
+    tight, tol = bl.Tolerance(rms=1e-8), bl.Tolerance(rms=1e-7)
+    start = bl.minimise(energy.at(y), bl.solvers.LBFGS(), tol=tight).require().x
+    start[7] = 0.0
+    together, alone = energy.at(y), energy.at(y[7:8])
+    bl.minimise(together, SOLVERS[solver], start, tol=tol).require()
+    bl.minimise(alone, SOLVERS[solver], start[7:8], tol=tol).require()
+    spent, least = (c.gradient_evaluations + c.hvps for c in (together.cost, alone.cost))
+    assert spent <= least + 2 * 63
