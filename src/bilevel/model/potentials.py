@@ -43,6 +43,14 @@ class Potential(ABC):
     def curvature(self, s: Tensor) -> Tensor:
         """ψ''(s)."""
 
+    def value_of_square(self, u: Tensor) -> Tensor:
+        """ψ(√u); overridden where no root is needed."""
+        return self.value(u.clamp_min(torch.finfo(u.dtype).tiny).sqrt())
+
+    def ratio_of_square(self, u: Tensor) -> Tensor:
+        """ψ'(√u)/√u; overridden where no root is needed."""
+        return self.ratio(u.clamp_min(torch.finfo(u.dtype).tiny).sqrt())
+
     @property
     def curvature_spread(self) -> float:
         """sup ψ'' - inf ψ'' <= this, in any direction of the radial function."""
@@ -67,6 +75,14 @@ class Huber(Potential):
         size = s.abs()
         return torch.where(size <= 1, 0.5 * s * s, size - 0.5)
 
+    def value_of_square(self, u: Tensor) -> Tensor:
+        """u/2 for u <= 1, √u - 1/2 beyond."""
+        return torch.where(u <= 1, 0.5 * u, u.clamp_min(1.0).sqrt() - 0.5)
+
+    def ratio_of_square(self, u: Tensor) -> Tensor:
+        """max(u, 1)^(-1/2)."""
+        return u.clamp_min(1.0).rsqrt()
+
     def ratio(self, s: Tensor) -> Tensor:
         """1/max(|s|, 1)."""
         return s.abs().clamp_min(1.0).reciprocal()
@@ -87,12 +103,19 @@ class Charbonnier(Potential):
 
     def value(self, s: Tensor) -> Tensor:
         """ψ(s), without cancellation near 0."""
-        square = s * s
-        return square / ((1 + square).sqrt() + 1)
+        return self.value_of_square(s * s)
+
+    def value_of_square(self, u: Tensor) -> Tensor:
+        """√(1 + u) - 1, without cancellation near 0."""
+        return u / ((1 + u).sqrt() + 1)
 
     def ratio(self, s: Tensor) -> Tensor:
         """(1 + s²)^(-1/2)."""
-        return (1 + s * s).rsqrt()
+        return self.ratio_of_square(s * s)
+
+    def ratio_of_square(self, u: Tensor) -> Tensor:
+        """(1 + u)^(-1/2)."""
+        return (1 + u).rsqrt()
 
     def curvature(self, s: Tensor) -> Tensor:
         """(1 + s²)^(-3/2)."""

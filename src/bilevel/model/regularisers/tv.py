@@ -15,15 +15,8 @@ from bilevel.model.operators.operator import Shape
 from bilevel.model.part import POSITIVE, check_learn, positive_parameter
 from bilevel.model.penalties import RadialPenalty, SeparablePenalty
 from bilevel.model.potentials import POTENTIALS, Potential
-from bilevel.model.regularisers.differences import (
-    Curvature,
-    differences,
-    divergence,
-    tv_curvature,
-    tv_gradient,
-    tv_hessian_product,
-    tv_value_and_gradient,
-)
+from bilevel.model.regularisers import stencil
+from bilevel.model.regularisers.differences import differences, divergence
 from bilevel.model.regularisers.filtered import FilteredRegulariser
 from bilevel.model.sets import Box, Set
 
@@ -105,15 +98,15 @@ class TotalVariation(FilteredRegulariser):
 
     def grad(self, x: Tensor) -> Tensor:
         """In one pass where it is compiled."""
-        return tv_gradient(x, *self._profile())
+        return stencil.gradient(x, *self._profile())
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """In one pass where it is compiled."""
-        return tv_value_and_gradient(x, *self._profile())
+        return stencil.value_and_gradient(x, *self._profile())
 
     def hessian(self, x: Tensor) -> LinearMap:
         """Dᵀ w ∇²φ(D x) D with the curvature of every pixel kept."""
-        return _curved(tv_curvature(x, *self._profile()))
+        return _curved(stencil.curvature(x, *self._profile()))
 
     def _profile(self) -> tuple[Tensor, Tensor, Potential, bool]:
         return self.weight, self.smoothing, self.penalty.potential, self.isotropic
@@ -137,9 +130,9 @@ class TotalVariation(FilteredRegulariser):
         return self.log_weight.new_tensor(3.0 if self.isotropic else 2.0).double().sqrt()
 
 
-def _curved(curvature: Curvature) -> LinearMap:
+def _curved(curve: stencil.Curvature) -> LinearMap:
     def restrict(index: Tensor) -> LinearMap:
-        below, beside, mixed = curvature
+        below, beside, mixed = curve
         return _curved((below[index], beside[index], mixed[index]))
 
-    return LinearMap(lambda v: tv_hessian_product(v, *curvature), restrict)
+    return LinearMap(lambda v: stencil.hessian_product(v, curve), restrict)
