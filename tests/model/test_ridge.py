@@ -77,22 +77,25 @@ def test_the_formula_with_learned_weights(external_data: Path, name: str, rho: f
     check_formula(path, rho, torch.rand(2, 1, 40, 33))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("width", [1, 2, 7, 8, 9, 12, 31])
 @pytest.mark.parametrize("channels", [(1, 4, 8, 64), (3, 9, 12), (2, 20)])
-def test_synthesis_is_the_transpose_of_analysis(width: int, channels: tuple[int, ...]) -> None:
-    """Few outputs of many channels take the paired way, even and odd widths."""
+def test_synthesis_is_the_transpose_of_analysis(
+    width: int, channels: tuple[int, ...], dtype: torch.dtype
+) -> None:
+    """In float32, few outputs of many channels take the paired way, even and odd widths."""
     sides = [(5, 5), (3, 7), (1, 3)]
     banks = [
-        torch.randn(m, c, *side, dtype=torch.float64)
+        torch.randn(m, c, *side, dtype=dtype) / 5
         for c, m, side in zip(channels, channels[1:], sides, strict=False)
     ]
-    x = torch.randn(2, channels[0], 11, width, dtype=torch.float64)
+    x = torch.randn(2, channels[0], 11, width, dtype=dtype)
     t = analyse(banks, x)
     p = torch.randn_like(t)
-    torch.testing.assert_close((t * p).sum(), (x * synthesise(banks, p)).sum())
     point = x.clone().requires_grad_()
     (pulled,) = torch.autograd.grad((analyse(banks, point) * p).sum(), point)
-    torch.testing.assert_close(synthesise(banks, p), pulled)
+    close = 1e-4 if dtype == torch.float32 else 1e-12
+    torch.testing.assert_close(synthesise(banks, p), pulled, rtol=close, atol=close)
 
 
 @pytest.mark.parametrize("shape", [(4, 1, 5, 5), (3, 8, 3, 5), (8, 3, 7, 1)])

@@ -257,7 +257,8 @@ class EnergyObjective(Objective):
         if self._double is None:
             detached = {name: p.detach() for name, p in self.energy.named_parameters()}
             energy = copy.deepcopy(bind(self.energy, detached)).double()
-            self._double = EnergyObjective(energy, self.y.double(), self.cost)
+            self._double = EnergyObjective(energy, self.y.double(), self.cost, self.bounds)
+            self._double._magnitude = self._magnitude
         return self._double
 
     def rows(self, index: Tensor) -> EnergyObjective:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -56,24 +58,22 @@ class Variational(Energy):
     def bounds(self, y: Tensor) -> Bounds:
         """Sum of the bounds; quadratic terms that share the Fourier basis are added there first."""
         shape = self._image_shape(y)
-        total = self.fidelity.bounds(shape) + self.regulariser.bounds(shape)
-        return Bounds(
-            torch.maximum(total.mu, self._joint_mu(shape)),
-            total.lipschitz,
-            total.mu_from,
-            total.lipschitz_from,
-        )
-
-    def _joint_mu(self, shape: Shape) -> Tensor:
         terms = self.regulariser.parts if isinstance(self.regulariser, Sum) else [self.regulariser]
+        found = [(term, term.bounds(shape)) for term in terms]
+        total = self.fidelity.bounds(shape)
+        for _, bounds in found:
+            total = total + bounds
+        return replace(total, mu=torch.maximum(total.mu, self._joint_mu(found, shape)))
+
+    def _joint_mu(self, found: list[tuple[Regulariser, Bounds]], shape: Shape) -> Tensor:
         mu = torch.tensor(0.0, dtype=torch.float64)
         joint = self.fidelity.spectrum(shape)
         if joint is None:
             return mu - torch.inf
-        for term in terms:
+        for term, bounds in found:
             spectrum = term.spectrum(shape)
             if spectrum is None:
-                mu = mu + term.bounds(shape).mu
+                mu = mu + bounds.mu
             else:
                 joint = joint + spectrum
         return mu + joint.min() - 1e-12 * joint.abs().max()
@@ -90,7 +90,7 @@ class Variational(Energy):
         """Terms of the fidelity, data included, plus those of the regulariser."""
         shape = self._image_shape(y)
         terms = self.fidelity.magnitude(shape, y)
-        upper = self.regulariser.bounds(shape).lipschitz.to(y.device)
+        upper = (bounds.lipschitz - self.fidelity.bounds(shape).lipschitz.to(y.device)).clamp_min(0)
         return Magnitude((terms.slope + upper).expand(len(y)), terms.offset)
 
     def start(self, y: Tensor) -> Tensor:

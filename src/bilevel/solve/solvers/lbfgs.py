@@ -110,14 +110,14 @@ class LBFGS(Solver[LBFGSState]):
 
     Example:
         >>> LBFGS().memory
-        5
+        4
     """
 
     check_every: ClassVar[int] = 1
     differentiable: ClassVar[bool] = False
 
-    memory: int = 5
-    first_change: float = 0.05
+    memory: int = 4
+    first_change: float = 0.08
 
     def __post_init__(self) -> None:
         """Check the options."""
