@@ -5,12 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bilevel.ground.theta import Theta, bind
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Variation
-from bilevel.model.energy import Energy
+from bilevel.model.cost import Cost
+from bilevel.model.energy import Energy, EnergyObjective
 from bilevel.model.fidelities.fidelity import Fidelity
+from bilevel.model.objective import Objective
 from bilevel.model.operators.operator import Shape
 from bilevel.model.regularisers.regulariser import Regulariser, Sum
+from bilevel.model.splitting import is_smooth, non_smooth_objective, smooth_terms
 
 __all__ = ["Variational"]
 
@@ -60,13 +64,16 @@ class Variational(Energy):
             total.lipschitz_from,
         )
 
+    @property
+    def _parts(self) -> list[Regulariser]:
+        return self.regulariser.parts if isinstance(self.regulariser, Sum) else [self.regulariser]
+
     def _joint_mu(self, shape: Shape) -> Tensor:
-        terms = self.regulariser.parts if isinstance(self.regulariser, Sum) else [self.regulariser]
         mu = torch.tensor(0.0, dtype=torch.float64)
         joint = self.fidelity.spectrum(shape)
         if joint is None:
             return mu - torch.inf
-        for term in terms:
+        for term in self._parts:
             spectrum = term.spectrum(shape)
             if spectrum is None:
                 mu = mu + term.bounds(shape).mu
@@ -84,6 +91,17 @@ class Variational(Energy):
         terms = self.fidelity.magnitude(shape, y)
         upper = self.regulariser.bounds(shape).lipschitz.to(y.device)
         return Magnitude((terms.slope + upper).expand(len(y)), terms.offset)
+
+    def at(self, y: Tensor, theta: Theta | None = None, cost: Cost | None = None) -> Objective:
+        """As for any energy; a composite or saddle objective where a term is not smooth."""
+        if is_smooth(self.fidelity, self._parts):
+            return super().at(y, theta, cost)
+        bound = self if theta is None else bind(self, theta)
+        bound.check(y)
+        with torch.no_grad():
+            smooth = Variational(*smooth_terms(bound.fidelity, bound._parts))
+            f = EnergyObjective(smooth, y, Cost() if cost is None else cost)
+            return non_smooth_objective(f, bound.fidelity, bound._parts)
 
     def start(self, y: Tensor) -> Tensor:
         """The fidelity's start."""

@@ -64,7 +64,7 @@ def minimise(
     with torch.no_grad():
         start = objective.start()
         x = start.clone() if x0 is None else _checked_start(x0, start)
-        return _minimise(objective, solver, x, tol, max_steps, check_every)
+        return _minimise(objective, solver, objective.project(x), tol, max_steps, check_every)
 
 
 def _checked_start(x0: Tensor, like: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ def _minimise(
     check_every: int,
 ) -> Solution:
     state = solver.init(objective, x)
-    certificate = certify(objective, x, tol, solver.gradient(state))
+    certificate = certify(objective, x, tol, solver.gradient(state), solver.dual(state))
     progress = _Progress(certificate, tol)
     solution = Solution(
         x, certificate, progress.status.clone(), torch.zeros_like(progress.status), tol
@@ -101,7 +101,7 @@ def _minimise(
         for _ in range(steps):
             state = solver.step(objective, state)
         done += steps
-        certificate = certify(objective, state.x, tol, solver.gradient(state))
+        certificate = certify(objective, state.x, tol, solver.gradient(state), solver.dual(state))
         progress.update(certificate, tol, steps, solver.stuck(state))
         _record(solution, left, state.x, certificate, progress.status, done)
         running = torch.nonzero(progress.status == Status.RUNNING).flatten()

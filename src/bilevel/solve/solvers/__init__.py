@@ -1,7 +1,9 @@
 """Lower-level solvers."""
 
+from bilevel.solve.solvers.fista import FISTA
 from bilevel.solve.solvers.gradient_descent import GradientDescent
 from bilevel.solve.solvers.lbfgs import LBFGS
 from bilevel.solve.solvers.nesterov import Nesterov
+from bilevel.solve.solvers.pdhg import PDHG
 
-__all__ = ["LBFGS", "GradientDescent", "Nesterov"]
+__all__ = ["FISTA", "LBFGS", "PDHG", "GradientDescent", "Nesterov"]
