@@ -44,7 +44,7 @@ def expand(scalars: Tensor, like: Tensor) -> Tensor:
 
 
 def take(tree: T, index: Tensor) -> T:
-    """Rows ``index`` of every tensor in a dataclass or tuple (nested ones too); the rest is kept."""
+    """Rows ``index`` of every tensor in a dataclass or tuple, nested ones too; the rest is kept."""
     if isinstance(tree, Tensor):
         return cast(T, tree[index])
     if isinstance(tree, tuple):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NoReturn
 
-import torch
 from torch import Tensor
 
 from bilevel.ground.errors import InputError

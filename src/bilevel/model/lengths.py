@@ -84,7 +84,7 @@ class Lengths:
         """F(t) + F*(p) - ⟨t, p⟩ >= 0, a sum of terms >= 0, and F(t); (b,) each, float64."""
         s = self.residual(t)
         value = self.weight * self.sizes(s)
-        product = (s * p).unflatten(1, (self.group, -1)).sum(1)
+        product = torch.stack((s * p).chunk(self.group, dim=1)).sum(0)
         slack = (value - product).clamp_min(0.0).flatten(1).sum(1, dtype=torch.float64)
         return slack, value.flatten(1).sum(1, dtype=torch.float64)
 

@@ -13,14 +13,37 @@ from bilevel.ground.errors import InputError
 from bilevel.model.lengths import Lengths
 from bilevel.model.operators import Identity
 
-__all__ = ["Simple"]
+__all__ = ["Distance", "Simple"]
+
+
+@dataclass(frozen=True)
+class Distance:
+    """W ‖x - c‖₁: ``weight`` () and ``centre``, () or with the rows of x."""
+
+    weight: Tensor
+    centre: Tensor
+
+    def sizes(self, x: Tensor) -> Tensor:
+        """W |x - c|, pixel by pixel."""
+        return self.weight * (x - self.centre).abs()
+
+    def as_lengths(self) -> Lengths:
+        """As a dual term."""
+        shift = self.centre if self.centre.ndim else None
+        return Lengths(Identity(), self.weight, shift=shift)
+
+    def rows(self, index: Tensor) -> Distance:
+        """Of the rows ``index`` alone."""
+        return replace(self, centre=self.centre[index]) if self.centre.ndim else self
+
+    def double(self) -> Distance:
+        """In float64."""
+        return Distance(self.weight.double(), self.centre.double())
 
 
 @dataclass(frozen=True)
 class Simple:
-    """h(x) = w ‖x - c‖₁ where lower <= x <= upper, infinite elsewhere; ``distance`` is (w, c).
-
-    The weight w is () or broadcasts to x, the centre c is () or has the rows of x.
+    """h(x) = w ‖x - c‖₁ where lower <= x <= upper, infinite elsewhere.
 
     Example:
         >>> Simple(lower=0.0).prox(torch.tensor([[-1.0, 2.0]]), torch.ones(1))
@@ -29,8 +52,7 @@ class Simple:
 
     lower: float = -math.inf
     upper: float = math.inf
-    weight: Tensor | None = None
-    centre: Tensor | None = None
+    distance: Distance | None = None
 
     def __post_init__(self) -> None:
         """Refuse an empty box."""
@@ -44,23 +66,21 @@ class Simple:
 
     def rounded(self, dtype: torch.dtype) -> Simple:
         """The same with bounds that are numbers of that type."""
-        lower, upper = torch.tensor([self.lower, self.upper]).to(dtype).tolist()
-        return replace(self, lower=lower, upper=upper)
+        lower, upper = torch.tensor([self.lower, self.upper], dtype=dtype).unbind()
+        return replace(self, lower=float(lower), upper=float(upper))
 
     def meet(self, other: Simple, dtype: torch.dtype) -> Simple:
         """The sum of both, at most one of them with a distance."""
-        weight, centre = self.weight, self.centre
-        if weight is None:
-            weight, centre = other.weight, other.centre
         other = other.rounded(dtype)
-        return Simple(max(self.lower, other.lower), min(self.upper, other.upper), weight, centre)
+        lower, upper = max(self.lower, other.lower), min(self.upper, other.upper)
+        return Simple(lower, upper, self.distance or other.distance)
 
     def value(self, x: Tensor) -> Tensor:
         """h(x), (b,); inf outside of the box."""
         total = torch.where(self.holds(x), 0.0, torch.inf).to(x.dtype)
-        if self.weight is not None:
-            total = total + (self.weight * (x - self.centre).abs()).flatten(1).sum(1)
-        return total
+        if self.distance is None:
+            return total
+        return total + self.distance.sizes(x).flatten(1).sum(1)
 
     def holds(self, x: Tensor) -> Tensor:
         """Whether x lies in the box, (b,) bool; NaN does not."""
@@ -74,18 +94,16 @@ class Simple:
 
     def prox(self, z: Tensor, step: Tensor) -> Tensor:
         """argmin_x h(x) + ‖x - z‖²/(2 step), ``step`` (b,): soft shrinkage to c, then the box."""
-        if self.weight is not None:
-            far = z - self.centre
-            reach = rows.expand(step, z) * self.weight
-            z = z - torch.minimum(torch.maximum(far, -reach), reach)
+        if self.distance is not None:
+            far, reach = z - self.distance.centre, rows.expand(step, z) * self.distance.weight
+            z = self.distance.centre + _shrink(far, reach)
         return self.project(z)
 
     def least(self, x: Tensor, g: Tensor) -> Tensor:
         """The element of g + ∂h(x) of least norm; inf where x lies outside of the box."""
-        if self.weight is not None:
-            side = (x - self.centre).sign()
-            shrunk = g - torch.minimum(torch.maximum(g, -self.weight), self.weight)
-            g = torch.where(side == 0, shrunk, g + self.weight * side)
+        if self.distance is not None:
+            weight, side = self.distance.weight, (x - self.distance.centre).sign()
+            g = torch.where(side == 0, _shrink(g, weight), g + weight * side)
         if self.boxed:
             g = torch.where(x <= self.lower, g.clamp_max(0.0), g)
             g = torch.where(x >= self.upper, torch.where(x <= self.lower, 0.0, g.clamp_min(0.0)), g)
@@ -94,31 +112,27 @@ class Simple:
 
     def lowest(self, x: Tensor, r: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         """argmin_u ⟨r, u⟩ + h(u) where lower <= u <= upper, pixel by pixel; inf if unbounded."""
-        rest = x if self.centre is None else self.centre
-        weight = r.new_zeros(()) if self.weight is None else self.weight
-        rest = torch.minimum(torch.maximum(rest.expand_as(x), lower), upper)
+        weight, rest = r.new_zeros(()), x
+        if self.distance is not None:
+            weight, rest = self.distance.weight, self.distance.centre.expand_as(x)
+        rest = torch.minimum(torch.maximum(rest, lower), upper)
         return torch.where(r > weight, lower, torch.where(r < -weight, upper, rest))
 
     def drop(self, x: Tensor, u: Tensor) -> Tensor:
         """h(x) - h(u), pixel by pixel, of two points of the box."""
-        if self.weight is None:
+        if self.distance is None:
             return torch.zeros_like(x)
-        return self.weight * ((x - self.centre).abs() - (u - self.centre).abs())
-
-    def as_lengths(self) -> Lengths:
-        """The distance as a dual term; the box is left out."""
-        shift = self.centre if self.centre is not None and self.centre.ndim else None
-        weight = torch.zeros(()) if self.weight is None else self.weight
-        return Lengths(Identity(), weight, shift=shift)
+        return self.distance.sizes(x) - self.distance.sizes(u)
 
     def rows(self, index: Tensor) -> Simple:
         """Of the rows ``index`` alone."""
-        if self.centre is None or self.centre.ndim == 0:
-            return self
-        return replace(self, centre=self.centre[index])
+        return self if self.distance is None else replace(self, distance=self.distance.rows(index))
 
     def double(self) -> Simple:
         """In float64."""
-        if self.weight is None or self.centre is None:
-            return self
-        return replace(self, weight=self.weight.double(), centre=self.centre.double())
+        return self if self.distance is None else replace(self, distance=self.distance.double())
+
+
+def _shrink(a: Tensor, reach: Tensor) -> Tensor:
+    """Towards 0 by ``reach``, exactly 0 where |a| <= reach."""
+    return a - torch.minimum(torch.maximum(a, -reach), reach)

@@ -18,7 +18,7 @@ from bilevel.model.lengths import Lengths
 from bilevel.model.operators import Identity, Mask, Operator, Shape
 from bilevel.model.regularisers.box import Box
 from bilevel.model.regularisers.exact_tv import ExactTotalVariation
-from bilevel.model.regularisers.l1 import L1 as Absolute  # noqa: N811
+from bilevel.model.regularisers.l1 import L1 as Absolute
 from bilevel.model.regularisers.nonsmooth import NonSmoothRegulariser
 from bilevel.model.regularisers.regulariser import Regulariser, Sum
 from bilevel.model.saddle import SaddleObjective
@@ -54,10 +54,10 @@ def non_smooth_objective(
     for term in terms:
         if isinstance(term, Lengths):
             dual.append(term)
-        elif simple.weight is None or term.weight is None:
+        elif simple.distance is None or term.distance is None:
             simple = simple.meet(term, y.dtype)
         else:
-            dual.append(term.as_lengths())
+            dual.append(term.distance.as_lengths())
     if not dual:
         return CompositeObjective(f, simple)
     lower, upper = _reach(fidelity, parts, y)

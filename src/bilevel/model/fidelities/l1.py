@@ -17,7 +17,7 @@ from bilevel.model.operators import Identity
 from bilevel.model.operators.operator import Operator, Shape
 from bilevel.model.part import POSITIVE, check_learn, positive_parameter
 from bilevel.model.sets import Set
-from bilevel.model.simple import Simple
+from bilevel.model.simple import Distance, Simple
 
 __all__ = ["L1"]
 
@@ -68,7 +68,7 @@ class L1(Fidelity):
         """Simple for denoising, otherwise dual."""
         weight = self.weight.detach()
         if isinstance(self.operator, Identity):
-            return Simple(weight=weight, centre=y)
+            return Simple(distance=Distance(weight, y))
         return Lengths(self.operator, weight, shift=y)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 from bilevel.model.part import POSITIVE, check_learn, positive_parameter
 from bilevel.model.regularisers.nonsmooth import NonSmoothRegulariser
 from bilevel.model.sets import Set
-from bilevel.model.simple import Simple
+from bilevel.model.simple import Distance, Simple
 
 __all__ = ["L1"]
 
@@ -49,7 +49,7 @@ class L1(NonSmoothRegulariser):
     def term(self) -> Simple:
         """The distance to 0."""
         weight = self.weight.detach()
-        return Simple(weight=weight, centre=weight.new_zeros(()))
+        return Simple(distance=Distance(weight, weight.new_zeros(())))
 
     def forward(self, x: Tensor) -> Tensor:
         """W ‖x‖₁: (b, c, h, w) -> (b,)."""

@@ -29,9 +29,10 @@ class FISTAState:
 
 @dataclass(frozen=True)
 class FISTA(Solver[FISTAState]):
-    """x⁺ = prox_{h/L}(z - ∇f(z)/L) with momentum (Beck and Teboulle 2009; mu: Chambolle, Pock 2016).
+    """x⁺ = prox_{h/L}(z - ∇f(z)/L) with momentum (Beck and Teboulle 2009).
 
-    One gradient a step. With q = mu/L, t_{k+1} = (1 - q t_k² + √((1 - q t_k²)² + 4 t_k²))/2,
+    One gradient a step. As in Chambolle and Pock 2016, with q = mu/L,
+    t_{k+1} = (1 - q t_k² + √((1 - q t_k²)² + 4 t_k²))/2,
     β_k = (t_k - 1)(1 - q t_{k+1})/(t_{k+1}(1 - q)), and without restarts
     J(x_k) - J* <= min{(1 + √q)(1 - √q)^k, 4/(k+1)²} (L/2)‖x_0 - x̂‖² (ibid., Theorem 4.10).
 
