@@ -44,9 +44,11 @@ def expand(scalars: Tensor, like: Tensor) -> Tensor:
 
 
 def take(tree: T, index: Tensor) -> T:
-    """Rows ``index`` of every tensor in a dataclass (nested ones too); other fields are kept."""
+    """Rows ``index`` of every tensor in a dataclass or tuple, nested ones too; the rest is kept."""
     if isinstance(tree, Tensor):
         return cast(T, tree[index])
+    if isinstance(tree, tuple):
+        return cast(T, tuple(take(part, index) for part in cast("tuple[Any, ...]", tree)))
     if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         return cast(T, dataclasses.replace(cast(Any, tree), **_fields(tree, index)))
     return tree

@@ -19,7 +19,7 @@ from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta, learnable
 from bilevel.learn.budget import Budget
 from bilevel.learn.evaluation import Evaluation
-from bilevel.model import Cost, Energy, EnergyObjective, space_of
+from bilevel.model import Cost, Energy, Objective, space_of
 from bilevel.model.losses import Loss
 from bilevel.solve import Solution, Solver, Tolerance, certify, minimise
 from bilevel.solve.solvers import Nesterov
@@ -143,7 +143,7 @@ class BilevelProblem:
         far = torch.where(found.rms.isfinite(), found.rms, found.residual)
         return float((fraction * far).mean().clamp(1e-6, 1e-2))
 
-    def _solve(self, theta: Theta, index: Tensor, tol: float) -> tuple[EnergyObjective, Solution]:
+    def _solve(self, theta: Theta, index: Tensor, tol: float) -> tuple[Objective, Solution]:
         objective = self.energy.at(self.pairs.y[index], theta, self.cost)
         certified = bool((objective.bounds.proved_mu() > 0).all())
         goal = Tolerance(rms=tol) if certified else Tolerance(residual=tol)

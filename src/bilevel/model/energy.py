@@ -111,9 +111,7 @@ class Energy(nn.Module):
                     advice="convert with energy.to(y.dtype), energy.to(y.device) or y.to(...)",
                 )
 
-    def at(
-        self, y: Tensor, theta: Theta | None = None, cost: Cost | None = None
-    ) -> EnergyObjective:
+    def at(self, y: Tensor, theta: Theta | None = None, cost: Cost | None = None) -> Objective:
         """The objective x -> J_θ(x; y), row by row, at the energy's own θ or the one given.
 
         Raises:

@@ -47,6 +47,19 @@ class Objective(ABC):
         del x
         raise InputError("this energy gives no quadratic majoriser", advice="use another solver")
 
+    def subgradient(self, x: Tensor) -> Tensor:
+        """The subgradient of least norm at x: the gradient where J is smooth."""
+        return self.grad(x)
+
+    def project(self, x: Tensor) -> Tensor:
+        """The point nearest to x where J is finite."""
+        return x
+
+    @property
+    def fitting(self) -> str:
+        """Solvers that fit, in words."""
+        return "solvers.LBFGS() or solvers.Nesterov()"
+
     @abstractmethod
     def rounding(self, x: Tensor) -> Tensor:
         """An allowance for the rounding error of ‖grad(x)‖, (b,)."""

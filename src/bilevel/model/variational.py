@@ -7,12 +7,16 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from bilevel.ground.theta import Theta, bind
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
-from bilevel.model.energy import Energy
+from bilevel.model.cost import Cost
+from bilevel.model.energy import Energy, EnergyObjective
 from bilevel.model.fidelities.fidelity import Fidelity
+from bilevel.model.objective import Objective
 from bilevel.model.operators.operator import Shape
 from bilevel.model.regularisers.regulariser import Regulariser, Sum
+from bilevel.model.splitting import is_smooth, non_smooth_objective, smooth_terms
 
 __all__ = ["Variational"]
 
@@ -58,12 +62,15 @@ class Variational(Energy):
     def bounds(self, y: Tensor) -> Bounds:
         """Sum of the bounds; quadratic terms that share the Fourier basis are added there first."""
         shape = self._image_shape(y)
-        terms = self.regulariser.parts if isinstance(self.regulariser, Sum) else [self.regulariser]
-        found = [(term, term.bounds(shape)) for term in terms]
+        found = [(term, term.bounds(shape)) for term in self._parts]
         total = self.fidelity.bounds(shape)
         for _, bounds in found:
             total = total + bounds
         return replace(total, mu=torch.maximum(total.mu, self._joint_mu(found, shape)))
+
+    @property
+    def _parts(self) -> list[Regulariser]:
+        return self.regulariser.parts if isinstance(self.regulariser, Sum) else [self.regulariser]
 
     def _joint_mu(self, found: list[tuple[Regulariser, Bounds]], shape: Shape) -> Tensor:
         mu = torch.tensor(0.0, dtype=torch.float64)
@@ -92,6 +99,17 @@ class Variational(Energy):
         terms = self.fidelity.magnitude(shape, y)
         upper = (bounds.lipschitz - self.fidelity.bounds(shape).lipschitz.to(y.device)).clamp_min(0)
         return Magnitude((terms.slope + upper).expand(len(y)), terms.offset)
+
+    def at(self, y: Tensor, theta: Theta | None = None, cost: Cost | None = None) -> Objective:
+        """As for any energy; a composite or saddle objective where a term is not smooth."""
+        if is_smooth(self.fidelity, self._parts):
+            return super().at(y, theta, cost)
+        bound = self if theta is None else bind(self, theta)
+        bound.check(y)
+        with torch.no_grad():
+            smooth = Variational(*smooth_terms(bound.fidelity, bound._parts))
+            f = EnergyObjective(smooth, y, Cost() if cost is None else cost)
+            return non_smooth_objective(f, bound.fidelity, bound._parts)
 
     def start(self, y: Tensor) -> Tensor:
         """The fidelity's start."""

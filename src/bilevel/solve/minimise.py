@@ -66,6 +66,7 @@ def minimise(
     start = objective.start()
     with torch.no_grad(), torch.autocast(start.device.type, enabled=False):
         x = start.clone() if x0 is None else _checked_start(x0, start)
+        x = objective.project(x)
         return _minimise(objective, solver, x, tol, max_steps, check_every, keep_state)
 
 
@@ -87,7 +88,7 @@ def _minimise(
 ) -> Solution:
     state = solver.init(objective, x)
     kept = rows.take(state, torch.arange(len(x), device=x.device)) if keep_state else None
-    certificate = certify(objective, x, tol, solver.gradient(state))
+    certificate = certify(objective, x, tol, solver.gradient(state), solver.dual(state))
     progress = _Progress(certificate, tol)
     steps_taken = torch.zeros_like(progress.status)
     solution = Solution(x, certificate, progress.status.clone(), steps_taken, tol, kept)
@@ -104,7 +105,7 @@ def _minimise(
         for _ in range(steps):
             state = solver.step(objective, state)
         done += steps
-        certificate = certify(objective, state.x, tol, solver.gradient(state))
+        certificate = certify(objective, state.x, tol, solver.gradient(state), solver.dual(state))
         progress.update(certificate, tol, steps, solver.stuck(state))
         _record(solution, left, state.x, certificate, progress.status, done)
         running = torch.nonzero(progress.status == Status.RUNNING).flatten()

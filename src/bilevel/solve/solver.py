@@ -8,6 +8,7 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 from torch import Tensor
 
 from bilevel.model.objective import Objective
+from bilevel.model.saddle import Dual
 
 __all__ = ["Solver", "State"]
 
@@ -39,6 +40,11 @@ class Solver(ABC, Generic[S]):
 
     def gradient(self, state: S) -> Tensor | None:
         """∇J at ``state.x`` where the last step computed it: certificates then cost less."""
+        del state
+        return None
+
+    def dual(self, state: S) -> Dual | None:
+        """Dual variables that go with ``state.x``, where the method has them."""
         del state
         return None
 

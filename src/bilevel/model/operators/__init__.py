@@ -2,6 +2,7 @@
 
 from bilevel.model.operators.composition import Composition
 from bilevel.model.operators.convolution import Convolution
+from bilevel.model.operators.differences import Differences
 from bilevel.model.operators.downsampling import Downsampling
 from bilevel.model.operators.fourier import FourierMask
 from bilevel.model.operators.identity import Identity
@@ -12,6 +13,7 @@ from bilevel.model.operators.operator import Interval, Operator, Shape
 __all__ = [
     "Composition",
     "Convolution",
+    "Differences",
     "Downsampling",
     "FourierMask",
     "Identity",

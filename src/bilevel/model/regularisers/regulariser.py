@@ -74,7 +74,7 @@ class Regulariser(Part):
 
 
 class Sum(Regulariser):
-    """R_1 + R_2 + ...
+    """R_1 + R_2 + ..., zero without terms.
 
     Example:
         >>> from bilevel.model.regularisers import Tikhonov, TotalVariation
@@ -95,19 +95,21 @@ class Sum(Regulariser):
 
     def forward(self, x: Tensor) -> Tensor:
         """Sum of the values."""
-        return torch.stack([t.forward(x) for t in self.parts]).sum(0)
+        return _total([t.forward(x) for t in self.parts], x[:, 0, 0, 0])
 
     def grad(self, x: Tensor) -> Tensor:
         """Sum of the gradients."""
-        return torch.stack([t.grad(x) for t in self.parts]).sum(0)
+        return _total([t.grad(x) for t in self.parts], x)
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Sums of both."""
-        values, slopes = zip(*(t.value_and_grad(x) for t in self.parts), strict=True)
-        return torch.stack(values).sum(0), torch.stack(slopes).sum(0)
+        pairs = [t.value_and_grad(x) for t in self.parts]
+        return _total([v for v, _ in pairs], x[:, 0, 0, 0]), _total([g for _, g in pairs], x)
 
     def hessian(self, x: Tensor) -> LinearMap:
         """Sum of the Hessians."""
+        if not self.parts:
+            return LinearMap.shared(torch.zeros_like)
         return LinearMap.sum([t.hessian(x) for t in self.parts])
 
     def majoriser(self, x: Tensor) -> LinearMap:
@@ -143,3 +145,7 @@ class Sum(Regulariser):
     def options(self) -> dict[str, object]:
         """The terms."""
         return {"terms": self.parts}
+
+
+def _total(values: list[Tensor], like: Tensor) -> Tensor:
+    return torch.stack(values).sum(0) if values else torch.zeros_like(like)

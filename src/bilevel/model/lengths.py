@@ -1,0 +1,99 @@
+"""Σ_i w_i |(A x - c)_i|: the terms that a primal-dual method dualises."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from bilevel.ground import rows
+from bilevel.model.operators.operator import Operator, Shape
+
+__all__ = ["Lengths"]
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """F(A x) = Σ_i w_i |(A x - c)_i|, the data's channels in ``group`` parts of one vector each.
+
+    ``group = 1``: absolute values; ``group = 2``: Euclidean lengths of (first half, second half)
+    of the channels. The dual variable p has the shape of A x and is feasible where |p_i| <= w_i;
+    F*(p) = ⟨p, c⟩ there. ``weight`` broadcasts to one part; ``shift`` c has the rows of x.
+    """
+
+    operator: Operator
+    weight: Tensor
+    group: int = 1
+    shift: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A x."""
+        return self.operator(x)
+
+    def adjoint(self, p: Tensor) -> Tensor:
+        """Aᵀ p."""
+        return self.operator.adjoint(p)
+
+    def norm(self, image_shape: Shape) -> float:
+        """A proved upper bound of ‖A‖."""
+        return self.operator.gram_bounds(image_shape).upper ** 0.5
+
+    def sizes(self, s: Tensor) -> Tensor:
+        """|s_i|, (b, c, h, w)."""
+        if self.group == 1:
+            return s.abs()
+        first, *others = s.chunk(self.group, dim=1)
+        total = first * first
+        for part in others:
+            total = torch.addcmul(total, part, part)
+        return total.sqrt()
+
+    def residual(self, t: Tensor) -> Tensor:
+        """T - c."""
+        return t if self.shift is None else t - self.shift
+
+    def value(self, t: Tensor) -> Tensor:
+        """F(t), (b,)."""
+        return (self.weight * self.sizes(self.residual(t))).flatten(1).sum(1)
+
+    def feasible(self, p: Tensor) -> Tensor:
+        """The nearest p with |p_i| <= w_i."""
+        return self._shrink(p.clone())
+
+    def _shrink(self, p: Tensor) -> Tensor:
+        """The same, writing into ``p``."""
+        if self.group == 1:
+            return torch.minimum(p, self.weight, out=torch.maximum(p, -self.weight, out=p))
+        scale = self.weight / torch.maximum(self.sizes(p), self.weight)
+        p.unflatten(1, (self.group, -1)).mul_(scale.unsqueeze(1))
+        return p
+
+    def ascend(self, p: Tensor, t: Tensor, step: Tensor) -> Tensor:
+        """prox_{step F*}(p + step t), ``step`` (b,)."""
+        return self._shrink(torch.addcmul(p, rows.expand(step, t), self.residual(t)))
+
+    def polar(self, t: Tensor) -> Tensor:
+        """The p in ∂F(t) that vanishes where t = c."""
+        s = self.residual(t)
+        scale = self.weight / self.sizes(s).clamp_min(torch.finfo(s.dtype).tiny)
+        return self._shrink(s * scale.repeat(1, self.group, 1, 1))
+
+    def slack(self, t: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
+        """F(t) + F*(p) - ⟨t, p⟩ >= 0, a sum of terms >= 0, and F(t); (b,) each, float64."""
+        s = self.residual(t)
+        value = self.weight * self.sizes(s)
+        product = torch.stack((s * p).chunk(self.group, dim=1)).sum(0)
+        slack = (value - product).clamp_min(0.0).flatten(1).sum(1, dtype=torch.float64)
+        return slack, value.flatten(1).sum(1, dtype=torch.float64)
+
+    def rows(self, index: Tensor) -> Lengths:
+        """Of the rows ``index`` alone."""
+        return self if self.shift is None else replace(self, shift=self.shift[index])
+
+    def double(self) -> Lengths:
+        """In float64."""
+        operator = copy.deepcopy(self.operator).double()
+        shift = None if self.shift is None else self.shift.double()
+        return replace(self, operator=operator, weight=self.weight.double(), shift=shift)

@@ -1,0 +1,64 @@
+"""Forward differences: the gradient of an image."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from bilevel.ground.errors import InputError
+from bilevel.model.operators.operator import Interval, Operator, Shape
+
+__all__ = ["Differences"]
+
+
+class Differences(Operator):
+    """D x: differences to the next row, then to the next column; zero across the last ones.
+
+    (b, c, h, w) -> (b, 2 c, h, w), the c channels of row differences first. Its adjoint is minus
+    the divergence of Chambolle 2004.
+
+    Example:
+        >>> Differences()(torch.tensor([[[[1.0, 2.0], [4.0, 8.0]]]])).flatten().tolist()
+        [3.0, 6.0, 0.0, 0.0, 1.0, 0.0, 4.0, 0.0]
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """D x: (b, c, h, w) -> (b, 2 c, h, w)."""
+        c, traced = x.shape[1], torch.is_grad_enabled() and x.requires_grad
+        d = x.new_empty(x.shape[0], 2 * c, *x.shape[2:])
+        down, right = d[:, :c], d[:, c:]
+        down[..., -1:, :], right[..., -1:] = 0, 0
+        if traced:
+            down[..., :-1, :] = x[..., 1:, :] - x[..., :-1, :]
+            right[..., :-1] = x[..., 1:] - x[..., :-1]
+        else:
+            torch.sub(x[..., 1:, :], x[..., :-1, :], out=down[..., :-1, :])
+            torch.sub(x[..., 1:], x[..., :-1], out=right[..., :-1])
+        return d
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        """Dᵀ y: (b, 2 c, h, w) -> (b, c, h, w)."""
+        down, right = y.chunk(2, dim=1)
+        x = torch.add(down, right).neg_()
+        x[..., 1:, :] += down[..., :-1, :]
+        x[..., 1:] += right[..., :-1]
+        x[..., -1, :] += down[..., -1, :]
+        x[..., -1] += right[..., -1]
+        return x
+
+    def gram_bounds(self, image_shape: Shape) -> Interval:
+        """[0, 4 sin²(π(h-1)/2h) + 4 sin²(π(w-1)/2w)], exact: the cosine transform diagonalises."""
+        axis = [4 * math.sin(math.pi * (n - 1) / (2 * n)) ** 2 for n in image_shape[1:]]
+        return Interval(0.0, sum(axis) * (1 + 1e-12))
+
+    def image_shape(self, data_shape: Shape) -> Shape:
+        """Half the channels."""
+        if data_shape[0] % 2:
+            raise InputError("differences have an even number of channels", given=data_shape)
+        return data_shape[0] // 2, data_shape[1], data_shape[2]
+
+    def data_shape(self, image_shape: Shape) -> Shape:
+        """Twice the channels."""
+        return 2 * image_shape[0], image_shape[1], image_shape[2]

@@ -1,0 +1,87 @@
+"""Total variation itself, without smoothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from torch import Tensor
+
+from bilevel.ground.errors import InputError
+from bilevel.model.lengths import Lengths
+from bilevel.model.operators import Differences
+from bilevel.model.operators.operator import Shape
+from bilevel.model.part import POSITIVE, check_learn, positive_parameter
+from bilevel.model.regularisers.nonsmooth import NonSmoothRegulariser
+from bilevel.model.sets import Set
+
+__all__ = ["ExactTotalVariation"]
+
+
+class ExactTotalVariation(NonSmoothRegulariser):
+    """R(x) = Σ_i w_i |(D x)_i|, D the forward differences, zero across the last row and column.
+
+    ``isotropic`` takes the length of the two differences of a pixel, otherwise each alone; with
+    several channels, each channel by itself (Rudin, Osher, Fatemi 1992).
+
+    Raises:
+        InputError: a weight that is not positive, an unknown name in ``learn``.
+
+    Example:
+        >>> import torch
+        >>> step = torch.tensor([0.0, 0.0, 1.0, 1.0]).expand(1, 1, 4, 4)
+        >>> round(ExactTotalVariation(0.5)(step).item(), 6)
+        2.0
+    """
+
+    log_weight: Tensor
+
+    def __init__(
+        self,
+        weight: float | Tensor = 0.05,
+        *,
+        isotropic: bool = True,
+        learn: Collection[str] = ("weight",),
+    ) -> None:
+        """Weight: one or a map (h, w) [1]."""
+        super().__init__()
+        check_learn(learn, ("weight",))
+        self.isotropic = isotropic
+        self.log_weight = positive_parameter(weight, "weight", learn)
+        if self.log_weight.ndim not in (0, 2):
+            given = tuple(self.log_weight.shape)
+            raise InputError("weight must be a number or a map of shape (h, w)", given=given)
+
+    @property
+    def weight(self) -> Tensor:
+        """w."""
+        return self.log_weight.exp()
+
+    def sets(self) -> Mapping[str, Set]:
+        """Positive weights."""
+        return {"log_weight": POSITIVE}
+
+    def options(self) -> dict[str, object]:
+        """What builds it again; a map keeps its shape, the values travel as parameters."""
+        return {
+            "weight": self.weight.detach(),
+            "isotropic": self.isotropic,
+            "learn": ("weight",) if self.log_weight.requires_grad else (),
+        }
+
+    def check(self, image_shape: Shape) -> None:
+        """A map of weights must have the size of the image."""
+        if self.log_weight.ndim == 2 and tuple(self.log_weight.shape) != image_shape[1:]:
+            raise InputError(
+                f"the map of weights has shape {tuple(self.log_weight.shape)}",
+                given=f"images of {image_shape[1:]}",
+                advice="learn a map on images of one size and use it on that size",
+            )
+
+    def term(self) -> Lengths:
+        """Lengths of the differences."""
+        return Lengths(Differences(), self.weight, group=2 if self.isotropic else 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """R(x): (b, c, h, w) -> (b,)."""
+        term = self.term()
+        return term.value(term.forward(x))

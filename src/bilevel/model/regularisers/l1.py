@@ -1,0 +1,56 @@
+"""The sum of absolute values: few pixels that are not zero."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from torch import Tensor
+
+from bilevel.model.part import POSITIVE, check_learn, positive_parameter
+from bilevel.model.regularisers.nonsmooth import NonSmoothRegulariser
+from bilevel.model.sets import Set
+from bilevel.model.simple import Distance, Simple
+
+__all__ = ["L1"]
+
+
+class L1(NonSmoothRegulariser):
+    """R(x) = w ‖x‖₁.
+
+    Raises:
+        InputError: a weight that is not positive, an unknown name in ``learn``.
+
+    Example:
+        >>> import torch
+        >>> L1(2.0)(-torch.ones(1, 1, 2, 2)).item()
+        8.0
+    """
+
+    log_weight: Tensor
+
+    def __init__(self, weight: float = 0.1, *, learn: Collection[str] = ("weight",)) -> None:
+        super().__init__()
+        check_learn(learn, ("weight",))
+        self.log_weight = positive_parameter(weight, "weight", learn)
+
+    @property
+    def weight(self) -> Tensor:
+        """w."""
+        return self.log_weight.exp()
+
+    def sets(self) -> Mapping[str, Set]:
+        """A positive weight."""
+        return {"log_weight": POSITIVE}
+
+    def options(self) -> dict[str, object]:
+        """What builds it again; the weight itself travels as a parameter."""
+        return {"learn": ("weight",) if self.log_weight.requires_grad else ()}
+
+    def term(self) -> Simple:
+        """The distance to 0."""
+        weight = self.weight.detach()
+        return Simple(distance=Distance(weight, weight.new_zeros(())))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """W ‖x‖₁: (b, c, h, w) -> (b,)."""
+        return self.weight * x.abs().flatten(1).sum(1)

@@ -1,0 +1,155 @@
+"""J = f + h + Σ_j F_j(A_j x): minimised together with a dual variable for each F_j."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from bilevel.ground import rows
+from bilevel.model.bounds import Provenance
+from bilevel.model.composite import NonSmoothObjective
+from bilevel.model.lengths import Lengths
+
+__all__ = ["Dual", "Gap", "SaddleObjective"]
+
+Dual = tuple[Tensor, ...]
+"""One variable p_j for each term, in the shape of A_j x."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What a pair (x, p) proves about x; (b,) float64 except ``slope``.
+
+    Attributes:
+        gap: J(x) - min J <= gap + allowance; inf where nothing is proved.
+        allowance: for rounding.
+        slope: (b, c, h, w), a ``slack``-subgradient of J at x: J(u) >= J(x) + ⟨slope, u - x⟩ -
+            slack for every u.
+        slack: ε of that ε-subgradient.
+        rounding: allowance for the norm of ``slope``.
+    """
+
+    gap: Tensor
+    allowance: Tensor
+    slope: Tensor
+    slack: Tensor
+    rounding: Tensor
+
+
+@dataclass(frozen=True)
+class SaddleObjective(NonSmoothObjective):
+    """J = f + h + Σ_j F_j(A_j x), and the gap between J(x) and a lower bound from p.
+
+    ``lower`` and ``upper`` (b, 1, 1, 1) bound the pixels of some minimiser; infinite if unknown.
+    """
+
+    terms: tuple[Lengths, ...]
+    lower: Tensor
+    upper: Tensor
+
+    @property
+    def fitting(self) -> str:
+        """The solver for it."""
+        return "solvers.PDHG()"
+
+    def value(self, x: Tensor) -> Tensor:
+        """J(x), (b,)."""
+        total = self.smooth.value(x) + self.simple.value(x)
+        for term, image in zip(self.terms, self.analyse(x), strict=True):
+            total = total + term.value(image)
+        return total
+
+    def analyse(self, x: Tensor) -> Dual:
+        """A_j x for every j."""
+        self.smooth.cost.operator_applications += len(x) * len(self.terms)
+        return tuple(term.forward(x) for term in self.terms)
+
+    def adjoint(self, p: Dual) -> Tensor:
+        """Σ_j A_jᵀ p_j."""
+        self.smooth.cost.operator_applications += len(p[0]) * len(p)
+        total = self.terms[0].adjoint(p[0])
+        for term, further in zip(self.terms[1:], p[1:], strict=True):
+            total = total + term.adjoint(further)
+        return total
+
+    def norms(self, x: Tensor) -> list[float]:
+        """Proved upper bounds of ‖A_j‖ for images like ``x``."""
+        return [term.norm((x.shape[1], x.shape[2], x.shape[3])) for term in self.terms]
+
+    def dual(self, x: Tensor) -> Dual:
+        """A subgradient of every F_j at A_j x, the first guess of p."""
+        images = self.analyse(x)
+        return tuple(term.polar(t) for term, t in zip(self.terms, images, strict=True))
+
+    def gap(self, x: Tensor, p: Dual) -> Gap:
+        """J(x) - min J <= gap, for any x in the box and any p (made feasible first).
+
+        With r = ∇f(x) + Σ A_jᵀp_j and f(u) >= f(x) + ⟨∇f(x), u - x⟩ + mu/2 ‖u - x‖²,
+
+            J(u) >= J(x) - Σ_j [F_j(A_j x) + F_j*(p_j) - ⟨A_j x, p_j⟩]
+                    + ⟨r, u - x⟩ + mu/2 ‖u - x‖² + h(u) - h(x);
+
+        the minimum over u is a formula. For f = mu/2 ‖x - y‖² this is Fenchel's duality gap. All
+        terms are sums of small numbers, so that nothing cancels.
+        """
+        p = tuple(term.feasible(part) for term, part in zip(self.terms, p, strict=True))
+        slack = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        size = torch.zeros_like(slack)
+        for term, image, part in zip(self.terms, self.analyse(x), p, strict=True):
+            loose, value = term.slack(image, part)
+            slack, size = slack + loose, size + value
+        r = self.smooth.grad(x) + self.adjoint(p)
+        rounding = self.rounding(x)
+        eps = torch.finfo(x.dtype).eps
+        for norm, part in zip(self.norms(x), p, strict=True):
+            rounding = rounding + 4 * eps * norm * rows.norm(part).double()
+        drop, reach = self._drop(x, r, rounding)
+        gap = torch.where(self.convex, slack + drop, torch.inf)
+        slope = self.simple.least(x, r)
+        return Gap(gap, 16 * eps * size + rounding * reach, slope, slack, rounding)
+
+    @property
+    def convex(self) -> Tensor:
+        """Whether f is proved convex, (b,) bool."""
+        proved = self.bounds.mu_from is Provenance.PROVED
+        return (self.bounds.mu >= 0) & proved
+
+    def _drop(self, x: Tensor, r: Tensor, rounding: Tensor) -> tuple[Tensor, Tensor]:
+        """max_u -⟨r, u - x⟩ - mu/2 ‖u - x‖² + h(x) - h(u), and its Lipschitz constant in r."""
+        mu = self.bounds.proved_mu()
+        if bool((mu > 0).all()):
+            step = rows.expand(1 / mu, r).to(r)
+            u = self.simple.prox(x - step * r, (1 / mu).to(r))
+            move = u - x
+            far = rows.norm(move).double()
+            curve, far = mu / 2 * far.square(), far + rounding / mu
+        else:
+            lower = self.lower.clamp_min(self.simple.lower)
+            upper = self.upper.clamp_max(self.simple.upper)
+            u = self.simple.lowest(x, r, lower, upper)
+            move = u - x
+            far = rows.norm(torch.maximum(x - lower, upper - x)).double()
+            curve = torch.zeros_like(far)
+        terms = self.simple.drop(x, u) - r * move
+        gain = terms.flatten(1).sum(1, dtype=torch.float64) - curve
+        inside = torch.isfinite(far) & self.simple.holds(x)
+        return torch.where(inside, gain.clamp_min(0.0), torch.inf), far
+
+    def double(self) -> SaddleObjective:
+        """In float64."""
+        terms = tuple(term.double() for term in self.terms)
+        lower, upper = self.lower.double(), self.upper.double()
+        return SaddleObjective(self.smooth.double(), self.simple.double(), terms, lower, upper)
+
+    def rows(self, index: Tensor) -> SaddleObjective:
+        """The rows ``index`` alone."""
+        return replace(
+            self,
+            smooth=self.smooth.rows(index),
+            simple=self.simple.rows(index),
+            terms=tuple(term.rows(index) for term in self.terms),
+            lower=self.lower[index],
+            upper=self.upper[index],
+        )

@@ -1,0 +1,138 @@
+"""A term whose proximal map is a formula: a box and a weighted distance, pixel by pixel."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from bilevel.ground import rows
+from bilevel.ground.errors import InputError
+from bilevel.model.lengths import Lengths
+from bilevel.model.operators import Identity
+
+__all__ = ["Distance", "Simple"]
+
+
+@dataclass(frozen=True)
+class Distance:
+    """W ‖x - c‖₁: ``weight`` () and ``centre``, () or with the rows of x."""
+
+    weight: Tensor
+    centre: Tensor
+
+    def sizes(self, x: Tensor) -> Tensor:
+        """W |x - c|, pixel by pixel."""
+        return self.weight * (x - self.centre).abs()
+
+    def as_lengths(self) -> Lengths:
+        """As a dual term."""
+        shift = self.centre if self.centre.ndim else None
+        return Lengths(Identity(), self.weight, shift=shift)
+
+    def rows(self, index: Tensor) -> Distance:
+        """Of the rows ``index`` alone."""
+        return replace(self, centre=self.centre[index]) if self.centre.ndim else self
+
+    def double(self) -> Distance:
+        """In float64."""
+        return Distance(self.weight.double(), self.centre.double())
+
+
+@dataclass(frozen=True)
+class Simple:
+    """h(x) = w ‖x - c‖₁ where lower <= x <= upper, infinite elsewhere.
+
+    Example:
+        >>> Simple(lower=0.0).prox(torch.tensor([[-1.0, 2.0]]), torch.ones(1))
+        tensor([[0., 2.]])
+    """
+
+    lower: float = -math.inf
+    upper: float = math.inf
+    distance: Distance | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse an empty box."""
+        if not self.lower <= self.upper:
+            raise InputError("a box needs lower <= upper", given=(self.lower, self.upper))
+
+    @property
+    def boxed(self) -> bool:
+        """Whether any bound is finite."""
+        return math.isfinite(self.lower) or math.isfinite(self.upper)
+
+    def rounded(self, dtype: torch.dtype) -> Simple:
+        """The same with bounds that are numbers of that type."""
+        lower, upper = torch.tensor([self.lower, self.upper], dtype=dtype).unbind()
+        return replace(self, lower=float(lower), upper=float(upper))
+
+    def meet(self, other: Simple, dtype: torch.dtype) -> Simple:
+        """The sum of both, at most one of them with a distance."""
+        other = other.rounded(dtype)
+        lower, upper = max(self.lower, other.lower), min(self.upper, other.upper)
+        return Simple(lower, upper, self.distance or other.distance)
+
+    def value(self, x: Tensor) -> Tensor:
+        """h(x), (b,); inf outside of the box."""
+        total = torch.where(self.holds(x), 0.0, torch.inf).to(x.dtype)
+        if self.distance is None:
+            return total
+        return total + self.distance.sizes(x).flatten(1).sum(1)
+
+    def holds(self, x: Tensor) -> Tensor:
+        """Whether x lies in the box, (b,) bool; NaN does not."""
+        if not self.boxed:
+            return torch.ones(len(x), dtype=torch.bool, device=x.device)
+        return ((x >= self.lower) & (x <= self.upper)).flatten(1).all(1)
+
+    def project(self, x: Tensor) -> Tensor:
+        """The nearest point of the box."""
+        return x.clamp(self.lower, self.upper) if self.boxed else x
+
+    def prox(self, z: Tensor, step: Tensor) -> Tensor:
+        """argmin_x h(x) + ‖x - z‖²/(2 step), ``step`` (b,): soft shrinkage to c, then the box."""
+        if self.distance is not None:
+            far, reach = z - self.distance.centre, rows.expand(step, z) * self.distance.weight
+            z = self.distance.centre + _shrink(far, reach)
+        return self.project(z)
+
+    def least(self, x: Tensor, g: Tensor) -> Tensor:
+        """The element of g + ∂h(x) of least norm; inf where x lies outside of the box."""
+        if self.distance is not None:
+            weight, side = self.distance.weight, (x - self.distance.centre).sign()
+            g = torch.where(side == 0, _shrink(g, weight), g + weight * side)
+        if self.boxed:
+            g = torch.where(x <= self.lower, g.clamp_max(0.0), g)
+            g = torch.where(x >= self.upper, torch.where(x <= self.lower, 0.0, g.clamp_min(0.0)), g)
+            g = torch.where((x < self.lower) | (x > self.upper), torch.inf, g)
+        return g
+
+    def lowest(self, x: Tensor, r: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+        """argmin_u ⟨r, u⟩ + h(u) where lower <= u <= upper, pixel by pixel; inf if unbounded."""
+        weight, rest = r.new_zeros(()), x
+        if self.distance is not None:
+            weight, rest = self.distance.weight, self.distance.centre.expand_as(x)
+        rest = torch.minimum(torch.maximum(rest, lower), upper)
+        return torch.where(r > weight, lower, torch.where(r < -weight, upper, rest))
+
+    def drop(self, x: Tensor, u: Tensor) -> Tensor:
+        """h(x) - h(u), pixel by pixel, of two points of the box."""
+        if self.distance is None:
+            return torch.zeros_like(x)
+        return self.distance.sizes(x) - self.distance.sizes(u)
+
+    def rows(self, index: Tensor) -> Simple:
+        """Of the rows ``index`` alone."""
+        return self if self.distance is None else replace(self, distance=self.distance.rows(index))
+
+    def double(self) -> Simple:
+        """In float64."""
+        return self if self.distance is None else replace(self, distance=self.distance.double())
+
+
+def _shrink(a: Tensor, reach: Tensor) -> Tensor:
+    """Towards 0 by ``reach``, exactly 0 where |a| <= reach."""
+    return a - torch.minimum(torch.maximum(a, -reach), reach)

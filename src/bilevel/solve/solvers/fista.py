@@ -1,0 +1,80 @@
+"""FISTA: accelerated proximal gradient steps for a smooth term plus a simple one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bilevel.ground import rows
+from bilevel.ground.errors import InputError
+from bilevel.model.composite import CompositeObjective
+from bilevel.model.objective import Objective
+from bilevel.solve.solver import Solver
+
+__all__ = ["FISTA"]
+
+
+@dataclass(frozen=True)
+class FISTAState:
+    """Last two points, momentum t, step 1/L and mu/L; per row."""
+
+    x: Tensor
+    previous: Tensor
+    t: Tensor
+    step: Tensor
+    q: Tensor
+
+
+@dataclass(frozen=True)
+class FISTA(Solver[FISTAState]):
+    """x⁺ = prox_{h/L}(z - ∇f(z)/L) with momentum (Beck and Teboulle 2009).
+
+    One gradient a step. As in Chambolle and Pock 2016, with q = mu/L,
+    t_{k+1} = (1 - q t_k² + √((1 - q t_k²)² + 4 t_k²))/2,
+    β_k = (t_k - 1)(1 - q t_{k+1})/(t_{k+1}(1 - q)), and without restarts
+    J(x_k) - J* <= min{(1 + √q)(1 - √q)^k, 4/(k+1)²} (L/2)‖x_0 - x̂‖² (ibid., Theorem 4.10).
+
+    Args:
+        restart: start the momentum anew when it points uphill (O'Donoghue and Candès 2015).
+
+    Raises:
+        InputError: an objective that is not composite, or no Lipschitz constant of ∇f.
+
+    Example:
+        >>> FISTA().restart
+        True
+    """
+
+    restart: bool = True
+
+    def init(self, objective: Objective, x: Tensor) -> FISTAState:
+        """No momentum yet."""
+        bounds = _composite(objective).smooth.bounds
+        if not bool(torch.isfinite(bounds.lipschitz).all()):
+            raise InputError("FISTA needs a Lipschitz constant", advice="override bounds()")
+        lipschitz = bounds.lipschitz.clamp_min(1e-30)
+        q = (bounds.proved_mu() / lipschitz).clamp_max(1 - 1e-3).to(x.dtype)
+        return FISTAState(x, x, torch.ones_like(q), (1 / lipschitz).to(x.dtype), q)
+
+    def step(self, objective: Objective, state: FISTAState) -> FISTAState:
+        """One gradient of f, one prox of h."""
+        composite = _composite(objective)
+        a = 1 - state.q * state.t**2
+        t = (a + (a**2 + 4 * state.t**2).sqrt()) / 2
+        beta = (state.t - 1) * (1 - state.q * t) / (t * (1 - state.q))
+        z = state.x + rows.expand(beta, state.x) * (state.x - state.previous)
+        step = rows.expand(state.step, z)
+        x = composite.simple.prox(z - step * composite.smooth.grad(z), state.step)
+        if self.restart:
+            uphill = rows.inner(z - x, x - state.x) > 0
+            t = torch.where(uphill, 1.0, t)
+        return FISTAState(x, state.x, t, state.step, state.q)
+
+
+def _composite(objective: Objective) -> CompositeObjective:
+    if not isinstance(objective, CompositeObjective):
+        what = "FISTA minimises a smooth term plus a box or an L1 term, and this energy is another"
+        raise InputError(what, advice=f"use {objective.fitting}")
+    return objective
