@@ -8,8 +8,9 @@ from typing import NoReturn
 from torch import Tensor
 
 from bilevel.ground.errors import InputError
+from bilevel.ground.theta import Theta
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Variation
+from bilevel.model.bounds import Bounds, Smoothness, Variation
 from bilevel.model.energy import EnergyObjective
 from bilevel.model.objective import Objective
 from bilevel.model.simple import Simple
@@ -59,6 +60,24 @@ class NonSmoothObjective(Objective):
     def cross_vjp(self, x: Tensor, q: Tensor) -> dict[str, Tensor]:
         """Refused."""
         self._refuse("gradient")
+
+    @property
+    def theta(self) -> Theta:
+        """Of f, to be learned by methods that need no gradient of J."""
+        return self.smooth.theta
+
+    def theta_grad(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Theta]:
+        """Refused."""
+        self._refuse("gradient")
+
+    def taped(self, theta: Theta) -> Objective:
+        """Refused."""
+        self._refuse("gradient")
+
+    def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
+        """Nothing is known."""
+        del radius
+        return Smoothness.unknown(x)
 
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """Nothing is known."""
