@@ -10,7 +10,7 @@ from torch import Tensor
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Smoothness, Variation
+from bilevel.model.bounds import Bounds, Variation
 from bilevel.model.energy import EnergyObjective
 from bilevel.model.objective import Objective
 from bilevel.model.simple import Simple
@@ -74,11 +74,6 @@ class NonSmoothObjective(Objective):
         """Refused."""
         self._refuse("gradient")
 
-    def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
-        """Nothing is known."""
-        del radius
-        return Smoothness.unknown(x)
-
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """Nothing is known."""
         return Variation.unknown(x)
@@ -93,6 +88,7 @@ class CompositeObjective(NonSmoothObjective):
     """J = f + h.
 
     Example:
+        >>> import torch
         >>> import bilevel as bl
         >>> r = bl.regularisers.Tikhonov(1.0) + bl.regularisers.Box(0.0, 0.4)
         >>> objective = bl.Variational(bl.fidelities.SquaredL2(), r).at(torch.ones(1, 1, 1, 1))
