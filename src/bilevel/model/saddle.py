@@ -75,8 +75,9 @@ class SaddleObjective(NonSmoothObjective):
         return total
 
     def norms(self, x: Tensor) -> list[float]:
-        """Proved upper bounds of ‖A_j‖ for images like ``x``."""
-        return [term.norm((x.shape[1], x.shape[2], x.shape[3])) for term in self.terms]
+        """Proved upper bounds of ‖A_j‖ for images like ``x``; positive, even for A_j = 0."""
+        shape = x.shape[1], x.shape[2], x.shape[3]
+        return [max(term.norm(shape), 1e-12) for term in self.terms]
 
     def dual(self, x: Tensor) -> Dual:
         """A subgradient of every F_j at A_j x, the first guess of p."""

@@ -26,26 +26,20 @@ class Differences(Operator):
 
     def forward(self, x: Tensor) -> Tensor:
         """D x: (b, c, h, w) -> (b, 2 c, h, w)."""
-        c, traced = x.shape[1], torch.is_grad_enabled() and x.requires_grad
-        d = x.new_empty(x.shape[0], 2 * c, *x.shape[2:])
-        down, right = d[:, :c], d[:, c:]
-        down[..., -1:, :], right[..., -1:] = 0, 0
-        if traced:
-            down[..., :-1, :] = x[..., 1:, :] - x[..., :-1, :]
-            right[..., :-1] = x[..., 1:] - x[..., :-1]
-        else:
-            torch.sub(x[..., 1:, :], x[..., :-1, :], out=down[..., :-1, :])
-            torch.sub(x[..., 1:], x[..., :-1], out=right[..., :-1])
+        c = x.shape[1]
+        d = x.new_zeros(x.shape[0], 2 * c, *x.shape[2:])
+        d[:, :c, :-1] = x[..., 1:, :] - x[..., :-1, :]
+        d[:, c:, :, :-1] = x[..., 1:] - x[..., :-1]
         return d
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Dᵀ y: (b, 2 c, h, w) -> (b, c, h, w)."""
         down, right = y.chunk(2, dim=1)
-        x = torch.add(down, right).neg_()
+        x = torch.zeros_like(down)
         x[..., 1:, :] += down[..., :-1, :]
+        x[..., :-1, :] -= down[..., :-1, :]
         x[..., 1:] += right[..., :-1]
-        x[..., -1, :] += down[..., -1, :]
-        x[..., -1] += right[..., -1]
+        x[..., :-1] -= right[..., :-1]
         return x
 
     def gram_bounds(self, image_shape: Shape) -> Interval:

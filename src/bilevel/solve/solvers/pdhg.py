@@ -85,8 +85,7 @@ class PDHG(Solver[PDHGState]):
         mu = bounds.proved_mu()
         lipschitz = (bounds.lipschitz - mu).clamp_min(0.0)
         lipschitz = torch.where(lipschitz <= 1e-9 * mu, 0.0, lipschitz)
-        contrast = rows.rms(x - x.mean((1, 2, 3), keepdim=True)).double().clamp_min(1e-12)
-        norms = saddle.norms(x)
+        contrast, norms = _contrast(saddle.start(), x), saddle.norms(x)
         weights = [float(term.weight.max()) for term in saddle.terms]
         sigmas = [w / (n * contrast) for w, n in zip(weights, norms, strict=True)]
         total = torch.stack([s * n**2 for s, n in zip(sigmas, norms, strict=True)]).sum(0)
@@ -143,3 +142,10 @@ def _saddle(objective: Objective) -> SaddleObjective:
         what = "PDHG minimises energies with exact total variation or another dual term"
         raise InputError(f"{what}, and this one has none", advice=f"use {objective.fitting}")
     return objective
+
+
+def _contrast(start: Tensor, x: Tensor) -> Tensor:
+    """How far x may have to go, (b,) [grey value]."""
+    flat = start - start.mean((1, 2, 3), keepdim=True)
+    far = torch.maximum(rows.rms(flat), rows.rms(x - start)).double()
+    return torch.where(far > 0, far, 1.0)

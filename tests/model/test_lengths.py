@@ -1,0 +1,102 @@
+"""The dual terms against brute force over their definition."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from bilevel.model.lengths import Lengths
+from bilevel.model.operators import Differences, Identity
+
+RNG = torch.Generator().manual_seed(2)
+SHAPE = (1, 2, 3, 4)
+Z = 2 * torch.randn(SHAPE, dtype=torch.float64, generator=RNG)
+SHIFT = torch.randn(SHAPE, dtype=torch.float64, generator=RNG)
+MAP = torch.rand(SHAPE[2:], dtype=torch.float64, generator=RNG) + 0.1
+WEIGHT = torch.tensor(0.6, dtype=torch.float64)
+
+TERMS = {
+    "absolute": Lengths(Identity(), WEIGHT),
+    "absolute, map, shift": Lengths(Identity(), MAP, shift=SHIFT),
+    "lengths": Lengths(Identity(), WEIGHT, group=2),
+    "lengths, map, shift": Lengths(Identity(), MAP, group=2, shift=SHIFT),
+}
+
+
+def ball(group: int) -> Tensor:
+    """Points of the unit ball, (n, group)."""
+    if group == 1:
+        return torch.linspace(-1, 1, 4001, dtype=torch.float64)[:, None]
+    radius = torch.linspace(0, 1, 120, dtype=torch.float64)[:, None]
+    angle = torch.linspace(-math.pi, math.pi, 721, dtype=torch.float64)
+    points = torch.stack((radius * angle.cos(), radius * angle.sin()), dim=-1)
+    return points.reshape(-1, 2)
+
+
+def grouped(a: Tensor, group: int) -> Tensor:
+    """(pixels, group)."""
+    return a.unflatten(1, (group, -1)).movedim(1, -1).reshape(-1, group)
+
+
+@pytest.mark.parametrize("name", TERMS)
+@pytest.mark.parametrize("step", [0.3, 2.0])
+def test_the_dual_prox_is_the_minimiser_of_its_definition(name: str, step: float) -> None:
+    """argmin_p ⟨p, c⟩ + ‖p - z‖²/(2 step) over |p_i| <= w_i, where z = p0 + step t."""
+    term, p0 = TERMS[name], Z.flip(-1) / 3
+    found = term.ascend(p0, Z, torch.tensor([step], dtype=torch.float64))
+    target = grouped(p0 + step * Z, term.group)
+    shift = torch.zeros_like(target)
+    if term.shift is not None:
+        shift = grouped(term.shift, term.group)
+    radius = term.weight.expand(*SHAPE[:1], SHAPE[1] // term.group, *SHAPE[2:]).reshape(-1)
+    got = grouped(found, term.group)
+    assert bool((got.norm(dim=1) <= radius * (1 + 1e-12)).all())
+
+    def energy(p: Tensor, k: int) -> Tensor:
+        return p @ shift[k] + (p - target[k]).square().sum(-1) / (2 * step)
+
+    for k in range(len(target)):
+        best = float(energy(radius[k] * ball(term.group), k).min())
+        mine = float(energy(got[k], k))
+        assert mine <= best + 1e-12
+        assert mine >= best - 2e-2 / step
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_slack_is_fenchels_inequality(name: str) -> None:
+    """F(t) + F*(p) - ⟨t, p⟩ with F* as a supremum over many t; zero for the polar of t."""
+    term = TERMS[name]
+    p = term.feasible(Z.flip(-1))
+    slack, value = term.slack(Z, p)
+    torch.testing.assert_close(value, term.value(Z))
+    shift = torch.zeros_like(Z) if term.shift is None else term.shift
+    conjugate = (p * shift).sum()
+    for scale in (1e-3, 0.1, 1.0, 10.0):
+        t = shift + scale * torch.randn(SHAPE, dtype=torch.float64, generator=RNG)
+        assert float((t * p).sum() - term.value(t)) <= float(conjugate) + 1e-12
+    assert float(slack) == pytest.approx(float(value + conjugate - (Z * p).sum()), abs=1e-12)
+    assert float(term.slack(Z, term.polar(Z))[0]) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_the_polar_of_nothing_is_nothing() -> None:
+    flat = Lengths(Differences(), WEIGHT, group=2)
+    t = flat.forward(torch.ones(1, 1, 3, 3, dtype=torch.float64))
+    assert float(flat.polar(t).abs().max()) == 0
+
+
+def test_projecting_leaves_its_argument_alone() -> None:
+    before = Z.clone()
+    TERMS["lengths"].feasible(Z)
+    TERMS["absolute"].feasible(Z)
+    assert torch.equal(Z, before)
+
+
+def test_rows_and_double() -> None:
+    term = Lengths(Differences(), WEIGHT.float(), shift=torch.rand(3, 2, 2, 2))
+    part = term.rows(torch.tensor([2])).double()
+    assert part.shift is not None
+    assert part.shift.shape == (1, 2, 2, 2)
+    assert part.weight.dtype == torch.float64
