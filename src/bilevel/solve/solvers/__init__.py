@@ -1,5 +1,6 @@
 """Lower-level solvers."""
 
+from bilevel.solve.solvers.automatic import Choice, automatic
 from bilevel.solve.solvers.fista import FISTA
 from bilevel.solve.solvers.free_fista import FreeFISTA
 from bilevel.solve.solvers.gradient_descent import GradientDescent
@@ -16,10 +17,12 @@ __all__ = [
     "LBFGS",
     "NMAPG",
     "PDHG",
+    "Choice",
     "FreeFISTA",
     "GradientDescent",
     "HalfQuadratic",
     "IPiano",
     "Nesterov",
     "NewtonCG",
+    "automatic",
 ]

@@ -1,0 +1,46 @@
+"""The solver that fits an objective, and why."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bilevel.model.composite import CompositeObjective
+from bilevel.model.objective import Objective
+from bilevel.model.saddle import SaddleObjective
+from bilevel.solve.solver import Solver
+from bilevel.solve.solvers.fista import FISTA
+from bilevel.solve.solvers.lbfgs import LBFGS
+from bilevel.solve.solvers.pdhg import PDHG
+
+__all__ = ["Choice", "automatic"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A solver and the reason for it, in words."""
+
+    solver: Solver[Any]
+    reason: str
+
+
+def automatic(objective: Objective) -> Choice:
+    """The solver for what the objective is: smooth, composite or a saddle problem.
+
+    Example:
+        >>> import torch
+        >>> import bilevel as bl
+        >>> tv = bl.regularisers.TotalVariation(0.1, 0.01)
+        >>> energy = bl.Variational(bl.fidelities.SquaredL2(), tv)
+        >>> choice = automatic(energy.at(torch.zeros(1, 1, 4, 4)))
+        >>> print(choice.reason)
+        J is smooth: L-BFGS needs the fewest gradients, and no constants of the energy
+    """
+    if isinstance(objective, SaddleObjective):
+        reason = "a term of A x has no gradient: PDHG splits it off, and proves a gap"
+        return Choice(PDHG(), reason)
+    if isinstance(objective, CompositeObjective):
+        reason = "one term has no gradient, but a prox: FISTA takes it in every step"
+        return Choice(FISTA(), reason)
+    reason = "J is smooth: L-BFGS needs the fewest gradients, and no constants of the energy"
+    return Choice(LBFGS(), reason)
