@@ -120,4 +120,4 @@ def test_value_is_that_of_the_dense_problem() -> None:
         assert energy.at(y).value(x).item() == pytest.approx(expected, rel=1e-12)
         with torch.no_grad():
             assert energy.forward(x, y).item() == pytest.approx(expected, rel=1e-12)
-    assert PIXELS == matrix.a.shape[1]
+    assert matrix.a.shape[1] == PIXELS
