@@ -77,7 +77,7 @@ class Lengths:
     def polar(self, t: Tensor) -> Tensor:
         """The p in ∂F(t) that vanishes where t = c."""
         s = self.residual(t)
-        scale = self.weight / self.sizes(s).clamp_min(torch.finfo(s.dtype).tiny)
+        scale = self.weight / torch.maximum(self.sizes(s), 1e-30 * self.weight)
         return self._shrink(s * scale.repeat(1, self.group, 1, 1))
 
     def slack(self, t: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:

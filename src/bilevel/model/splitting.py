@@ -18,9 +18,9 @@ from bilevel.model.lengths import Lengths
 from bilevel.model.operators import Identity, Mask, Operator, Shape
 from bilevel.model.regularisers.box import Box
 from bilevel.model.regularisers.exact_tv import ExactTotalVariation
-from bilevel.model.regularisers.l1 import L1 as Absolute
 from bilevel.model.regularisers.nonsmooth import NonSmoothRegulariser
 from bilevel.model.regularisers.regulariser import Regulariser, Sum
+from bilevel.model.regularisers.sparsity import Sparsity
 from bilevel.model.saddle import SaddleObjective
 from bilevel.model.simple import Simple
 
@@ -72,10 +72,10 @@ def _reach(fidelity: Fidelity, parts: Sequence[Regulariser], y: Tensor) -> tuple
     """
     flat = y.flatten(1)
     lower, upper = flat.amin(1), flat.amax(1)
-    if any(isinstance(part, Absolute) for part in parts):
+    if any(isinstance(part, Sparsity) for part in parts):
         lower, upper = lower.clamp_max(0.0), upper.clamp_min(0.0)
     known = isinstance(fidelity, L1 | SquaredL2) and _sees_pixels(fidelity.operator)
-    known &= all(isinstance(part, Absolute | Box | ExactTotalVariation) for part in parts)
+    known &= all(isinstance(part, Sparsity | Box | ExactTotalVariation) for part in parts)
     for part in parts:
         if isinstance(part, Box):
             box = part.term().rounded(y.dtype)

@@ -11,10 +11,10 @@ from bilevel.model.regularisers.nonsmooth import NonSmoothRegulariser
 from bilevel.model.sets import Set
 from bilevel.model.simple import Distance, Simple
 
-__all__ = ["L1"]
+__all__ = ["Sparsity"]
 
 
-class L1(NonSmoothRegulariser):
+class Sparsity(NonSmoothRegulariser):
     """R(x) = w ‖x‖₁.
 
     Raises:
@@ -22,7 +22,7 @@ class L1(NonSmoothRegulariser):
 
     Example:
         >>> import torch
-        >>> L1(2.0)(-torch.ones(1, 1, 2, 2)).item()
+        >>> Sparsity(2.0)(-torch.ones(1, 1, 2, 2)).item()
         8.0
     """
 
