@@ -74,6 +74,7 @@ class CompositeObjective(NonSmoothObjective):
     """J = f + h.
 
     Example:
+        >>> import torch
         >>> import bilevel as bl
         >>> r = bl.regularisers.Tikhonov(1.0) + bl.regularisers.Box(0.0, 0.4)
         >>> objective = bl.Variational(bl.fidelities.SquaredL2(), r).at(torch.ones(1, 1, 1, 1))
