@@ -117,12 +117,22 @@ class SaddleObjective(NonSmoothObjective):
         proved = self.bounds.mu_from is Provenance.PROVED
         return (self.bounds.mu >= 0) & proved
 
+    def primal(self, x: Tensor, p: Dual) -> Tensor:
+        """argmin_u ⟨r, u⟩ + mu/2 ‖u - x‖² + h(u), r as in :meth:`gap`; needs mu > 0, p feasible.
+
+        For f = mu/2 ‖· - y‖² it depends on p alone, and is as accurate as p.
+        """
+        return self._lowest(x, self.smooth.grad(x) + self.adjoint(p))
+
+    def _lowest(self, x: Tensor, r: Tensor) -> Tensor:
+        step = (1 / self.bounds.proved_mu()).to(r)
+        return self.simple.prox(x - rows.expand(step, r) * r, step)
+
     def _drop(self, x: Tensor, r: Tensor, rounding: Tensor) -> tuple[Tensor, Tensor]:
         """max_u -⟨r, u - x⟩ - mu/2 ‖u - x‖² + h(x) - h(u), and its Lipschitz constant in r."""
         mu = self.bounds.proved_mu()
         if bool((mu > 0).all()):
-            step = rows.expand(1 / mu, r).to(r)
-            u = self.simple.prox(x - step * r, (1 / mu).to(r))
+            u = self._lowest(x, r)
             move = u - x
             far = rows.norm(move).double()
             curve, far = mu / 2 * far.square(), far + rounding / mu

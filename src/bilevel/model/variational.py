@@ -43,6 +43,8 @@ class Variational(Energy):
 
     def grad(self, x: Tensor, y: Tensor) -> Tensor:
         """Sum of the closed-form gradients."""
+        if not self._parts:
+            return self.fidelity.grad(x, y)
         return self.fidelity.grad(x, y) + self.regulariser.grad(x)
 
     def value_and_grad(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -136,6 +136,7 @@ class _Progress:
 
     def __init__(self, certificate: Certificate, tol: Tolerance) -> None:
         self.best = torch.full_like(certificate.residual, torch.inf)
+        self.gap = torch.full_like(certificate.gap, torch.inf)
         self.idle = torch.zeros_like(certificate.residual, dtype=torch.int64)
         self.update(certificate, tol)
 
@@ -148,9 +149,10 @@ class _Progress:
     ) -> None:
         """Status of every row from its certificate after ``steps`` more steps."""
         residual = certificate.residual
-        better = residual < 0.99 * self.best
+        better = (residual < 0.99 * self.best) | (certificate.gap < 0.99 * self.gap)
         self.idle = torch.where(better, 0, self.idle + steps)
         self.best = torch.minimum(self.best, residual)
+        self.gap = torch.minimum(self.gap, certificate.gap)
         passing = (certificate.claim == Claim.STATIONARY) & certificate.allowance.isfinite()
         patience = torch.where(passing, torch.inf, PATIENCE)
         patience = torch.where(certificate.at_floor(), PATIENCE_AT_FLOOR, patience)
@@ -164,4 +166,5 @@ class _Progress:
 
     def keep(self, index: Tensor) -> None:
         """Forget the rows that left."""
-        self.best, self.idle, self.status = self.best[index], self.idle[index], self.status[index]
+        self.best, self.gap = self.best[index], self.gap[index]
+        self.idle, self.status = self.idle[index], self.status[index]

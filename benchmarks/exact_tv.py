@@ -1,0 +1,157 @@
+"""Exact TV denoising to equal duality gaps: PDHG and whichever other packages are installed.
+
+    python benchmarks/exact_tv.py [--data DIR] [--threads N]
+
+512x512, noise 0.1, weight 0.1. Every method runs with growing effort until the relative gap of its
+result, found by one independent function in float64, is at most the goal; that effort is timed.
+The gap is to a lower bound of min J that a long run of PDHG in float64 proves.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from common import arguments, save, table
+from torch import Tensor
+
+import bilevel as bl
+from bilevel.ground.memory import keep_freed_memory
+from bilevel.ground.randomness import generator
+from bilevel.model import SaddleObjective
+from bilevel.solve import certify
+
+SIZE, NOISE, WEIGHT = 512, 0.1, 0.1
+GOALS = (1e-3, 1e-4, 1e-5, 1e-6)
+LONGEST = 120.0
+REPEATS = 3
+Run = Callable[[int], Tensor]
+
+
+def main() -> None:
+    """One table for isotropic, one for anisotropic total variation."""
+    arguments(__doc__ or "")
+    keep_freed_memory()
+    picture = bl.data.phantom.shepp_logan(SIZE).reshape(1, 1, SIZE, SIZE)
+    random = generator(0, "exact_tv")
+    y = (picture + NOISE * torch.randn(picture.shape, generator=random)).float()
+    lines, numbers, missing = [], {}, set()
+    for isotropic in (True, False):
+        best = lower_bound(y.double(), isotropic)
+        for name, run in methods(y, isotropic, missing).items():
+            times = [effort(run, y, isotropic, goal, best) for goal in GOALS]
+            kind = "isotropic" if isotropic else "anisotropic"
+            lines.append([kind, name, *("-" if t is None else f"{t:.3f}" for t in times)])
+            numbers[f"{kind}, {name}"] = dict(zip(map(str, GOALS), times, strict=True))
+    header = ["total variation", "method", *(f"gap {goal:g} [s]" for goal in GOALS)]
+    absent = f"\n\nNot installed, left out: {', '.join(sorted(missing))}." if missing else ""
+    save("exact_tv", table(header, lines) + absent, numbers)
+
+
+def value(x: Tensor, y: Tensor, isotropic: bool) -> float:
+    """J(x) in float64, written out."""
+    x, y = x.double(), y.double()
+    down, right = torch.zeros_like(x), torch.zeros_like(x)
+    down[..., :-1, :] = x[..., 1:, :] - x[..., :-1, :]
+    right[..., :-1] = x[..., 1:] - x[..., :-1]
+    length = (down**2 + right**2).sqrt() if isotropic else down.abs() + right.abs()
+    return float(0.5 * ((x - y) ** 2).sum() + WEIGHT * length.sum())
+
+
+def objective(y: Tensor, isotropic: bool) -> SaddleObjective:
+    """The problem as the library sees it."""
+    tv = bl.regularisers.ExactTotalVariation(WEIGHT, isotropic=isotropic)
+    found = bl.Variational(bl.fidelities.SquaredL2(), tv).to(y.dtype).at(y)
+    assert isinstance(found, SaddleObjective)
+    return found
+
+
+def lower_bound(y: Tensor, isotropic: bool) -> float:
+    """A lower bound of min J, within a relative 1e-8 of it."""
+    problem = objective(y, isotropic)
+    tol = bl.Tolerance(gap=1e-8 * value(y, y, isotropic))
+    solution = bl.minimise(problem, bl.solvers.PDHG(), tol=tol, max_steps=100_000).require()
+    return value(solution.x, y, isotropic) - float(solution.certificate.gap)
+
+
+def effort(run: Run, y: Tensor, isotropic: bool, goal: float, best: float) -> float | None:
+    """Seconds of the cheapest of the efforts 10, 14, 20, 28, ... that meets the goal."""
+    steps = 10
+    while True:
+        start = time.perf_counter()
+        x = run(steps)
+        seconds = time.perf_counter() - start
+        if value(x, y, isotropic) - best <= goal * best:
+            return min([seconds, *(_timed(run, steps) for _ in range(REPEATS - 1))])
+        if seconds > LONGEST:
+            return None
+        steps = round(1.4 * steps)
+
+
+def _timed(run: Run, steps: int) -> float:
+    start = time.perf_counter()
+    run(steps)
+    return time.perf_counter() - start
+
+
+def methods(y: Tensor, isotropic: bool, missing: set[str]) -> dict[str, Run]:
+    """Number of steps -> image, by name; packages that are not installed go to ``missing``."""
+
+    def pdhg(dtype: torch.dtype) -> Run:
+        data = y.to(dtype)
+
+        def run(steps: int) -> Tensor:
+            problem, solver = objective(data, isotropic), bl.solvers.PDHG()
+            state = solver.init(problem, data)
+            with torch.no_grad():
+                for k in range(steps):
+                    state = solver.step(problem, state)
+                    if k % solver.check_every == solver.check_every - 1:
+                        certify(problem, state.x, None, None, solver.dual(state))
+            return state.x
+
+        return run
+
+    found = {"PDHG float32": pdhg(torch.float32), "PDHG float64": pdhg(torch.float64)}
+    image = y[0, 0].numpy()
+    if importlib.util.find_spec("skimage") is None:
+        missing.add("scikit-image")
+    elif isotropic:
+        chambolle = importlib.import_module("skimage.restoration").denoise_tv_chambolle
+
+        def scikit_image(steps: int) -> Tensor:
+            return _image(chambolle(image, weight=WEIGHT, eps=0.0, max_num_iter=steps))
+
+        found["scikit-image"] = scikit_image
+    if importlib.util.find_spec("prox_tv") is None:
+        missing.add("ProxTV")
+    elif not isotropic:
+        tv1_2d = importlib.import_module("prox_tv").tv1_2d
+
+        def prox_tv(steps: int) -> Tensor:
+            return _image(tv1_2d(image.astype(np.float64), WEIGHT, max_iters=steps))
+
+        found["ProxTV"] = prox_tv
+    if importlib.util.find_spec("pyproximal") is None:
+        missing.add("PyProximal")
+    elif isotropic:
+        operator = importlib.import_module("pyproximal").TV
+
+        def pyproximal(steps: int) -> Tensor:
+            tv = operator(dims=image.shape, sigma=WEIGHT, niter=steps, rtol=0.0)
+            return _image(tv.prox(image.astype(np.float64).ravel(), 1.0).reshape(image.shape))
+
+        found["PyProximal"] = pyproximal
+    return found
+
+
+def _image(x: np.ndarray) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(x))[None, None]
+
+
+if __name__ == "__main__":
+    main()
