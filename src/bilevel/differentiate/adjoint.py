@@ -29,6 +29,7 @@ __all__ = [
     "relative_residual",
     "usable",
     "with_bounds",
+    "with_estimate",
 ]
 
 
@@ -65,11 +66,8 @@ class AdjointMethod(Hypergradient):
         adjoint = usable(self.adjoint(lower, solution, upper.grad(solution.x), accuracy, start))
         grad = mean_cross(lower, solution.x, adjoint.x)
         found = with_bounds(lower, upper, solution, adjoint, grad)
-        if not estimate:
-            return found
-        slope = solution.certificate.gradient
-        refined = refined_gradient(lower, upper, solution.x, slope, adjoint.x, self.refine)
-        return replace(found, estimate=theta.norm(theta.add(grad, refined, -1.0)))
+        refine = self.refine
+        return with_estimate(found, lower, upper, solution, adjoint, refine) if estimate else found
 
 
 def usable(adjoint: LinearSolution) -> LinearSolution:
@@ -106,8 +104,22 @@ def with_bounds(
         estimate=math.nan,
         linear=adjoint,
         unsolved=broken,
-        kinks=count_kinks(lower, solution),
+        count=lambda: count_kinks(lower, solution),
     )
+
+
+def with_estimate(
+    found: HyperGradient,
+    lower: Objective,
+    upper: Upper,
+    solution: Solution,
+    adjoint: LinearSolution,
+    refine: Callable[[LinearMap, Tensor], LinearSolution],
+) -> HyperGradient:
+    """The same with the distance to the refined gradient as an estimate of its error."""
+    slope = solution.certificate.gradient
+    refined = refined_gradient(lower, upper, solution.x, slope, adjoint.x, refine)
+    return replace(found, estimate=theta.norm(theta.add(found.grad, refined, -1.0)))
 
 
 def refined_gradient(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bilevel.differentiate.adjoint import refined_gradient, relative_residual, usable, with_bounds
+from bilevel.differentiate.adjoint import relative_residual, usable, with_bounds, with_estimate
 from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
 from bilevel.differentiate.perturbed import Perturbed
 from bilevel.differentiate.upper import Upper
-from bilevel.ground import rows, theta
+from bilevel.ground import rows
 from bilevel.ground.theta import Theta
 from bilevel.linear import LinearMap, LinearSolution, minres
 from bilevel.model.objective import Objective
@@ -67,11 +67,8 @@ class DifferenceMethod(Hypergradient):
         adjoint, cross = _secant(lower, upper, solution.x, chord, inverse)
         grad, noise = _difference(lower, chord, inverse)
         found = with_bounds(lower, upper, solution, adjoint, grad, cross + noise)
-        if not estimate:
-            return found
-        slope = solution.certificate.gradient
-        refined = refined_gradient(lower, upper, solution.x, slope, adjoint.x, _roughly)
-        return replace(found, estimate=theta.norm(theta.add(found.grad, refined, -1.0)))
+        refine = _roughly
+        return with_estimate(found, lower, upper, solution, adjoint, refine) if estimate else found
 
 
 def solve_perturbed(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -41,8 +42,13 @@ class HyperGradient:
     """The adjoint q and how it was found; None for methods without one."""
     unsolved: Tensor
     """Rows whose adjoint system broke down, (b,) bool; they are missing from ``grad``."""
-    kinks: Tensor
-    """At most how many features may sit on a kink at x̂; 0: differentiable there; inf: unknown."""
+    count: Callable[[], Tensor]
+    """Counts the kinks, for who asks."""
+
+    @property
+    def kinks(self) -> Tensor:
+        """At most how many features may sit on a kink at x̂; 0: smooth there; inf: unknown."""
+        return self.count()
 
     @property
     def bound(self) -> float:

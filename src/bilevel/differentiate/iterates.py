@@ -64,7 +64,7 @@ def as_hypergradient(
         estimate=error,
         linear=None,
         unsolved=torch.zeros_like(interval, dtype=torch.bool),
-        kinks=torch.full_like(interval, torch.inf),
+        count=lambda: torch.full_like(interval, torch.inf),
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
 from typing import NoReturn
 
 import torch
@@ -11,18 +10,16 @@ from torch import Tensor
 from bilevel.ground.errors import InputError
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Variation
-from bilevel.model.fidelities.fidelity import Fidelity
+from bilevel.model.fidelities.weighted import WeightedFidelity
 from bilevel.model.lengths import Lengths
 from bilevel.model.operators import Identity
-from bilevel.model.operators.operator import Operator, Shape
-from bilevel.model.part import POSITIVE, check_learn, positive_parameter
-from bilevel.model.sets import Set
+from bilevel.model.operators.operator import Shape
 from bilevel.model.simple import Distance, Simple
 
 __all__ = ["L1"]
 
 
-class L1(Fidelity):
+class L1(WeightedFidelity):
     """Ψ(A x; y) = w ‖A x - y‖₁ (Nikolova 2004); minimised by FISTA or PDHG.
 
     The weight is fixed at 1 unless ``learn=("weight",)``.
@@ -34,35 +31,6 @@ class L1(Fidelity):
         >>> L1()(torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)).item()
         4.0
     """
-
-    log_weight: Tensor
-
-    def __init__(
-        self,
-        operator: Operator | None = None,
-        weight: float = 1.0,
-        *,
-        learn: Collection[str] = (),
-    ) -> None:
-        """Forward operator A (identity if none) and weight [1]."""
-        super().__init__()
-        check_learn(learn, ("weight",))
-        self.operator = Identity() if operator is None else operator
-        self.log_weight = positive_parameter(weight, "weight", learn)
-
-    @property
-    def weight(self) -> Tensor:
-        """w."""
-        return self.log_weight.exp()
-
-    def sets(self) -> Mapping[str, Set]:
-        """A positive weight."""
-        return {"log_weight": POSITIVE}
-
-    def options(self) -> dict[str, object]:
-        """What builds it again; the weight itself travels as a parameter."""
-        learn = ("weight",) if self.log_weight.requires_grad else ()
-        return {"operator": self.operator, "learn": learn}
 
     def term(self, y: Tensor) -> Simple | Lengths:
         """Simple for denoising, otherwise dual."""
@@ -101,9 +69,3 @@ class L1(Fidelity):
         del image_shape
         inf = torch.full((len(y),), torch.inf, dtype=torch.float64, device=y.device)
         return Magnitude(inf, inf)
-
-    def start(self, y: Tensor) -> Tensor:
-        """Aᵀy over the upper bound of ‖A‖²: y itself for denoising."""
-        x = self.operator.adjoint(y)
-        upper = self.operator.gram_bounds((x.shape[1], x.shape[2], x.shape[3])).upper
-        return x / upper if upper > 0 else x

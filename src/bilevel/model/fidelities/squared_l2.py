@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-
 import torch
 from torch import Tensor
 
 from bilevel.ground import rows
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
-from bilevel.model.fidelities.fidelity import Fidelity
-from bilevel.model.operators import Identity
-from bilevel.model.operators.operator import Operator, Shape
-from bilevel.model.part import POSITIVE, check_learn, positive_parameter
-from bilevel.model.sets import Set
+from bilevel.model.fidelities.weighted import WeightedFidelity
+from bilevel.model.operators.operator import Shape
 
 __all__ = ["SquaredL2"]
 
 
-class SquaredL2(Fidelity):
+class SquaredL2(WeightedFidelity):
     """Ψ(A x; y) = w/2 ‖A x - y‖².
 
     The weight is fixed at 1 unless ``learn=("weight",)``.
@@ -31,35 +26,6 @@ class SquaredL2(Fidelity):
         >>> SquaredL2()(torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)).item()
         2.0
     """
-
-    log_weight: Tensor
-
-    def __init__(
-        self,
-        operator: Operator | None = None,
-        weight: float = 1.0,
-        *,
-        learn: Collection[str] = (),
-    ) -> None:
-        """Forward operator A (identity if none) and weight [1]."""
-        super().__init__()
-        check_learn(learn, ("weight",))
-        self.operator = Identity() if operator is None else operator
-        self.log_weight = positive_parameter(weight, "weight", learn)
-
-    @property
-    def weight(self) -> Tensor:
-        """w."""
-        return self.log_weight.exp()
-
-    def sets(self) -> Mapping[str, Set]:
-        """A positive weight."""
-        return {"log_weight": POSITIVE}
-
-    def options(self) -> dict[str, object]:
-        """What builds it again; the weight itself travels as a parameter."""
-        learn = ("weight",) if self.log_weight.requires_grad else ()
-        return {"operator": self.operator, "learn": learn}
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """w/2 ‖A x - y‖², (b,)."""
@@ -111,9 +77,3 @@ class SquaredL2(Fidelity):
         square = self.operator.gram_bounds(image_shape).upper
         weight, size = self.weight.detach().double(), rows.norm(y).double()
         return Magnitude((weight * square).expand(len(y)), weight * square**0.5 * size)
-
-    def start(self, y: Tensor) -> Tensor:
-        """Aᵀy over the upper bound of ‖A‖²: y itself for denoising."""
-        x = self.operator.adjoint(y)
-        upper = self.operator.gram_bounds((x.shape[1], x.shape[2], x.shape[3])).upper
-        return x / upper if upper > 0 else x

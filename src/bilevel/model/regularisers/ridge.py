@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -247,13 +247,13 @@ class RidgeRegulariser(Regulariser):
             weight, rho = self.log_weight.exp(), float(self.weakly_convex)
             leap = ball.sharp * self._b + ball.blunt * rho
             bend = weight * rows.norm(leap * ball.u)
+            if self.filters[0].requires_grad:
+                return replace(Variation.unknown(x), hessian=(ball.norm * bend).double())
             parts = [
                 self._weight_variation(x, ball),
                 self._sharpness_variation(ball),
                 self._scaling_variation(ball),
             ]
-            if self.filters[0].requires_grad:
-                parts.append(Variation.unknown(x))
             cross = torch.stack([p.cross for p in parts]).square().sum(0).sqrt()
             cross_norm = torch.stack([p.cross_norm for p in parts]).square().sum(0).sqrt()
             return Variation((ball.norm * bend).double(), cross.double(), cross_norm.double())
@@ -282,7 +282,7 @@ class RidgeRegulariser(Regulariser):
     def _weight_variation(self, x: Tensor, ball: _Ball) -> Variation:
         if not self.log_weight.requires_grad:
             return Variation.zero(x)
-        stiff = self.log_weight.exp() * torch.maximum(self._b, self._one)
+        stiff = self.log_weight.exp() * self._b.clamp_min(1.0)
         cross = stiff * rows.norm(ball.u) * ball.move
         return Variation(cross * 0, cross, rows.norm(self.grad(x)) + stiff * ball.norm * ball.move)
 
@@ -312,10 +312,6 @@ class RidgeRegulariser(Regulariser):
     def _b(self) -> Tensor:
         """b."""
         return self.log_sharpness.exp()
-
-    @property
-    def _one(self) -> Tensor:
-        return torch.ones_like(self.log_sharpness)
 
     @property
     def _sigma(self) -> Tensor:

@@ -77,16 +77,27 @@ def _squares(
     return square, square
 
 
+def _pulled(
+    scale: Tensor,
+    potential: Potential,
+    down: Tensor,
+    right: Tensor,
+    first: Tensor,
+    second: Tensor,
+) -> Tensor:
+    """Dᵀ of the forces."""
+    p = scale * potential.ratio_of_square(first) * down
+    q = scale * potential.ratio_of_square(second) * right
+    return _gathered(p, q)
+
+
 @fused
 def _gradient(
     x: Tensor, weight: Tensor, smoothing: Tensor, potential: Potential, isotropic: bool
 ) -> Tensor:
     down, right = _differences(x)
     first, second = _squares(down, right, smoothing, isotropic)
-    scale = weight / smoothing
-    p = scale * potential.ratio_of_square(first) * down
-    q = scale * potential.ratio_of_square(second) * right
-    return _gathered(p, q)
+    return _pulled(weight / smoothing, potential, down, right, first, second)
 
 
 @fused
@@ -99,10 +110,7 @@ def _value_and_gradient(
     if not isotropic:
         penalty = penalty + potential.value_of_square(second)
     value = (weight * smoothing * penalty)[..., 1:, 1:].flatten(1).sum(1)
-    scale = weight / smoothing
-    p = scale * potential.ratio_of_square(first) * down
-    q = scale * potential.ratio_of_square(second) * right
-    return value, _gathered(p, q)
+    return value, _pulled(weight / smoothing, potential, down, right, first, second)
 
 
 @fused

@@ -5,24 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 
-import torch
 from torch import Tensor
 
 from bilevel.ground.checks import check_choice, check_positive
 from bilevel.ground.errors import InputError
 from bilevel.linear import LinearMap
+from bilevel.model.operators import Differences
 from bilevel.model.operators.operator import Shape
 from bilevel.model.part import POSITIVE, check_learn, positive_parameter
 from bilevel.model.penalties import RadialPenalty, SeparablePenalty
 from bilevel.model.potentials import POTENTIALS, Potential
 from bilevel.model.regularisers import stencil
-from bilevel.model.regularisers.differences import differences, divergence
 from bilevel.model.regularisers.filtered import FilteredRegulariser
 from bilevel.model.sets import Box, Set
 
 __all__ = ["TotalVariation"]
 
 PARAMETERS = ("weight", "smoothing")
+DIFFERENCES = Differences()
 
 
 class TotalVariation(FilteredRegulariser):
@@ -113,17 +113,16 @@ class TotalVariation(FilteredRegulariser):
 
     def features(self, x: Tensor) -> Tensor:
         """D x: (b, c, h, w) -> (b, 2, c, h, w)."""
-        return torch.stack(differences(x), dim=1)
+        return DIFFERENCES(x).unflatten(1, (2, x.shape[1]))
 
     def features_adjoint(self, p: Tensor, image_shape: Shape) -> Tensor:
         """Dᵀ p, the negative divergence: (b, 2, c, h, w) -> (b, c, h, w)."""
         del image_shape
-        return -divergence(p[:, 0], p[:, 1])
+        return DIFFERENCES.adjoint(p.flatten(1, 2))
 
     def gram_bound(self, scale: Tensor, image_shape: Shape) -> Tensor:
-        """max(scale) ‖D‖², with the exact ‖D‖² = 4 sin²(π(h-1)/2h) + 4 sin²(π(w-1)/2w)."""
-        axis = [4 * math.sin(math.pi * (n - 1) / (2 * n)) ** 2 for n in image_shape[1:]]
-        return scale.max().double() * sum(axis)
+        """max(scale) ‖D‖², with the exact norm of the differences."""
+        return scale.max().double() * DIFFERENCES.gram_bounds(image_shape).upper
 
     def feature_norm(self) -> Tensor:
         """√3 for the two differences of a pixel together, √2 for one."""

@@ -46,14 +46,14 @@ class PDHG(Solver[PDHGState]):
         p_j⁺ = prox_{σ_j F_j*}(p_j + σ_j A_j (x⁺ + θ (x⁺ - x))),  θ = 1/√(1 + 2 γ τ),
 
     τ then being multiplied by θ and σ divided by it, as long as γ τ >= 1e-5.
-    The step is mu/2 ‖·‖² moved from f to h in Algorithm 4 of 2016, and
-    τ (L - mu + Σ σ_j ‖A_j‖²) <= 1 holds with proved norms. (x, p) then goes on by ρ times
-    the step. For a constant τ this converges (Condat 2013, Theorem 3.1); with acceleration and
-    ρ = 1, ‖x_k - x̂‖² = O(1/k²) (Chambolle and Pock 2011, Theorem 2).
+    The step is mu/2 ‖·‖² moved from f to h, and τ (L - mu + Σ σ_j ‖A_j‖²) <= 1 holds with
+    proved norms. (x, p) then goes on by ρ times the step. For a constant τ this converges (Condat
+    2013); with acceleration and ρ = 1, ‖x_k - x̂‖² = O(1/k²) (Chambolle and Pock 2011). For both
+    together no rate is known to us: only the certificate tells.
 
     Args:
         relaxation: ρ in [1, 2), lowered to 1.45 where f is more than mu/2 ‖· - a‖²
-            (Condat 2013, (25)).
+            (Condat 2013).
         acceleration: γ/mu in [0, 1], 0 for constant steps; None means 1, but 0.3 for absolute
             values alone (measured: fewer steps).
 
