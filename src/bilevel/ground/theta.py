@@ -11,7 +11,18 @@ from torch import Tensor, nn
 
 from bilevel.ground.errors import InputError, nearest
 
-__all__ = ["Theta", "add", "bind", "flatten", "inner", "learnable", "norm", "unflatten"]
+__all__ = [
+    "Theta",
+    "add",
+    "bind",
+    "derivative",
+    "flatten",
+    "inner",
+    "learnable",
+    "leaves",
+    "norm",
+    "unflatten",
+]
 
 Theta = dict[str, Tensor]
 M = TypeVar("M", bound=nn.Module)
@@ -95,3 +106,18 @@ def unflatten(vector: Tensor, like: Theta) -> Theta:
     """The inverse of :func:`flatten`, with shapes, dtypes and devices of ``like``."""
     parts = torch.split(vector, [v.numel() for v in like.values()])
     return {k: p.reshape(v.shape).to(v) for (k, v), p in zip(like.items(), parts, strict=True)}
+
+
+def leaves(theta: Theta) -> Theta:
+    """Copies that autograd differentiates by."""
+    return {name: value.detach().requires_grad_() for name, value in theta.items()}
+
+
+def derivative(total: Tensor, theta: Theta) -> Theta:
+    """∂_θ of a sum; zero for what it does not depend on."""
+    if not total.requires_grad:
+        return {name: torch.zeros_like(value) for name, value in theta.items()}
+    found = torch.autograd.grad(
+        total, list(theta.values()), allow_unused=True, materialize_grads=True
+    )
+    return dict(zip(theta, found, strict=True))

@@ -2,29 +2,44 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NoReturn
+from abc import abstractmethod
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import NoReturn, TypeVar, cast
 
+import torch
 from torch import Tensor
 
 from bilevel.ground.errors import InputError
-from bilevel.ground.theta import Theta
+from bilevel.ground.theta import Theta, bind, derivative, leaves
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Variation
-from bilevel.model.energy import EnergyObjective
+from bilevel.model.cost import Cost
+from bilevel.model.energy import Energy, EnergyObjective, in_double
 from bilevel.model.objective import Objective
 from bilevel.model.simple import Simple
 
-__all__ = ["CompositeObjective", "NonSmoothObjective"]
+__all__ = ["CompositeObjective", "NonSmoothObjective", "Separable"]
+
+N = TypeVar("N", bound="NonSmoothObjective")
+
+
+class Separable(Energy):
+    """An energy that can be taken apart into smooth, simple and dual terms."""
+
+    @abstractmethod
+    def split(self, y: Tensor, cost: Cost, *, tape: bool = False) -> NonSmoothObjective:
+        """Its terms at the data y; with ``tape``, autograd records what they compute."""
 
 
 @dataclass(frozen=True)
 class NonSmoothObjective(Objective):
     """J = f + h + ...: ``smooth`` is f, ``simple`` is h; J has no gradient, and says so.
 
-    ``bounds`` are those of f, whose mu is that of J too.
+    ``bounds`` are those of f, whose mu is that of J too; ``source`` is the energy of all terms.
     """
 
+    source: Separable
     smooth: EnergyObjective
     simple: Simple
 
@@ -63,16 +78,33 @@ class NonSmoothObjective(Objective):
 
     @property
     def theta(self) -> Theta:
-        """Of f, to be learned by methods that need no gradient of J."""
-        return self.smooth.theta
+        """The learnable parameters of all terms, detached."""
+        named = self.source.named_parameters()
+        return {name: p.detach() for name, p in named if p.requires_grad}
 
     def theta_grad(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Theta]:
-        """Refused."""
-        self._refuse("gradient")
+        """J(x) and Σ_k weight_k ∂_θJ(x_k), at the price of one gradient."""
+        with torch.enable_grad():
+            theta = leaves(self.theta)
+            value = self.taped(theta).value(x.detach())
+            return value.detach(), derivative((value * weight).sum(), theta)
 
-    def taped(self, theta: Theta) -> Objective:
-        """Refused."""
-        self._refuse("gradient")
+    def taped(self: N, theta: Theta) -> N:
+        """The same functions at ``theta``, without ``no_grad``; the bounds are constants."""
+        split = bind(self.source, theta).split(self.smooth.y, self.smooth.cost, tape=True)
+        smooth = split.smooth.with_bounds(self.bounds)
+        return cast(N, replace(split, smooth=smooth))
+
+    def double(self: N) -> N:
+        """The same functions in float64, made once."""
+        return cast(N, self._double)
+
+    @cached_property
+    def _double(self) -> NonSmoothObjective:
+        with torch.no_grad():
+            y, cost = self.smooth.y.double(), self.smooth.cost
+            split = in_double(self.source).split(y, cost)
+            return replace(split, smooth=split.smooth.with_bounds(self.bounds))
 
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """Nothing is known."""
@@ -109,10 +141,7 @@ class CompositeObjective(NonSmoothObjective):
         """The element of ∇f(x) + ∂h(x) of least norm; inf outside of the box."""
         return self.simple.least(x, self.smooth.grad(x))
 
-    def double(self) -> CompositeObjective:
-        """In float64."""
-        return CompositeObjective(self.smooth.double(), self.simple.double())
-
     def rows(self, index: Tensor) -> CompositeObjective:
         """The rows ``index`` alone."""
-        return CompositeObjective(self.smooth.rows(index), self.simple.rows(index))
+        smooth, simple = self.smooth.rows(index), self.simple.rows(index)
+        return CompositeObjective(self.source, smooth, simple)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from dataclasses import replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -13,13 +14,15 @@ from torch.autograd import forward_ad
 from bilevel.ground import rows
 from bilevel.ground.checks import check_images
 from bilevel.ground.errors import InputError
-from bilevel.ground.theta import Theta, bind
+from bilevel.ground.theta import Theta, bind, derivative, leaves
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.cost import Cost
 from bilevel.model.objective import Objective
 
-__all__ = ["Energy", "EnergyObjective"]
+__all__ = ["Energy", "EnergyObjective", "in_double"]
+
+E = TypeVar("E", bound="Energy")
 
 
 class Energy(nn.Module):
@@ -224,22 +227,26 @@ class EnergyObjective(Objective):
         """Σ_k ∂_θ⟨q_k, ∇J(x_k)⟩ for the learnable θ."""
         self._count_gradient(x)
         with torch.enable_grad():
-            theta = _leaves(self.theta)
+            theta = leaves(self.theta)
             slope = bind(self.energy, theta).grad(x.detach(), self.y)
-            return _derivative((slope * q).sum(), theta)
+            return derivative((slope * q).sum(), theta)
 
     def theta_grad(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Theta]:
         """J(x) and Σ_k weight_k ∂_θJ(x_k), at the price of one gradient."""
         self._count_gradient(x)
         with torch.enable_grad():
-            theta = _leaves(self.theta)
+            theta = leaves(self.theta)
             value = bind(self.energy, theta).forward(x.detach(), self.y)
-            return value.detach(), _derivative((value * weight).sum(), theta)
+            return value.detach(), derivative((value * weight).sum(), theta)
 
     def taped(self, theta: Theta) -> EnergyObjective:
         """The same energy at ``theta``, without ``no_grad``; its bounds are constants."""
         bounds = replace(self.bounds, mu=self.bounds.mu.detach())
         return EnergyObjective(bind(self.energy, theta), self.y, self.cost, bounds, tape=True)
+
+    def with_bounds(self, bounds: Bounds) -> EnergyObjective:
+        """The same functions with bounds that are known already."""
+        return EnergyObjective(self.energy, self.y, self.cost, bounds, self.tape)
 
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """From the energy."""
@@ -253,8 +260,7 @@ class EnergyObjective(Objective):
     def double(self) -> EnergyObjective:
         """The same energy and data in float64, made once."""
         if self._double is None:
-            detached = {name: p.detach() for name, p in self.energy.named_parameters()}
-            energy = copy.deepcopy(bind(self.energy, detached)).double()
+            energy = in_double(self.energy)
             self._double = EnergyObjective(energy, self.y.double(), self.cost, self.bounds)
             self._double._magnitude = self._magnitude
         return self._double
@@ -268,13 +274,7 @@ class EnergyObjective(Objective):
         return part
 
 
-def _leaves(theta: Theta) -> Theta:
-    return {name: value.detach().requires_grad_() for name, value in theta.items()}
-
-
-def _derivative(total: Tensor, theta: Theta) -> Theta:
-    """∂_θ of a sum; zero for what it does not depend on."""
-    found = torch.autograd.grad(
-        total, list(theta.values()), allow_unused=True, materialize_grads=True
-    )
-    return dict(zip(theta, found, strict=True))
+def in_double(energy: E) -> E:
+    """A copy in float64 that does not learn."""
+    detached = {name: p.detach() for name, p in energy.named_parameters()}
+    return copy.deepcopy(bind(energy, detached)).double()

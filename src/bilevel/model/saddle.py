@@ -148,12 +148,6 @@ class SaddleObjective(NonSmoothObjective):
         inside = torch.isfinite(far) & self.simple.holds(x)
         return torch.where(inside, gain.clamp_min(0.0), torch.inf), far
 
-    def double(self) -> SaddleObjective:
-        """In float64."""
-        terms = tuple(term.double() for term in self.terms)
-        lower, upper = self.lower.double(), self.upper.double()
-        return SaddleObjective(self.smooth.double(), self.simple.double(), terms, lower, upper)
-
     def rows(self, index: Tensor) -> SaddleObjective:
         """The rows ``index`` alone."""
         return replace(

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Variation
-from bilevel.model.composite import CompositeObjective
+from bilevel.model.composite import CompositeObjective, Separable
 from bilevel.model.energy import EnergyObjective
 from bilevel.model.fidelities.fidelity import Fidelity
 from bilevel.model.fidelities.l1 import L1
@@ -41,9 +41,9 @@ def smooth_terms(fidelity: Fidelity, parts: Sequence[Regulariser]) -> tuple[Fide
 
 
 def non_smooth_objective(
-    f: EnergyObjective, fidelity: Fidelity, parts: Sequence[Regulariser]
+    source: Separable, f: EnergyObjective, fidelity: Fidelity, parts: Sequence[Regulariser]
 ) -> CompositeObjective | SaddleObjective:
-    """F and the terms of fidelity + parts that have no gradient.
+    """The energy ``source`` as f and the terms of fidelity + parts that have no gradient.
 
     At most one absolute value can be a simple term; further ones become dual terms.
     """
@@ -59,9 +59,9 @@ def non_smooth_objective(
         else:
             dual.append(term.distance.as_lengths())
     if not dual:
-        return CompositeObjective(f, simple)
+        return CompositeObjective(source, f, simple)
     lower, upper = _reach(fidelity, parts, y)
-    return SaddleObjective(f, simple, tuple(dual), lower, upper)
+    return SaddleObjective(source, f, simple, tuple(dual), lower, upper)
 
 
 def _reach(fidelity: Fidelity, parts: Sequence[Regulariser], y: Tensor) -> tuple[Tensor, Tensor]:

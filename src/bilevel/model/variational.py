@@ -10,8 +10,9 @@ from torch import Tensor
 from bilevel.ground.theta import Theta, bind
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
+from bilevel.model.composite import NonSmoothObjective, Separable
 from bilevel.model.cost import Cost
-from bilevel.model.energy import Energy, EnergyObjective
+from bilevel.model.energy import EnergyObjective
 from bilevel.model.fidelities.fidelity import Fidelity
 from bilevel.model.objective import Objective
 from bilevel.model.operators.operator import Shape
@@ -21,7 +22,7 @@ from bilevel.model.splitting import is_smooth, non_smooth_objective, smooth_term
 __all__ = ["Variational"]
 
 
-class Variational(Energy):
+class Variational(Separable):
     """J_θ(x; y) = Ψ_θ2(A x; y) + R_θ1(x).
 
     Example:
@@ -109,9 +110,13 @@ class Variational(Energy):
         bound = self if theta is None else bind(self, theta)
         bound.check(y)
         with torch.no_grad():
-            smooth = Variational(*smooth_terms(bound.fidelity, bound._parts))
-            f = EnergyObjective(smooth, y, Cost() if cost is None else cost)
-            return non_smooth_objective(f, bound.fidelity, bound._parts)
+            return bound.split(y, Cost() if cost is None else cost)
+
+    def split(self, y: Tensor, cost: Cost, *, tape: bool = False) -> NonSmoothObjective:
+        """Smooth, simple and dual terms."""
+        smooth = Variational(*smooth_terms(self.fidelity, self._parts))
+        f = EnergyObjective(smooth, y, cost, tape=tape)
+        return non_smooth_objective(self, f, self.fidelity, self._parts)
 
     def start(self, y: Tensor) -> Tensor:
         """The fidelity's start."""

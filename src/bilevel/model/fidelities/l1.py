@@ -34,7 +34,7 @@ class L1(WeightedFidelity):
 
     def term(self, y: Tensor) -> Simple | Lengths:
         """Simple for denoising, otherwise dual."""
-        weight = self.weight.detach()
+        weight = self.weight
         if isinstance(self.operator, Identity):
             return Simple(distance=Distance(weight, y))
         return Lengths(self.operator, weight, shift=y)

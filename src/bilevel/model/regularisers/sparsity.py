@@ -48,7 +48,7 @@ class Sparsity(NonSmoothRegulariser):
 
     def term(self) -> Simple:
         """The distance to 0."""
-        weight = self.weight.detach()
+        weight = self.weight
         return Simple(distance=Distance(weight, weight.new_zeros(())))
 
     def forward(self, x: Tensor) -> Tensor:
