@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bilevel.ground.rows import expand, inner
+from bilevel.ground.rows import expand, inner, norm
 from bilevel.linear.krylov import Method, State, solve
 from bilevel.linear.map import LinearMap
 from bilevel.linear.solution import LinearSolution, LinearStatus
@@ -30,9 +30,11 @@ def cg(
     Row k is done when ``‖b_k - A x_k‖₂ <= max(rtol ‖b_k‖₂, atol_k)``, computed afresh at the
     returned x; ``rtol`` and ``atol`` are numbers or (b,). No tape is kept. The returned x never
     has a higher energy ½⟨x, A x⟩ - ⟨b, x⟩ than the start ``x0`` (zero unless given).
-    A direction p with ⟨p, A p⟩ <= 0, to rounding, ends the row as NEGATIVE_CURVATURE.
+    A direction p with ⟨p, A p⟩ <= 0, to rounding, ends the row as NEGATIVE_CURVATURE. Where the
+    operator knows an approximate ``inverse``, every step applies it once: fewer steps.
 
-    Source: Hestenes & Stiefel (1952), Methods of conjugate gradients, algorithm (3:1).
+    Source: Hestenes & Stiefel (1952), Methods of conjugate gradients, algorithm (3:1);
+    preconditioned: Saad 2003, Iterative methods for sparse linear systems, Algorithm 9.1.
 
     Raises:
         InputError: shapes, dtypes or tolerances do not fit.
@@ -49,29 +51,29 @@ def cg(
 class _State(State):
     r: Tensor
     p: Tensor
-    rr: Tensor
-    pp: Tensor
+    rz: Tensor
 
 
 def _init(r: Tensor, size: Tensor) -> _State:
-    rr = inner(r, r)
-    status = torch.full_like(rr, LinearStatus.RUNNING, dtype=torch.long)
-    return _State(torch.zeros_like(r), rr.sqrt(), size, status, r=r, p=r, rr=rr, pp=rr)
+    residual = norm(r)
+    status = torch.full_like(residual, LinearStatus.RUNNING, dtype=torch.long)
+    nothing, never = torch.zeros_like(r), torch.full_like(residual, torch.inf)
+    return _State(nothing, residual, size, status, r=r, p=nothing, rz=never)
 
 
 def _step(operator: LinearMap, s: _State) -> _State:
-    image = operator(s.p)
-    curvature = inner(s.p, image)
-    size = torch.maximum(s.size, curvature / s.pp)
-    flat = curvature <= torch.finfo(size.dtype).eps * size * s.pp
-    alpha = torch.where(flat, 0, s.rr / curvature)
-    x = torch.addcmul(s.x, expand(alpha, s.p), s.p)
+    z = s.r if operator.inverse is None else operator.inverse()(s.r)
+    rz = inner(s.r, z)
+    p = torch.addcmul(z, expand(rz / s.rz, s.p), s.p)
+    image, pp = operator(p), inner(p, p)
+    curvature = inner(p, image)
+    size = torch.maximum(s.size, curvature / pp)
+    flat = curvature <= torch.finfo(size.dtype).eps * size * pp
+    alpha = torch.where(flat, 0, rz / curvature)
+    x = torch.addcmul(s.x, expand(alpha, p), p)
     r = torch.addcmul(s.r, expand(-alpha, image), image)
-    rr = inner(r, r)
-    beta = rr / s.rr
-    p = torch.addcmul(r, expand(beta, s.p), s.p)
     status = torch.where(flat, LinearStatus.NEGATIVE_CURVATURE, LinearStatus.RUNNING)
-    return _State(x, rr.sqrt(), size, status, r=r, p=p, rr=rr, pp=rr + beta.square() * s.pp)
+    return _State(x, norm(r), size, status, r=r, p=p, rz=rz)
 
 
 def _energy_drop(d: Tensor, r: Tensor, fresh: Tensor) -> Tensor:

@@ -170,4 +170,4 @@ class _Meter:
             self.applications += len(v)
             return image
 
-        return LinearMap(apply, lambda index: self.watch(operator.rows(index)))
+        return LinearMap(apply, lambda index: self.watch(operator.rows(index)), operator.inverse)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ __all__ = ["LinearMap"]
 class LinearMap:
     """Row k maps v[k] linearly. ``restrict(index)`` gives the map of those rows only.
 
+    ``inverse``, where there is one, makes a positive definite map near the inverse: what
+    conjugate gradients are preconditioned with. It is made when it is first asked for.
+
     Example:
         >>> scales = torch.tensor([1.0, 2.0])
         >>> double = LinearMap.per_row(lambda v, rows: scales[rows, None] * v, 2)
@@ -24,6 +28,7 @@ class LinearMap:
 
     apply: Callable[[Tensor], Tensor]
     restrict: Callable[[Tensor], LinearMap]
+    inverse: Callable[[], LinearMap] | None = None
 
     def __call__(self, v: Tensor) -> Tensor:
         """Apply to every row: (b, ...) -> (b, ...)."""
@@ -32,6 +37,15 @@ class LinearMap:
     def rows(self, index: Tensor) -> LinearMap:
         """The map of the rows ``index`` (integers) alone."""
         return self.restrict(index)
+
+    def with_inverse(self, inverse: Callable[[], LinearMap]) -> LinearMap:
+        """The same with an approximate inverse."""
+        once = cache(inverse)
+
+        def restrict(index: Tensor) -> LinearMap:
+            return self.rows(index).with_inverse(lambda: once().rows(index))
+
+        return LinearMap(self.apply, restrict, once)
 
     @staticmethod
     def shared(apply: Callable[[Tensor], Tensor]) -> LinearMap:

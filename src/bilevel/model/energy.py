@@ -19,6 +19,7 @@ from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.cost import Cost
 from bilevel.model.objective import Objective
+from bilevel.model.preconditioner import Preconditioner
 
 __all__ = ["Energy", "EnergyObjective", "in_double"]
 
@@ -77,6 +78,11 @@ class Energy(nn.Module):
         """
         del x, y
         raise InputError("this energy gives no quadratic majoriser", advice="use another solver")
+
+    def preconditioner(self, x: Tensor, y: Tensor) -> Preconditioner | None:
+        """Approximately the inverse of ∇²_xx J(x; y), for energies where that saves time."""
+        del x, y
+        return None
 
     def bounds(self, y: Tensor) -> Bounds:
         """Bounds of ∇²_xx J for all x."""
@@ -194,7 +200,20 @@ class EnergyObjective(Objective):
     def hessian(self, x: Tensor) -> LinearMap:
         """∇²J(x); every application counts as one HVP a row."""
         with torch.no_grad():
-            return self._counted(self.energy.hessian(x, self.y))
+            counted = self._counted(self.energy.hessian(x, self.y))
+        return counted.with_inverse(lambda: self._inverse(x))
+
+    def _inverse(self, x: Tensor) -> LinearMap:
+        found = self.preconditioner(x)
+        return LinearMap.shared(lambda v: v) if found is None else found.as_map()
+
+    def preconditioner(self, x: Tensor) -> Preconditioner | None:
+        """The energy's; it costs about as much as a gradient."""
+        with torch.no_grad():
+            found = self.energy.preconditioner(x, self.y)
+        if found is not None:
+            self.cost.operator_applications += 2 * x.shape[0]
+        return found
 
     def majoriser(self, x: Tensor) -> LinearMap:
         """The energy's; every application counts as one HVP a row."""

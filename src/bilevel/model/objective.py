@@ -10,6 +10,7 @@ from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Smoothness, Variation
+from bilevel.model.preconditioner import Preconditioner
 
 __all__ = ["Objective"]
 
@@ -46,6 +47,11 @@ class Objective(ABC):
         """M >= 0 with J(x + d) <= J(x) + ⟨∇J(x), d⟩ + ½⟨d, M d⟩ for every d."""
         del x
         raise InputError("this energy gives no quadratic majoriser", advice="use another solver")
+
+    def preconditioner(self, x: Tensor) -> Preconditioner | None:
+        """Approximately the inverse of ∇²J(x), where that saves time."""
+        del x
+        return None
 
     def subgradient(self, x: Tensor) -> Tensor:
         """The subgradient of least norm at x: the gradient where J is smooth."""

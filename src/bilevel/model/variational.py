@@ -16,6 +16,7 @@ from bilevel.model.energy import EnergyObjective
 from bilevel.model.fidelities.fidelity import Fidelity
 from bilevel.model.objective import Objective
 from bilevel.model.operators.operator import Shape
+from bilevel.model.preconditioner import Preconditioner, joined
 from bilevel.model.regularisers.regulariser import Regulariser, Sum
 from bilevel.model.splitting import is_smooth, non_smooth_objective, smooth_terms
 
@@ -61,6 +62,12 @@ class Variational(Separable):
     def majoriser(self, x: Tensor, y: Tensor) -> LinearMap:
         """Sum of the majorisers."""
         return LinearMap.sum([self.fidelity.majoriser(x, y), self.regulariser.majoriser(x)])
+
+    def preconditioner(self, x: Tensor, y: Tensor) -> Preconditioner | None:
+        """From the stencils of all terms."""
+        found = [self.fidelity.stencils(x), *(part.stencils(x) for part in self._parts)]
+        parts = joined(found)
+        return None if parts is None else Preconditioner.of(parts, x)
 
     def bounds(self, y: Tensor) -> Bounds:
         """Sum of the bounds; quadratic terms that share the Fourier basis are added there first."""

@@ -11,6 +11,7 @@ from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.operators.operator import Operator, Shape
 from bilevel.model.part import Part
+from bilevel.model.preconditioner import Stencil
 
 __all__ = ["Fidelity"]
 
@@ -45,6 +46,11 @@ class Fidelity(Part):
         del x, y
         what = f"{type(self).__name__} gives no quadratic majoriser"
         raise InputError(what, advice="use another solver")
+
+    def stencils(self, x: Tensor) -> list[Stencil] | None:
+        """As in :class:`~bilevel.model.regularisers.Regulariser`."""
+        del x
+        return None
 
     @abstractmethod
     def bounds(self, image_shape: Shape) -> Bounds:

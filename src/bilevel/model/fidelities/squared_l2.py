@@ -10,6 +10,7 @@ from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.fidelities.weighted import WeightedFidelity
 from bilevel.model.operators.operator import Shape
+from bilevel.model.preconditioner import Stencil
 
 __all__ = ["SquaredL2"]
 
@@ -48,6 +49,11 @@ class SquaredL2(WeightedFidelity):
     def majoriser(self, x: Tensor, y: Tensor) -> LinearMap:
         """The Hessian itself."""
         return self.hessian(x, y)
+
+    def stencils(self, x: Tensor) -> list[Stencil] | None:
+        """For denoising, missing pixels and convolutions."""
+        gram = self.operator.gram_stencil(x)
+        return None if gram is None else [gram.times(self.weight.detach())]
 
     def bounds(self, image_shape: Shape) -> Bounds:
         """W times the bounds of AᵀA."""

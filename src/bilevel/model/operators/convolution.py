@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from bilevel.ground.checks import check_choice
 from bilevel.ground.errors import InputError
@@ -14,6 +16,7 @@ from bilevel.model.operators.boundary import Axis, Boundary
 from bilevel.model.operators.derived import Derived
 from bilevel.model.operators.inputs import check_adjoint, check_forward, real_tensor
 from bilevel.model.operators.operator import Interval, Operator, Shape
+from bilevel.model.preconditioner import Stencil
 
 __all__ = ["Convolution"]
 
@@ -114,6 +117,13 @@ class Convolution(Operator):
             given = f"an image with {c}"
             raise InputError(f"the kernel has {self.kernel.shape[0]} channels", given=given)
         return image_shape
+
+    def gram_stencil(self, x: Tensor) -> Stencil:
+        """The kernel, made odd-sided; at the border as if the image went on periodically."""
+        high, wide = self.kernel.shape[-2:]
+        odd = pad(self.kernel, (0, 1 - wide % 2, 0, 1 - high % 2)).expand(x.shape[1], -1, -1)
+        one = Stencil.identity(x)
+        return replace(one, filters=one.filters * odd[:, None])
 
     def options(self) -> dict[str, object]:
         """The arguments that build this operator again."""

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from bilevel.model.operators.operator import Interval, Operator, Shape
+from bilevel.model.preconditioner import Stencil
 
 __all__ = ["Identity"]
 
@@ -34,3 +35,7 @@ class Identity(Operator):
     def gram_spectrum(self, image_shape: Shape) -> Tensor | None:
         """Ones (h, w), float64."""
         return torch.ones(image_shape[1:], dtype=torch.float64)
+
+    def gram_stencil(self, x: Tensor) -> Stencil:
+        """The identity."""
+        return Stencil.identity(x)

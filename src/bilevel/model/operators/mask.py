@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import Tensor
 
 from bilevel.ground.errors import InputError
 from bilevel.model.operators.inputs import check_adjoint, check_forward, mask_weights
 from bilevel.model.operators.operator import Interval, Operator, Shape
+from bilevel.model.preconditioner import Stencil
 
 __all__ = ["Mask"]
 
@@ -48,6 +51,11 @@ class Mask(Operator):
         self.data_shape(image_shape)
         squares = self.mask.cpu().double().square()
         return Interval(float(squares.min()) / (1 + 1e-12), float(squares.max()) * (1 + 1e-12))
+
+    def gram_stencil(self, x: Tensor) -> Stencil:
+        """Multiplication by m²."""
+        squares = self.mask.to(x).square().expand_as(x[0])[None]
+        return replace(Stencil.identity(x), weights=squares)
 
     def data_shape(self, image_shape: Shape) -> Shape:
         """The shape of the image; raises InputError unless the mask has its size and channels."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from bilevel.ground.errors import InputError
+from bilevel.model.preconditioner import Stencil
 
 __all__ = ["Interval", "Operator", "Shape"]
 
@@ -44,6 +45,11 @@ class Operator(nn.Module, ABC):
     def gram_spectrum(self, image_shape: Shape) -> Tensor | None:
         """Eigenvalues (h, w) of AᵀA in the 2-D DFT basis, float64; None if not diagonal there."""
         del image_shape
+        return None
+
+    def gram_stencil(self, x: Tensor) -> Stencil | None:
+        """AᵀA on images like ``x``, at least away from the border; None if it is no stencil."""
+        del x
         return None
 
     def image_shape(self, data_shape: Shape) -> Shape:

@@ -13,6 +13,7 @@ from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Smoothness, Variation
 from bilevel.model.operators.operator import Shape
 from bilevel.model.part import Part
+from bilevel.model.preconditioner import Stencil, joined
 
 __all__ = ["Regulariser", "Sum"]
 
@@ -45,6 +46,11 @@ class Regulariser(Part):
         del x
         what = f"{type(self).__name__} gives no quadratic majoriser"
         raise InputError(what, advice="use another solver")
+
+    def stencils(self, x: Tensor) -> list[Stencil] | None:
+        """What makes up a majoriser at x, for preconditioning; None where that does not pay."""
+        del x
+        return None
 
     @abstractmethod
     def bounds(self, image_shape: Shape) -> Bounds:
@@ -115,6 +121,10 @@ class Sum(Regulariser):
     def majoriser(self, x: Tensor) -> LinearMap:
         """Sum of the majorisers."""
         return LinearMap.sum([t.majoriser(x) for t in self.parts])
+
+    def stencils(self, x: Tensor) -> list[Stencil] | None:
+        """Those of all terms, if every term has some."""
+        return joined([t.stencils(x) for t in self.parts])
 
     def bounds(self, image_shape: Shape) -> Bounds:
         """Sum of the bounds."""

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from bilevel.ground import rows
 from bilevel.ground.checks import check_finite, check_positive
@@ -20,6 +21,7 @@ from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Smoothness, Variation
 from bilevel.model.operators.operator import Shape
 from bilevel.model.part import POSITIVE, check_learn, positive_parameter
+from bilevel.model.preconditioner import Stencil
 from bilevel.model.regularisers.cascade import analyse, layer_norm, row_norms, synthesise
 from bilevel.model.regularisers.regulariser import Regulariser
 from bilevel.model.sets import Box, Set, ZeroMean
@@ -185,8 +187,20 @@ class RidgeRegulariser(Regulariser):
 
     def majoriser(self, x: Tensor) -> LinearMap:
         """Wᵀ w b diag(ψ'(s)/s) W; the concave -ρ ψ(σ t) lies below its tangent."""
-        weights = self._features(x).abs().clamp_min(1.0).reciprocal()
-        return self._hessian(weights, self._push, self._pull)
+        return self._hessian(self._majorising_weights(x), self._push, self._pull)
+
+    def _majorising_weights(self, x: Tensor) -> Tensor:
+        return self._features(x).abs().clamp_min(1.0).reciprocal()
+
+    def stencils(self, x: Tensor) -> list[Stencil]:
+        """The majoriser as one layer of filters; right where the image's border is far."""
+        *first, last = self.filters
+        scale = (0.5 * (self.log_weight + self.log_sharpness)).exp() / self.norm
+        sides = [1 + sum(bank.shape[axis] - 1 for bank in self.filters) for axis in (2, 3)]
+        pixels = torch.eye(x.shape[1], dtype=x.dtype, device=x.device)[:, :, None, None]
+        border = sides[1] // 2, sides[1] // 2, sides[0] // 2, sides[0] // 2
+        response = analyse([*first, scale * last], pad(pixels, border))
+        return [Stencil(response.transpose(0, 1).flip(2, 3), self._majorising_weights(x))]
 
     def _hessian(self, curve: Tensor, push: list[Tensor], pull: list[Tensor]) -> LinearMap:
         def apply(v: Tensor) -> Tensor:

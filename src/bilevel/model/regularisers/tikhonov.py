@@ -13,6 +13,7 @@ from bilevel.model.bounds import Bounds, Smoothness, Variation
 from bilevel.model.operators import Identity
 from bilevel.model.operators.operator import Operator, Shape
 from bilevel.model.part import POSITIVE, check_learn, positive_parameter
+from bilevel.model.preconditioner import Stencil
 from bilevel.model.regularisers.regulariser import Regulariser
 from bilevel.model.sets import Set
 
@@ -81,6 +82,11 @@ class Tikhonov(Regulariser):
     def majoriser(self, x: Tensor) -> LinearMap:
         """The Hessian itself."""
         return self.hessian(x)
+
+    def stencils(self, x: Tensor) -> list[Stencil] | None:
+        """For the operators of which one is known."""
+        gram = self.operator.gram_stencil(x)
+        return None if gram is None else [gram.times(self.weight.detach())]
 
     def bounds(self, image_shape: Shape) -> Bounds:
         """W times the bounds of BᵀB."""

@@ -11,6 +11,7 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.ground.errors import InputError
 from bilevel.model.objective import Objective
+from bilevel.model.preconditioner import Preconditioner
 from bilevel.solve.solver import Solver
 from bilevel.solve.solvers.line_search import LineSearch
 
@@ -21,65 +22,70 @@ __all__ = ["LBFGS", "LBFGSState"]
 class Memory:
     """The last pairs s = x⁺ - x, y = ∇J(x⁺) - ∇J(x) of each row, as H ≈ (∇²J)⁻¹ in compact form.
 
-    ``pairs`` (b, 2m, n) holds s in its first m slots and y in the others, ``gram`` their inner
-    products, ``age`` when a slot was written (0: never), ``gamma`` the scale sᵀy/yᵀy.
+    ``moves`` and ``turns`` (b, m, n) hold the s and y, ``products`` their inner products ⟨s, y⟩,
+    ``age`` when a slot was written (0: never), ``gamma`` the scale sᵀy/yᵀMy. M is the
+    preconditioner ``inverse``, or the identity.
     """
 
-    pairs: Tensor
-    gram: Tensor
+    moves: Tensor
+    turns: Tensor
+    products: Tensor
     age: Tensor
     gamma: Tensor
+    inverse: Preconditioner | None = None
 
     @staticmethod
     def empty(x: Tensor, size: int, gamma: Tensor) -> Memory:
         """No pairs: H = gamma I."""
         b, n = len(x), x[0].numel()
-        gram = torch.zeros(b, 2 * size, 2 * size, dtype=torch.float64, device=x.device)
+        products = torch.zeros(b, size, size, dtype=torch.float64, device=x.device)
         age = torch.zeros(b, size, dtype=torch.int64, device=x.device)
-        return Memory(x.new_zeros(b, 2 * size, n), gram, age, gamma)
+        return Memory(x.new_zeros(b, size, n), x.new_zeros(b, size, n), products, age, gamma)
 
     def add(self, s: Tensor, y: Tensor, good: Tensor) -> Memory:
         """Put (s, y) into the oldest slot of the rows ``good``; writes into this memory."""
         index = torch.nonzero(good).flatten()
         if not len(index):
             return self
-        size = self.age.shape[1]
         slot = self.age[index].argmin(1)
-        self.pairs[index, slot] = s[index].flatten(1)
-        self.pairs[index, slot + size] = y[index].flatten(1)
-        every = len(index) == len(good)
-        new = torch.stack((s.flatten(1), y.flatten(1)), dim=2)
-        pairs, new = (self.pairs, new) if every else (self.pairs[index], new[index])
-        products = torch.bmm(pairs, new).double()
-        for k, column in enumerate((slot, slot + size)):
-            self.gram[index, :, column] = products[..., k]
-            self.gram[index, column, :] = products[..., k]
+        self.moves[index, slot] = s[index].flatten(1)
+        self.turns[index, slot] = y[index].flatten(1)
+        turned = y if self.inverse is None else self.inverse(y)
+        self.products[index, :, slot] = _against(self.moves, y)[index]
         self.age[index, slot] = self.age[index].amax(1) + 1
-        sy = self.gram[index, slot, slot + size]
-        self.gamma[index] = (sy / self.gram[index, slot + size, slot + size]).to(self.gamma)
+        sy = self.products[index, slot, slot]
+        self.gamma[index] = (sy / rows.inner(y, turned)[index].double()).to(self.gamma)
         return self
 
     def apply(self, g: Tensor) -> Tensor:
-        """H g (Byrd, Nocedal, Schnabel 1994, (3.1)): two passes over the pairs."""
-        size = self.age.shape[1]
+        """H g (Byrd, Nocedal, Schnabel 1994, (3.1)), two passes over the pairs.
+
+        With S, Y the pairs, R the upper triangle of SᵀY and D its diagonal: u = R⁻¹ Sᵀg,
+        w = gamma M (g - Y u), H g = w + S R⁻ᵀ(D u - Yᵀw).
+        """
         order = self.age.argsort(1)
-        both = torch.cat((order, order + size), 1)
-        gram = self.gram.gather(1, both[:, :, None].expand_as(self.gram))
-        gram = gram.gather(2, both[:, None, :].expand_as(self.gram))
-        known = torch.bmm(self.pairs, g.flatten(1)[:, :, None])[..., 0].double().gather(1, both)
-        p, q = known[:, :size, None], known[:, size:, None]
-        sy, yy = gram[:, :size, size:], gram[:, size:, size:]
-        empty = (self.age.gather(1, order) == 0).to(sy)
-        upper = sy.triu() + torch.diag_embed(empty)
-        diagonal = torch.diagonal(sy, dim1=1, dim2=2)
-        gamma = self.gamma.double()[:, None, None]
-        u = cast(Tensor, torch.linalg.solve_triangular(upper, p, upper=True))
-        inner = diagonal[..., None] * u + gamma * (yy @ u - q)
-        v = cast(Tensor, torch.linalg.solve_triangular(upper.mT, inner, upper=False))
-        weights = torch.cat((v, -gamma * u), 1)[..., 0]
-        placed = torch.zeros_like(weights).scatter(1, both, weights).to(g)
-        combined = torch.bmm(placed[:, None, :], self.pairs)[:, 0].view_as(g)
-        return rows.expand(self.gamma, g) * g + combined
+        square = order[:, :, None].expand_as(self.products)
+        products = self.products.gather(1, square).gather(2, square.mT)
+        empty = (self.age.gather(1, order) == 0).to(products)
+        upper = products.triu() + torch.diag_embed(empty)
+        diagonal = torch.diagonal(products, dim1=1, dim2=2)
+        known = _against(self.moves, g).gather(1, order)[..., None]
+        u = cast(Tensor, torch.linalg.solve_triangular(upper, known, upper=True))[..., 0]
+        w = g - _combined(self.turns, torch.zeros_like(u).scatter(1, order, u), g)
+        w = rows.expand(self.gamma, g) * (w if self.inverse is None else self.inverse(w))
+        rest = (diagonal * u - _against(self.turns, w).gather(1, order))[..., None]
+        v = cast(Tensor, torch.linalg.solve_triangular(upper.mT, rest, upper=False))[..., 0]
+        return w + _combined(self.moves, torch.zeros_like(v).scatter(1, order, v), g)
+
+
+def _against(pairs: Tensor, g: Tensor) -> Tensor:
+    """The inner products of g with every vector of the memory, (b, m) in float64."""
+    return torch.bmm(pairs, g.flatten(1)[:, :, None])[..., 0].double()
+
+
+def _combined(pairs: Tensor, weights: Tensor, like: Tensor) -> Tensor:
+    """Σ_j weights_j pairs_j."""
+    return torch.bmm(weights.to(like)[:, None, :], pairs)[:, 0].view_as(like)
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,8 @@ class LBFGSState:
 
     search: LineSearch
     memory: Memory
+    steps: Tensor
+    """Taken so far, (b,)."""
 
     @property
     def x(self) -> Tensor:
@@ -100,10 +108,13 @@ class LBFGS(Solver[LBFGSState]):
     """L-BFGS (Liu and Nocedal 1989) with backtracking; one value and gradient a step.
 
     Pairs without positive curvature are left out, so that directions descend for non-convex J too.
+    Where the energy has a preconditioner M, the steps 1, 5, 25, 125, ... make it anew at x, and H
+    is made from it in the place of the identity.
 
     Args:
         memory: pairs kept.
         first_change: rms length of the first step [grey value].
+        precondition: use the energy's preconditioner, if it has one.
 
     Raises:
         InputError: a memory below 1 or a first change that is not positive.
@@ -118,6 +129,7 @@ class LBFGS(Solver[LBFGSState]):
 
     memory: int = 4
     first_change: float = 0.08
+    precondition: bool = True
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -130,7 +142,7 @@ class LBFGS(Solver[LBFGSState]):
         search = LineSearch.start(objective, x)
         gamma = self.first_change / rows.rms(search.gradient).clamp_min(1e-30)
         memory = Memory.empty(x, self.memory, gamma)
-        return LBFGSState(replace(search, length=gamma), memory)
+        return LBFGSState(replace(search, length=gamma), memory, torch.zeros_like(memory.age[:, 0]))
 
     def gradient(self, state: LBFGSState) -> Tensor:
         """Known at every accepted point."""
@@ -146,6 +158,15 @@ class LBFGS(Solver[LBFGSState]):
         search, accepted = before.trial(objective)
         move, turn = search.x - before.x, search.gradient - before.gradient
         curved = rows.inner(move, turn) > 1e-8 * rows.norm(move) * rows.norm(turn)
-        memory = state.memory.add(move, turn, accepted & curved)
+        memory = state.memory
+        if self.precondition and _due(state.steps):
+            memory = replace(memory, inverse=objective.preconditioner(search.x))
+        memory = memory.add(move, turn, accepted & curved)
         direction = -memory.apply(search.gradient)
-        return LBFGSState(search.turned(direction, accepted, memory.gamma), memory)
+        turned = search.turned(direction, accepted, memory.gamma)
+        return LBFGSState(turned, memory, state.steps + 1)
+
+
+def _due(steps: Tensor) -> bool:
+    """Whether this step, the same for all rows, is one of 1, 5, 25, 125, ..."""
+    return int(steps[0]) in {5**k for k in range(16)}
