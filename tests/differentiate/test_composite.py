@@ -339,8 +339,23 @@ def test_differences_of_saddle_problems_agree_with_finite_differences() -> None:
     for method, allowed in ((EquilibriumPropagation(1e-4), 1e-5), (ValueFunction(1e4), 1e-2)):
         found = method(lower, upper, solution, rtol=1e-4, estimate=True)
         assert algebra.norm(algebra.add(found.grad, differences, -1.0)) <= allowed * size
+        error = algebra.norm(algebra.add(found.grad, differences, -1.0))
+        assert error / 3 <= found.estimate + 1e-5 * size <= 30 * error + 1e-3 * size
         assert math.isinf(found.bound), "nothing is proved about the gradient"
         assert bool((found.interval < 1e-6).all()), "but something is about the value"
+
+
+def test_a_saddle_problem_is_learned_by_differences() -> None:
+    images = bl.data.shepp_logan(12).double()
+    noise = bl.data.GaussianNoise(0.1)
+    pairs = bl.data.simulate(images, bl.operators.Identity(), noise, seed=1)
+    energy = bl.Variational(
+        bl.fidelities.SquaredL2(), bl.regularisers.ExactTotalVariation(0.01, isotropic=False)
+    ).double()
+    method = EquilibriumPropagation(1e-3)
+    problem = bl.BilevelProblem(energy, LOSS, pairs, hypergradient=method)
+    fit = bl.learn(problem, bl.algorithms.MAID(), budget=bl.Budget(steps=4))
+    assert fit.history[-1].value < 0.8 * fit.history[0].value
 
 
 def test_a_pull_is_part_of_the_smooth_term() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
 from bilevel.differentiate.perturbed import perturbed
 from bilevel.differentiate.upper import Upper
 from bilevel.ground import rows
-from bilevel.ground.theta import Theta
+from bilevel.ground.theta import Theta, add, norm
 from bilevel.linear import LinearMap, LinearSolution, minres
 from bilevel.model.composite import CompositeObjective
 from bilevel.model.objective import Objective
@@ -52,6 +52,10 @@ class DifferenceMethod(Hypergradient):
     def chord(self, lower: Objective, upper: Upper, solution: Solution, rtol: Tensor) -> Chord:
         """The two points, solved so that they add at most ``rtol`` ‖∇ℓ‖ to the residual of q."""
 
+    @abstractmethod
+    def halved(self) -> DifferenceMethod:
+        """With half the pull: where no Hessian can tell, what that changes estimates the error."""
+
     def __call__(
         self,
         lower: Objective,
@@ -71,8 +75,11 @@ class DifferenceMethod(Hypergradient):
         adjoint, cross = _secant(lower, upper, solution.x, chord, inverse)
         grad, noise = _difference(lower, chord, inverse)
         found = with_bounds(lower, upper, solution, adjoint, grad, cross + noise)
-        if not estimate or isinstance(lower, SaddleObjective):
+        if not estimate:
             return found
+        if isinstance(lower, SaddleObjective):
+            again = self.halved()(lower, upper, solution, rtol=rtol)
+            return replace(found, estimate=2 * norm(add(found.grad, again.grad, -1.0)))
         return with_estimate(found, lower, upper, solution, adjoint, _roughly)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -50,6 +50,10 @@ class EquilibriumPropagation(DifferenceMethod):
     def __post_init__(self) -> None:
         """Check the options."""
         check_positive(self.strength, "strength")
+
+    def halved(self) -> EquilibriumPropagation:
+        """Half the strength."""
+        return replace(self, strength=self.strength / 2)
 
     def chord(self, lower: Objective, upper: Upper, solution: Solution, rtol: Tensor) -> Chord:
         """From +s to -s."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -51,6 +51,10 @@ class ValueFunction(DifferenceMethod):
     def __post_init__(self) -> None:
         """Check the options."""
         check_positive(self.penalty, "penalty")
+
+    def halved(self) -> ValueFunction:
+        """Twice the penalty."""
+        return replace(self, penalty=2 * self.penalty)
 
     def chord(self, lower: Objective, upper: Upper, solution: Solution, rtol: Tensor) -> Chord:
         """From s = 1/λ to 0."""
