@@ -282,6 +282,22 @@ def test_a_pixel_on_a_kink_is_reported_and_the_bound_allows_for_the_jump(
     assert max(abs(found.grad[name].item() - s) for s in sides) <= found.bound + slack
 
 
+def test_a_perfect_reconstruction_has_no_gradient() -> None:
+    """And does not disturb the others, though its chord has no length and 0 is not in the box."""
+    case = make("box", "tv charbonnier", 5, blurred=False, batch=2)
+    lower = case.energy.at(case.y)
+    solution = minimise(lower, FISTA(), tol=Tolerance(rms=1e-9))
+    mixed = Upper(LOSS, torch.stack((solution.x[0], case.target[1])))
+    row = lower.rows(torch.tensor([1]))
+    lone = minimise(row, FISTA(), tol=Tolerance(rms=1e-9))
+    for name, method in BOUNDED.items():
+        both = method(lower, mixed, solution, rtol=1e-6)
+        single = method(row, Upper(LOSS, case.target[1:]), lone, rtol=1e-6)
+        assert math.isfinite(both.bound), name
+        for key, value in single.grad.items():
+            torch.testing.assert_close(2 * both.grad[key], value, rtol=1e-3, atol=1e-9)
+
+
 def test_rows_are_independent() -> None:
     case = make("box and absolute", "tv charbonnier", 5, blurred=False, batch=3)
     for name, method in BOUNDED.items():

@@ -171,7 +171,8 @@ def _across_kinks(
 def _difference(lower: Objective, chord: Chord, inverse: Tensor) -> tuple[Theta, Tensor]:
     """z, the mean over rows, and an allowance (b,) for its rounding."""
     double, count = lower.double(), len(inverse)
-    ends = [torch.where(rows.expand(inverse, s.x) > 0, s.x, 0.0) for s in (chord.a, chord.b)]
+    wide = rows.expand(inverse, chord.a.x)
+    ends = [lower.project(torch.where(wide > 0, s.x, 0.0)) for s in (chord.a, chord.b)]
     (above, plus), (below, minus) = (double.theta_grad(x.double(), inverse) for x in ends)
     grad = {k: ((plus[k] - minus[k]) / count).to(v) for k, v in lower.theta.items()}
     eps = torch.finfo(torch.float64).eps

@@ -179,6 +179,8 @@ class CompositeObjective(NonSmoothObjective):
 
     def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
         """Of f and of the pixels that may be on another piece of h at x̂."""
+        if self.bounds.lipschitz_from is not Provenance.PROVED:
+            return Smoothness.unknown(x)
         own = Smoothness.of(self._undecided(x, radius), 0.0)
         return own + self.smooth.smoothness(x, radius)
 
@@ -190,7 +192,7 @@ class CompositeObjective(NonSmoothObjective):
             (H' - H) q = D'(F' - F) D q + D' F' E q + E (F D - L) q,
 
         so that U adds at most 2 L ‖q_U‖ + ‖((F D - L) q)_U‖, the second L being what the corrected
-        value needs: ‖∇J(x)‖ <= L radius.
+        value needs: ‖∇J(x)‖ <= L radius. To B it adds ‖B‖ ‖q_U‖, and 2 ‖∂_θw‖ ‖q_U‖₁ for h'.
         """
         if self.bounds.lipschitz_from is not Provenance.PROVED:
             return Variation.unknown(x)
@@ -218,7 +220,8 @@ class CompositeObjective(NonSmoothObjective):
             return 0.0 if distance is None else norm(derivative(distance.weight, theta))
 
     def _undecided(self, x: Tensor, radius: Tensor) -> Tensor:
-        turn = self.bounds.lipschitz * radius + self.rounding(x)
+        stiffness = torch.maximum(self.bounds.lipschitz, -self.bounds.mu)
+        turn = stiffness * radius + self.rounding(x)
         return self.simple.undecided(x, self.smooth.grad(x), radius, turn)
 
     def rows(self, index: Tensor) -> CompositeObjective:
