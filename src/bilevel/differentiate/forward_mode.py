@@ -32,7 +32,7 @@ class ForwardMode(Hypergradient):
 
     Args:
         steps: K.
-        solver: gradient descent or Nesterov's method.
+        solver: gradient descent, Nesterov's method or, for a composite energy, FISTA.
 
     Raises:
         InputError: steps that are not positive, or a solver that cannot be differentiated.

@@ -26,7 +26,7 @@ def check_solver(solver: Solver[Any], steps: int) -> None:
     if steps < 1:
         raise InputError("there must be at least one step to differentiate", given=steps)
     if not solver.differentiable:
-        advice = "use GradientDescent() or Nesterov()"
+        advice = "use GradientDescent(), Nesterov() or FISTA()"
         raise InputError("this solver cannot be differentiated", given=solver, advice=advice)
 
 

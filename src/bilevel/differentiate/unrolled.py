@@ -31,7 +31,7 @@ class Unrolled(Hypergradient):
 
     Args:
         steps: K.
-        solver: gradient descent or Nesterov's method.
+        solver: gradient descent, Nesterov's method or, for a composite energy, FISTA.
         truncate: steps that are differentiated; None: all.
         checkpoint: keep only every so many states on the tape and compute the others again, so
             that memory is that of K/checkpoint + checkpoint steps; None: keep all.

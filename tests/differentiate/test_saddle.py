@@ -1,0 +1,107 @@
+"""Energies with dual terms: what first-order methods give, and what is refused."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+import bilevel as bl
+from bilevel.differentiate import (
+    EquilibriumPropagation,
+    Implicit,
+    JacobianFree,
+    Neumann,
+    Shine,
+    Unrolled,
+    Upper,
+    ValueFunction,
+    finite_differences,
+)
+from bilevel.ground import theta as algebra
+from bilevel.ground.errors import InputError
+from bilevel.ground.theta import learnable
+from bilevel.solve import Solution, Tolerance, certify, minimise
+from contracts.composites import make
+
+LOSS = bl.losses.SquaredError()
+
+
+def saddle(weight: float = 0.1) -> bl.Variational:
+    tv = bl.regularisers.ExactTotalVariation(weight, isotropic=False)
+    fidelity = bl.fidelities.SquaredL2(learn=("weight",))
+    return bl.Variational(fidelity, tv + bl.regularisers.Box(0.2, 0.8)).double()
+
+
+def test_differences_of_saddle_problems_agree_with_finite_differences() -> None:
+    energy, y = saddle(), torch.rand(1, 1, 4, 5, dtype=torch.float64)
+    upper, theta = Upper(LOSS, torch.rand_like(y)), learnable(energy)
+
+    def solved(theta: bl.Theta) -> Solution:
+        return minimise(energy.at(y, theta), bl.solvers.PDHG(), tol=Tolerance(rms=1e-7))
+
+    differences = finite_differences(lambda t: float(upper.value(solved(t).x)), theta, 1e-3)
+    size, lower, solution = algebra.norm(differences), energy.at(y), solved(theta)
+    for method, allowed in ((EquilibriumPropagation(1e-4), 1e-5), (ValueFunction(1e4), 1e-2)):
+        found = method(lower, upper, solution, rtol=1e-4, estimate=True)
+        assert algebra.norm(algebra.add(found.grad, differences, -1.0)) <= allowed * size
+        error = algebra.norm(algebra.add(found.grad, differences, -1.0))
+        assert error / 3 <= found.estimate + 1e-5 * size <= 30 * error + 1e-3 * size
+        assert math.isinf(found.bound), "nothing is proved about the gradient"
+        assert bool((found.interval < 1e-6).all()), "but something is about the value"
+
+
+def test_a_saddle_problem_is_learned_by_differences() -> None:
+    images = bl.data.shepp_logan(12).double()
+    noise = bl.data.GaussianNoise(0.1)
+    pairs = bl.data.simulate(images, bl.operators.Identity(), noise, seed=1)
+    energy = bl.Variational(
+        bl.fidelities.SquaredL2(), bl.regularisers.ExactTotalVariation(0.01, isotropic=False)
+    ).double()
+    method = EquilibriumPropagation(1e-3)
+    problem = bl.BilevelProblem(energy, LOSS, pairs, hypergradient=method)
+    fit = bl.learn(problem, bl.algorithms.MAID(), budget=bl.Budget(steps=4))
+    assert fit.history[-1].value < 0.8 * fit.history[0].value
+
+
+def test_a_pull_is_part_of_the_smooth_term() -> None:
+    from bilevel.differentiate.perturbed import perturbed
+
+    y = torch.rand(2, 1, 4, 5)
+    x, upper = y / 2 + 0.3, Upper(LOSS, torch.rand_like(y))
+    strength, boxed = torch.tensor([0.1, -0.2]), bl.regularisers.Box(0.2, 0.8)
+    composite = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Sparsity(0.1) + boxed)
+    for energy in (composite, saddle().float()):
+        lower = energy.at(y)
+        pulled = perturbed(lower, upper, strength)
+        expected = lower.value(x) + strength * upper.value(x)
+        torch.testing.assert_close(pulled.value(x), expected)
+        torch.testing.assert_close(pulled.double().value(x.double()), expected.double())
+        torch.testing.assert_close(pulled.taped(lower.theta).value(x), expected)
+        torch.testing.assert_close(pulled.rows(torch.tensor([1])).value(x[1:]), expected[1:])
+        assert torch.isfinite(pulled.double().theta_grad(x.double(), strength.double())[0]).all()
+    bare = bl.regularisers.ExactTotalVariation(0.1, isotropic=False)
+    whole = perturbed(bl.Variational(bl.fidelities.L1(), bare).at(y), upper, strength)
+    assert bool(certify(whole, x).gap.isinf().all()), "the target may lie beyond the data"
+    assert bool(certify(whole.double(), x.double()).gap.isinf().all())
+
+
+@pytest.mark.parametrize("kind", ["composite", "saddle"])
+def test_what_does_not_fit_is_refused_in_words(kind: str) -> None:
+    energy = make("box", "tikhonov", 1).energy if kind == "composite" else saddle()
+    y = torch.rand(1, 1, 6, 8, dtype=torch.float64)
+    energy = bl.Variational(bl.fidelities.SquaredL2(), energy.regulariser).double()
+    lower, upper = energy.at(y), Upper(LOSS, y)
+    solution = minimise(lower, bl.solvers.accelerated(lower), tol=Tolerance(rms=1e-3))
+    with pytest.raises(InputError, match="no gradient; minimise it with"):
+        Unrolled(3)(lower, upper, solution)
+    if kind == "composite":
+        with pytest.raises(InputError, match="SHINE needs L-BFGS"):
+            Shine()(lower, upper, solution)
+        return
+    for method in (Implicit(), Neumann(3), JacobianFree(), Shine()):
+        with pytest.raises(InputError, match=r"dual terms has none; use Equilibrium"):
+            method(lower, upper, solution)
+    with pytest.raises(InputError, match="argmin differentiates smooth and composite"):
+        bl.argmin(energy, y, tol=Tolerance(rms=1e-3))
