@@ -84,7 +84,7 @@ class ForwardMode(Hypergradient):
                 warnings.simplefilter("ignore", DeprecationWarning)
                 dual = forward_ad.make_dual(theta[name].requires_grad_(), direction)
             moving = lower.taped({**theta, name: dual})
-            state = self.solver.init(moving, x)
+            state = self.solver.init(lower, x)
             for _ in range(self.steps):
                 state = self.solver.step(moving, state)
             primal, tangent = forward_ad.unpack_dual(state.x)

@@ -16,9 +16,10 @@ from bilevel.ground.errors import InputError, NotCertified
 from bilevel.ground.theta import Theta
 from bilevel.linear import LinearMap, LinearSolution, minres
 from bilevel.model.objective import Objective
+from bilevel.model.saddle import Dual
 from bilevel.solve import Solver, certify
 
-__all__ = ["as_hypergradient", "check_solver"]
+__all__ = ["as_hypergradient", "check_solver", "value_interval"]
 
 
 def check_solver(solver: Solver[Any], steps: int) -> None:
@@ -31,11 +32,17 @@ def check_solver(solver: Solver[Any], steps: int) -> None:
 
 
 def as_hypergradient(
-    lower: Objective, upper: Upper, x: Tensor, grad: Theta, *, estimate: bool
+    lower: Objective,
+    upper: Upper,
+    x: Tensor,
+    grad: Theta,
+    *,
+    estimate: bool,
+    dual: Dual | None = None,
 ) -> HyperGradient:
     """``grad`` at the last iterate x: its value has an interval, the gradient no bound.
 
-    |ℓ(x) - ℓ(x̂)| <= ‖∇ℓ(x)‖ ε + L_ℓ ε²/2, with ε certified afresh.
+    The interval is that of :func:`value_interval`, certified afresh with the ``dual`` variables.
 
     Raises:
         NotCertified: the iterates or their derivatives became infinite.
@@ -44,11 +51,8 @@ def as_hypergradient(
     if not all(bool(torch.isfinite(t).all()) for t in entries):
         advice = "use more accurate starts, fewer steps, or Implicit()"
         raise NotCertified(f"the differentiated steps became infinite; {advice}")
-    found = certify(lower, x)
-    radius = found.rms * x[0].numel() ** 0.5
-    safe = torch.where(torch.isfinite(radius), radius, 0.0)
-    pull = rows.norm(upper.grad(x)).double() + upper.lipschitz(x, safe) * safe / 2
-    interval = torch.where(torch.isfinite(radius), pull * safe, torch.inf)
+    found = certify(lower, x, dual=dual)
+    interval = value_interval(upper, x, found.rms)
     value = upper.double().value(x.double())
     error = math.nan
     if estimate:
@@ -66,6 +70,14 @@ def as_hypergradient(
         unsolved=torch.zeros_like(interval, dtype=torch.bool),
         count=lambda: torch.full_like(interval, torch.inf),
     )
+
+
+def value_interval(upper: Upper, x: Tensor, rms: Tensor) -> Tensor:
+    """‖∇ℓ(x)‖ ε + L_ℓ ε²/2 >= |ℓ(x) - ℓ(x̂)| for a certified ``rms``, (b,); inf without one."""
+    radius = rms * x[0].numel() ** 0.5
+    safe = torch.where(torch.isfinite(radius), radius, 0.0)
+    pull = rows.norm(upper.grad(x)).double() + upper.lipschitz(x, safe) * safe / 2
+    return torch.where(torch.isfinite(radius), pull * safe, torch.inf)
 
 
 def _closely(hessian: LinearMap, rhs: Tensor) -> LinearSolution:
