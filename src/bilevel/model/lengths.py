@@ -76,9 +76,9 @@ class Lengths:
     def _shrunk(self, p: Tensor) -> Tensor:
         if self.group == 1:
             return torch.minimum(torch.maximum(p, -self.weight), self.weight)
-        parts = p.unflatten(1, (self.group, -1))
-        square = torch.maximum(parts.square().sum(1), self.weight.square())
-        return (parts * (self.weight * square.rsqrt()).unsqueeze(1)).flatten(1, 2)
+        square = torch.stack(p.square().chunk(self.group, dim=1)).sum(0)
+        scale = self.weight * torch.maximum(square, self.weight.square()).rsqrt()
+        return p * scale.repeat(1, self.group, 1, 1)
 
     def ascend(self, p: Tensor, t: Tensor, step: Tensor) -> Tensor:
         """prox_{step F*}(p + step t), ``step`` (b,)."""

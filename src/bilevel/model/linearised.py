@@ -30,11 +30,12 @@ class Faces:
 
     def tangential(self, a: Tensor) -> Tensor:
         """Without the part along the normals: what the dual variable can move by."""
-        return a - self.normal * self.spread(self.along(a))
+        outwards = self.normal * self.spread(self.along(a))
+        return a - outwards
 
     def along(self, a: Tensor) -> Tensor:
         """⟨n_i, a_i⟩, one number a feature."""
-        return (self.normal * a).unflatten(1, (self.group, -1)).sum(1)
+        return torch.stack((self.normal * a).chunk(self.group, dim=1)).sum(0)
 
     def spread(self, a: Tensor) -> Tensor:
         """One number a feature, for every channel of it."""
@@ -80,7 +81,7 @@ class LinearisedSaddle:
     def unpack(self, packed: Tensor) -> tuple[Tensor, Dual]:
         """The inverse of :meth:`pack`, tangential and free."""
         sizes = [self.x[0].numel(), *(p[0].numel() for p in self.p)]
-        first, *rest = packed.split(sizes, 1)
+        first, *rest = torch.split(packed, sizes, dim=1)
         dual = tuple(
             face.tangential(scale * part.view_as(p))
             for face, scale, part, p in zip(self.faces, self.scales, rest, self.p, strict=True)
