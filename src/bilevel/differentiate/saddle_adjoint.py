@@ -92,8 +92,8 @@ def dual_of(solution: Solution, name: str) -> Dual:
 
 
 def refined_saddle_gradient(lower: SaddleObjective, upper: Upper, x: Tensor, p: Dual) -> Theta:
-    """The hypergradient 1000 steps of PDHG on from (x, p), for estimates."""
-    solver = PDHG()
+    """The hypergradient 1000 steps of PDHG, not accelerated, on from (x, p), for estimates."""
+    solver = PDHG(acceleration=0.0)
     with torch.no_grad():
         state = replace(solver.init(lower, x), dual=p, relaxed_dual=p)
         for _ in range(_FURTHER):

@@ -131,7 +131,7 @@ def linearise(objective: SaddleObjective, x: Tensor, p: Dual, distance: Tensor) 
     """At (x, p), where x is thought to lie within ``distance`` (b,) of the minimiser.
 
     A feature jumps where p + σ t leaves the ball of its weight, σ the largest weight over the
-    largest |t|; its dual variable is then on the boundary and points along t.
+    largest |t| of x or of the start; its dual variable is then on the boundary, along t.
     """
     with torch.no_grad():
         hessian = objective.smooth.hessian(x)
@@ -140,10 +140,14 @@ def linearise(objective: SaddleObjective, x: Tensor, p: Dual, distance: Tensor) 
         curvature = torch.where(curvature > 0, curvature, 1.0)
         faces: list[Faces] = []
         scales: list[Tensor] = []
-        for term, image, part, norm in zip(
-            objective.terms, objective.analyse(x), p, objective.norms(x), strict=True
+        first, last = objective.analyse(objective.start()), objective.analyse(x)
+        for term, before, image, part, norm in zip(
+            objective.terms, first, last, p, objective.norms(x), strict=True
         ):
-            face, unsure = _faces(term, term.residual(image), part, norm * distance)
+            t = term.residual(image)
+            most = torch.maximum(_largest(term, t), _largest(term, term.residual(before)))
+            sigma = torch.where(most > 0, term.weight.max() / most, 1.0)
+            face, unsure = _faces(term, t, part, sigma, norm * distance)
             faces.append(face)
             doubtful = doubtful + unsure
             balance = rows.expand((curvature / norm**2).to(x), x)
@@ -153,11 +157,15 @@ def linearise(objective: SaddleObjective, x: Tensor, p: Dual, distance: Tensor) 
         )
 
 
-def _faces(term: Lengths, t: Tensor, p: Tensor, reach: Tensor) -> tuple[Faces, Tensor]:
+def _largest(term: Lengths, t: Tensor) -> Tensor:
+    return term.sizes(t).flatten(1).amax(1)
+
+
+def _faces(
+    term: Lengths, t: Tensor, p: Tensor, sigma: Tensor, reach: Tensor
+) -> tuple[Faces, Tensor]:
     """The faces, and how many features (b,) an error of t by ``reach`` (b,) leaves undecided."""
     sizes = term.sizes(t)
-    most = sizes.flatten(1).amax(1)
-    sigma = torch.where(most > 0, term.weight.max() / most, 1.0)
     wide = rows.expand(sigma, t)
     excess = term.sizes(p + wide * t) - term.weight
     margin = wide * rows.expand(reach.to(t), t) + _FLOOR * torch.finfo(t.dtype).eps * term.weight
