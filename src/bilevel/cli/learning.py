@@ -55,12 +55,13 @@ def build_problem(configuration: Configuration, training: Batch) -> BilevelProbl
     Raises:
         InputError: images that the energy cannot take.
     """
-    solver = configuration.solver
+    energy, pairs = configuration.energy(training.shape), simulated(configuration, training)
+    solver, objective = configuration.solver, energy.at(pairs.y[:1])
     return BilevelProblem(
-        configuration.energy(training.shape),
+        energy,
         configuration.loss.build(),
-        simulated(configuration, training),
-        solver=solver.build(),
+        pairs,
+        solver=solver.build(objective),
         chunk=solver.chunk,
         max_steps=solver.max_steps,
     )
