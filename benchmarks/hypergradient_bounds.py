@@ -49,7 +49,9 @@ def main() -> None:
     problems, found = measure()
     lines, numbers = [], {}
     for method, some in found.items():
-        gradients = [c.bound / c.error for c in some if c.error > c.rounding and c.bound < torch.inf]
+        gradients = [
+            c.bound / c.error for c in some if c.error > c.rounding and c.bound < torch.inf
+        ]
         values = [c.interval / c.off for c in some if c.off > 0.01 * c.rounding]
         violations = sum(c.violated for c in some)
         lines.append([method, str(len(some)), str(violations), *ratios(gradients), *ratios(values)])

@@ -30,7 +30,7 @@ from bilevel.cli.settings.noises import NoiseSettings, Poisson
 from bilevel.cli.settings.operators import FourierMask, OperatorSettings
 from bilevel.cli.settings.solvers import Default, SolverSettings
 from bilevel.ground.errors import InputError
-from bilevel.model import Variational
+from bilevel.model import Objective, Variational
 from bilevel.model.operators import Operator, Shape
 
 __all__ = ["EMBEDDED", "Configuration", "DataSettings", "OutputSettings"]
@@ -142,11 +142,11 @@ class Configuration(Settings):
         return self
 
     def _check_solver(self) -> None:
-        """On an empty image."""
+        """On an empty image; a solver that was not asked for by name is not to blame."""
         shape = (self.data.channels, self.probe, self.probe)
         y = torch.zeros(1, *self.forward(shape).data_shape(shape), dtype=self.dtype)
         objective = self.energy(shape).at(y)
-        with _blaming("solver", "name"):
+        with _blaming("regulariser" if self.solver.takes is Objective else "solver", "name"):
             self.solver.check(objective)
 
     def _check_learning(self) -> None:

@@ -104,7 +104,7 @@ class Nesterov(SolverSettings):
 
 
 class LBFGS(SolverSettings):
-    """L-BFGS: learns curvature."""
+    """L-BFGS: learns curvature; about half the gradients of Nesterov's method, or fewer."""
 
     memory: Count = Field(default=solvers.LBFGS.memory, description="pairs kept")
     first_change: Positive = Field(
