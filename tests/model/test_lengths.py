@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -100,3 +101,19 @@ def test_rows_and_double() -> None:
     assert part.shift is not None
     assert part.shift.shape == (1, 2, 2, 2)
     assert part.weight.dtype == torch.float64
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_the_dual_prox_can_be_differentiated(name: str) -> None:
+    """The same values as without a tape, and the right derivative; also where p = t = 0."""
+    term, step = TERMS[name], torch.tensor([0.7], dtype=torch.float64)
+    p, t = Z.flip(-1) / 3, Z.clone()
+    p[..., 0] = t[..., 0] = 0
+    with torch.no_grad():
+        plain = term.ascend(p, t, step)
+    torch.testing.assert_close(term.ascend(p, t, step), plain, rtol=1e-14, atol=1e-14)
+    weight = term.weight.clone().requires_grad_()
+    inputs = (p.requires_grad_(), t.requires_grad_(), weight)
+    assert torch.autograd.gradcheck(
+        lambda p, t, w: replace(term, weight=w).ascend(p, t, step), inputs
+    )

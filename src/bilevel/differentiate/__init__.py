@@ -3,12 +3,15 @@
 from bilevel.differentiate.argmin import argmin
 from bilevel.differentiate.equilibrium_propagation import EquilibriumPropagation
 from bilevel.differentiate.finite_differences import finite_differences
+from bilevel.differentiate.fixed_point import FixedPoint
 from bilevel.differentiate.forward_mode import ForwardMode
 from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
 from bilevel.differentiate.implicit import Implicit
 from bilevel.differentiate.jacobian_free import JacobianFree
 from bilevel.differentiate.kinks import count_kinks
 from bilevel.differentiate.neumann import Neumann
+from bilevel.differentiate.piggyback import Piggyback
+from bilevel.differentiate.saddle_adjoint import SaddleAdjoint, solve_saddle_adjoint
 from bilevel.differentiate.shine import Shine
 from bilevel.differentiate.unrolled import Unrolled
 from bilevel.differentiate.upper import Upper
@@ -16,12 +19,15 @@ from bilevel.differentiate.value_function import ValueFunction
 
 __all__ = [
     "EquilibriumPropagation",
+    "FixedPoint",
     "ForwardMode",
     "HyperGradient",
     "Hypergradient",
     "Implicit",
     "JacobianFree",
     "Neumann",
+    "Piggyback",
+    "SaddleAdjoint",
     "Shine",
     "Unrolled",
     "Upper",
@@ -29,4 +35,5 @@ __all__ = [
     "argmin",
     "count_kinks",
     "finite_differences",
+    "solve_saddle_adjoint",
 ]

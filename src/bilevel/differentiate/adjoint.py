@@ -23,6 +23,7 @@ from bilevel.solve import Solution
 
 __all__ = [
     "AdjointMethod",
+    "broken",
     "curvature_range",
     "mean_cross",
     "refined_gradient",
@@ -72,11 +73,11 @@ class AdjointMethod(Hypergradient):
 
 def usable(adjoint: LinearSolution) -> LinearSolution:
     """The same with q = 0 in the rows that broke down."""
-    kept = ~_broken(adjoint)
+    kept = ~broken(adjoint)
     return replace(adjoint, x=torch.where(rows.expand(kept, adjoint.x), adjoint.x, 0.0))
 
 
-def _broken(adjoint: LinearSolution) -> Tensor:
+def broken(adjoint: LinearSolution) -> Tensor:
     """Rows that were not even nearly solved: (b,) bool."""
     nearly = (LinearStatus.CONVERGED, LinearStatus.MAX_STEPS, LinearStatus.STALLED)
     return ~torch.stack([adjoint.status == status for status in nearly]).any(0)
@@ -91,19 +92,19 @@ def with_bounds(
     drift: Tensor | float = 0.0,
 ) -> HyperGradient:
     """The hypergradient ``grad`` with what is proved of it; ``drift`` (b,) >= ‖grad + B(x)ᵀq‖."""
-    x, q, broken = solution.x, adjoint.x, _broken(adjoint)
+    x, q, lost = solution.x, adjoint.x, broken(adjoint)
     bounds = implicit_bounds(lower, solution, q, upper.grad(x), adjoint.residual, upper)
     value = upper.double().value(x.double())
     return HyperGradient(
         value=value,
         corrected=value - rows.inner(q.double(), solution.certificate.gradient.double()),
-        interval=torch.where(broken, torch.inf, bounds.value),
+        interval=torch.where(lost, torch.inf, bounds.value),
         interval_estimate=bounds.value_estimate,
         grad=grad,
-        error=torch.where(broken, torch.inf, bounds.gradient + drift),
+        error=torch.where(lost, torch.inf, bounds.gradient + drift),
         estimate=math.nan,
         linear=adjoint,
-        unsolved=broken,
+        unsolved=lost,
         count=lambda: count_kinks(lower, solution),
     )
 

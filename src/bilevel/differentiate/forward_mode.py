@@ -16,7 +16,8 @@ from bilevel.differentiate.upper import Upper
 from bilevel.ground import rows
 from bilevel.ground.theta import Theta
 from bilevel.model.objective import Objective
-from bilevel.solve import Solution, Solver
+from bilevel.model.saddle import Dual
+from bilevel.solve import Solution, Solver, certify
 from bilevel.solve.solvers import GradientDescent
 
 __all__ = ["ForwardMode"]
@@ -32,7 +33,7 @@ class ForwardMode(Hypergradient):
 
     Args:
         steps: K.
-        solver: gradient descent or Nesterov's method.
+        solver: gradient descent, Nesterov's method, or PDHG for saddle problems.
 
     Raises:
         InputError: steps that are not positive, or a solver that cannot be differentiated.
@@ -62,20 +63,21 @@ class ForwardMode(Hypergradient):
         """Hypergradient of the mean over rows at x_K; no linear system, hence no ``rtol``."""
         del rtol, start
         upper.check(solution.x)
-        x = solution.x
+        x, dual = solution.x, None
         theta = lower.theta
         grad = {name: torch.zeros_like(value) for name, value in theta.items()}
         with torch.no_grad():
             for name, slopes in grad.items():
                 for entry in range(slopes.numel()):
-                    x, tangent = self._tangent(lower, solution.x, theta, name, entry)
+                    x, dual, tangent = self._tangent(lower, solution.x, theta, name, entry)
                     slopes.view(-1)[entry] = rows.inner(upper.grad(x), tangent).mean()
-        return as_hypergradient(lower, upper, x, grad, estimate=estimate)
+            found = certify(lower, x, dual=dual)
+        return as_hypergradient(lower, upper, x, grad, found, estimate=estimate, dual=dual)
 
     def _tangent(
         self, lower: Objective, x: Tensor, theta: Theta, name: str, entry: int
-    ) -> tuple[Tensor, Tensor]:
-        """x_K and its derivative by one entry of one parameter."""
+    ) -> tuple[Tensor, Dual | None, Tensor]:
+        """x_K, its dual variables, and its derivative by one entry of one parameter."""
         direction = torch.zeros_like(theta[name])
         direction.view(-1)[entry] = 1
         with forward_ad.dual_level():
@@ -84,8 +86,11 @@ class ForwardMode(Hypergradient):
                 warnings.simplefilter("ignore", DeprecationWarning)
                 dual = forward_ad.make_dual(theta[name].requires_grad_(), direction)
             moving = lower.taped({**theta, name: dual})
-            state = self.solver.init(moving, x)
+            state = self.solver.init(lower, x)
             for _ in range(self.steps):
                 state = self.solver.step(moving, state)
             primal, tangent = forward_ad.unpack_dual(state.x)
-            return primal, torch.zeros_like(primal) if tangent is None else tangent
+            dual = self.solver.dual(state)
+            if dual is not None:
+                dual = tuple(forward_ad.unpack_dual(p).primal for p in dual)
+            return primal, dual, torch.zeros_like(primal) if tangent is None else tangent

@@ -10,13 +10,15 @@ from torch import Tensor
 
 from bilevel.differentiate.adjoint import refined_gradient
 from bilevel.differentiate.hypergradient import HyperGradient
+from bilevel.differentiate.saddle_adjoint import refined_saddle_gradient
 from bilevel.differentiate.upper import Upper
 from bilevel.ground import rows, theta
 from bilevel.ground.errors import InputError, NotCertified
 from bilevel.ground.theta import Theta
 from bilevel.linear import LinearMap, LinearSolution, minres
 from bilevel.model.objective import Objective
-from bilevel.solve import Solver, certify
+from bilevel.model.saddle import Dual, SaddleObjective
+from bilevel.solve import Certificate, Solver
 
 __all__ = ["as_hypergradient", "check_solver"]
 
@@ -31,11 +33,18 @@ def check_solver(solver: Solver[Any], steps: int) -> None:
 
 
 def as_hypergradient(
-    lower: Objective, upper: Upper, x: Tensor, grad: Theta, *, estimate: bool
+    lower: Objective,
+    upper: Upper,
+    x: Tensor,
+    grad: Theta,
+    certificate: Certificate,
+    *,
+    estimate: bool,
+    dual: Dual | None = None,
 ) -> HyperGradient:
-    """``grad`` at the last iterate x: its value has an interval, the gradient no bound.
+    """``grad`` found at x: its value has an interval from the certificate, the gradient no bound.
 
-    |ℓ(x) - ℓ(x̂)| <= ‖∇ℓ(x)‖ ε + L_ℓ ε²/2, with ε certified afresh.
+    |ℓ(x) - ℓ(x̂)| <= ‖∇ℓ(x)‖ ε + L_ℓ ε²/2. Estimates of saddle problems start from (x, ``dual``).
 
     Raises:
         NotCertified: the iterates or their derivatives became infinite.
@@ -44,15 +53,11 @@ def as_hypergradient(
     if not all(bool(torch.isfinite(t).all()) for t in entries):
         advice = "use more accurate starts, fewer steps, or Implicit()"
         raise NotCertified(f"the differentiated steps became infinite; {advice}")
-    found = certify(lower, x)
-    radius = found.rms * x[0].numel() ** 0.5
-    safe = torch.where(torch.isfinite(radius), radius, 0.0)
-    pull = rows.norm(upper.grad(x)).double() + upper.lipschitz(x, safe) * safe / 2
-    interval = torch.where(torch.isfinite(radius), pull * safe, torch.inf)
+    interval = _interval(upper, x, certificate.rms)
     value = upper.double().value(x.double())
     error = math.nan
     if estimate:
-        refined = refined_gradient(lower, upper, x, found.gradient, torch.zeros_like(x), _closely)
+        refined = _refined(lower, upper, x, certificate, dual)
         error = theta.norm(theta.add(grad, refined, -1.0))
     return HyperGradient(
         value=value,
@@ -66,6 +71,22 @@ def as_hypergradient(
         unsolved=torch.zeros_like(interval, dtype=torch.bool),
         count=lambda: torch.full_like(interval, torch.inf),
     )
+
+
+def _interval(upper: Upper, x: Tensor, rms: Tensor) -> Tensor:
+    radius = rms * x[0].numel() ** 0.5
+    safe = torch.where(torch.isfinite(radius), radius, 0.0)
+    pull = rows.norm(upper.grad(x)).double() + upper.lipschitz(x, safe) * safe / 2
+    return torch.where(torch.isfinite(radius), pull * safe, torch.inf)
+
+
+def _refined(
+    lower: Objective, upper: Upper, x: Tensor, certificate: Certificate, dual: Dual | None
+) -> Theta:
+    if isinstance(lower, SaddleObjective) and dual is not None:
+        return refined_saddle_gradient(lower, upper, x, dual)
+    start = torch.zeros_like(x)
+    return refined_gradient(lower, upper, x, certificate.gradient, start, _closely)
 
 
 def _closely(hessian: LinearMap, rhs: Tensor) -> LinearSolution:

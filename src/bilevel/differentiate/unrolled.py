@@ -14,7 +14,7 @@ from bilevel.differentiate.iterates import as_hypergradient, check_solver
 from bilevel.differentiate.upper import Upper
 from bilevel.ground.errors import InputError
 from bilevel.model.objective import Objective
-from bilevel.solve import Solution, Solver
+from bilevel.solve import Solution, Solver, certify
 from bilevel.solve.solvers import GradientDescent
 
 __all__ = ["Unrolled"]
@@ -31,7 +31,7 @@ class Unrolled(Hypergradient):
 
     Args:
         steps: K.
-        solver: gradient descent or Nesterov's method.
+        solver: gradient descent, Nesterov's method, or PDHG for saddle problems.
         truncate: steps that are differentiated; None: all.
         checkpoint: keep only every so many states on the tape and compute the others again, so
             that memory is that of K/checkpoint + checkpoint steps; None: keep all.
@@ -76,25 +76,28 @@ class Unrolled(Hypergradient):
                 state = self.solver.step(lower, state)
         with torch.enable_grad():
             leaves = {name: value.requires_grad_() for name, value in lower.theta.items()}
-            x = self._recorded(lower.taped(leaves), state, taped)
+            state = self._recorded(lower.taped(leaves), state, taped)
             grad = torch.autograd.grad(
-                upper.value(x).mean(),
+                upper.value(state.x).mean(),
                 list(leaves.values()),
                 allow_unused=True,
                 materialize_grads=True,
             )
         slopes = dict(zip(leaves, grad, strict=True))
-        return as_hypergradient(lower, upper, x.detach(), slopes, estimate=estimate)
+        x, dual = state.x.detach(), self.solver.dual(state)
+        dual = None if dual is None else tuple(p.detach() for p in dual)
+        found = certify(lower, x, dual=dual)
+        return as_hypergradient(lower, upper, x, slopes, found, estimate=estimate, dual=dual)
 
-    def _recorded(self, lower: Objective, state: Any, steps: int) -> Tensor:
+    def _recorded(self, lower: Objective, state: Any, steps: int) -> Any:
         def run(state: Any, count: int) -> Any:
             for _ in range(count):
                 state = self.solver.step(lower, state)
             return state
 
         if self.checkpoint is None:
-            return run(state, steps).x
+            return run(state, steps)
         for done in range(0, steps, self.checkpoint):
             count = min(self.checkpoint, steps - done)
             state = cast(Any, checkpoint(run, state, count, use_reentrant=False))
-        return state.x
+        return state

@@ -13,7 +13,7 @@ from torch.autograd import forward_ad
 
 from bilevel.ground.checks import check_choice
 
-__all__ = ["fused"]
+__all__ = ["differentiating", "fused"]
 
 _VARIABLE = "BILEVEL_COMPILE"
 _MODES = ("auto", "always", "never")
@@ -46,7 +46,7 @@ class fused(Generic[P, R]):
 
     def __call__(self, *args: P.args, **options: P.kwargs) -> R:
         """Call the function, compiled or as written."""
-        if self.failed or _differentiating() or torch.compiler.is_compiling():
+        if self.failed or differentiating() or torch.compiler.is_compiling():
             return self.function(*args, **options)
         if self.compiled is not None or self._pays():
             return self._call_compiled(*args, **options)
@@ -74,7 +74,7 @@ class fused(Generic[P, R]):
             return self.function(*args, **options)
 
 
-def _differentiating() -> bool:
+def differentiating() -> bool:
     """Whether a tape or forward-mode tangents may be recorded."""
     level = cast(int, forward_ad._current_level)  # pyright: ignore[reportPrivateUsage]
     return torch.is_grad_enabled() or level >= 0

@@ -63,6 +63,10 @@ def put(tree: T, index: Tensor, part: T) -> None:
     """Write the rows of ``part`` into rows ``index`` of ``tree``, in place."""
     if isinstance(tree, Tensor):
         tree[index] = cast(Tensor, part)
+    elif isinstance(tree, tuple):
+        pairs = zip(cast("tuple[Any, ...]", tree), cast("tuple[Any, ...]", part), strict=True)
+        for own, new in pairs:
+            put(own, index, new)
     elif dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         for field in dataclasses.fields(tree):
             put(getattr(tree, field.name), index, getattr(part, field.name))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bilevel.ground import rows
+from bilevel.ground.fused import differentiating
 from bilevel.model.operators.operator import Operator, Shape
 
 __all__ = ["Lengths"]
@@ -63,12 +64,21 @@ class Lengths:
         return self._shrink(p.clone())
 
     def _shrink(self, p: Tensor) -> Tensor:
-        """The same, writing into ``p``."""
+        """The same, writing into ``p`` unless a tape or tangents may be recorded."""
+        if differentiating():
+            return self._shrunk(p)
         if self.group == 1:
             return torch.minimum(p, self.weight, out=torch.maximum(p, -self.weight, out=p))
         scale = self.weight / torch.maximum(self.sizes(p), self.weight)
         p.unflatten(1, (self.group, -1)).mul_(scale.unsqueeze(1))
         return p
+
+    def _shrunk(self, p: Tensor) -> Tensor:
+        if self.group == 1:
+            return torch.minimum(torch.maximum(p, -self.weight), self.weight)
+        square = torch.stack(p.square().chunk(self.group, dim=1)).sum(0)
+        scale = self.weight * torch.maximum(square, self.weight.square()).rsqrt()
+        return p * scale.repeat(1, self.group, 1, 1)
 
     def ascend(self, p: Tensor, t: Tensor, step: Tensor) -> Tensor:
         """prox_{step F*}(p + step t), ``step`` (b,)."""

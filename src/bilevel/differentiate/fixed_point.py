@@ -1,0 +1,171 @@
+"""Hypergradients of fixed-point maps that are no gradients: the adjoint of one step of a solver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from bilevel.differentiate.adjoint import broken, relative_residual, usable
+from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
+from bilevel.differentiate.iterates import as_hypergradient
+from bilevel.differentiate.saddle_adjoint import dual_of
+from bilevel.differentiate.upper import Upper
+from bilevel.ground import rows
+from bilevel.ground.checks import check_choice
+from bilevel.ground.theta import derivative, leaves
+from bilevel.linear import LinearMap, bicgstab, gmres
+from bilevel.model.composite import CompositeObjective
+from bilevel.model.objective import Objective
+from bilevel.model.saddle import SaddleObjective
+from bilevel.solve import Solution
+from bilevel.solve.solvers import FISTA, PDHG, GradientDescent
+
+__all__ = ["FixedPoint"]
+
+SOLVERS = {"gmres": partial(gmres, restart=100), "bicgstab": bicgstab}
+
+Point = tuple[Tensor, ...]
+Step = Callable[[Objective, Point], Point]
+
+
+@dataclass(frozen=True)
+class FixedPoint(Hypergradient):
+    """⟨w, ∂_θT⟩ with (I - ∂_zT)ᵀ w = ∇ℓ, where z = T(z) is one step of a solver at x̂.
+
+    T is the gradient step for smooth energies, the proximal gradient step for composite ones, the
+    step of PDHG on z = (x, p) for saddle problems (Bai, Kolter and Koltun 2019 for networks). It
+    needs vector-Jacobian products of T alone, one a step of GMRES, two of BiCGStab. For PDHG
+    I - ∂T may be singular, where p is not unique; the system stays solvable, and GMRES copes.
+    :class:`Implicit` and :class:`Piggyback` need fewer steps where they apply. Nothing is proved.
+
+    Args:
+        linear: "gmres", which keeps up to 100 vectors, or "bicgstab".
+        max_steps: limit of the linear solver.
+
+    Raises:
+        InputError: an unknown linear solver, or (when called) no Lipschitz constant, or a saddle
+            problem whose solution does not carry a state of PDHG.
+
+    Example:
+        >>> FixedPoint("bicgstab").linear
+        'bicgstab'
+    """
+
+    needs_state: ClassVar[bool] = True
+
+    linear: str = "gmres"
+    max_steps: int = 2000
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_choice(self.linear, SOLVERS, "linear solver")
+
+    def __call__(
+        self,
+        lower: Objective,
+        upper: Upper,
+        solution: Solution,
+        *,
+        rtol: float | None = None,
+        start: Tensor | None = None,
+        estimate: bool = False,
+    ) -> HyperGradient:
+        """Hypergradient of the mean over rows; ``start`` is ignored."""
+        del start
+        upper.check(solution.x)
+        x = solution.x
+        saddle = isinstance(lower, SaddleObjective)
+        dual = dual_of(solution, "FixedPoint") if saddle else None
+        z: Point = (x,) if dual is None else (x, *dual)
+        rhs = torch.cat(
+            [upper.grad(x).flatten(1), *(torch.zeros_like(p).flatten(1) for p in z[1:])], 1
+        )
+        accuracy = relative_residual(upper, solution, rtol)
+        solver = SOLVERS[self.linear]
+        w = usable(
+            solver(_Transposed(lower, z).map(), rhs, rtol=accuracy, max_steps=self.max_steps)
+        )
+        with torch.enable_grad():
+            learnable = leaves(lower.theta)
+            image = _pack(_step_at(lower, x)(lower.taped(learnable), z))
+            total = derivative((image * w.x).sum(), learnable)
+        grad = {name: value / len(x) for name, value in total.items()}
+        found = as_hypergradient(
+            lower, upper, x, grad, solution.certificate, estimate=estimate, dual=dual
+        )
+        first = replace(w, x=w.x[:, : x[0].numel()].reshape(x.shape))
+        return replace(found, linear=first, unsolved=broken(w))
+
+
+def _step_at(lower: Objective, x: Tensor) -> Step:
+    """One step of the method that fits, with constants chosen at x."""
+    with torch.no_grad():
+        if isinstance(lower, SaddleObjective):
+            return _primal_dual(lower, x)
+        if isinstance(lower, CompositeObjective):
+            return _proximal(lower, x)
+        return _descent(lower, x)
+
+
+def _primal_dual(lower: Objective, x: Tensor) -> Step:
+    solver = PDHG(relaxation=1.0, acceleration=0.0)
+    state = solver.init(lower, x)
+
+    def step(objective: Objective, z: Point) -> Point:
+        done = solver.step(objective, replace(state, relaxed=z[0], relaxed_dual=z[1:]))
+        return done.x, *done.dual
+
+    return step
+
+
+def _proximal(lower: Objective, x: Tensor) -> Step:
+    solver = FISTA(restart=False)
+    state = solver.init(lower, x)
+
+    def step(objective: Objective, z: Point) -> Point:
+        return (solver.step(objective, replace(state, x=z[0], previous=z[0])).x,)
+
+    return step
+
+
+def _descent(lower: Objective, x: Tensor) -> Step:
+    solver = GradientDescent()
+    state = solver.init(lower, x)
+
+    def step(objective: Objective, z: Point) -> Point:
+        return (solver.step(objective, replace(state, x=z[0])).x,)
+
+    return step
+
+
+@dataclass(frozen=True)
+class _Transposed:
+    """W -> (I - ∂T)ᵀ w on packed rows; the step is recorded when it is first needed."""
+
+    lower: Objective
+    z: Point
+
+    @cached_property
+    def tape(self) -> tuple[Tensor, Point]:
+        with torch.enable_grad():
+            point = tuple(part.detach().requires_grad_() for part in self.z)
+            return _pack(_step_at(self.lower, self.z[0])(self.lower.taped({}), point)), point
+
+    def map(self) -> LinearMap:
+        return LinearMap(self.apply, self.restrict)
+
+    def apply(self, w: Tensor) -> Tensor:
+        image, point = self.tape
+        return w - _pack(torch.autograd.grad(image, point, w, retain_graph=True))
+
+    def restrict(self, index: Tensor) -> LinearMap:
+        return _Transposed(self.lower.rows(index), rows.take(self.z, index)).map()
+
+
+def _pack(z: Point) -> Tensor:
+    return torch.cat([part.flatten(1) for part in z], 1)
