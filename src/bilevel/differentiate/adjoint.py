@@ -19,6 +19,7 @@ from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta
 from bilevel.linear import LinearMap, LinearSolution, LinearStatus, minres
 from bilevel.model.objective import Objective
+from bilevel.model.saddle import SaddleObjective
 from bilevel.solve import Solution
 
 __all__ = [
@@ -63,6 +64,9 @@ class AdjointMethod(Hypergradient):
     ) -> HyperGradient:
         """Hypergradient of the mean over rows, with its bound (arXiv 2301.04764, sharpened)."""
         upper.check(solution.x)
+        if isinstance(lower, SaddleObjective):
+            what = "adjoint systems need second derivatives, and an energy with dual terms has none"
+            raise InputError(what, advice="use EquilibriumPropagation() or ValueFunction()")
         accuracy = relative_residual(upper, solution, rtol)
         adjoint = usable(self.adjoint(lower, solution, upper.grad(solution.x), accuracy, start))
         grad = mean_cross(lower, solution.x, adjoint.x)
@@ -132,7 +136,7 @@ def refined_gradient(
     refine: Callable[[LinearMap, Tensor], LinearSolution],
 ) -> Theta:
     """The hypergradient one Newton step on from x, with q corrected there, both by ``refine``."""
-    x = x - refine(lower.hessian(x), gradient).x
+    x = lower.project(x - refine(lower.hessian(x), gradient).x)
     hessian = lower.hessian(x)
     correction = refine(hessian, upper.grad(x) - hessian(q))
     return mean_cross(lower, x, q + correction.x)

@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from bilevel.differentiate.implicit import solve_adjoint
-from bilevel.ground.errors import NotCertified
+from bilevel.ground.errors import InputError, NotCertified
 from bilevel.ground.theta import Theta, bind
+from bilevel.model.composite import CompositeObjective, Separable
 from bilevel.model.energy import Energy
+from bilevel.model.objective import Objective
+from bilevel.model.saddle import SaddleObjective
 from bilevel.solve import Solver, Tolerance, minimise
-from bilevel.solve.solver import State
-from bilevel.solve.solvers import Nesterov
+from bilevel.solve.solvers import accelerated
 
 __all__ = ["argmin"]
 
@@ -43,14 +45,14 @@ def argmin(
         y: data (b, ...); may depend on other parameters.
         tol: accuracy of the forward pass.
         theta: values to use instead of some of the energy's parameters, e.g. a network's output.
-        solver: Nesterov if None.
+        solver: Nesterov, FISTA for a composite energy, if None.
         x0: start of the solver.
         max_steps: limit of the solver.
         adjoint_rtol: accuracy of the backward pass.
         linear: "cg", or "minres" for non-convex energies.
 
     Raises:
-        InputError: ``y`` or ``x0`` do not fit the energy.
+        InputError: ``y`` or ``x0`` do not fit the energy, or an energy with dual terms.
         NotCertified: the forward or the backward pass did not reach its accuracy.
 
     Example:
@@ -64,8 +66,14 @@ def argmin(
     model = energy if theta is None else bind(energy, theta)
     data = _in_full_precision(y, model)
     with torch.autocast(y.device.type, enabled=False):
-        chosen: Solver[Any] = Nesterov() if solver is None else solver
-        x = _solve(model.at(data.detach()), chosen, x0, tol, max_steps)
+        objective = model.at(data.detach())
+        if isinstance(objective, SaddleObjective):
+            what = (
+                "argmin differentiates smooth and composite energies, and this one has dual terms"
+            )
+            raise InputError(what, advice="smooth them, e.g. regularisers.TotalVariation")
+        chosen: Solver[Any] = accelerated(objective) if solver is None else solver
+        x = minimise(objective, chosen, x0, tol=tol, max_steps=max_steps).require().x
         learnable = {name: p for name, p in model.named_parameters() if p.requires_grad}
         layer = _Layer(model, list(learnable), adjoint_rtol, linear)
         return _Argmin.apply(layer, x, data, *learnable.values())  # pyright: ignore
@@ -77,12 +85,6 @@ def _in_full_precision(y: Tensor, energy: Energy) -> Tensor:
     return y.to(dtypes[0]) if torch.is_autocast_enabled(y.device.type) and dtypes else y
 
 
-def _solve(
-    objective: Any, solver: Solver[State], x0: Tensor | None, tol: Tolerance, max_steps: int
-) -> Tensor:
-    return minimise(objective, solver, x0, tol=tol, max_steps=max_steps).require().x
-
-
 class _Layer:
     """What the backward pass needs besides tensors."""
 
@@ -92,8 +94,9 @@ class _Layer:
     def backward(self, x: Tensor, y: Tensor, theta: list[Tensor], upstream: Tensor) -> list[Tensor]:
         """-Bᵀ H⁻¹ v for y and each θ, at the θ of the forward pass."""
         bound = bind(self.energy, dict(zip(self.names, theta, strict=True)))
+        objective = bound.at(y)
         with torch.no_grad():
-            hessian = bound.hessian(x, y)
+            hessian = objective.hessian(x)
             adjoint = solve_adjoint(self.linear, hessian, upstream, rtol=self.rtol)
         if not bool(adjoint.converged.all()):
             raise NotCertified(
@@ -104,11 +107,29 @@ class _Layer:
         with torch.enable_grad():
             leaves = [t.detach().requires_grad_() for t in (y, *theta)]
             again = bind(self.energy, dict(zip(self.names, leaves[1:], strict=True)))
-            product = (again.grad(x, leaves[0]) * adjoint.x).sum()
+            product = _pairing(again, objective, x, leaves[0], adjoint.x, upstream)
             gradients = torch.autograd.grad(
                 product, leaves, allow_unused=True, materialize_grads=True
             )
         return [-g for g in gradients]
+
+
+def _pairing(
+    energy: Energy, objective: Objective, x: Tensor, y: Tensor, q: Tensor, v: Tensor
+) -> Tensor:
+    """⟨q, ∇J(x)⟩, a function of y and θ; minus its derivatives are those of ⟨v, x(θ, y)⟩.
+
+    Pixels that ‖x - c(y)‖₁ holds move with c: they add -⟨v - ∇²f q, c⟩.
+    """
+    if not (isinstance(objective, CompositeObjective) and isinstance(energy, Separable)):
+        return (energy.grad(x, y) * q).sum()
+    recorded = objective.recorded(energy, y)
+    product, distance = recorded.pairing(x, q), recorded.simple.distance
+    if distance is None or not distance.centre.requires_grad:
+        return product
+    free, _ = objective.simple.pieces(x)
+    pull = v - objective.smooth.hessian(x)(torch.where(free, q, 0.0))
+    return product - torch.where(x == distance.centre, pull * distance.centre, 0.0).sum()
 
 
 class _Argmin(torch.autograd.Function):

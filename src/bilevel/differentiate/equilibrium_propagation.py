@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -18,7 +18,6 @@ from bilevel.differentiate.upper import Upper
 from bilevel.ground.checks import check_positive
 from bilevel.model.objective import Objective
 from bilevel.solve import Solution, Solver
-from bilevel.solve.solvers import Nesterov
 
 __all__ = ["EquilibriumPropagation"]
 
@@ -33,7 +32,7 @@ class EquilibriumPropagation(DifferenceMethod):
 
     Args:
         strength: rms of the pull s ∇ℓ [grey value, for a fidelity of weight 1].
-        solver: of the two pulled problems.
+        solver: of the two pulled problems; None: the accelerated one that fits.
         max_steps: its limit.
 
     Raises:
@@ -45,12 +44,16 @@ class EquilibriumPropagation(DifferenceMethod):
     """
 
     strength: float = 1e-3
-    solver: Solver[Any] = field(default_factory=Nesterov)
+    solver: Solver[Any] | None = None
     max_steps: int = 20_000
 
     def __post_init__(self) -> None:
         """Check the options."""
         check_positive(self.strength, "strength")
+
+    def halved(self) -> EquilibriumPropagation:
+        """Half the strength."""
+        return replace(self, strength=self.strength / 2)
 
     def chord(self, lower: Objective, upper: Upper, solution: Solution, rtol: Tensor) -> Chord:
         """From +s to -s."""

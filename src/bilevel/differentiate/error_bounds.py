@@ -39,7 +39,9 @@ def implicit_bounds(
 
         ‖q - q̂‖ <= e = (hessian + residual + L_ℓ ε)/mu,
         ‖z - ∇F‖ <= cross + cross_norm · e,
-        |ℓ(x) - qᵀ∇J(x) - ℓ(x̂)| <= L_ℓ ε²/2 + residual · ε + hessian · ε.
+        |ℓ(x) - qᵀ∇J(x) - ℓ(x̂)| <= L_ℓ ε²/2 + residual · ε + hessian · ε,
+
+    and the last is at most ‖∇ℓ(x)‖ ε + L_ℓ ε²/2 + |qᵀ∇J(x)|, whatever q is.
 
     With Lipschitz constants for the variation this is the bound of Ehrhardt and Roberts 2024
     (arXiv 2301.04764); see docs/decisions/0003. An allowance for rounding is added.
@@ -57,6 +59,9 @@ def implicit_bounds(
     allowance = solution.certificate.allowance * x[0].numel() ** 0.5
     noise = size * (allowance + 8 * eps * slope)
     value = (loss_lipschitz * safe / 2 + residual + change.hessian.double()) * safe + noise
+    plain = (rows.norm(rhs).double() * (1 + 8 * eps) + loss_lipschitz * safe / 2) * safe
+    correction = rows.inner(q.double(), solution.certificate.gradient.double()).abs()
+    value = torch.fmin(value, plain + correction * (1 + 1e-12))
     proved = torch.isfinite(radius) & (mu > 0)
     met = rows.inner(q, rhs).double() / size.square()
     near = torch.where(met > 0, torch.minimum(slope / met, radius), radius)

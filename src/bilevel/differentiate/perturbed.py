@@ -8,22 +8,52 @@ import torch
 from torch import Tensor
 
 from bilevel.differentiate.upper import Upper
+from bilevel.ground.errors import InputError
 from bilevel.ground.rows import expand, norm
 from bilevel.ground.theta import Theta
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Provenance, Variation
-from bilevel.model.objective import Objective
+from bilevel.model.composite import NonSmoothObjective
+from bilevel.model.cost import Cost
+from bilevel.model.objective import Objective, SmoothObjective
 
-__all__ = ["Perturbed"]
+__all__ = ["Perturbed", "perturbed"]
+
+
+def perturbed(lower: Objective, upper: Upper, strength: Tensor) -> Objective:
+    """J + s ℓ, whose f takes the term where J is not smooth.
+
+    Raises:
+        InputError: an objective that no energy makes.
+    """
+    if isinstance(lower, NonSmoothObjective):
+        return lower.with_smooth(Perturbed(lower.smooth, upper, strength))
+    if isinstance(lower, SmoothObjective):
+        return Perturbed(lower, upper, strength)
+    raise InputError("a loss can be added to objectives of energies only", given=type(lower))
 
 
 @dataclass(frozen=True)
-class Perturbed(Objective):
+class Perturbed(SmoothObjective):
     """x -> J(x) + s_k ℓ(x, target) for every row k, with ``strength`` s (b,) of either sign."""
 
-    lower: Objective
+    lower: SmoothObjective
     upper: Upper
     strength: Tensor
+
+    @property
+    def y(self) -> Tensor:
+        """That of J."""
+        return self.lower.y
+
+    @property
+    def cost(self) -> Cost:
+        """That of J."""
+        return self.lower.cost
+
+    def over(self, base: SmoothObjective) -> Perturbed:
+        """The same pull on another J."""
+        return replace(self, lower=self.lower.over(base))
 
     @property
     def bounds(self) -> Bounds:

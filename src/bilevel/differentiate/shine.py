@@ -13,6 +13,7 @@ from bilevel.differentiate.implicit import SOLVERS, solve_adjoint
 from bilevel.ground.checks import check_choice
 from bilevel.ground.errors import InputError
 from bilevel.linear import LinearSolution
+from bilevel.model.composite import CompositeObjective
 from bilevel.model.objective import Objective
 from bilevel.solve import Solution
 from bilevel.solve.solvers.lbfgs import LBFGSState
@@ -56,6 +57,9 @@ class Shine(AdjointMethod):
     ) -> LinearSolution:
         """H_k ∇ℓ, refined."""
         del start
+        if isinstance(lower, CompositeObjective):
+            what = "SHINE needs L-BFGS, which minimises smooth energies only"
+            raise InputError(what, advice="use Implicit()")
         state = solution.state
         if not isinstance(state, LBFGSState):
             advice = "solve with minimise(objective, LBFGS(), ..., keep_state=True)"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor
@@ -18,7 +18,6 @@ from bilevel.differentiate.upper import Upper
 from bilevel.ground.checks import check_positive
 from bilevel.model.objective import Objective
 from bilevel.solve import Solution, Solver
-from bilevel.solve.solvers import Nesterov
 
 __all__ = ["ValueFunction"]
 
@@ -33,7 +32,8 @@ class ValueFunction(DifferenceMethod):
 
     Args:
         penalty: one over the rms of the pull ∇ℓ/λ [1/grey value, for a fidelity of weight 1].
-        solver: of the penalised problem, and of J where x̂ is not accurate enough.
+        solver: of the penalised problem, and of J where x̂ is not accurate enough; None: the
+            accelerated one that fits.
         max_steps: its limit.
 
     Raises:
@@ -45,12 +45,16 @@ class ValueFunction(DifferenceMethod):
     """
 
     penalty: float = 1e4
-    solver: Solver[Any] = field(default_factory=Nesterov)
+    solver: Solver[Any] | None = None
     max_steps: int = 20_000
 
     def __post_init__(self) -> None:
         """Check the options."""
         check_positive(self.penalty, "penalty")
+
+    def halved(self) -> ValueFunction:
+        """Twice the penalty."""
+        return replace(self, penalty=2 * self.penalty)
 
     def chord(self, lower: Objective, upper: Upper, solution: Solution, rtol: Tensor) -> Chord:
         """From s = 1/λ to 0."""

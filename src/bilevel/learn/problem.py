@@ -22,7 +22,7 @@ from bilevel.learn.evaluation import Evaluation
 from bilevel.model import Cost, Energy, Objective, space_of
 from bilevel.model.losses import Loss
 from bilevel.solve import Solution, Solver, Tolerance, certify, minimise
-from bilevel.solve.solvers import Nesterov
+from bilevel.solve.solvers import accelerated
 
 __all__ = ["BilevelProblem", "BudgetExhausted"]
 
@@ -41,7 +41,7 @@ class BilevelProblem:
         energy: J; its parameters with ``requires_grad`` are learned.
         loss: ℓ.
         pairs: data and targets.
-        solver: of the lower level; Nesterov if None.
+        solver: of the lower level; Nesterov, FISTA or PDHG, whichever fits, if None.
         hypergradient: implicit with CG if None.
         chunk: samples solved at once; memory grows with it.
         max_steps: limit of each lower-level solve.
@@ -83,7 +83,8 @@ class BilevelProblem:
             given = tuple(pairs.target.shape[1:])
             raise InputError(f"targets must have shape (c, h, w) = {tuple(expected)}", given=given)
         self.energy, self.loss, self.pairs = energy, loss, pairs
-        self.solver: Solver[Any] = Nesterov() if solver is None else solver
+        fitting = accelerated(energy.at(pairs.y[:1])) if solver is None else solver
+        self.solver: Solver[Any] = fitting
         self.hypergradient = Implicit() if hypergradient is None else hypergradient
         self.chunk, self.max_steps = chunk, max_steps
         self.space = space_of(energy)

@@ -10,13 +10,14 @@ from typing import NoReturn, TypeVar, cast
 import torch
 from torch import Tensor
 
+from bilevel.ground import rows
 from bilevel.ground.errors import InputError
-from bilevel.ground.theta import Theta, bind, derivative, leaves
+from bilevel.ground.theta import Theta, bind, derivative, leaves, norm
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Variation
+from bilevel.model.bounds import Bounds, Provenance, Smoothness, Variation
 from bilevel.model.cost import Cost
-from bilevel.model.energy import Energy, EnergyObjective, in_double
-from bilevel.model.objective import Objective
+from bilevel.model.energy import Energy, in_double
+from bilevel.model.objective import Objective, SmoothObjective
 from bilevel.model.simple import Simple
 
 __all__ = ["CompositeObjective", "NonSmoothObjective", "Separable"]
@@ -40,7 +41,7 @@ class NonSmoothObjective(Objective):
     """
 
     source: Separable
-    smooth: EnergyObjective
+    smooth: SmoothObjective
     simple: Simple
 
     @property
@@ -91,9 +92,21 @@ class NonSmoothObjective(Objective):
 
     def taped(self: N, theta: Theta) -> N:
         """The same functions at ``theta``, without ``no_grad``; the bounds are constants."""
-        split = bind(self.source, theta).split(self.smooth.y, self.smooth.cost, tape=True)
-        smooth = split.smooth.with_bounds(self.bounds)
-        return cast(N, replace(split, smooth=smooth))
+        return self.recorded(bind(self.source, theta), self.smooth.y)
+
+    def recorded(self: N, source: Separable, y: Tensor) -> N:
+        """The same functions of other parameters and data, with a tape."""
+        split = source.split(y, self.smooth.cost, tape=True)
+        return cast(N, self._renewed(split, self.smooth.over(split.smooth)))
+
+    def with_smooth(self: N, smooth: SmoothObjective) -> N:
+        """With another f."""
+        return replace(self, smooth=smooth)
+
+    def _renewed(self, split: NonSmoothObjective, smooth: SmoothObjective) -> NonSmoothObjective:
+        """The terms of ``split`` with that f, in this very box."""
+        lower, upper = self.simple.lower, self.simple.upper
+        return replace(split, smooth=smooth, simple=replace(split.simple, lower=lower, upper=upper))
 
     def double(self: N) -> N:
         """The same functions in float64, made once."""
@@ -102,9 +115,8 @@ class NonSmoothObjective(Objective):
     @cached_property
     def _double(self) -> NonSmoothObjective:
         with torch.no_grad():
-            y, cost = self.smooth.y.double(), self.smooth.cost
-            split = in_double(self.source).split(y, cost)
-            return replace(split, smooth=split.smooth.with_bounds(self.bounds))
+            split = in_double(self.source).split(self.smooth.y.double(), self.smooth.cost)
+            return self._renewed(split, self.smooth.double())
 
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """Nothing is known."""
@@ -118,6 +130,13 @@ class NonSmoothObjective(Objective):
 @dataclass(frozen=True)
 class CompositeObjective(NonSmoothObjective):
     """J = f + h.
+
+    Between its kinks h is linear. Pixels of x that sit on one stay there when θ changes a little,
+    the others are free: second derivatives of J are those of f in the free pixels D,
+
+        H = D ∇²f D + L (I - D),   B = D ∂_θ(∇f + h'),
+
+    where L (I - D) makes H invertible and does not touch Bᵀ H⁻¹ (docs/decisions/0010).
 
     Example:
         >>> import torch
@@ -141,7 +160,77 @@ class CompositeObjective(NonSmoothObjective):
         """The element of ∇f(x) + ∂h(x) of least norm; inf outside of the box."""
         return self.simple.least(x, self.smooth.grad(x))
 
+    def hessian(self, x: Tensor) -> LinearMap:
+        """H, between the same bounds as ∇²f."""
+        free, _ = self.simple.pieces(x)
+        stiff = rows.expand(self.bounds.lipschitz.to(x), x).expand_as(x)
+        return _on(free, self.smooth.hessian(x), stiff)
+
+    def cross_vjp(self, x: Tensor, q: Tensor) -> Theta:
+        """Σ_k B(x_k)ᵀ q_k, of the free pixels alone."""
+        with torch.enable_grad():
+            theta = leaves(self.theta)
+            return derivative(self.taped(theta).pairing(x.detach(), q), theta)
+
+    def pairing(self, x: Tensor, q: Tensor) -> Tensor:
+        """⟨q, ∇f(x) + h'(x)⟩ over the free pixels of all rows, ()."""
+        free, slope = self.simple.pieces(x)
+        return (torch.where(free, q, 0.0) * (self.smooth.grad(x) + slope)).sum()
+
+    def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
+        """Of f and of the pixels that may be on another piece of h at x̂."""
+        own = Smoothness.of(self._undecided(x, radius), 0.0)
+        return own + self.smooth.smoothness(x, radius)
+
+    def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
+        """From x to x̂, at most ``radius`` (b,) away, where undecided pixels U may change sides.
+
+        With E = ±1 in U, 0 elsewhere, D' = D + E and all eigenvalues of ∇²f(x̂) = F' in [0, L],
+
+            (H' - H) q = D'(F' - F) D q + D' F' E q + E (F D - L) q,
+
+        so that U adds at most 2 L ‖q_U‖ + ‖((F D - L) q)_U‖, the second L being what the corrected
+        value needs: ‖∇J(x)‖ <= L radius.
+        """
+        if self.bounds.lipschitz_from is not Provenance.PROVED:
+            return Variation.unknown(x)
+        free, _ = self.simple.pieces(x)
+        inner = torch.where(free, q, 0.0)
+        own, unsure = self.smooth.variation(x, inner, radius), self._undecided(x, radius)
+        leap = torch.where(unsure, q, 0.0)
+        size, lipschitz = rows.norm(leap).double(), self.bounds.lipschitz
+        jump = torch.zeros_like(size)
+        if bool(unsure.any()):
+            turned = self.smooth.hessian(x)(inner) - rows.expand(lipschitz.to(q), q) * q
+            jump = 2 * lipschitz * size + rows.norm(torch.where(unsure, turned, 0.0)).double()
+        pull = torch.where(size > 0, own.cross_norm * size, 0.0)
+        pull = pull + 2 * self.steepness * leap.abs().flatten(1).sum(1).double()
+        count = (free | unsure).flatten(1).sum(1).double()
+        reach = own.cross_norm + self.steepness * count.sqrt()
+        return Variation(own.hessian + jump, own.cross + pull, reach)
+
+    @property
+    def steepness(self) -> float:
+        """‖∂_θ w‖ of the weight of the absolute value."""
+        theta = leaves(self.theta)
+        with torch.enable_grad():
+            distance = self.taped(theta).simple.distance
+            return 0.0 if distance is None else norm(derivative(distance.weight, theta))
+
+    def _undecided(self, x: Tensor, radius: Tensor) -> Tensor:
+        turn = self.bounds.lipschitz * radius + self.rounding(x)
+        return self.simple.undecided(x, self.smooth.grad(x), radius, turn)
+
     def rows(self, index: Tensor) -> CompositeObjective:
         """The rows ``index`` alone."""
         smooth, simple = self.smooth.rows(index), self.simple.rows(index)
         return CompositeObjective(self.source, smooth, simple)
+
+
+def _on(free: Tensor, inner: LinearMap, stiff: Tensor) -> LinearMap:
+    """D F D + stiff (I - D)."""
+
+    def apply(v: Tensor) -> Tensor:
+        return torch.where(free, inner(torch.where(free, v, 0.0)), stiff * v)
+
+    return LinearMap(apply, lambda index: _on(free[index], inner.rows(index), stiff[index]))

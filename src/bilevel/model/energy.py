@@ -18,7 +18,7 @@ from bilevel.ground.theta import Theta, bind, derivative, leaves
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.cost import Cost
-from bilevel.model.objective import Objective
+from bilevel.model.objective import Objective, SmoothObjective
 
 __all__ = ["Energy", "EnergyObjective", "in_double"]
 
@@ -125,7 +125,7 @@ class Energy(nn.Module):
         return EnergyObjective(bound, y, Cost() if cost is None else cost)
 
 
-class EnergyObjective(Objective):
+class EnergyObjective(SmoothObjective):
     """An energy at fixed y and θ; counts what it computes in ``cost``."""
 
     def __init__(
@@ -137,10 +137,21 @@ class EnergyObjective(Objective):
         tape: bool = False,
     ) -> None:
         """Use :meth:`Energy.at`, which checks y and θ, and :meth:`taped`."""
-        self.energy, self.y, self.cost, self.tape = energy, y, cost, tape
+        self.energy, self.tape = energy, tape
+        self._y, self._cost = y, cost
         self._bounds = bounds
         self._double: EnergyObjective | None = None
         self._magnitude: Magnitude | None = None
+
+    @property
+    def y(self) -> Tensor:
+        """The data."""
+        return self._y
+
+    @property
+    def cost(self) -> Cost:
+        """The ledger."""
+        return self._cost
 
     @property
     def bounds(self) -> Bounds:
@@ -243,6 +254,10 @@ class EnergyObjective(Objective):
         """The same energy at ``theta``, without ``no_grad``; its bounds are constants."""
         bounds = replace(self.bounds, mu=self.bounds.mu.detach())
         return EnergyObjective(bind(self.energy, theta), self.y, self.cost, bounds, tape=True)
+
+    def over(self, base: SmoothObjective) -> SmoothObjective:
+        """``base`` with the bounds that are known here."""
+        return base.with_bounds(self.bounds) if isinstance(base, EnergyObjective) else base
 
     def with_bounds(self, bounds: Bounds) -> EnergyObjective:
         """The same functions with bounds that are known already."""

@@ -10,8 +10,9 @@ from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Smoothness, Variation
+from bilevel.model.cost import Cost
 
-__all__ = ["Objective"]
+__all__ = ["Objective", "SmoothObjective"]
 
 
 class Objective(ABC):
@@ -97,3 +98,33 @@ class Objective(ABC):
     @abstractmethod
     def rows(self, index: Tensor) -> Objective:
         """The functions of the rows ``index`` alone."""
+
+
+class SmoothObjective(Objective):
+    """One that has a gradient: alone, or as the f of a composite or saddle objective."""
+
+    @property
+    @abstractmethod
+    def y(self) -> Tensor:
+        """The data, (b, ...)."""
+
+    @property
+    @abstractmethod
+    def cost(self) -> Cost:
+        """The ledger."""
+
+    @abstractmethod
+    def over(self, base: SmoothObjective) -> SmoothObjective:
+        """What this one knows of its energy, or adds to it, for the energy ``base`` instead."""
+
+    @abstractmethod
+    def taped(self, theta: Theta) -> SmoothObjective:
+        """As for any objective."""
+
+    @abstractmethod
+    def double(self) -> SmoothObjective:
+        """As for any objective."""
+
+    @abstractmethod
+    def rows(self, index: Tensor) -> SmoothObjective:
+        """As for any objective."""

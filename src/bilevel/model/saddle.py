@@ -11,6 +11,7 @@ from bilevel.ground import rows
 from bilevel.model.bounds import Provenance
 from bilevel.model.composite import NonSmoothObjective
 from bilevel.model.lengths import Lengths
+from bilevel.model.objective import SmoothObjective
 
 __all__ = ["Dual", "Gap", "SaddleObjective"]
 
@@ -53,6 +54,16 @@ class SaddleObjective(NonSmoothObjective):
     def fitting(self) -> str:
         """The solver for it."""
         return "solvers.PDHG()"
+
+    def with_smooth(self, smooth: SmoothObjective) -> SaddleObjective:
+        """With another f, whose minimisers may be anywhere."""
+        whole = torch.full_like(self.lower, torch.inf)
+        return replace(self, smooth=smooth, lower=-whole, upper=whole)
+
+    def _renewed(self, split: NonSmoothObjective, smooth: SmoothObjective) -> NonSmoothObjective:
+        """Within the same bounds."""
+        lower, upper = self.lower.to(smooth.y), self.upper.to(smooth.y)
+        return replace(super()._renewed(split, smooth), lower=lower, upper=upper)
 
     def value(self, x: Tensor) -> Tensor:
         """J(x), (b,)."""

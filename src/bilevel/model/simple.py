@@ -101,14 +101,41 @@ class Simple:
 
     def least(self, x: Tensor, g: Tensor) -> Tensor:
         """The element of g + ∂h(x) of least norm; inf where x lies outside of the box."""
+        if self.distance is None and not self.boxed:
+            return g
+        low, high = self.subdifferential(x)
+        return g + torch.minimum(torch.maximum(-g, low), high)
+
+    def subdifferential(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The least and the greatest element of ∂h(x), pixel by pixel; inf outside of the box."""
+        low = high = torch.zeros_like(x)
         if self.distance is not None:
             weight, side = self.distance.weight, (x - self.distance.centre).sign()
-            g = torch.where(side == 0, _shrink(g, weight), g + weight * side)
+            low, high = (torch.where(side == 0, s * weight, side * weight) for s in (-1, 1))
         if self.boxed:
-            g = torch.where(x <= self.lower, g.clamp_max(0.0), g)
-            g = torch.where(x >= self.upper, torch.where(x <= self.lower, 0.0, g.clamp_min(0.0)), g)
-            g = torch.where((x < self.lower) | (x > self.upper), torch.inf, g)
-        return g
+            outside = (x < self.lower) | (x > self.upper)
+            low = torch.where(outside, torch.inf, torch.where(x <= self.lower, -torch.inf, low))
+            high = torch.where(outside | (x >= self.upper), torch.inf, high)
+        return low, high
+
+    def pieces(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Which pixels are free, on no kink of h, bool; and h' there, 0 elsewhere."""
+        low, high = self.subdifferential(x)
+        free = low == high
+        return free, torch.where(free, low, 0.0)
+
+    def undecided(self, x: Tensor, g: Tensor, move: Tensor, turn: Tensor) -> Tensor:
+        """Pixels that may be on another piece of h at the minimiser of f + h, bool.
+
+        It lies within ``move`` (b,) of x, and ∇f there within ``turn`` (b,) of g. A free pixel is
+        decided if no kink is that near, a pixel on a kink if the force holds it there by far.
+        """
+        low, high = self.subdifferential(x)
+        held = torch.minimum(high + g, -low - g) > rows.expand(turn, x)
+        apart = torch.minimum(x - self.lower, self.upper - x)
+        if self.distance is not None:
+            apart = torch.minimum(apart, (x - self.distance.centre).abs())
+        return ~torch.where(low == high, apart > rows.expand(move, x), held)
 
     def lowest(self, x: Tensor, r: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
         """argmin_u ⟨r, u⟩ + h(u) where lower <= u <= upper, pixel by pixel; inf if unbounded."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Magnitude, Variation
+from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.composite import CompositeObjective, Separable
 from bilevel.model.energy import EnergyObjective
 from bilevel.model.fidelities.fidelity import Fidelity
@@ -117,6 +117,10 @@ class _Absent(Fidelity):
     def variation(self, x: Tensor, y: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """0."""
         return Variation.zero(x)
+
+    def smoothness(self, x: Tensor, y: Tensor, radius: Tensor) -> Smoothness:
+        """Quadratic."""
+        return Smoothness.quadratic(x)
 
     def magnitude(self, image_shape: Shape, y: Tensor) -> Magnitude:
         """0."""

@@ -1,6 +1,6 @@
 """Lower-level solvers."""
 
-from bilevel.solve.solvers.automatic import Choice, automatic
+from bilevel.solve.solvers.automatic import Choice, accelerated, automatic
 from bilevel.solve.solvers.fista import FISTA
 from bilevel.solve.solvers.free_fista import FreeFISTA
 from bilevel.solve.solvers.gradient_descent import GradientDescent
@@ -24,5 +24,6 @@ __all__ = [
     "IPiano",
     "Nesterov",
     "NewtonCG",
+    "accelerated",
     "automatic",
 ]

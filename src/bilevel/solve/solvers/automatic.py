@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bilevel.model.composite import CompositeObjective
+from bilevel.model.composite import CompositeObjective, NonSmoothObjective
 from bilevel.model.objective import Objective
 from bilevel.model.saddle import SaddleObjective
 from bilevel.solve.solver import Solver
 from bilevel.solve.solvers.fista import FISTA
 from bilevel.solve.solvers.lbfgs import LBFGS
+from bilevel.solve.solvers.nesterov import Nesterov
 from bilevel.solve.solvers.pdhg import PDHG
 
-__all__ = ["Choice", "automatic"]
+__all__ = ["Choice", "accelerated", "automatic"]
 
 
 @dataclass(frozen=True)
@@ -44,3 +45,18 @@ def automatic(objective: Objective) -> Choice:
         return Choice(FISTA(), reason)
     reason = "J is smooth: L-BFGS needs the fewest gradients, and no constants of the energy"
     return Choice(LBFGS(), reason)
+
+
+def accelerated(objective: Objective) -> Solver[Any]:
+    """The accelerated first-order method that fits: Nesterov's, FISTA or PDHG.
+
+    Example:
+        >>> import torch
+        >>> import bilevel as bl
+        >>> tv = bl.regularisers.TotalVariation(0.1, 0.01)
+        >>> energy = bl.Variational(bl.fidelities.SquaredL2(), tv + bl.regularisers.Box(0.0, 1.0))
+        >>> accelerated(energy.at(torch.zeros(1, 1, 4, 4)))
+        FISTA(restart=True)
+    """
+    smooth = not isinstance(objective, NonSmoothObjective)
+    return Nesterov() if smooth else automatic(objective).solver
