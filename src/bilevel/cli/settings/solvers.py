@@ -77,9 +77,8 @@ class Default(SolverSettings):
     takes = Objective
 
     def build(self, objective: Objective) -> Solver[Any]:
-        """Nesterov's method where there is a gradient."""
-        smooth = isinstance(objective, EnergyObjective)
-        return solvers.Nesterov() if smooth else solvers.automatic(objective).solver
+        """What :func:`bilevel.solve.solvers.accelerated` chooses."""
+        return solvers.accelerated(objective)
 
 
 class Nesterov(SolverSettings):
