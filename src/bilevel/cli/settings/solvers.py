@@ -72,7 +72,7 @@ class Automatic(SolverSettings):
 
 
 class Default(SolverSettings):
-    """Nesterov's method for smooth energies, quickest to learn with; FISTA or PDHG for others."""
+    """Nesterov's method for smooth energies, mostly the quickest to learn with; others FISTA or PDHG."""
 
     takes = Objective
 
