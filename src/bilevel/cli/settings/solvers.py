@@ -72,7 +72,7 @@ class Automatic(SolverSettings):
 
 
 class Default(SolverSettings):
-    """Nesterov's method for smooth energies, mostly the quickest to learn with; others FISTA or PDHG."""
+    """Nesterov's method for smooth energies, often quickest to learn with; others FISTA or PDHG."""
 
     takes = Objective
 
