@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import bilevel as bl
 from bilevel.differentiate import HyperGradient, Hypergradient, Upper
 from bilevel.differentiate.saddle_adjoint import dual_of
 from bilevel.ground.theta import Theta, bind, learnable
 from bilevel.model import SaddleObjective
+from bilevel.model.operators.operator import Interval
 from bilevel.solve import Solution, Status, Tolerance, certify
 from bilevel.solve.solvers import PDHG
 
@@ -26,6 +27,23 @@ F = bl.fidelities
 def blur() -> bl.operators.Convolution:
     near = torch.tensor([1.0, 4.0, 1.0]) / 6
     return bl.operators.Convolution(near[:, None] * near)
+
+
+class TwoTaps(bl.operators.Operator):
+    """x -> a x + b x shifted by a row, a and b learned; ‖A‖ <= |a| + |b|."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.taps = nn.Parameter(torch.tensor([1.0, -0.6]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.taps[0] * x + self.taps[1] * x.roll(1, 2)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self.taps[0] * y + self.taps[1] * y.roll(-1, 2)
+
+    def gram_bounds(self, image_shape: tuple[int, int, int]) -> Interval:
+        return Interval(0.0, float(self.taps.detach().abs().sum()) ** 2)
 
 
 def weights() -> Tensor:
@@ -57,6 +75,7 @@ ENERGIES: dict[str, Callable[[], bl.Variational]] = {
     "two": lambda: bl.Variational(
         F.L1(blur(), weight=0.5, learn=("weight",)), R.ExactTotalVariation(0.1) + R.Tikhonov(0.5)
     ),
+    "learned operator": lambda: bl.Variational(F.L1(TwoTaps(), learn=("weight",)), R.Tikhonov(0.5)),
     "pixels": lambda: bl.Variational(
         F.L1(weight=0.5, learn=("weight",)), R.ExactTotalVariation(0.2) + R.Tikhonov(0.8)
     ),

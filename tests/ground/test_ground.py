@@ -36,6 +36,13 @@ def test_take_and_put_reach_nested_tensors() -> None:
     assert tree.inner.a.tolist() == [0, 0, 2, 2]
 
 
+def test_put_reaches_tuples() -> None:
+    tree = (torch.arange(3), (torch.zeros(3),))
+    rows.put(tree, torch.tensor([2]), (torch.tensor([7]), (torch.ones(1),)))
+    assert tree[0].tolist() == [0, 1, 7]
+    assert tree[1][0].tolist() == [0, 0, 1]
+
+
 def test_row_reductions() -> None:
     x = torch.tensor([[3.0, -4.0], [1.0, 1.0]])
     assert rows.norm(x).tolist() == pytest.approx([5.0, 2**0.5])
