@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import bilevel as bl
 from bilevel.cli.catalogue import CATALOGUE, about, parameters
@@ -13,11 +15,12 @@ from bilevel.cli.config import parse, plain, read, restore
 from bilevel.cli.config.configuration import Configuration
 from bilevel.cli.config.lines import line_of
 from bilevel.cli.settings import energies, learning
+from bilevel.cli.settings import solvers as chosen
 from bilevel.cli.settings.base import Choice, Settings
 from bilevel.learn import algorithms
 from bilevel.model import regularisers
 from bilevel.model.potentials import POTENTIALS
-from bilevel.solve import solvers
+from bilevel.solve import Solver, solvers
 from cli.tiny import CONFIGURATION, Run
 
 ROOT = Path(__file__).parents[2]
@@ -38,7 +41,6 @@ def test_the_demo_is_valid() -> None:
 
 
 def test_defaults_are_those_of_the_library() -> None:
-    assert learning.Nesterov().build() == solvers.Nesterov()
     assert learning.MAID().build() == algorithms.MAID()
     assert learning.AcceleratedMAID().build() == algorithms.MAID(accelerated=True)
     assert learning.ProjectedGradient().build() == algorithms.ProjectedGradient()
@@ -46,6 +48,8 @@ def test_defaults_are_those_of_the_library() -> None:
         (energies.TotalVariation().build((1, 8, 8)), regularisers.TotalVariation()),
         (energies.FieldsOfExperts().build((1, 8, 8)), regularisers.FieldsOfExperts()),
         (energies.Tikhonov().build((1, 8, 8)), regularisers.Tikhonov()),
+        (energies.ExactTotalVariation().build((1, 8, 8)), regularisers.ExactTotalVariation()),
+        (energies.Sparsity().build((1, 8, 8)), regularisers.Sparsity()),
     ):
         ours, theirs = dict(made.named_parameters()), dict(default.named_parameters())
         assert {n: p.requires_grad for n, p in ours.items()} == {
@@ -53,6 +57,67 @@ def test_defaults_are_those_of_the_library() -> None:
         }
         for name, value in ours.items():
             assert sorted(value.flatten().tolist()) == sorted(theirs[name].flatten().tolist())
+
+
+ENERGIES = {
+    "smooth": "",
+    "box": "[box]\nlower = 0.0\n",
+    "outliers": '[fidelity]\nname = "l1"\n',
+    "exact": "",
+}
+FITTING: dict[str, tuple[type[Solver[Any]], type[Solver[Any]]]] = {
+    "smooth": (solvers.Nesterov, solvers.LBFGS),
+    "box": (solvers.FISTA, solvers.FISTA),
+    "outliers": (solvers.PDHG, solvers.PDHG),
+    "exact": (solvers.PDHG, solvers.PDHG),
+}
+
+
+def configured(energy: str, solver: str = "") -> Configuration:
+    text = CONFIGURATION.replace("[budget]", f"{ENERGIES[energy]}{solver}[budget]")
+    if energy == "exact":
+        text = text.replace("smoothing = 0.05\n", "").replace("total-variation", "exact-tv")
+    return parse(text, Path("tiny.toml")).configuration
+
+
+@pytest.mark.parametrize("energy", ENERGIES)
+def test_the_solver_fits_the_energy(energy: str) -> None:
+    """Without [solver], with [solver] but no name, and with "automatic"."""
+    default, automatic = FITTING[energy]
+    for solver, expected in (
+        ("", default),
+        ("[solver]\nchunk = 1\n", default),
+        ('[solver]\nname = "automatic"\n', automatic),
+    ):
+        configuration = configured(energy, solver)
+        shape = (1, 16, 16)
+        objective = configuration.energy(shape).at(torch.zeros(1, *shape))
+        assert type(configuration.solver.build(objective)) is expected
+
+
+@pytest.mark.parametrize("name", CATALOGUE["solvers"])
+def test_solvers_are_those_of_the_library_with_its_defaults(name: str) -> None:
+    entry = CATALOGUE["solvers"][name]
+    assert issubclass(entry, chosen.SolverSettings)
+    kind = {"fista": "box", "pdhg": "exact"}.get(name, "smooth")
+    shape = (1, 16, 16)
+    built = entry().build(configured(kind).energy(shape).at(torch.zeros(1, *shape)))
+    assert built == type(built)()
+
+
+def test_a_box_and_a_map_of_exact_weights_reach_the_energy() -> None:
+    text = CONFIGURATION.replace("[budget]", "[box]\nlower = 0.1\nupper = 0.9\n[budget]")
+    text = text.replace("smoothing = 0.05", "map = true\nisotropic = false")
+    text = text.replace("total-variation", "exact-tv")
+    energy = parse(text, Path("tiny.toml")).configuration.energy((1, 16, 16))
+    assert isinstance(energy.regulariser, regularisers.Sum)
+    tv, ridge, box = energy.regulariser.parts
+    assert isinstance(tv, regularisers.ExactTotalVariation)
+    assert tv.weight.shape == (16, 16)
+    assert not tv.isotropic
+    assert isinstance(ridge, regularisers.Tikhonov)
+    assert isinstance(box, regularisers.Box)
+    assert (box.lower, box.upper) == (0.1, 0.9)
 
 
 def test_filters_of_lowest_frequency_come_first() -> None:

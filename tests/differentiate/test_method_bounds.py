@@ -9,47 +9,25 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bilevel.differentiate import (
-    EquilibriumPropagation,
-    Implicit,
-    Unrolled,
-    Upper,
-    ValueFunction,
-)
+import bilevel as bl
+from bilevel.differentiate import EquilibriumPropagation, Implicit, Upper, ValueFunction
 from bilevel.ground import theta as algebra
 from bilevel.solve import Tolerance, certify, minimise
 from bilevel.solve.solvers import LBFGS
-from contracts.hypergradients import (
-    BOUNDED,
-    LOSS,
-    NON_CONVEX,
-    problem,
-)
+from contracts.bounds import claims, known
+from contracts.hypergradients import BOUNDED, LOSS, NON_CONVEX, problem
 from contracts.zoo import OPERATORS, REGULARISERS, Case, make, reference
 
 
 @pytest.mark.parametrize("regulariser", REGULARISERS)
 @pytest.mark.parametrize("operator", OPERATORS)
 def test_bounds_hold(operator: str, regulariser: str) -> None:
-    """Of gradients and of values, on 117 random problems, at sloppy solutions."""
-    case = make(operator, regulariser, 300, torch.float64)
-    lower, upper = case.energy.at(case.y), Upper(LOSS, case.target)
-    accurate = minimise(lower, LBFGS(), tol=Tolerance(rms=1e-7), max_steps=2000)
-    exact = reference(case.energy, accurate.x, case.y)
-    at = replace(accurate, x=exact, certificate=certify(lower, exact))
-    truth = Implicit()(lower, upper, at, rtol=1e-13)
-    size = float(upper.grad(exact).norm())
-    rms = 3e-2 if len(operator) % 2 else 1e-3
-    solution = minimise(lower, LBFGS(), tol=Tolerance(rms=rms), keep_state=True)
-    for name, method in BOUNDED.items():
-        found = method(lower, upper, solution)
-        assert math.isfinite(found.bound), name
-        error = algebra.norm(algebra.add(found.grad, truth.grad, -1.0))
-        assert error <= found.bound * (1 + 1e-9) + 1e-12 * max(1.0, size), name
-        off = (found.corrected - truth.value).abs()
-        assert bool((off <= found.interval * (1 + 1e-9) + 1e-14).all()), name
-    found = Unrolled(3)(lower, upper, solution)
-    assert bool(((found.value - truth.value).abs() <= found.interval + 1e-14).all())
+    """Of gradients and of values, on 585 random problems, in float64 and float32."""
+    for seed in range(300, 305):
+        loss = bl.losses.SquaredError() if seed % 3 else bl.losses.PSNR()
+        for claim in claims(known(operator, regulariser, seed, loss), seed):
+            assert math.isfinite(claim.bound) or claim.method == "unrolled"
+            assert not claim.violated, (seed, claim)
 
 
 @pytest.mark.parametrize("regulariser", ["tv charbonnier", "tv huber", "foe log-cosh"])

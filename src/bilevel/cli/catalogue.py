@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from pydantic.fields import FieldInfo
 
-from bilevel.cli.settings import energies, learning, noises, operators
+from bilevel.cli.settings import energies, learning, noises, operators, solvers
 from bilevel.cli.settings.base import Settings
 from bilevel.model.potentials import POTENTIALS
 
@@ -26,20 +26,30 @@ CATALOGUE: Mapping[str, Mapping[str, type]] = {
         "gaussian": noises.Gaussian,
         "poisson": noises.Poisson,
     },
-    "fidelities": {"squared-l2": energies.SquaredL2},
+    "fidelities": {"squared-l2": energies.SquaredL2, "l1": energies.L1},
     "regularisers": {
         "total-variation": energies.TotalVariation,
         "fields-of-experts": energies.FieldsOfExperts,
         "ridge-regulariser": energies.RidgeRegulariser,
         "tikhonov": energies.Tikhonov,
+        "exact-tv": energies.ExactTotalVariation,
+        "sparsity": energies.Sparsity,
     },
     "potentials": {name: type(potential) for name, potential in POTENTIALS.items()},
     "losses": {"squared-error": learning.SquaredError, "psnr": learning.PSNR},
     "solvers": {
-        "nesterov": learning.Nesterov,
-        "l-bfgs": learning.LBFGSSolver,
-        "newton-cg": learning.NewtonCG,
-        "gradient-descent": learning.GradientDescent,
+        "default": solvers.Default,
+        "automatic": solvers.Automatic,
+        "nesterov": solvers.Nesterov,
+        "l-bfgs": solvers.LBFGS,
+        "newton-cg": solvers.NewtonCG,
+        "half-quadratic": solvers.HalfQuadratic,
+        "free-fista": solvers.FreeFISTA,
+        "nmapg": solvers.NMAPG,
+        "ipiano": solvers.IPiano,
+        "gradient-descent": solvers.GradientDescent,
+        "fista": solvers.FISTA,
+        "pdhg": solvers.PDHG,
     },
     "algorithms": {
         "maid": learning.MAID,

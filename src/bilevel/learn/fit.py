@@ -19,7 +19,7 @@ from bilevel.learn.record import Record
 from bilevel.model import Cost, Energy
 from bilevel.model.losses import SquaredError
 from bilevel.solve import Solution, Tolerance, minimise
-from bilevel.solve.solvers import Nesterov
+from bilevel.solve.solvers import accelerated
 
 __all__ = ["Fit", "load"]
 
@@ -64,6 +64,7 @@ class Fit:
     ) -> Solution:
         """Reconstruct from data ``y`` (b, ...), to rms 1e-3 unless another tolerance is given.
 
+        By the solver that :func:`~bilevel.solve.solvers.accelerated` chooses.
         Where the energy proves no strong convexity, the default asks for a residual of 1e-3.
 
         Raises:
@@ -73,7 +74,7 @@ class Fit:
         if tol is None:
             certified = bool((objective.bounds.proved_mu() > 0).all())
             tol = Tolerance(rms=1e-3) if certified else Tolerance(residual=1e-3)
-        return minimise(objective, Nesterov(), tol=tol, max_steps=max_steps)
+        return minimise(objective, accelerated(objective), tol=tol, max_steps=max_steps)
 
     def save(self, folder: str | Path) -> Path:
         """Write ``fit.json`` and ``fit.safetensors`` into ``folder``, whole or not at all.

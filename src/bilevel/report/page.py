@@ -15,7 +15,7 @@ from bilevel.ground.errors import InputError
 from bilevel.learn import Fit
 from bilevel.model import Cost
 from bilevel.model.losses import SquaredError
-from bilevel.model.regularisers import FieldsOfExperts, TotalVariation
+from bilevel.model.regularisers import ExactTotalVariation, FieldsOfExperts, TotalVariation
 from bilevel.report import figures, words
 from bilevel.report.claims import certified_accuracy, claims, improvement, learning_claims
 from bilevel.report.comparison import Samples, Scores, batches
@@ -162,7 +162,8 @@ def _common(
         "banks": [(name, filters(part)) for name, part in parts(fit, FieldsOfExperts)],
         "maps": [
             (name, found)
-            for name, part in parts(fit, TotalVariation)
+            for kind in (TotalVariation, ExactTotalVariation)
+            for name, part in parts(fit, kind)
             if (found := weight_map(part)) is not None
         ],
         "cost": fit.cost,

@@ -12,7 +12,7 @@ from torch import Tensor
 from bilevel.data import centre_crop
 from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
-from bilevel.model.regularisers import FieldsOfExperts, TotalVariation
+from bilevel.model.regularisers import ExactTotalVariation, FieldsOfExperts, TotalVariation
 
 __all__ = [
     "ColourBar",
@@ -96,7 +96,7 @@ def filters(experts: FieldsOfExperts) -> tuple[Filter, ...]:
     return tuple(Filter(_kernel(bank[j]), float(weights[j])) for j in order)
 
 
-def weight_map(tv: TotalVariation) -> WeightMap | None:
+def weight_map(tv: TotalVariation | ExactTotalVariation) -> WeightMap | None:
     """The map of weights of a total variation; None if it has a single weight."""
     weight = tv.weight.detach().double()
     if weight.ndim != 2:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from bilevel.cli.config import Configuration
     from bilevel.cli.images import Batch, LearningImages
     from bilevel.learn import BilevelProblem
-    from bilevel.model import Bounds
+    from bilevel.model import Objective
 
 __all__ = ["check"]
 
@@ -41,7 +41,8 @@ def check(config: ConfigArgument, data: DataOption = None) -> None:
     found = {
         "images": _images(images),
         "parameters": _parameters(problem),
-        "convexity": _constants(problem.energy.bounds(problem.pairs.y[:1])),
+        "convexity": _constants(problem.energy.at(problem.pairs.y[:1])),
+        "solver": _solver(problem),
         "speed": _speed(problem, document.configuration),
         "derivative": derivative,
     }
@@ -64,14 +65,26 @@ def _parameters(problem: BilevelProblem) -> str:
     return f"{sum(v.numel() for v in problem.theta.values())}: {names}"
 
 
-def _constants(bounds: Bounds) -> str:
+def _solver(problem: BilevelProblem) -> str:
+    from bilevel.solve.solvers import automatic
+
+    found = automatic(problem.energy.at(problem.pairs.y[:1]))
+    used, fitting = type(problem.solver).__name__, type(found.solver).__name__
+    return f"{used}; automatic would take {fitting} ({found.reason})"
+
+
+def _constants(objective: Objective) -> str:
+    from bilevel.model import EnergyObjective
     from bilevel.report.words import number
 
+    bounds = objective.bounds
     mu, lipschitz = float(bounds.mu.min()), float(bounds.lipschitz.max())
     text = (
         f"mu = {number(mu)} ({bounds.mu_from.value}), "
         f"L = {number(lipschitz)} ({bounds.lipschitz_from.value})"
     )
+    if not isinstance(objective, EnergyObjective):
+        text = f"{text} of the smooth terms"
     if not float(bounds.proved_mu().min()) > 0:
         advice = "add a table [ridge] with weight = 1e-3 to have them proved"
         return f"{text}: distances to exact minimisers are not proved; {advice}"
@@ -101,10 +114,13 @@ def _derivative(configuration: Configuration, training: Batch) -> tuple[bool, st
     from bilevel.cli.learning import build_problem
     from bilevel.data import centre_crop
     from bilevel.learn import check_hypergradient
+    from bilevel.model import SaddleObjective
 
     side = configuration.probe
     size = (min(side, training.shape[1]), min(side, training.shape[2]))
     probe = Batch(training.ids[:1], centre_crop(training.images[:1], size))
     precise = configuration.model_copy(update={"precision": "float64"})
-    test = check_hypergradient(build_problem(precise, probe))
+    problem = build_problem(precise, probe)
+    saddle = isinstance(problem.energy.at(problem.pairs.y), SaddleObjective)
+    test = check_hypergradient(problem, tol=1e-5 if saddle else 1e-9)
     return test.passed, f"{test} on the middle {size[0]}x{size[1]} of one image"

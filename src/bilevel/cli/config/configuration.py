@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from bilevel.cli.settings.base import Choice, Count, Seed, Settings, Unfit
 from bilevel.cli.settings.energies import (
+    Box,
     FidelitySettings,
     RegulariserSettings,
     Ridge,
@@ -22,15 +23,14 @@ from bilevel.cli.settings.learning import (
     AlgorithmSettings,
     BudgetSettings,
     LossSettings,
-    Nesterov,
     ProjectedGradient,
-    SolverSettings,
     SquaredError,
 )
 from bilevel.cli.settings.noises import NoiseSettings, Poisson
 from bilevel.cli.settings.operators import FourierMask, OperatorSettings
+from bilevel.cli.settings.solvers import Default, SolverSettings
 from bilevel.ground.errors import InputError
-from bilevel.model import Variational
+from bilevel.model import Objective, Variational
 from bilevel.model.operators import Operator, Shape
 
 __all__ = ["EMBEDDED", "Configuration", "DataSettings", "OutputSettings"]
@@ -82,8 +82,9 @@ class Configuration(Settings):
     fidelity: Annotated[FidelitySettings, Choice("fidelities", "squared-l2")] = SquaredL2()
     regulariser: Annotated[RegulariserSettings, Choice("regularisers")]
     ridge: Ridge | None = None
+    box: Box | None = None
     loss: Annotated[LossSettings, Choice("losses", "squared-error")] = SquaredError()
-    solver: Annotated[SolverSettings, Choice("solvers", "nesterov")] = Nesterov()
+    solver: Annotated[SolverSettings, Choice("solvers", "default")] = Default()
     algorithm: Annotated[AlgorithmSettings, Choice("algorithms", "accelerated-maid")] = (
         AcceleratedMAID()
     )
@@ -116,6 +117,8 @@ class Configuration(Settings):
         if self.ridge is not None:
             with _blaming("ridge"):
                 regulariser = regulariser + self.ridge.build()
+        if self.box is not None:
+            regulariser = regulariser + self.box.build()
         return Variational(fidelity, regulariser).to(self.dtype)
 
     @property
@@ -135,7 +138,16 @@ class Configuration(Settings):
             raise Unfit("noise.name", what, advice="use gaussian noise")
         side = self.probe if self.data.size is None else self.data.size
         self.energy((self.data.channels, side, side))
+        self._check_solver()
         return self
+
+    def _check_solver(self) -> None:
+        """On an empty image; a solver that was not asked for by name is not to blame."""
+        shape = (self.data.channels, self.probe, self.probe)
+        y = torch.zeros(1, *self.forward(shape).data_shape(shape), dtype=self.dtype)
+        objective = self.energy(shape).at(y)
+        with _blaming("regulariser" if self.solver.takes is Objective else "solver", "name"):
+            self.solver.check(objective)
 
     def _check_learning(self) -> None:
         learned = self.regulariser.learn + self.fidelity.learn

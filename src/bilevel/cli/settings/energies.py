@@ -1,4 +1,4 @@
-"""The tables [fidelity], [regulariser] and [ridge]: what the lower level minimises."""
+"""The tables [fidelity], [regulariser], [ridge] and [box]: what the lower level minimises."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from bilevel.cli.settings.base import Count, Learner, Names, Positive, Seed, Settings, Unfit
 from bilevel.ground.randomness import generator
@@ -15,11 +16,15 @@ from bilevel.model.operators import Operator, Shape
 from bilevel.model.regularisers import Regulariser
 
 __all__ = [
+    "L1",
+    "Box",
+    "ExactTotalVariation",
     "FidelitySettings",
     "FieldsOfExperts",
     "RegulariserSettings",
     "Ridge",
     "RidgeRegulariser",
+    "Sparsity",
     "SquaredL2",
     "Tikhonov",
     "TotalVariation",
@@ -46,6 +51,16 @@ class SquaredL2(FidelitySettings):
         return fidelities.SquaredL2(operator, self.weight, learn=self.learn)
 
 
+class L1(FidelitySettings):
+    """weight ‖A x - y‖₁: outliers, impulse noise."""
+
+    weight: Positive = Field(default=1.0, description="factor")
+
+    def build(self, operator: Operator) -> fidelities.Fidelity:
+        """The sum of absolute differences."""
+        return fidelities.L1(operator, self.weight, learn=self.learn)
+
+
 class RegulariserSettings(Learner):
     """What is known of images beforehand."""
 
@@ -59,35 +74,55 @@ class RegulariserSettings(Learner):
         return 1
 
 
-class TotalVariation(RegulariserSettings):
-    """Few edges, flat regions: the smoothed length of the differences of neighbouring pixels."""
+class WeightedDifferences(RegulariserSettings):
+    """What smoothed and exact total variation have in common."""
 
     weight: Positive = Field(default=0.05, description="factor")
-    smoothing: Smoothing = 0.01
     isotropic: bool = Field(
         default=True, description="penalise both differences of a pixel together"
     )
-    potential: Literal["charbonnier", "huber"] = "charbonnier"
     map: bool = Field(default=False, description="one weight a pixel instead of a single one")
-    learnable = ("weight", "smoothing")
-    learn: Names = ("weight", "smoothing")
 
     @model_validator(mode="after")
-    def _check(self) -> TotalVariation:
+    def _check(self) -> WeightedDifferences:
         if self.map and "weight" not in self.learn:
             advice = 'set map = false or learn = ["weight"]'
             raise Unfit("map", "a map of weights that is not learned is no map", advice=advice)
         return self
 
+    def weights(self, shape: Shape) -> float | Tensor:
+        """One weight, or a map of the size of the image."""
+        return torch.full(shape[1:], self.weight) if self.map else self.weight
+
+
+class TotalVariation(WeightedDifferences):
+    """Few edges, flat regions: the smoothed length of the differences of neighbouring pixels."""
+
+    smoothing: Smoothing = 0.01
+    potential: Literal["charbonnier", "huber"] = "charbonnier"
+    learnable = ("weight", "smoothing")
+    learn: Names = ("weight", "smoothing")
+
     def build(self, shape: Shape) -> Regulariser:
         """One weight, or a map of the size of the image."""
-        weight = torch.full(shape[1:], self.weight) if self.map else self.weight
         return regularisers.TotalVariation(
-            weight,
+            self.weights(shape),
             self.smoothing,
             isotropic=self.isotropic,
             potential=self.potential,
             learn=self.learn,
+        )
+
+
+class ExactTotalVariation(WeightedDifferences):
+    """Total variation itself, without smoothing: edges stay sharp."""
+
+    learn: Names = ("weight",)
+
+    def build(self, shape: Shape) -> Regulariser:
+        """One weight, or a map of the size of the image."""
+        return regularisers.ExactTotalVariation(
+            self.weights(shape), isotropic=self.isotropic, learn=self.learn
         )
 
 
@@ -180,6 +215,37 @@ class Tikhonov(RegulariserSettings):
         """The squared norm."""
         del shape
         return regularisers.Tikhonov(self.weight, learn=self.learn)
+
+
+class Sparsity(RegulariserSettings):
+    """weight ‖x‖₁: few pixels that are not zero."""
+
+    weight: Positive = Field(default=0.1, description="factor")
+    learn: Names = ("weight",)
+
+    def build(self, shape: Shape) -> Regulariser:
+        """The sum of absolute values."""
+        del shape
+        return regularisers.Sparsity(self.weight, learn=self.learn)
+
+
+class Box(Settings):
+    """lower <= x <= upper for every pixel; one of them is enough."""
+
+    lower: float | None = Field(default=None, description="least grey value")
+    upper: float | None = Field(default=None, description="greatest grey value")
+
+    @model_validator(mode="after")
+    def _check(self) -> Box:
+        if self.lower is None and self.upper is None:
+            raise Unfit("lower", "a box needs a bound", advice="add e.g. lower = 0.0")
+        if self.lower is not None and self.upper is not None and self.lower >= self.upper:
+            raise Unfit("upper", f"must exceed lower = {self.lower}", given=self.upper)
+        return self
+
+    def build(self) -> Regulariser:
+        """The constraint."""
+        return regularisers.Box(self.lower, self.upper)
 
 
 class Ridge(Settings):

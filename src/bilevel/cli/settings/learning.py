@@ -1,17 +1,16 @@
-"""The tables [loss], [solver], [algorithm] and [budget]: how parameters are learned."""
+"""The tables [loss], [algorithm] and [budget]: how parameters are learned."""
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
 from bilevel.cli.settings.base import Choice, Count, Fraction, Positive, Seed, Settings, Unfit
 from bilevel.learn import Algorithm, Budget, algorithms, schedules
 from bilevel.model import losses
-from bilevel.solve import Solver, solvers
 
 __all__ = [
     "MAID",
@@ -22,15 +21,10 @@ __all__ = [
     "BudgetSettings",
     "Constant",
     "Geometric",
-    "GradientDescent",
-    "LBFGSSolver",
     "LossSettings",
-    "Nesterov",
-    "NewtonCG",
     "Polynomial",
     "ProjectedGradient",
     "ScheduleSettings",
-    "SolverSettings",
     "SquaredError",
 ]
 
@@ -57,76 +51,6 @@ class PSNR(LossSettings):
     def build(self) -> losses.Loss:
         """Minus the PSNR."""
         return losses.PSNR()
-
-
-class SolverSettings(Settings):
-    """A solver of the lower level."""
-
-    max_steps: Count = Field(default=20_000, description="limit of each solve")
-    chunk: Count = Field(default=64, description="images solved at once; memory grows with it")
-
-    @abstractmethod
-    def build(self) -> Solver[Any]:
-        """The solver itself."""
-
-
-class Nesterov(SolverSettings):
-    """Accelerated gradient descent."""
-
-    momentum: Literal["automatic", "convex", "strongly convex"] = Field(
-        default="automatic", description="which convexity it relies on"
-    )
-    restart: bool = Field(
-        default=solvers.Nesterov.restart, description="when the momentum points uphill"
-    )
-    backtracking: bool | None = Field(
-        default=solvers.Nesterov.backtracking, description="search for the Lipschitz constant"
-    )
-    first_lipschitz: Positive = Field(
-        default=solvers.Nesterov.first_lipschitz, description="first guess where none is known"
-    )
-
-    def build(self) -> Solver[Any]:
-        """Nesterov's method."""
-        return solvers.Nesterov(
-            self.momentum, self.restart, self.backtracking, self.first_lipschitz
-        )
-
-
-class LBFGSSolver(SolverSettings):
-    """L-BFGS: learns curvature; two to four times fewer gradients than Nesterov's method."""
-
-    memory: Count = Field(default=solvers.LBFGS.memory, description="pairs kept")
-    first_change: Positive = Field(
-        default=solvers.LBFGS.first_change, description="length of the first step [grey value]"
-    )
-
-    def build(self) -> Solver[Any]:
-        """L-BFGS."""
-        return solvers.LBFGS(self.memory, self.first_change)
-
-
-class NewtonCG(SolverSettings):
-    """Newton's method with conjugate gradients: for good starts and high accuracy."""
-
-    forcing: Fraction = Field(
-        default=solvers.NewtonCG.forcing, description="largest relative residual of its systems"
-    )
-    max_products: Count = Field(
-        default=solvers.NewtonCG.max_products, description="Hessian-vector products a step"
-    )
-
-    def build(self) -> Solver[Any]:
-        """Newton-CG."""
-        return solvers.NewtonCG(self.forcing, self.max_products)
-
-
-class GradientDescent(SolverSettings):
-    """Gradient descent with the best constant step."""
-
-    def build(self) -> Solver[Any]:
-        """Gradient descent."""
-        return solvers.GradientDescent()
 
 
 class ScheduleSettings(Settings):

@@ -35,7 +35,7 @@ def automatic(objective: Objective) -> Choice:
         >>> energy = bl.Variational(bl.fidelities.SquaredL2(), tv)
         >>> choice = automatic(energy.at(torch.zeros(1, 1, 4, 4)))
         >>> print(choice.reason)
-        J is smooth: L-BFGS needs the fewest gradients, and no constants of the energy
+        J is smooth: L-BFGS needs the fewest gradients and products, and no constants of J
     """
     if isinstance(objective, SaddleObjective):
         reason = "a term of A x has no gradient: PDHG splits it off, and proves a gap"
@@ -43,7 +43,7 @@ def automatic(objective: Objective) -> Choice:
     if isinstance(objective, CompositeObjective):
         reason = "one term has no gradient, but a prox: FISTA takes it in every step"
         return Choice(FISTA(), reason)
-    reason = "J is smooth: L-BFGS needs the fewest gradients, and no constants of the energy"
+    reason = "J is smooth: L-BFGS needs the fewest gradients and products, and no constants of J"
     return Choice(LBFGS(), reason)
 
 
