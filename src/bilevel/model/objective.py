@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -11,7 +12,10 @@ from bilevel.ground.theta import Theta
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Smoothness, Variation
 
-__all__ = ["Objective"]
+__all__ = ["Objective", "Summand"]
+
+Summand = tuple[Callable[..., Tensor], tuple[object, ...]]
+"""A pure function of (x, *arguments) and its arguments: no state, no operator, no tape."""
 
 
 class Objective(ABC):
@@ -33,6 +37,13 @@ class Objective(ABC):
     @abstractmethod
     def grad(self, x: Tensor) -> Tensor:
         """∇J(x), the shape of x."""
+
+    def summands(self, x: Tensor) -> tuple[Summand, ...] | None:
+        """∇J = Σ f(·, *arguments), to be compiled with what is done with it, or None.
+
+        Counted as one gradient at points like ``x``.
+        """
+        del x
 
     @abstractmethod
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
