@@ -76,17 +76,19 @@ class Nesterov(Solver[NesterovState]):
         if self.momentum == "convex":
             mu = torch.zeros_like(mu)
         first = torch.where(known, lipschitz, self.first_lipschitz).clamp_min(1e-30).to(x.dtype)
-        return NesterovState(x, x, torch.ones_like(first), first, first, mu.to(x.dtype))
+        other = x.clone()  # one tensor given twice would be compiled as another case
+        return NesterovState(x, other, torch.ones_like(first), first, first, mu.to(x.dtype))
 
     def step(self, objective: Objective, state: NesterovState) -> NesterovState:
         """One gradient evaluation, and two values when L is searched."""
         searches = self._searches(objective)
         summands = None if searches else objective.summands(state.x)
-        memory = state.x, state.previous, state.t, state.lipschitz, state.trial, state.mu
         if summands is not None:
+            memory = state.x, state.previous, state.t, state.trial, state.mu
             x, t = _whole_step(summands, *memory, self.restart)
             return NesterovState(x, state.x, t, state.trial, state.trial, state.mu)
-        t, z = _extrapolated(*memory)
+        growth = state.trial / state.lipschitz
+        t, z = _extrapolated(state.x, state.previous, state.t, growth, state.mu / state.trial)
         slope = objective.grad(z)
         x, t = _descended(z, slope, state.x, t, state.trial, self.restart)
         taken = NesterovState(x, state.x, t, state.trial, state.trial, state.mu)
@@ -118,12 +120,12 @@ class Nesterov(Solver[NesterovState]):
 
 @fused
 def _extrapolated(
-    x: Tensor, previous: Tensor, t: Tensor, lipschitz: Tensor, trial: Tensor, mu: Tensor
+    x: Tensor, previous: Tensor, t: Tensor, growth: Tensor | float, q: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The next momentum, and the point that the present one leads to."""
-    q = (mu / trial).clamp_max(1 - 1e-3)
+    q = q.clamp_max(1 - 1e-3)
     a = 1 - q * t**2
-    following = (a + (a**2 + 4 * trial / lipschitz * t**2).sqrt()) / 2
+    following = (a + (a**2 + 4 * growth * t**2).sqrt()) / 2
     beta = (t - 1) * (1 - q * following) / (following * (1 - q))
     return following, x + rows.expand(beta, x) * (x - previous)
 
@@ -147,12 +149,11 @@ def _whole_step(
     previous: Tensor,
     t: Tensor,
     lipschitz: Tensor,
-    trial: Tensor,
     mu: Tensor,
     restart: bool,
 ) -> tuple[Tensor, Tensor]:
-    t, z = _extrapolated(x, previous, t, lipschitz, trial, mu)
+    t, z = _extrapolated(x, previous, t, 1.0, mu / lipschitz)
     first, *others = [pull(z, *arguments) for pull, arguments in summands]
     for other in others:
         first = first + other
-    return _descended(z, first, x, t, trial, restart)
+    return _descended(z, first, x, t, lipschitz, restart)
