@@ -30,7 +30,7 @@ class Lengths:
 
     def forward(self, x: Tensor) -> Tensor:
         """A x."""
-        return self.operator(x)
+        return self.operator.forward(x)
 
     def adjoint(self, p: Tensor) -> Tensor:
         """Aᵀ p."""

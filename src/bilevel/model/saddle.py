@@ -11,6 +11,7 @@ from bilevel.ground import rows
 from bilevel.model.bounds import Provenance
 from bilevel.model.composite import NonSmoothObjective
 from bilevel.model.lengths import Lengths
+from bilevel.model.objective import Summand
 
 __all__ = ["Dual", "Gap", "SaddleObjective"]
 
@@ -60,6 +61,15 @@ class SaddleObjective(NonSmoothObjective):
         for term, image in zip(self.terms, self.analyse(x), strict=True):
             total = total + term.value(image)
         return total
+
+    def summands(self, x: Tensor) -> tuple[Summand, ...] | None:
+        """Those of f, where every A_j can be compiled too; each then counts as applied once."""
+        if not all(term.operator.pure for term in self.terms):
+            return None
+        found = self.smooth.summands(x)
+        if found is not None:
+            self.smooth.cost.operator_applications += 2 * len(x) * len(self.terms)
+        return found
 
     def analyse(self, x: Tensor) -> Dual:
         """A_j x for every j."""
