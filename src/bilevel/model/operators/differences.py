@@ -32,7 +32,7 @@ class Differences(Operator):
         if torch.compiler.is_compiling():
             down = pad(x[..., 1:, :] - x[..., :-1, :], (0, 0, 0, 1))
             right = pad(x[..., 1:] - x[..., :-1], (0, 1))
-            return torch.cat([down.flatten(2), right.flatten(2)], 1).unflatten(2, x.shape[2:])
+            return torch.cat([down, right], 1)
         c = x.shape[1]
         d = x.new_zeros(x.shape[0], 2 * c, *x.shape[2:])
         d[:, :c, :-1] = x[..., 1:, :] - x[..., :-1, :]
