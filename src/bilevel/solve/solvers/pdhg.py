@@ -19,6 +19,7 @@ from bilevel.solve.solver import Solver
 
 __all__ = ["PDHG"]
 
+Rates = tuple[Tensor, Tensor, Tensor, Tensor]  # τ, mu, γ, ρ
 LEAST_STEP = 1e-5  # γ τ where acceleration ends
 
 
@@ -120,15 +121,15 @@ class PDHG(Solver[PDHGState]):
     def step(self, objective: Objective, state: PDHGState) -> PDHGState:
         """One gradient of f, one application of every A_j and of its adjoint."""
         saddle = _saddle(objective)
-        memory = state.relaxed, state.tau, state.mu, state.gamma, state.relaxation
+        rates = state.tau, state.mu, state.gamma, state.relaxation
         summands = saddle.summands(state.x)
         if summands is not None:
-            climb = state.relaxed_dual, state.sigmas
-            found = _whole_step(summands, saddle.simple, saddle.terms, *memory, *climb)
+            pair = state.relaxed, state.relaxed_dual
+            found = _whole_step(summands, saddle.simple, saddle.terms, *pair, state.sigmas, rates)
             x, relaxed, tau, dual, relaxed_dual = found
         else:
             r = saddle.smooth.grad(state.relaxed) + saddle.adjoint(state.relaxed_dual)
-            x, ahead, relaxed, tau = _descended(saddle.simple, r, *memory)
+            x, ahead, relaxed, tau = _descended(saddle.simple, r, state.relaxed, rates)
             climb = state.relaxed_dual, saddle.analyse(ahead), state.sigmas
             dual, relaxed_dual = _ascended(saddle.terms, *climb, tau, state.relaxation)
         return replace(state, x=x, dual=dual, relaxed=relaxed, relaxed_dual=relaxed_dual, tau=tau)
@@ -136,15 +137,10 @@ class PDHG(Solver[PDHGState]):
 
 @fused
 def _descended(
-    simple: Simple,
-    r: Tensor,
-    relaxed: Tensor,
-    tau: Tensor,
-    mu: Tensor,
-    gamma: Tensor,
-    relaxation: Tensor,
+    simple: Simple, r: Tensor, relaxed: Tensor, rates: Rates
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The next x, the point that the dual step looks at, the next relaxed point, the next τ."""
+    tau, mu, gamma, relaxation = rates
     step = tau / (1 + mu * tau)
     x = simple.prox(torch.addcmul(relaxed, rows.expand(-step, r), r), step)
     growth = gamma * tau
@@ -177,21 +173,18 @@ def _whole_step(
     simple: Simple,
     terms: tuple[Lengths, ...],
     relaxed: Tensor,
-    tau: Tensor,
-    mu: Tensor,
-    gamma: Tensor,
-    relaxation: Tensor,
     relaxed_dual: Dual,
     sigmas: Dual,
+    rates: Rates,
 ) -> tuple[Tensor, Tensor, Tensor, Dual, Dual]:
     r = terms[0].adjoint(relaxed_dual[0])
     for term, p in zip(terms[1:], relaxed_dual[1:], strict=True):
         r = r + term.adjoint(p)
     for pull, arguments in summands:
         r = r + pull(relaxed, *arguments)
-    x, ahead, on, tau = _descended(simple, r, relaxed, tau, mu, gamma, relaxation)
+    x, ahead, on, tau = _descended(simple, r, relaxed, rates)
     images = tuple(term.forward(ahead) for term in terms)
-    dual, on_dual = _ascended(terms, relaxed_dual, images, sigmas, tau, relaxation)
+    dual, on_dual = _ascended(terms, relaxed_dual, images, sigmas, tau, rates[-1])
     return x, on, tau, dual, on_dual
 
 
