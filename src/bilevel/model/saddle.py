@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bilevel.ground import rows
+from bilevel.ground.fused import fused
 from bilevel.model.bounds import Provenance
 from bilevel.model.composite import NonSmoothObjective
 from bilevel.model.lengths import Lengths
@@ -153,8 +154,7 @@ class SaddleObjective(NonSmoothObjective):
             move = u - x
             far = rows.norm(torch.maximum(x - lower, upper - x)).double()
             curve = torch.zeros_like(far)
-        terms = self.simple.drop(x, u) - r * move
-        gain = terms.flatten(1).sum(1, dtype=torch.float64) - curve
+        gain = _gain(self.simple.drop(x, u), r, move) - curve
         inside = torch.isfinite(far) & self.simple.holds(x)
         return torch.where(inside, gain.clamp_min(0.0), torch.inf), far
 
@@ -168,3 +168,8 @@ class SaddleObjective(NonSmoothObjective):
             lower=self.lower[index],
             upper=self.upper[index],
         )
+
+
+@fused
+def _gain(drop: Tensor, r: Tensor, move: Tensor) -> Tensor:
+    return (drop - r * move).sum(-1, dtype=torch.float64).flatten(1).sum(1)
