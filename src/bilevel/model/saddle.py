@@ -63,8 +63,8 @@ class SaddleObjective(NonSmoothObjective):
             total = total + term.value(image)
         return total
 
-    def summands(self, x: Tensor) -> tuple[Summand, ...] | None:
-        """Those of f, where every A_j can be compiled too; each then counts as applied once."""
+    def smooth_summands(self, x: Tensor) -> tuple[Summand, ...] | None:
+        """Those of ∇f, where every A_j can be compiled too; each then counts as applied once."""
         if not all(term.operator.pure for term in self.terms):
             return None
         found = self.smooth.summands(x)

@@ -122,7 +122,7 @@ class PDHG(Solver[PDHGState]):
         """One gradient of f, one application of every A_j and of its adjoint."""
         saddle = _saddle(objective)
         rates = state.tau, state.mu, state.gamma, state.relaxation
-        summands = saddle.summands(state.x)
+        summands = saddle.smooth_summands(state.x)
         if summands is not None:
             pair = state.relaxed, state.relaxed_dual
             found = _whole_step(summands, saddle.simple, saddle.terms, *pair, state.sigmas, rates)
