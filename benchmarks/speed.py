@@ -8,6 +8,7 @@ the median of many runs, with the fastest and the slowest tenth.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -66,13 +67,19 @@ def steps_of_total_variation(limit: dict[str, float]) -> list[list[str]]:
     """One step at 512x512, and the share of the copy's bandwidth that ten arrays would need."""
     lines = []
     objective = denoising(torch.rand(1, 1, 512, 512))
-    for name, solver in SOLVERS.items():
-        state = solver.init(objective, objective.start())
-        for _ in range(10):
-            state = solver.step(objective, state)
-        taken = milliseconds(lambda s=solver, at=state: s.step(objective, at))
-        floor = 10 * 4 * 512**2 / limit["gigabytes"] / 1e6
-        lines.append([f"{name}, one step, TV 512x512", spread(taken), f"{floor / taken[0]:.0%}"])
+    floor = 10 * 4 * 512**2 / limit["gigabytes"] / 1e6
+    chosen = os.environ.get("BILEVEL_COMPILE", "auto")
+    for how, mode in (("as written", "never"), ("compiled", "always")):
+        os.environ["BILEVEL_COMPILE"] = mode
+        for name, solver in SOLVERS.items():
+            with torch.no_grad():
+                state = solver.init(objective, objective.start())
+                for _ in range(10):
+                    state = solver.step(objective, state)
+                taken = milliseconds(lambda s=solver, at=state: s.step(objective, at))
+            what = f"{name}, one step, TV 512x512, {how}"
+            lines.append([what, spread(taken), f"{floor / taken[0]:.0%}"])
+    os.environ["BILEVEL_COMPILE"] = chosen
     return lines
 
 

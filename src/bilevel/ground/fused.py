@@ -46,7 +46,7 @@ class fused(Generic[P, R]):
 
     def __call__(self, *args: P.args, **options: P.kwargs) -> R:
         """Call the function, compiled or as written."""
-        if self.failed or differentiating() or torch.compiler.is_compiling():
+        if torch.compiler.is_compiling() or self.failed or differentiating():
             return self.function(*args, **options)
         if self.compiled is not None or self._pays():
             return self._call_compiled(*args, **options)

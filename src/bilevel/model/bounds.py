@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -65,6 +66,11 @@ class Bounds:
     def rows(self, index: Tensor) -> Bounds:
         """The bounds of some rows."""
         return Bounds(self.mu[index], self.lipschitz[index], self.mu_from, self.lipschitz_from)
+
+    @cached_property
+    def smooth(self) -> bool:
+        """Whether every row has a Lipschitz constant."""
+        return bool(torch.isfinite(self.lipschitz).all())
 
     def proved_mu(self) -> Tensor:
         """``mu`` where it is proved and positive, otherwise 0."""

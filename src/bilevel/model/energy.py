@@ -18,7 +18,7 @@ from bilevel.ground.theta import Theta, bind, derivative, leaves
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.cost import Cost
-from bilevel.model.objective import Objective, SmoothObjective
+from bilevel.model.objective import Objective, SmoothObjective, Summand
 from bilevel.model.preconditioner import Preconditioner
 
 __all__ = ["Energy", "EnergyObjective", "in_double"]
@@ -54,6 +54,10 @@ class Energy(nn.Module):
             point = x if x.requires_grad else x.view_as(x).requires_grad_()
             total = self.forward(point, y).sum()
             return torch.autograd.grad(total, point, create_graph=track)[0]
+
+    def summands(self, y: Tensor) -> tuple[Summand, ...] | None:
+        """Pure functions of x whose sum is ∇_x J; None unless all that it takes is known."""
+        del y
 
     def value_and_grad(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """J(x; y) and ∇_x J(x; y); override where both share work."""
@@ -182,6 +186,16 @@ class EnergyObjective(SmoothObjective):
         self._count_gradient(x)
         with self._recording():
             return self._watched(self.energy.grad(x, self.y))
+
+    def summands(self, x: Tensor) -> tuple[Summand, ...] | None:
+        """The energy's; None on a tape, where :meth:`grad` counts what it costs."""
+        if self.tape:
+            return None
+        with torch.no_grad():
+            found = self.energy.summands(self.y)
+        if found is not None:
+            self._count_gradient(x)
+        return found
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """J(x) and ∇J(x)."""

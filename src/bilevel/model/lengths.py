@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bilevel.ground import rows
-from bilevel.ground.fused import differentiating
+from bilevel.ground.fused import differentiating, fused
 from bilevel.model.operators.operator import Operator, Shape
 
 __all__ = ["Lengths"]
@@ -31,7 +31,7 @@ class Lengths:
 
     def forward(self, x: Tensor) -> Tensor:
         """A x."""
-        return self.operator(x)
+        return self.operator.forward(x)
 
     def adjoint(self, p: Tensor) -> Tensor:
         """Aᵀ p."""
@@ -43,13 +43,7 @@ class Lengths:
 
     def sizes(self, s: Tensor) -> Tensor:
         """|s_i|, (b, c, h, w)."""
-        if self.group == 1:
-            return s.abs()
-        first, *others = s.chunk(self.group, dim=1)
-        total = first * first
-        for part in others:
-            total = torch.addcmul(total, part, part)
-        return total.sqrt()
+        return _sizes(s, self.group)
 
     def residual(self, t: Tensor) -> Tensor:
         """T - c."""
@@ -92,11 +86,7 @@ class Lengths:
 
     def slack(self, t: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         """F(t) + F*(p) - ⟨t, p⟩ >= 0, a sum of terms >= 0, and F(t); (b,) each, float64."""
-        s = self.residual(t)
-        value = self.weight * self.sizes(s)
-        product = torch.stack((s * p).chunk(self.group, dim=1)).sum(0)
-        slack = (value - product).clamp_min(0.0).flatten(1).sum(1, dtype=torch.float64)
-        return slack, value.flatten(1).sum(1, dtype=torch.float64)
+        return _slack(self.residual(t), p, self.weight, self.group)
 
     def rows(self, index: Tensor) -> Lengths:
         """Of the rows ``index`` alone."""
@@ -107,3 +97,27 @@ class Lengths:
         operator = copy.deepcopy(self.operator).double()
         shift = None if self.shift is None else self.shift.double()
         return replace(self, operator=operator, weight=self.weight.double(), shift=shift)
+
+
+def _sizes(s: Tensor, group: int) -> Tensor:
+    if group == 1:
+        return s.abs()
+    first, *others = s.chunk(group, dim=1)
+    total = first * first
+    for part in others:
+        total = torch.addcmul(total, part, part)
+    return total.sqrt()
+
+
+@fused
+def _slack(s: Tensor, p: Tensor, weight: Tensor, group: int) -> tuple[Tensor, Tensor]:
+    value = weight * _sizes(s, group)
+    first, *others = (s * p).chunk(group, dim=1)
+    for part in others:
+        first = first + part
+    slack = (value - first).clamp_min(0.0)
+    return _total(slack), _total(value)
+
+
+def _total(a: Tensor) -> Tensor:
+    return a.sum(-1, dtype=torch.float64).flatten(1).sum(1)

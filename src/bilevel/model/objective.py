@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from torch import Tensor
 
@@ -13,7 +14,10 @@ from bilevel.model.bounds import Bounds, Smoothness, Variation
 from bilevel.model.cost import Cost
 from bilevel.model.preconditioner import Preconditioner
 
-__all__ = ["Objective", "SmoothObjective"]
+__all__ = ["Objective", "SmoothObjective", "Summand"]
+
+Summand = tuple[Callable[..., Tensor], tuple[object, ...]]
+"""A pure function of (x, *arguments) and its arguments: no state, no operator, no tape."""
 
 
 class Objective(ABC):
@@ -35,6 +39,13 @@ class Objective(ABC):
     @abstractmethod
     def grad(self, x: Tensor) -> Tensor:
         """∇J(x), the shape of x."""
+
+    def summands(self, x: Tensor) -> tuple[Summand, ...] | None:
+        """∇J = Σ f(·, *arguments), to be compiled with what is done with it, or None.
+
+        Counted as one gradient at points like ``x``.
+        """
+        del x
 
     @abstractmethod
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:

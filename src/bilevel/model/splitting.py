@@ -15,6 +15,7 @@ from bilevel.model.fidelities.fidelity import Fidelity
 from bilevel.model.fidelities.l1 import L1
 from bilevel.model.fidelities.squared_l2 import SquaredL2
 from bilevel.model.lengths import Lengths
+from bilevel.model.objective import Summand
 from bilevel.model.operators import Identity, Mask, Operator, Shape
 from bilevel.model.regularisers.box import Box
 from bilevel.model.regularisers.exact_tv import ExactTotalVariation
@@ -105,6 +106,10 @@ class _Absent(Fidelity):
     def grad(self, x: Tensor, y: Tensor) -> Tensor:
         """0."""
         return torch.zeros_like(x)
+
+    def summands(self, y: Tensor) -> tuple[Summand, ...]:
+        """None."""
+        return ()
 
     def hessian(self, x: Tensor, y: Tensor) -> LinearMap:
         """0."""

@@ -14,7 +14,7 @@ from bilevel.model.composite import NonSmoothObjective, Separable
 from bilevel.model.cost import Cost
 from bilevel.model.energy import EnergyObjective
 from bilevel.model.fidelities.fidelity import Fidelity
-from bilevel.model.objective import Objective
+from bilevel.model.objective import Objective, Summand
 from bilevel.model.operators.operator import Shape
 from bilevel.model.preconditioner import Preconditioner, joined
 from bilevel.model.regularisers.regulariser import Regulariser, Sum
@@ -48,6 +48,11 @@ class Variational(Separable):
         if not self._parts:
             return self.fidelity.grad(x, y)
         return self.fidelity.grad(x, y) + self.regulariser.grad(x)
+
+    def summands(self, y: Tensor) -> tuple[Summand, ...] | None:
+        """Those of both terms."""
+        data, image = self.fidelity.summands(y), self.regulariser.summands()
+        return None if data is None or image is None else data + image
 
     def value_and_grad(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Sums of both, each term computing its features once."""

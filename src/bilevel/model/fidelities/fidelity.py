@@ -9,6 +9,7 @@ from torch import Tensor
 from bilevel.ground.errors import InputError
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
+from bilevel.model.objective import Summand
 from bilevel.model.operators.operator import Operator, Shape
 from bilevel.model.part import Part
 from bilevel.model.preconditioner import Stencil
@@ -28,6 +29,10 @@ class Fidelity(Part):
     @abstractmethod
     def grad(self, x: Tensor, y: Tensor) -> Tensor:
         """Aᵀ∇Ψ(A x; y), differentiable in θ and y."""
+
+    def summands(self, y: Tensor) -> tuple[Summand, ...] | None:
+        """The gradient as pure functions of x; None unless overridden."""
+        del y
 
     def value_and_grad(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Both; override where they share work."""

@@ -9,6 +9,8 @@ from bilevel.ground import rows
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.fidelities.weighted import WeightedFidelity
+from bilevel.model.objective import Summand
+from bilevel.model.operators import Identity
 from bilevel.model.operators.operator import Shape
 from bilevel.model.preconditioner import Stencil
 
@@ -35,6 +37,10 @@ class SquaredL2(WeightedFidelity):
     def grad(self, x: Tensor, y: Tensor) -> Tensor:
         """W Aᵀ(A x - y)."""
         return self.weight * self.operator.adjoint(self.operator(x) - y)
+
+    def summands(self, y: Tensor) -> tuple[Summand, ...] | None:
+        """W (x - y) for the identity."""
+        return ((_pull, (y, self.weight)),) if isinstance(self.operator, Identity) else None
 
     def value_and_grad(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Both, with A x computed once."""
@@ -83,3 +89,7 @@ class SquaredL2(WeightedFidelity):
         square = self.operator.gram_bounds(image_shape).upper
         weight, size = self.weight.detach().double(), rows.norm(y).double()
         return Magnitude((weight * square).expand(len(y)), weight * square**0.5 * size)
+
+
+def _pull(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    return weight * (x - y)

@@ -6,6 +6,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from bilevel.ground.errors import InputError
 from bilevel.model.operators.operator import Interval, Operator, Shape
@@ -24,8 +25,14 @@ class Differences(Operator):
         [3.0, 6.0, 0.0, 0.0, 1.0, 0.0, 4.0, 0.0]
     """
 
+    pure = True
+
     def forward(self, x: Tensor) -> Tensor:
         """D x: (b, c, h, w) -> (b, 2 c, h, w)."""
+        if torch.compiler.is_compiling():
+            down = pad(x[..., 1:, :] - x[..., :-1, :], (0, 0, 0, 1))
+            right = pad(x[..., 1:] - x[..., :-1], (0, 1))
+            return torch.cat([down, right], 1)
         c = x.shape[1]
         d = x.new_zeros(x.shape[0], 2 * c, *x.shape[2:])
         d[:, :c, :-1] = x[..., 1:, :] - x[..., :-1, :]
@@ -35,6 +42,9 @@ class Differences(Operator):
     def adjoint(self, y: Tensor) -> Tensor:
         """Dᵀ y: (b, 2 c, h, w) -> (b, c, h, w)."""
         down, right = y.chunk(2, dim=1)
+        if torch.compiler.is_compiling():
+            down, right = pad(down[..., :-1, :], (0, 0, 1, 1)), pad(right[..., :-1], (1, 1))
+            return down[..., :-1, :] - down[..., 1:, :] + right[..., :-1] - right[..., 1:]
         x = torch.zeros_like(down)
         x[..., 1:, :] += down[..., :-1, :]
         x[..., :-1, :] -= down[..., :-1, :]

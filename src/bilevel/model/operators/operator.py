@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor, nn
 
@@ -29,6 +30,9 @@ class Operator(nn.Module, ABC):
     Complex data are stored as pairs of real channels, so that every inner product is the plain
     sum over entries. Implementations are exact adjoints to rounding in float32 and float64.
     """
+
+    pure: ClassVar[bool] = False
+    """Whether A and Aᵀ are a few plain operations on tensors, to be compiled with their use."""
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:

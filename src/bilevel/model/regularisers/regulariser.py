@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bilevel.ground.errors import InputError
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Smoothness, Variation
+from bilevel.model.objective import Summand
 from bilevel.model.operators.operator import Shape
 from bilevel.model.part import Part
 from bilevel.model.preconditioner import Stencil, joined
@@ -28,6 +29,9 @@ class Regulariser(Part):
     @abstractmethod
     def grad(self, x: Tensor) -> Tensor:
         """∇R(x), written so that it can be differentiated with respect to the parameters."""
+
+    def summands(self) -> tuple[Summand, ...] | None:
+        """The gradient as pure functions of x; None unless overridden."""
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """R(x) and ∇R(x); override where both share work."""
@@ -106,6 +110,16 @@ class Sum(Regulariser):
     def grad(self, x: Tensor) -> Tensor:
         """Sum of the gradients."""
         return _total([t.grad(x) for t in self.parts], x)
+
+    def summands(self) -> tuple[Summand, ...] | None:
+        """Of all terms."""
+        found: tuple[Summand, ...] = ()
+        for term in self.parts:
+            further = term.summands()
+            if further is None:
+                return None
+            found += further
+        return found
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Sums of both."""

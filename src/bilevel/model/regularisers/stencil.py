@@ -47,7 +47,11 @@ def hessian_product(v: Tensor, curve: Curvature) -> Tensor:
 
 
 def _surrounded(x: Tensor) -> Tensor:
-    return pad(x, (1, 1, 1, 1), mode="replicate")
+    """What is compiled copies blocks side by side; its padding would go index by index."""
+    if not torch.compiler.is_compiling():
+        return pad(x, (1, 1, 1, 1), mode="replicate")
+    x = torch.cat([x[..., :1, :], x, x[..., -1:, :]], -2)
+    return torch.cat([x[..., :1], x, x[..., -1:]], -1)
 
 
 def _on_grid(weight: Tensor) -> Tensor:
@@ -109,7 +113,7 @@ def _value_and_gradient(
     penalty = potential.value_of_square(first)
     if not isotropic:
         penalty = penalty + potential.value_of_square(second)
-    value = (weight * smoothing * penalty)[..., 1:, 1:].flatten(1).sum(1)
+    value = (weight * smoothing * penalty)[..., 1:, 1:].sum(-1).flatten(1).sum(1)
     return value, _pulled(weight / smoothing, potential, down, right, first, second)
 
 

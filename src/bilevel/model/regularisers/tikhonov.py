@@ -10,6 +10,7 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Smoothness, Variation
+from bilevel.model.objective import Summand
 from bilevel.model.operators import Identity
 from bilevel.model.operators.operator import Operator, Shape
 from bilevel.model.part import POSITIVE, check_learn, positive_parameter
@@ -71,6 +72,10 @@ class Tikhonov(Regulariser):
     def grad(self, x: Tensor) -> Tensor:
         """W BᵀB x."""
         return self.weight * self._gram(x)
+
+    def summands(self) -> tuple[Summand, ...] | None:
+        """W x for the identity."""
+        return ((torch.mul, (self.weight,)),) if isinstance(self.operator, Identity) else None
 
     def _gram(self, x: Tensor) -> Tensor:
         return self.operator.adjoint(self.operator(x))

@@ -10,6 +10,7 @@ from torch import Tensor
 from bilevel.ground.checks import check_choice, check_positive
 from bilevel.ground.errors import InputError
 from bilevel.linear import LinearMap
+from bilevel.model.objective import Summand
 from bilevel.model.operators import Differences
 from bilevel.model.operators.operator import Shape
 from bilevel.model.part import POSITIVE, check_learn, positive_parameter
@@ -99,6 +100,10 @@ class TotalVariation(FilteredRegulariser):
     def grad(self, x: Tensor) -> Tensor:
         """In one pass where it is compiled."""
         return stencil.gradient(x, *self._profile())
+
+    def summands(self) -> tuple[Summand, ...]:
+        """One: the stencil."""
+        return ((stencil.gradient, self._profile()),)
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """In one pass where it is compiled."""

@@ -11,7 +11,7 @@ from bilevel.ground import rows
 from bilevel.ground.checks import check_choice, check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.fused import fused
-from bilevel.model.objective import Objective
+from bilevel.model.objective import Objective, Summand
 from bilevel.solve.solver import Solver
 
 __all__ = ["Nesterov"]
@@ -76,35 +76,26 @@ class Nesterov(Solver[NesterovState]):
         if self.momentum == "convex":
             mu = torch.zeros_like(mu)
         first = torch.where(known, lipschitz, self.first_lipschitz).clamp_min(1e-30).to(x.dtype)
-        return NesterovState(x, x, torch.ones_like(first), first, first, mu.to(x.dtype))
+        other = x.clone()  # one tensor given twice would be compiled as another case
+        return NesterovState(x, other, torch.ones_like(first), first, first, mu.to(x.dtype))
 
     def step(self, objective: Objective, state: NesterovState) -> NesterovState:
         """One gradient evaluation, and two values when L is searched."""
-        t, beta = self._momentum(state)
-        z = _extrapolated(state.x, state.previous, rows.expand(beta, state.x))
+        searches = self._searches(objective)
+        summands = None if searches else objective.summands(state.x)
+        if summands is not None:
+            memory = state.x, state.previous, state.t, state.trial, state.mu
+            x, t = _whole_step(summands, *memory, self.restart)
+            return NesterovState(x, state.x, t, state.trial, state.trial, state.mu)
+        growth = state.trial / state.lipschitz
+        t, z = _extrapolated(state.x, state.previous, state.t, growth, state.mu / state.trial)
         slope = objective.grad(z)
-        x, along = _descended(z, slope, state.x, rows.expand(state.trial, slope))
-        if self.restart:
-            t = torch.where(along > 0, 1.0, t)
+        x, t = _descended(z, slope, state.x, t, state.trial, self.restart)
         taken = NesterovState(x, state.x, t, state.trial, state.trial, state.mu)
-        return (
-            self._searched(objective, state, taken, z, slope)
-            if self._searches(objective)
-            else taken
-        )
+        return self._searched(objective, state, taken, z, slope) if searches else taken
 
     def _searches(self, objective: Objective) -> bool:
-        if self.backtracking is None:
-            return not bool(torch.isfinite(objective.bounds.lipschitz).all())
-        return self.backtracking
-
-    @staticmethod
-    def _momentum(state: NesterovState) -> tuple[Tensor, Tensor]:
-        q = (state.mu / state.trial).clamp_max(1 - 1e-3)
-        a = 1 - q * state.t**2
-        ratio = state.trial / state.lipschitz
-        t = (a + (a**2 + 4 * ratio * state.t**2).sqrt()) / 2
-        return t, (state.t - 1) * (1 - q * t) / (t * (1 - q))
+        return not objective.bounds.smooth if self.backtracking is None else self.backtracking
 
     @staticmethod
     def _searched(
@@ -128,12 +119,41 @@ class Nesterov(Solver[NesterovState]):
 
 
 @fused
-def _extrapolated(x: Tensor, previous: Tensor, beta: Tensor) -> Tensor:
-    return x + beta * (x - previous)
+def _extrapolated(
+    x: Tensor, previous: Tensor, t: Tensor, growth: Tensor | float, q: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The next momentum, and the point that the present one leads to."""
+    q = q.clamp_max(1 - 1e-3)
+    a = 1 - q * t**2
+    following = (a + (a**2 + 4 * growth * t**2).sqrt()) / 2
+    beta = (t - 1) * (1 - q * following) / (following * (1 - q))
+    return following, x + rows.expand(beta, x) * (x - previous)
 
 
 @fused
-def _descended(z: Tensor, slope: Tensor, x: Tensor, lipschitz: Tensor) -> tuple[Tensor, Tensor]:
-    """The step from z, and its inner product with the slope as seen from x, (b,)."""
-    new = z - slope / lipschitz
-    return new, (slope * (new - x)).flatten(1).sum(1)
+def _descended(
+    z: Tensor, slope: Tensor, x: Tensor, t: Tensor, lipschitz: Tensor, restart: bool
+) -> tuple[Tensor, Tensor]:
+    """The step from z, and the momentum, anew where it points uphill."""
+    new = z - slope / rows.expand(lipschitz, z)
+    if restart:
+        along = (slope * (new - x)).sum(-1).flatten(1).sum(1)
+        t = torch.where(along > 0, 1.0, t)
+    return new, t
+
+
+@fused
+def _whole_step(
+    summands: tuple[Summand, ...],
+    x: Tensor,
+    previous: Tensor,
+    t: Tensor,
+    lipschitz: Tensor,
+    mu: Tensor,
+    restart: bool,
+) -> tuple[Tensor, Tensor]:
+    t, z = _extrapolated(x, previous, t, 1.0, mu / lipschitz)
+    first, *others = [pull(z, *arguments) for pull, arguments in summands]
+    for other in others:
+        first = first + other
+    return _descended(z, first, x, t, lipschitz, restart)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,12 +10,16 @@ from torch import Tensor
 
 from bilevel.ground import rows
 from bilevel.ground.errors import InputError
-from bilevel.model.objective import Objective
+from bilevel.ground.fused import fused
+from bilevel.model.lengths import Lengths
+from bilevel.model.objective import Objective, Summand
 from bilevel.model.saddle import Dual, SaddleObjective
+from bilevel.model.simple import Simple
 from bilevel.solve.solver import Solver
 
 __all__ = ["PDHG"]
 
+Rates = tuple[Tensor, Tensor, Tensor, Tensor]  # τ, mu, γ, ρ
 LEAST_STEP = 1e-5  # γ τ where acceleration ends
 
 
@@ -116,25 +121,71 @@ class PDHG(Solver[PDHGState]):
     def step(self, objective: Objective, state: PDHGState) -> PDHGState:
         """One gradient of f, one application of every A_j and of its adjoint."""
         saddle = _saddle(objective)
-        r = saddle.smooth.grad(state.relaxed) + saddle.adjoint(state.relaxed_dual)
-        step = state.tau / (1 + state.mu * state.tau)
-        x = saddle.simple.prox(torch.addcmul(state.relaxed, rows.expand(-step, r), r), step)
-        growth = state.gamma * state.tau
-        theta = torch.where(growth > LEAST_STEP, (1 + 2 * growth).rsqrt(), 1.0)
-        tau = theta * state.tau
-        ahead = torch.lerp(state.relaxed, x, rows.expand(1 + theta, x))
-        dual = tuple(
-            term.ascend(p, image, sigma / tau)
-            for term, p, image, sigma in zip(
-                saddle.terms, state.relaxed_dual, saddle.analyse(ahead), state.sigmas, strict=True
-            )
-        )
-        rho = rows.expand(state.relaxation, x)
-        relaxed = torch.lerp(state.relaxed, x, rho)
-        relaxed_dual = tuple(
-            torch.lerp(old, new, rho) for old, new in zip(state.relaxed_dual, dual, strict=True)
-        )
+        rates = state.tau, state.mu, state.gamma, state.relaxation
+        summands = saddle.smooth_summands(state.x)
+        if summands is not None:
+            pair = state.relaxed, state.relaxed_dual
+            found = _whole_step(summands, saddle.simple, saddle.terms, *pair, state.sigmas, rates)
+            x, relaxed, tau, dual, relaxed_dual = found
+        else:
+            r = saddle.smooth.grad(state.relaxed) + saddle.adjoint(state.relaxed_dual)
+            x, ahead, relaxed, tau = _descended(saddle.simple, r, state.relaxed, rates)
+            climb = state.relaxed_dual, saddle.analyse(ahead), state.sigmas
+            dual, relaxed_dual = _ascended(saddle.terms, *climb, tau, state.relaxation)
         return replace(state, x=x, dual=dual, relaxed=relaxed, relaxed_dual=relaxed_dual, tau=tau)
+
+
+@fused
+def _descended(
+    simple: Simple, r: Tensor, relaxed: Tensor, rates: Rates
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The next x, the point that the dual step looks at, the next relaxed point, the next τ."""
+    tau, mu, gamma, relaxation = rates
+    step = tau / (1 + mu * tau)
+    x = simple.prox(torch.addcmul(relaxed, rows.expand(-step, r), r), step)
+    growth = gamma * tau
+    theta = torch.where(growth > LEAST_STEP, (1 + 2 * growth).rsqrt(), 1.0)
+    ahead = torch.lerp(relaxed, x, rows.expand(1 + theta, x))
+    return x, ahead, torch.lerp(relaxed, x, rows.expand(relaxation, x)), theta * tau
+
+
+@fused
+def _ascended(
+    terms: Sequence[Lengths],
+    relaxed: Dual,
+    images: Dual,
+    sigmas: Dual,
+    tau: Tensor,
+    relaxation: Tensor,
+) -> tuple[Dual, Dual]:
+    """The next p and the next relaxed p."""
+    dual = tuple(
+        term.ascend(p, image, sigma / tau)
+        for term, p, image, sigma in zip(terms, relaxed, images, sigmas, strict=True)
+    )
+    pairs = zip(relaxed, dual, strict=True)
+    return dual, tuple(torch.lerp(old, p, rows.expand(relaxation, p)) for old, p in pairs)
+
+
+@fused
+def _whole_step(
+    summands: tuple[Summand, ...],
+    simple: Simple,
+    terms: tuple[Lengths, ...],
+    relaxed: Tensor,
+    relaxed_dual: Dual,
+    sigmas: Dual,
+    rates: Rates,
+) -> tuple[Tensor, Tensor, Tensor, Dual, Dual]:
+    r = terms[0].adjoint(relaxed_dual[0])
+    for term, p in zip(terms[1:], relaxed_dual[1:], strict=True):
+        r = r + term.adjoint(p)
+    for pull, arguments in summands:
+        r = r + pull(relaxed, *arguments)
+    x, ahead, on, tau = _descended(simple, r, relaxed, rates)
+    images = tuple(term.forward(ahead) for term in terms)
+    dual, on_dual = _ascended(terms, relaxed_dual, images, sigmas, tau, rates[-1])
+    return x, on, tau, dual, on_dual
 
 
 def _saddle(objective: Objective) -> SaddleObjective:
