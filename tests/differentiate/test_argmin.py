@@ -6,6 +6,8 @@ from torch import nn
 
 import bilevel as bl
 from bilevel.ground.errors import InputError, NotCertified
+from bilevel.ground.theta import learnable
+from contracts.saddles import accurate, saddle
 
 TOL = bl.Tolerance(rms=1e-11)
 
@@ -159,3 +161,28 @@ def test_wrong_input_is_named() -> None:
         bl.argmin(energy(), y, tol=TOL, theta={"fidelity.log_wieght": torch.tensor(0.0)})
     with pytest.raises(InputError, match="float32 or float64"):
         bl.argmin(energy(), y.bfloat16(), tol=TOL)
+
+
+@pytest.mark.parametrize("name", ["anisotropic", "isotropic map", "box", "two", "pixels"])
+def test_energies_with_dual_terms(name: str) -> None:
+    case = saddle(name)
+    learned = {k: v.requires_grad_() for k, v in learnable(case.energy).items()}
+    y = case.y.clone().requires_grad_()
+    tol = bl.Tolerance(rms=1e-6)
+    x = bl.argmin(case.energy, y, tol=tol, theta=learned, max_steps=50_000, adjoint_rtol=1e-8)
+    case.upper.value(x).mean().backward()
+    random = torch.Generator().manual_seed(5)
+    direction = {k: torch.randn(v.shape, generator=random).double() for k, v in learned.items()}
+    along = sum(float((learned[k].grad * d).sum()) for k, d in direction.items())  # pyright: ignore
+    assert along == pytest.approx(case.slope(direction), rel=2e-3)
+    push = torch.randn(y.shape, generator=random, dtype=torch.float64)
+    ends = [accurate(case.energy, case.y + s * push, case.solution).x for s in (1e-4, -1e-4)]
+    above, below = (float(case.upper.value(end).mean()) for end in ends)
+    assert y.grad is not None
+    assert float((y.grad * push).sum()) == pytest.approx((above - below) / 2e-4, rel=2e-3)
+
+
+def test_dual_terms_need_their_solver() -> None:
+    case = saddle("anisotropic")
+    with pytest.raises(InputError, match=r"solvers\.PDHG"):
+        bl.argmin(case.energy, case.y, tol=bl.Tolerance(rms=1e-3), solver=bl.solvers.Nesterov())

@@ -103,5 +103,3 @@ def test_what_does_not_fit_is_refused_in_words(kind: str) -> None:
     for method in (Implicit(), Neumann(3), JacobianFree(), Shine()):
         with pytest.raises(InputError, match=r"dual terms has none; use Equilibrium"):
             method(lower, upper, solution)
-    with pytest.raises(InputError, match="argmin differentiates smooth and composite"):
-        bl.argmin(energy, y, tol=Tolerance(rms=1e-3))

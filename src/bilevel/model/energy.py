@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from dataclasses import replace
+from functools import cached_property
 from typing import TypeVar
 
 import torch
@@ -189,13 +190,16 @@ class EnergyObjective(SmoothObjective):
 
     def summands(self, x: Tensor) -> tuple[Summand, ...] | None:
         """The energy's; None on a tape, where :meth:`grad` counts what it costs."""
-        if self.tape:
-            return None
-        with torch.no_grad():
-            found = self.energy.summands(self.y)
+        found = None if self.tape else self._summands
         if found is not None:
             self._count_gradient(x)
         return found
+
+    @cached_property
+    def _summands(self) -> tuple[Summand, ...] | None:
+        """At the θ of the first call, as for the bounds."""
+        with torch.no_grad():
+            return self.energy.summands(self.y)
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """J(x) and ∇J(x)."""
