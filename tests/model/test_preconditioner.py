@@ -108,16 +108,10 @@ def test_systems_are_solved_in_fewer_steps() -> None:
     y = torch.rand(3, 1, 48, 40, dtype=torch.float64)
     lower = bl.Variational(bl.fidelities.SquaredL2(), ridge()).double().at(y)
     hessian = lower.hessian(0.1 * y)
-    plain = LinearMap(hessian.apply, lambda index: plain_rows(hessian, index))
-    fast, slow = (cg(a, y, rtol=1e-8) for a in (hessian, plain))
+    fast, slow = (cg(a, y, rtol=1e-8) for a in (hessian, hessian.without_inverse()))
     assert bool((fast.converged & slow.converged).all())
     torch.testing.assert_close(fast.x, slow.x, rtol=1e-5, atol=1e-7)
     assert int(fast.steps.max()) < 0.8 * int(slow.steps.min())
-
-
-def plain_rows(hessian: LinearMap, index: Tensor) -> LinearMap:
-    part = hessian.rows(index)
-    return LinearMap(part.apply, lambda further: plain_rows(part, further))
 
 
 @pytest.mark.parametrize("weakly_convex", [False, True])

@@ -80,3 +80,9 @@ def test_bad_samples(changes: dict[str, object], message: str) -> None:
 def test_no_samples() -> None:
     with pytest.raises(bl.InputError, match="at least one sample"):
         Scores.of([])
+
+
+def test_a_distance_that_says_nothing_is_not_counted() -> None:
+    distances = torch.tensor([1e-3, 1e4, torch.inf])
+    samples = replace(make_samples(3), certificate=distances)
+    assert Scores.of(samples).certified == 1

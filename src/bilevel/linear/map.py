@@ -47,6 +47,10 @@ class LinearMap:
 
         return LinearMap(self.apply, restrict, once)
 
+    def without_inverse(self) -> LinearMap:
+        """The same without an approximate inverse."""
+        return LinearMap(self.apply, lambda index: self.rows(index).without_inverse())
+
     @staticmethod
     def shared(apply: Callable[[Tensor], Tensor]) -> LinearMap:
         """The same plain callable for any number of rows."""

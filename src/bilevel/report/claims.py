@@ -8,13 +8,10 @@ from enum import Enum
 
 from bilevel.learn import Fit, Record, Status
 from bilevel.model.losses import PSNR, SquaredError
-from bilevel.report.comparison import Scores
+from bilevel.report.comparison import LOOSE, Scores
 from bilevel.report.words import count, decibels, number, plural
 
 __all__ = ["Claim", "Standing", "certified_accuracy", "claims", "improvement", "learning_claims"]
-
-_LOOSE = 0.05
-"""A certificate above this [grey value] is true, but of little use."""
 
 
 class Standing(Enum):
@@ -63,7 +60,7 @@ def certified_accuracy(scores: Scores) -> str:
     worst = max(row.certificate for row in scores.rows)
     if math.isfinite(worst):
         within = f"within {number(worst)} grey values (rms) of the exact minimiser"
-        return f"proved to lie {within}" + (", which says little" if worst > _LOOSE else "")
+        return f"proved to lie {within}" + (", which says little" if worst > LOOSE else "")
     if scores.certified:
         return f"certified for {scores.certified} of {len(scores)} images"
     return "not certified: no distance to an exact minimiser is proved"
@@ -92,7 +89,7 @@ def _reconstructions(scores: Scores) -> Claim:
         everyone = "The reconstruction lies"
         if len(scores) > 1:
             everyone = f"All {count(len(scores))} reconstructions lie"
-        little = "" if max(distances) <= _LOOSE else " This bound is too wide to be of much use."
+        little = "" if max(distances) <= LOOSE else " This bound is too wide to be of much use."
         return Claim(Standing.PROVED, f"{everyone} {within} of the energy.{little}")
     some = f"{count(len(distances))} of {count(len(scores))} reconstructions lie {within}"
     return Claim(Standing.PROVED, f"{some}; for the others no distance is proved.")

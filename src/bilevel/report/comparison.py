@@ -14,11 +14,13 @@ from bilevel.ground.errors import InputError
 from bilevel.report.metrics import SSIM_WINDOW, psnr, ssim
 from bilevel.solve import Status
 
-__all__ = ["Samples", "Score", "Scores", "batches"]
+__all__ = ["LOOSE", "Samples", "Score", "Scores", "batches"]
 
 _CONVERGED = "converged"
 _CHUNK = 8
 """Images whose SSIM is computed at once."""
+LOOSE = 0.05
+"""A certificate above this [grey value] is true, but of little use."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,8 +142,8 @@ class Scores:
 
     @property
     def certified(self) -> int:
-        """How many samples have a proved distance."""
-        return sum(math.isfinite(r.certificate) for r in self.rows)
+        """How many samples have a proved distance that says something."""
+        return sum(r.certificate <= LOOSE for r in self.rows)
 
     @property
     def scatter(self) -> float:
