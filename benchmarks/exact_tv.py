@@ -29,7 +29,7 @@ from bilevel.solve import certify
 
 SIZE, NOISE, WEIGHT = 512, 0.1, 0.1
 GOALS = (1e-3, 1e-4, 1e-5, 1e-6)
-LONGEST = 120.0
+LONGEST = 40.0
 REPEATS = 3
 Run = Callable[[int], Tensor]
 

@@ -23,6 +23,7 @@ from bilevel.differentiate import (
     finite_differences,
 )
 from bilevel.ground import theta as algebra
+from bilevel.ground.errors import InputError
 from bilevel.ground.theta import learnable
 from bilevel.solve import Solution, Tolerance, minimise
 from bilevel.solve.solvers import FISTA
@@ -208,3 +209,24 @@ def test_sparsity_in_a_box_is_learned() -> None:
     loss = lambda t: problem.value({**fit.theta, **t}, tol=1e-12)  # noqa: E731
     differences = finite_differences(loss, {sparsity: fit.theta[sparsity]}, 1e-5)
     assert float(at.grad[sparsity]) == pytest.approx(float(differences[sparsity]), rel=1e-3)
+
+
+def test_the_ledger_counts_as_for_smooth_energies() -> None:
+    y = torch.rand(2, 1, 4, 5)
+    ridge = bl.regularisers.Tikhonov(0.5)
+    counted = []
+    for regulariser in (ridge, ridge + bl.regularisers.Box(0.1, 0.7)):
+        cost = bl.Cost()
+        lower = bl.Variational(bl.fidelities.SquaredL2(), regulariser).at(y, cost=cost)
+        lower.cross_vjp(y, y)
+        lower.theta_grad(y, torch.ones(2))
+        counted.append((cost.gradient_evaluations, cost.hvps, cost.operator_applications))
+    assert counted[0] == counted[1] == (4, 0, 8)
+
+
+def test_curvature_is_refused() -> None:
+    box = bl.regularisers.Box(0.0, 0.2)
+    lower = bl.Variational(bl.fidelities.SquaredL2(), box).at(torch.rand(1, 1, 3, 3))
+    solution = minimise(lower, bl.solvers.FISTA(), tol=Tolerance(rms=1e-3))
+    with pytest.raises(InputError, match="smooth"):
+        bl.solve.curvature(lower, solution)

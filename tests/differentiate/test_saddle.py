@@ -22,6 +22,7 @@ from bilevel.differentiate import (
 from bilevel.ground import theta as algebra
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import learnable
+from bilevel.model import SaddleObjective
 from bilevel.solve import Solution, Tolerance, certify, minimise
 from contracts.composites import make
 
@@ -101,5 +102,37 @@ def test_what_does_not_fit_is_refused_in_words(kind: str) -> None:
             Shine()(lower, upper, solution)
         return
     for method in (Implicit(), Neumann(3), JacobianFree(), Shine()):
-        with pytest.raises(InputError, match=r"dual terms has none; use Equilibrium"):
+        with pytest.raises(InputError, match=r"dual terms has none; use Piggyback"):
             method(lower, upper, solution)
+
+
+def test_differences_need_strong_convexity_of_saddle_problems() -> None:
+    mask = bl.operators.Mask(torch.tensor([[1.0, 0.0], [1.0, 1.0]]))
+    total = bl.regularisers.ExactTotalVariation(0.1)
+    lower = bl.Variational(bl.fidelities.SquaredL2(mask), total).at(torch.rand(1, 1, 2, 2))
+    solution = minimise(lower, bl.solvers.PDHG(), tol=Tolerance(gap=1e-2))
+    upper = Upper(LOSS, torch.rand(1, 1, 2, 2))
+    for method in (EquilibriumPropagation(), ValueFunction()):
+        with pytest.raises(InputError, match=r"strong convexity.*Piggyback"):
+            method(lower, upper, solution)
+
+
+def test_the_estimate_does_not_vanish_where_convexity_limits_the_pull() -> None:
+    torch.manual_seed(0)
+    y, target = torch.rand(2, 1, 1, 5, 6, dtype=torch.float64).unbind()
+    total = bl.regularisers.ExactTotalVariation(0.1) + bl.regularisers.Tikhonov(1e-2, learn=())
+    mask = bl.operators.Mask(torch.rand(5, 6) > 0.2)
+    lower = bl.Variational(bl.fidelities.SquaredL2(mask), total).double().at(y)
+    solution = minimise(lower, bl.solvers.PDHG(), tol=Tolerance(gap=1e-9))
+    found = EquilibriumPropagation(0.5)(lower, Upper(LOSS, target), solution, estimate=True)
+    assert found.estimate > 0
+
+
+def test_rows_are_reached_one_by_one() -> None:
+    """Data outside of the box leave that row without a bound of its pixels, and no other."""
+    terms = bl.regularisers.ExactTotalVariation(0.1) + bl.regularisers.Box(0.0, 0.5)
+    mask = bl.operators.Mask(torch.ones(2, 2))
+    y = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.6, 0.7, 0.8, 0.9]]).view(2, 1, 2, 2)
+    lower = bl.Variational(bl.fidelities.SquaredL2(mask), terms).at(y)
+    assert isinstance(lower, SaddleObjective)
+    assert lower.lower.flatten().isfinite().tolist() == [True, False]

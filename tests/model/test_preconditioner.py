@@ -7,10 +7,12 @@ import torch
 from torch import Tensor
 
 import bilevel as bl
+from bilevel.ground import rows
 from bilevel.linear import LinearMap, cg
 from bilevel.model.preconditioner import Preconditioner, Stencil
 from bilevel.model.regularisers import Regulariser
 from bilevel.solve.solvers import LBFGS
+from bilevel.solve.solvers.lbfgs import LBFGSState, Memory
 
 H, W = 19, 16
 
@@ -157,3 +159,39 @@ def test_a_tiny_image_wraps_round() -> None:
     x = torch.rand(1, 1, 3, 2, dtype=torch.float64)
     parts = ridge().stencils(x)
     assert bool(torch.isfinite(Preconditioner.of(parts, x)(x)).all())
+
+
+def test_a_kept_state_goes_with_its_preconditioner() -> None:
+    torch.manual_seed(2)
+    y = torch.rand(3, 1, 24, 24, dtype=torch.float64)
+    y[1] = 0.5  # done much sooner than the others
+    energy = bl.Variational(bl.fidelities.SquaredL2(), ridge()).double()
+    lower, tol = energy.at(y), bl.Tolerance(residual=1e-6)
+    solution = bl.minimise(lower, LBFGS(), tol=tol, keep_state=True).require()
+    assert len(set(solution.steps.tolist())) > 1
+    assert isinstance(solution.state, LBFGSState)
+    memory = solution.state.memory
+    assert memory.inverse is not None
+    g = torch.rand_like(y)
+    first = memory.apply(g)
+    index = torch.tensor([2])
+    torch.testing.assert_close(rows.take(memory, index).apply(g[index]), first[index])
+    turn = memory.turns[:, int(memory.age[0].argmax())].view_as(y)
+    newest = memory.moves[:, int(memory.age[0].argmax())].view_as(y)
+    torch.testing.assert_close(memory.apply(turn)[0], newest[0])  # the secant equation
+
+
+def test_a_renewal_without_a_new_pair_forgets_the_old_scale() -> None:
+    x = torch.rand(2, 1, 8, 8, dtype=torch.float64)
+    made = Preconditioner.of([Stencil.identity(x).times(torch.tensor(4.0).double())], x)
+    memory = Memory.empty(x, 2, torch.full((2,), 1e-3, dtype=torch.float64)).renewed(made)
+    torch.testing.assert_close(memory.scaled(x), x / 4)
+    torch.testing.assert_close(memory.apply(x), x / 4)
+
+
+def test_states_of_different_structure_are_not_mixed() -> None:
+    x = torch.rand(2, 1, 4, 4)
+    made = Preconditioner.of([Stencil.identity(x)], x)
+    bare, full = (Memory.empty(x, 2, torch.ones(2), m) for m in (None, made))
+    with pytest.raises(TypeError, match="do not fit"):
+        rows.put(bare, torch.tensor([0]), rows.take(full, torch.tensor([0])))

@@ -108,7 +108,7 @@ def test_lowest_is_the_minimiser_over_a_box(name: str) -> None:
     assert float((value - best).min()) >= -1e-3
 
 
-def test_drop_rows_double_and_meeting() -> None:
+def test_drop_rows_and_meeting() -> None:
     both = TERMS["box"].meet(TERMS["distance"], torch.float64)
     assert (both.lower, both.upper) == (-0.4, 0.9)
     u = both.project(X)
@@ -116,10 +116,9 @@ def test_drop_rows_double_and_meeting() -> None:
     assert float(both.drop(X, u).sum()) == pytest.approx(change)
     assert float(TERMS["box"].drop(X, u).abs().max()) == 0
     two = Simple(distance=Distance(WEIGHT.float(), torch.rand(2, 1, 2, 2)))
-    part = two.rows(torch.tensor([1])).double()
+    part = two.rows(torch.tensor([1]))
     assert part.distance is not None
     assert part.distance.centre.shape == (1, 1, 2, 2)
-    assert part.distance.weight.dtype == torch.float64
     single = Simple(0.1, 0.7).rounded(torch.float32)
     assert single.lower == float(torch.tensor(0.1)) != 0.1
 

@@ -13,10 +13,8 @@ from bilevel.cli.console import check_writable, results, say
 from bilevel.cli.images import Batch, LearningImages, learning_images
 from bilevel.cli.progress import Counter, LearningProgress
 from bilevel.cli.reconstruction import CONFIGURATION, Reconstructor, simulated
-from bilevel.differentiate import Hypergradient, Implicit, Piggyback
 from bilevel.ground.errors import BilevelError
 from bilevel.learn import BilevelProblem, Fit, Status, learn
-from bilevel.model import Objective, SaddleObjective
 from bilevel.report import (
     Samples,
     Scores,
@@ -64,15 +62,9 @@ def build_problem(configuration: Configuration, training: Batch) -> BilevelProbl
         configuration.loss.build(),
         pairs,
         solver=solver.build(objective),
-        hypergradient=_hypergradient(objective),
         chunk=solver.chunk,
         max_steps=solver.max_steps,
     )
-
-
-def _hypergradient(objective: Objective) -> Hypergradient:
-    """The method that differentiates minimisers of such objectives."""
-    return Piggyback() if isinstance(objective, SaddleObjective) else Implicit()
 
 
 def _learned(document: Document, images: LearningImages, out: Path) -> Fit:

@@ -1,6 +1,7 @@
 """Hypergradients, their error bounds, the differentiable layer."""
 
 from bilevel.differentiate.argmin import argmin
+from bilevel.differentiate.automatic import automatic
 from bilevel.differentiate.equilibrium_propagation import EquilibriumPropagation
 from bilevel.differentiate.finite_differences import finite_differences
 from bilevel.differentiate.fixed_point import FixedPoint
@@ -33,6 +34,7 @@ __all__ = [
     "Upper",
     "ValueFunction",
     "argmin",
+    "automatic",
     "count_kinks",
     "finite_differences",
     "solve_saddle_adjoint",

@@ -66,7 +66,7 @@ class AdjointMethod(Hypergradient):
         upper.check(solution.x)
         if isinstance(lower, SaddleObjective):
             what = "adjoint systems need second derivatives, and an energy with dual terms has none"
-            raise InputError(what, advice="use EquilibriumPropagation() or ValueFunction()")
+            raise InputError(what, advice="use Piggyback(), or EquilibriumPropagation()")
         accuracy = relative_residual(upper, solution, rtol)
         adjoint = usable(self.adjoint(lower, solution, upper.grad(solution.x), accuracy, start))
         grad = mean_cross(lower, solution.x, adjoint.x)

@@ -14,6 +14,7 @@ from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
 from bilevel.differentiate.perturbed import perturbed
 from bilevel.differentiate.upper import Upper
 from bilevel.ground import rows
+from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta, add, norm
 from bilevel.linear import LinearMap, LinearSolution, minres
 from bilevel.model.composite import CompositeObjective
@@ -49,12 +50,13 @@ class DifferenceMethod(Hypergradient):
     """
 
     @abstractmethod
-    def chord(self, lower: Objective, upper: Upper, solution: Solution, rtol: Tensor) -> Chord:
-        """The two points, solved so that they add at most ``rtol`` ‖∇ℓ‖ to the residual of q."""
+    def chord(
+        self, lower: Objective, upper: Upper, solution: Solution, rtol: Tensor, share: float
+    ) -> Chord:
+        """The two points, solved so that they add at most ``rtol`` ‖∇ℓ‖ to the residual of q.
 
-    @abstractmethod
-    def halved(self) -> DifferenceMethod:
-        """With half the pull: where no Hessian can tell, what that changes estimates the error."""
+        ``share`` multiplies the pull that the method would choose.
+        """
 
     def __call__(
         self,
@@ -66,21 +68,34 @@ class DifferenceMethod(Hypergradient):
         start: Tensor | None = None,
         estimate: bool = False,
     ) -> HyperGradient:
-        """Hypergradient of the mean over rows; derivatives are taken in float64."""
+        """Hypergradient of the mean over rows; derivatives are taken in float64.
+
+        Of a saddle objective half the pull estimates the error: no Hessian can tell.
+        """
         del start
         upper.check(solution.x)
-        chord = self.chord(lower, upper, solution, relative_residual(upper, solution, rtol))
+        saddle = isinstance(lower, SaddleObjective)
+        if saddle and not bool((lower.bounds.proved_mu() > 0).all()):
+            what = "differences of saddle problems need strong convexity, to pull both ways"
+            raise InputError(what, advice="add regularisers.Tikhonov(1e-3), or use Piggyback()")
+        accuracy = relative_residual(upper, solution, rtol)
+        found, adjoint = self._found(lower, upper, solution, accuracy, 1.0)
+        if not estimate:
+            return found
+        if saddle:
+            again, _ = self._found(lower, upper, solution, accuracy, 0.5)
+            return replace(found, estimate=2 * norm(add(found.grad, again.grad, -1.0)))
+        return with_estimate(found, lower, upper, solution, adjoint, _roughly)
+
+    def _found(
+        self, lower: Objective, upper: Upper, solution: Solution, rtol: Tensor, share: float
+    ) -> tuple[HyperGradient, LinearSolution]:
+        chord = self.chord(lower, upper, solution, rtol, share)
         span = torch.where(_status(chord) == Status.DIVERGED, 0.0, chord.span.double())
         inverse = torch.where(span > 0, 1 / span, 0.0)
         adjoint, cross = _secant(lower, upper, solution.x, chord, inverse)
         grad, noise = _difference(lower, chord, inverse)
-        found = with_bounds(lower, upper, solution, adjoint, grad, cross + noise)
-        if not estimate:
-            return found
-        if isinstance(lower, SaddleObjective):
-            again = self.halved()(lower, upper, solution, rtol=rtol)
-            return replace(found, estimate=2 * norm(add(found.grad, again.grad, -1.0)))
-        return with_estimate(found, lower, upper, solution, adjoint, _roughly)
+        return with_bounds(lower, upper, solution, adjoint, grad, cross + noise), adjoint
 
 
 def solve_perturbed(
@@ -99,14 +114,17 @@ def solve_perturbed(
     return minimise(objective, chosen, solution.x, tol=tol, max_steps=max_steps)
 
 
-def strengths(lower: Objective, upper: Upper, x: Tensor, pull: float) -> Tensor:
-    """s (b,) such that s ∇ℓ has rms ``pull``, at most half of what keeps J - s ℓ convex."""
+def strengths(lower: Objective, upper: Upper, x: Tensor, pull: float, share: float = 1.0) -> Tensor:
+    """s (b,) such that s ∇ℓ has rms ``pull``, at most half of what keeps J - s ℓ convex.
+
+    All of it is multiplied by ``share``.
+    """
     size = rows.rms(upper.grad(x)).double()
     strength = torch.where(size > 0, pull / size, 0.0)
     mu = lower.bounds.proved_mu()
     everywhere = torch.full_like(size, torch.inf)
     most = torch.where(mu > 0, mu / (2 * upper.lipschitz(x, everywhere)), torch.inf)
-    return torch.minimum(strength, most)
+    return share * torch.minimum(strength, most)
 
 
 def chord_residual(upper: Upper, x: Tensor, strength: Tensor, rtol: Tensor) -> float:

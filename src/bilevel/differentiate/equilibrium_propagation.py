@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -51,13 +51,11 @@ class EquilibriumPropagation(DifferenceMethod):
         """Check the options."""
         check_positive(self.strength, "strength")
 
-    def halved(self) -> EquilibriumPropagation:
-        """Half the strength."""
-        return replace(self, strength=self.strength / 2)
-
-    def chord(self, lower: Objective, upper: Upper, solution: Solution, rtol: Tensor) -> Chord:
+    def chord(
+        self, lower: Objective, upper: Upper, solution: Solution, rtol: Tensor, share: float
+    ) -> Chord:
         """From +s to -s."""
-        s = strengths(lower, upper, solution.x, self.strength)
+        s = strengths(lower, upper, solution.x, self.strength, share)
         goal = chord_residual(upper, solution.x, s, rtol)
         a, b = (
             solve_perturbed(lower, upper, solution, sign * s, self.solver, goal, self.max_steps)

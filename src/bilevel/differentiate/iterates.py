@@ -28,7 +28,7 @@ def check_solver(solver: Solver[Any], steps: int) -> None:
     if steps < 1:
         raise InputError("there must be at least one step to differentiate", given=steps)
     if not solver.differentiable:
-        advice = "use GradientDescent(), Nesterov() or FISTA()"
+        advice = "use GradientDescent(), Nesterov(), FISTA() or PDHG()"
         raise InputError("this solver cannot be differentiated", given=solver, advice=advice)
 
 

@@ -30,9 +30,8 @@ class Piggyback(Hypergradient):
     fewer HVPs (docs/decisions/0010). Which features jump is read off the final (x, p) of PDHG.
 
     Where strict complementarity holds, x̂ is differentiable and the result converges to the
-    gradient with (x, p) and the residual. Nothing is proved about it: ``error`` is inf, and
-    ``kinks`` is no bound here but counts the features and pixels that an error of x as large as
-    certified, and a proportional one of p, leave undecided. Only the ``interval`` is proved.
+    gradient with (x, p) and the residual. Nothing is proved about it: ``error`` and ``kinks`` are
+    inf. Only the ``interval`` is proved.
 
     Args:
         max_steps: limit of MINRES.
@@ -76,7 +75,6 @@ class Piggyback(Hypergradient):
             distance=certificate.rms * x[0].numel() ** 0.5,
             max_steps=self.max_steps,
         )
-        grad, doubtful = adjoint.mean_gradient(), adjoint.linearised.doubtful
+        grad = adjoint.mean_gradient()
         found = as_hypergradient(lower, upper, x, grad, certificate, estimate=estimate, dual=dual)
-        lost = broken(adjoint.linear)
-        return replace(found, linear=adjoint.linear, unsolved=lost, count=lambda: doubtful)
+        return replace(found, linear=adjoint.linear, unsolved=broken(adjoint.linear))

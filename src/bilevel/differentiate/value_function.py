@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -52,13 +52,11 @@ class ValueFunction(DifferenceMethod):
         """Check the options."""
         check_positive(self.penalty, "penalty")
 
-    def halved(self) -> ValueFunction:
-        """Twice the penalty."""
-        return replace(self, penalty=2 * self.penalty)
-
-    def chord(self, lower: Objective, upper: Upper, solution: Solution, rtol: Tensor) -> Chord:
+    def chord(
+        self, lower: Objective, upper: Upper, solution: Solution, rtol: Tensor, share: float
+    ) -> Chord:
         """From s = 1/λ to 0."""
-        s = strengths(lower, upper, solution.x, 1 / self.penalty)
+        s = strengths(lower, upper, solution.x, 1 / self.penalty, share)
         goal = chord_residual(upper, solution.x, s, rtol) / 2
         a, b = (
             solve_perturbed(lower, upper, solution, strength, self.solver, goal, self.max_steps)

@@ -70,3 +70,6 @@ def put(tree: T, index: Tensor, part: T) -> None:
     elif dataclasses.is_dataclass(tree) and not isinstance(tree, type):
         for field in dataclasses.fields(tree):
             put(getattr(tree, field.name), index, getattr(part, field.name))
+    elif type(tree) is not type(part):
+        given = type(tree).__name__, type(part).__name__
+        raise TypeError(f"rows of a {given[1]} do not fit into a {given[0]}")

@@ -109,7 +109,7 @@ def unflatten(vector: Tensor, like: Theta) -> Theta:
 
 
 def leaves(theta: Theta) -> Theta:
-    """Copies that autograd differentiates by."""
+    """The same values as leaves that autograd differentiates by."""
     return {name: value.detach().requires_grad_() for name, value in theta.items()}
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bilevel.data import Pairs
-from bilevel.differentiate import HyperGradient, Hypergradient, Implicit, Upper
+from bilevel.differentiate import HyperGradient, Hypergradient, Upper, automatic
 from bilevel.ground import theta as algebra
 from bilevel.ground.checks import check_matching
 from bilevel.ground.errors import InputError
@@ -42,7 +42,7 @@ class BilevelProblem:
         loss: ℓ.
         pairs: data and targets.
         solver: of the lower level; Nesterov, FISTA or PDHG, whichever fits, if None.
-        hypergradient: implicit with CG if None.
+        hypergradient: the one that fits if None, implicit with CG unless there are dual terms.
         chunk: samples solved at once; memory grows with it.
         max_steps: limit of each lower-level solve.
 
@@ -83,9 +83,9 @@ class BilevelProblem:
             given = tuple(pairs.target.shape[1:])
             raise InputError(f"targets must have shape (c, h, w) = {tuple(expected)}", given=given)
         self.energy, self.loss, self.pairs = energy, loss, pairs
-        fitting = accelerated(energy.at(pairs.y[:1])) if solver is None else solver
-        self.solver: Solver[Any] = fitting
-        self.hypergradient = Implicit() if hypergradient is None else hypergradient
+        objective = energy.at(pairs.y[:1])
+        self.solver: Solver[Any] = accelerated(objective) if solver is None else solver
+        self.hypergradient = automatic(objective) if hypergradient is None else hypergradient
         self.chunk, self.max_steps = chunk, max_steps
         self.space = space_of(energy)
         self.cost = Cost()

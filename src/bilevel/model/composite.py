@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import NoReturn, TypeVar, cast
@@ -85,10 +87,17 @@ class NonSmoothObjective(Objective):
 
     def theta_grad(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Theta]:
         """J(x) and Σ_k weight_k ∂_θJ(x_k), at the price of one gradient."""
+        with self._differentiating(x) as (moving, theta):
+            value = moving.value(x.detach())
+            return value.detach(), derivative((value * weight).sum(), theta)
+
+    @contextmanager
+    def _differentiating(self: N, x: Tensor) -> Generator[tuple[N, Theta]]:
+        """The same functions of θ on a tape, whatever is computed counted as one gradient."""
+        self.smooth.cost.count_gradients(len(x))
         with torch.enable_grad():
             theta = leaves(self.theta)
-            value = self.taped(theta).value(x.detach())
-            return value.detach(), derivative((value * weight).sum(), theta)
+            yield self._at(bind(self.source, theta), self.smooth.y, Cost()), theta
 
     def taped(self: N, theta: Theta) -> N:
         """The same functions at ``theta``, without ``no_grad``; the bounds are constants."""
@@ -96,7 +105,10 @@ class NonSmoothObjective(Objective):
 
     def recorded(self: N, source: Separable, y: Tensor) -> N:
         """The same functions of other parameters and data, with a tape."""
-        split = source.split(y, self.smooth.cost, tape=True)
+        return self._at(source, y, self.smooth.cost)
+
+    def _at(self: N, source: Separable, y: Tensor, cost: Cost) -> N:
+        split = source.split(y, cost, tape=True)
         return cast(N, self._renewed(split, self.smooth.over(split.smooth)))
 
     def with_smooth(self: N, smooth: SmoothObjective) -> N:
@@ -168,9 +180,8 @@ class CompositeObjective(NonSmoothObjective):
 
     def cross_vjp(self, x: Tensor, q: Tensor) -> Theta:
         """Σ_k B(x_k)ᵀ q_k, of the free pixels alone."""
-        with torch.enable_grad():
-            theta = leaves(self.theta)
-            return derivative(self.taped(theta).pairing(x.detach(), q), theta)
+        with self._differentiating(x) as (moving, theta):
+            return derivative(moving.pairing(x.detach(), q), theta)
 
     def pairing(self, x: Tensor, q: Tensor) -> Tensor:
         """⟨q, ∇f(x) + h'(x)⟩ over the free pixels of all rows, ()."""
@@ -192,7 +203,8 @@ class CompositeObjective(NonSmoothObjective):
             (H' - H) q = D'(F' - F) D q + D' F' E q + E (F D - L) q,
 
         so that U adds at most 2 L ‖q_U‖ + ‖((F D - L) q)_U‖, the second L being what the corrected
-        value needs: ‖∇J(x)‖ <= L radius. To B it adds ‖B‖ ‖q_U‖, and 2 ‖∂_θw‖ ‖q_U‖₁ for h'.
+        value needs: ‖∇J(x)‖ <= L radius where the radius is certified. To B it adds ‖B‖ ‖q_U‖,
+        and 2 ‖∂_θw‖ ‖q_U‖₁ for h'.
         """
         if self.bounds.lipschitz_from is not Provenance.PROVED:
             return Variation.unknown(x)

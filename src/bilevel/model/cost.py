@@ -21,6 +21,11 @@ class Cost:
     operator_applications: int = 0
     seconds: float = 0.0
 
+    def count_gradients(self, count: int) -> None:
+        """So many gradients, an operator and its adjoint each."""
+        self.gradient_evaluations += count
+        self.operator_applications += 2 * count
+
     def __add__(self, other: Cost) -> Cost:
         """Sum of both, entry by entry."""
         return Cost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))

@@ -184,7 +184,7 @@ class EnergyObjective(SmoothObjective):
 
     def grad(self, x: Tensor) -> Tensor:
         """∇J(x); on a tape, its reverse pass or its tangent counts as one HVP a row."""
-        self._count_gradient(x)
+        self.cost.count_gradients(len(x))
         with self._recording():
             return self._watched(self.energy.grad(x, self.y))
 
@@ -192,7 +192,7 @@ class EnergyObjective(SmoothObjective):
         """The energy's; None on a tape, where :meth:`grad` counts what it costs."""
         found = None if self.tape else self._summands
         if found is not None:
-            self._count_gradient(x)
+            self.cost.count_gradients(len(x))
         return found
 
     @cached_property
@@ -203,7 +203,7 @@ class EnergyObjective(SmoothObjective):
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """J(x) and ∇J(x)."""
-        self._count_gradient(x)
+        self.cost.count_gradients(len(x))
         with self._recording():
             value, slope = self.energy.value_and_grad(x, self.y)
             return value, self._watched(slope)
@@ -217,10 +217,6 @@ class EnergyObjective(SmoothObjective):
         if self.tape and forward_ad.unpack_dual(slope).tangent is not None:
             self._count_hvp(slope)
         return slope
-
-    def _count_gradient(self, x: Tensor) -> None:
-        self.cost.gradient_evaluations += x.shape[0]
-        self.cost.operator_applications += 2 * x.shape[0]
 
     def _count_hvp(self, v: Tensor) -> None:
         self.cost.hvps += v.shape[0]
@@ -273,7 +269,7 @@ class EnergyObjective(SmoothObjective):
 
     def cross_vjp(self, x: Tensor, q: Tensor) -> Theta:
         """Σ_k ∂_θ⟨q_k, ∇J(x_k)⟩ for the learnable θ."""
-        self._count_gradient(x)
+        self.cost.count_gradients(len(x))
         with torch.enable_grad():
             theta = leaves(self.theta)
             slope = bind(self.energy, theta).grad(x.detach(), self.y)
@@ -281,7 +277,7 @@ class EnergyObjective(SmoothObjective):
 
     def theta_grad(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Theta]:
         """J(x) and Σ_k weight_k ∂_θJ(x_k), at the price of one gradient."""
-        self._count_gradient(x)
+        self.cost.count_gradients(len(x))
         with torch.enable_grad():
             theta = leaves(self.theta)
             value = bind(self.energy, theta).forward(x.detach(), self.y)
@@ -327,6 +323,6 @@ class EnergyObjective(SmoothObjective):
 
 
 def in_double(energy: E) -> E:
-    """A copy in float64 that does not learn."""
+    """A copy in float64."""
     detached = {name: p.detach() for name, p in energy.named_parameters()}
     return copy.deepcopy(bind(energy, detached)).double()

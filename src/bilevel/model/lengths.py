@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 
 import torch
@@ -91,12 +90,6 @@ class Lengths:
     def rows(self, index: Tensor) -> Lengths:
         """Of the rows ``index`` alone."""
         return self if self.shift is None else replace(self, shift=self.shift[index])
-
-    def double(self) -> Lengths:
-        """In float64."""
-        operator = copy.deepcopy(self.operator).double()
-        shift = None if self.shift is None else self.shift.double()
-        return replace(self, operator=operator, weight=self.weight.double(), shift=shift)
 
 
 def _sizes(s: Tensor, group: int) -> Tensor:

@@ -36,10 +36,6 @@ class Distance:
         """Of the rows ``index`` alone."""
         return replace(self, centre=self.centre[index]) if self.centre.ndim else self
 
-    def double(self) -> Distance:
-        """In float64."""
-        return Distance(self.weight.double(), self.centre.double())
-
 
 @dataclass(frozen=True)
 class Simple:
@@ -154,10 +150,6 @@ class Simple:
     def rows(self, index: Tensor) -> Simple:
         """Of the rows ``index`` alone."""
         return self if self.distance is None else replace(self, distance=self.distance.rows(index))
-
-    def double(self) -> Simple:
-        """In float64."""
-        return self if self.distance is None else replace(self, distance=self.distance.double())
 
 
 def _shrink(a: Tensor, reach: Tensor) -> Tensor:

@@ -75,14 +75,14 @@ def _reach(fidelity: Fidelity, parts: Sequence[Regulariser], y: Tensor) -> tuple
     lower, upper = flat.amin(1), flat.amax(1)
     if any(isinstance(part, Sparsity) for part in parts):
         lower, upper = lower.clamp_max(0.0), upper.clamp_min(0.0)
-    known = isinstance(fidelity, L1 | SquaredL2) and _sees_pixels(fidelity.operator)
-    known &= all(isinstance(part, Sparsity | Box | ExactTotalVariation) for part in parts)
+    seen = isinstance(fidelity, L1 | SquaredL2) and _sees_pixels(fidelity.operator)
+    seen &= all(isinstance(part, Sparsity | Box | ExactTotalVariation) for part in parts)
+    known = torch.full_like(lower, seen, dtype=torch.bool)
     for part in parts:
         if isinstance(part, Box):
             box = part.term().rounded(y.dtype)
-            known &= bool(((lower <= box.upper) & (upper >= box.lower)).all())
-    if not known:
-        lower, upper = torch.full_like(lower, -torch.inf), torch.full_like(upper, torch.inf)
+            known &= (lower <= box.upper) & (upper >= box.lower)
+    lower, upper = torch.where(known, lower, -torch.inf), torch.where(known, upper, torch.inf)
     return lower[:, None, None, None], upper[:, None, None, None]
 
 

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 
 from bilevel.ground import rows
+from bilevel.ground.errors import InputError
 from bilevel.ground.randomness import generator
 from bilevel.linear import LinearMap, lanczos
 from bilevel.model.bounds import Provenance
+from bilevel.model.composite import NonSmoothObjective
 from bilevel.model.objective import Objective
 from bilevel.solve.solution import Solution
 
@@ -85,6 +87,9 @@ def curvature(
     lower bound is that of the energy. For an energy that declares no Lipschitz constant, rounding
     is judged by ‖∇²J q‖ and no lower bound is claimed.
 
+    Raises:
+        InputError: a non-smooth objective.
+
     Example:
         >>> import bilevel as bl
         >>> energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(1.0))
@@ -93,6 +98,9 @@ def curvature(
         >>> curvature(objective, solution).words
         ['the Hessian is positive definite, its eigenvalues at least 2.00e+00 (proved)']
     """
+    if isinstance(objective, NonSmoothObjective):
+        advice = "its certificate of distance is global where mu > 0 is proved"
+        raise InputError("curvature is for smooth energies, not for this one", advice=advice)
     double, x = objective.double(), solution.x.double()
     bounds = double.bounds
     proved = bounds.mu_from is Provenance.PROVED

@@ -29,8 +29,8 @@ __all__ = [
 
 KINDS: dict[type[Objective], str] = {
     EnergyObjective: "smooth energies alone",
-    CompositeObjective: "smooth terms plus a box or one absolute value",
-    SaddleObjective: "energies with exact total variation, or several absolute values",
+    CompositeObjective: "smooth terms plus a box or one absolute value of the pixels",
+    SaddleObjective: "exact total variation, L1 data of an operator, several absolute values",
 }
 Guess = Annotated[
     Positive, Field(description="first guess of the Lipschitz constant where none is known")

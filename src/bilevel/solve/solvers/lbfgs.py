@@ -35,12 +35,21 @@ class Memory:
     inverse: Preconditioner | None = None
 
     @staticmethod
-    def empty(x: Tensor, size: int, gamma: Tensor) -> Memory:
-        """No pairs: H = gamma I."""
+    def empty(x: Tensor, size: int, gamma: Tensor, inverse: Preconditioner | None = None) -> Memory:
+        """No pairs: H = gamma M."""
         b, n = len(x), x[0].numel()
         products = torch.zeros(b, size, size, dtype=torch.float64, device=x.device)
         age = torch.zeros(b, size, dtype=torch.int64, device=x.device)
-        return Memory(x.new_zeros(b, size, n), x.new_zeros(b, size, n), products, age, gamma)
+        nothing = x.new_zeros(b, size, n)
+        return Memory(nothing, nothing.clone(), products, age, gamma, inverse)
+
+    def renewed(self, inverse: Preconditioner | None) -> Memory:
+        """With another M; a gamma of 1 until the next pair tells."""
+        return replace(self, inverse=inverse, gamma=torch.ones_like(self.gamma))
+
+    def scaled(self, g: Tensor) -> Tensor:
+        """Gamma M g."""
+        return rows.expand(self.gamma, g) * (g if self.inverse is None else self.inverse(g))
 
     def add(self, s: Tensor, y: Tensor, good: Tensor) -> Memory:
         """Put (s, y) into the oldest slot of the rows ``good``; writes into this memory."""
@@ -72,7 +81,7 @@ class Memory:
         known = _against(self.moves, g).gather(1, order)[..., None]
         u = cast(Tensor, torch.linalg.solve_triangular(upper, known, upper=True))[..., 0]
         w = g - _combined(self.turns, torch.zeros_like(u).scatter(1, order, u), g)
-        w = rows.expand(self.gamma, g) * (w if self.inverse is None else self.inverse(w))
+        w = self.scaled(w)
         rest = (diagonal * u - _against(self.turns, w).gather(1, order))[..., None]
         v = cast(Tensor, torch.linalg.solve_triangular(upper.mT, rest, upper=False))[..., 0]
         return w + _combined(self.moves, torch.zeros_like(v).scatter(1, order, v), g)
@@ -108,8 +117,8 @@ class LBFGS(Solver[LBFGSState]):
     """L-BFGS (Liu and Nocedal 1989) with backtracking; one value and gradient a step.
 
     Pairs without positive curvature are left out, so that directions descend for non-convex J too.
-    Where the energy has a preconditioner M, the steps 1, 5, 25, 125, ... make it anew at x, and H
-    is made from it in the place of the identity.
+    Where the energy has a preconditioner M, H is made from it in the place of the identity; the
+    steps 5, 25, 125, ... make it anew at x.
 
     Args:
         memory: pairs kept.
@@ -141,7 +150,8 @@ class LBFGS(Solver[LBFGSState]):
         """The steepest descent, as long as ``first_change`` asks."""
         search = LineSearch.start(objective, x)
         gamma = self.first_change / rows.rms(search.gradient).clamp_min(1e-30)
-        memory = Memory.empty(x, self.memory, gamma)
+        inverse = objective.preconditioner(x) if self.precondition else None
+        memory = Memory.empty(x, self.memory, gamma.clone(), inverse)
         return LBFGSState(replace(search, length=gamma), memory, torch.zeros_like(memory.age[:, 0]))
 
     def gradient(self, state: LBFGSState) -> Tensor:
@@ -159,14 +169,14 @@ class LBFGS(Solver[LBFGSState]):
         move, turn = search.x - before.x, search.gradient - before.gradient
         curved = rows.inner(move, turn) > 1e-8 * rows.norm(move) * rows.norm(turn)
         memory = state.memory
-        if self.precondition and _due(state.steps):
-            memory = replace(memory, inverse=objective.preconditioner(search.x))
+        if memory.inverse is not None and _due(state.steps):
+            memory = memory.renewed(objective.preconditioner(search.x))
         memory = memory.add(move, turn, accepted & curved)
         direction = -memory.apply(search.gradient)
-        turned = search.turned(direction, accepted, memory.gamma)
+        turned = search.turned(direction, accepted, memory.scaled)
         return LBFGSState(turned, memory, state.steps + 1)
 
 
 def _due(steps: Tensor) -> bool:
-    """Whether this step, the same for all rows, is one of 1, 5, 25, 125, ..."""
-    return int(steps[0]) in {5**k for k in range(16)}
+    """Whether this step, the same for all rows, is one of 5, 25, 125, ..."""
+    return int(steps[0]) in {5**k for k in range(1, 16)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -60,13 +61,15 @@ class LineSearch:
         noise = 8 * torch.finfo(value.dtype).eps * self.value.abs()
         return enough | ((value <= self.value + noise) & (slope <= -0.8 * self.slope))
 
-    def turned(self, direction: Tensor, chosen: Tensor, fallback: Tensor) -> LineSearch:
-        """The rows ``chosen`` go along ``direction``, or -``fallback`` ∇J where that is uphill."""
+    def turned(
+        self, direction: Tensor, chosen: Tensor, fallback: Callable[[Tensor], Tensor]
+    ) -> LineSearch:
+        """The rows ``chosen`` go along ``direction``, or -``fallback``(∇J) where that is uphill."""
         slope = rows.inner(self.gradient, direction)
         uphill = ~(slope < 0)
         if bool(uphill.any()):
-            steepest = -rows.expand(fallback, self.gradient) * self.gradient
-            direction = torch.where(rows.expand(uphill, direction), steepest, direction)
+            downhill = -fallback(self.gradient)
+            direction = torch.where(rows.expand(uphill, direction), downhill, direction)
             slope = rows.inner(self.gradient, direction)
         if bool(chosen.all()):
             return replace(self, direction=direction, slope=slope, length=torch.ones_like(slope))

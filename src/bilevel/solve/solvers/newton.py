@@ -95,4 +95,4 @@ class NewtonCG(Solver[NewtonState]):
         direction = state.search.direction.clone()
         direction[index] = solved.x
         scale = 0.01 / rows.rms(state.search.gradient).clamp_min(1e-30)
-        return state.search.turned(direction, state.fresh, scale)
+        return state.search.turned(direction, state.fresh, lambda g: rows.expand(scale, g) * g)

@@ -20,7 +20,7 @@ from bilevel.solve.solver import Solver
 __all__ = ["PDHG"]
 
 Rates = tuple[Tensor, Tensor, Tensor, Tensor]  # τ, mu, γ, ρ
-LEAST_STEP = 1e-2  # γ τ where acceleration ends
+LEAST_STEP = 3e-3  # γ τ where acceleration ends
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class PDHG(Solver[PDHGState]):
         x⁺ = prox_{t h}(x - t r),  t = τ/(1 + τ mu),
         p_j⁺ = prox_{σ_j F_j*}(p_j + σ_j A_j (x⁺ + θ (x⁺ - x))),  θ = 1/√(1 + 2 γ τ),
 
-    τ then being multiplied by θ and σ divided by it, as long as γ τ >= 0.01.
+    τ then being multiplied by θ and σ divided by it, as long as γ τ >= 0.003.
     The step is mu/2 ‖·‖² moved from f to h, and τ (L - mu + Σ σ_j ‖A_j‖²) <= 1 holds with
     proved norms. (x, p) then goes on by ρ times the step. For a constant τ this converges (Condat
     2013); with acceleration and ρ = 1, ‖x_k - x̂‖² = O(1/k²) (Chambolle and Pock 2011). For both
