@@ -109,10 +109,13 @@ class LBFGS(SolverSettings):
     first_change: Positive = Field(
         default=solvers.LBFGS.first_change, description="length of the first step [grey value]"
     )
+    precondition: bool = Field(
+        default=True, description="use the energy's preconditioner, if it has one"
+    )
 
     def build(self, objective: Objective) -> Solver[Any]:
         """L-BFGS."""
-        return solvers.LBFGS(self.memory, self.first_change)
+        return solvers.LBFGS(self.memory, self.first_change, self.precondition)
 
 
 class NewtonCG(SolverSettings):
