@@ -171,7 +171,7 @@ CASES = {
         "[budget]",
         '[solver]\nname = "pdhg"\n[box]\nlower = 0.0\n[budget]',
         'name = "pdhg"',
-        "the solver is for energies with exact total variation",
+        "the solver is for exact total variation",
     ),
     "gradients of exact total variation": (
         '"total-variation"\nweight = 0.02\nsmoothing = 0.05\n',
