@@ -21,12 +21,20 @@ ENDLESS = CONFIGURATION.replace("steps = 2", "seconds = 600").replace(
 )
 
 
+PROGRAM = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+from bilevel.cli import main
+sys.exit(main())
+"""
+
+
 def start(tmp_path: Path) -> subprocess.Popen[str]:
     """A run that would take ten minutes, two steps after its start."""
     (tmp_path / "long.toml").write_text(ENDLESS)
     process = subprocess.Popen(
         [
-            *(sys.executable, "-c", "import sys; from bilevel.cli import main; sys.exit(main())"),
+            *(sys.executable, "-c", PROGRAM),
             *("learn", str(tmp_path / "long.toml"), "--out", str(tmp_path / "fit")),
         ],
         stderr=subprocess.PIPE,

@@ -10,9 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d, pad
 
+from bilevel.ground.fused import differentiating
+
 __all__ = ["analyse", "layer_norm", "row_norms", "synthesise"]
 
 _GRID = 64
+_STRIP = 2**21
+"""Numbers that a strip of a transposed convolution may fill, so that it stays near the caches."""
 
 
 def analyse(filters: Sequence[Tensor], x: Tensor) -> Tensor:
@@ -42,9 +46,29 @@ def _plain(p: Tensor, bank: Tensor) -> Tensor:
 def _transposed(p: Tensor, bank: Tensor) -> Tensor:
     """What is fastest: in float32 a plain convolution with the filters turned round."""
     if p.dtype == torch.float64:
-        return conv_transpose2d(p, bank, padding=(bank.shape[2] // 2, bank.shape[3] // 2))
+        border = bank.shape[2] // 2, bank.shape[3] // 2
+        tape = p.device.type != "cpu" or differentiating()
+        return conv_transpose2d(p, bank, padding=border) if tape else _scattered(p, bank)
     turned = bank.flip(2, 3).transpose(0, 1)
     return _paired(p, turned) if _worth_pairing(p, turned) else _plain(p, turned)
+
+
+def _scattered(p: Tensor, bank: Tensor) -> Tensor:
+    """Strip by strip one product for all shifts, then what each shift adds to the image."""
+    b, _, height, width = p.shape
+    m, few, high, wide = bank.shape
+    out = p.new_zeros(b, few, height + high - 1, width + wide - 1)
+    matrix = bank.permute(2, 3, 1, 0).reshape(-1, m)
+    rows = max(1, _STRIP // (b * len(matrix) * width))
+    for top in range(0, height, rows):
+        strip = p[:, :, top : top + rows].reshape(b, m, -1)
+        shares = (matrix @ strip).view(b, high, wide, few, -1, width)
+        for i in range(high):
+            for j in range(wide):
+                place = out[:, :, top + i : top + i + shares.shape[4], j : j + width]
+                place += shares[:, i, j]
+    up, left = high // 2, wide // 2
+    return out[:, :, up : up + height, left : left + width]
 
 
 def _worth_pairing(p: Tensor, bank: Tensor) -> bool:
@@ -95,7 +119,7 @@ def layer_norm(bank: Tensor) -> Tensor:
     Gram matrix is a trigonometric polynomial of degree d = k - 1 (k' - 1), whose maximum is at
     most that on a grid of N points an axis over cos(πd/N) for each axis (Ehlich and Zeller 1964).
     """
-    spectrum = cast(Tensor, torch.fft.fft2(bank.detach().double(), s=(_GRID, _GRID)))
+    spectrum = cast(Tensor, torch.fft.rfft2(bank.detach().double(), s=(_GRID, _GRID)))
     symbol = spectrum.permute(2, 3, 0, 1)
     if bank.shape[0] < bank.shape[1]:
         symbol = symbol.mH

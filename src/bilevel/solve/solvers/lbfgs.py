@@ -118,7 +118,7 @@ class LBFGS(Solver[LBFGSState]):
 
     Pairs without positive curvature are left out, so that directions descend for non-convex J too.
     Where the energy has a preconditioner M, H is made from it in the place of the identity; the
-    steps 5, 25, 125, ... make it anew at x.
+    steps 8, 64, 512, ... make it anew at x.
 
     Args:
         memory: pairs kept.
@@ -178,5 +178,5 @@ class LBFGS(Solver[LBFGSState]):
 
 
 def _due(steps: Tensor) -> bool:
-    """Whether this step, the same for all rows, is one of 5, 25, 125, ..."""
-    return int(steps[0]) in {5**k for k in range(1, 16)}
+    """Whether this step, the same for all rows, is one of 8, 64, 512, ..."""
+    return int(steps[0]) in {8**k for k in range(1, 11)}
