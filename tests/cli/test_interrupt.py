@@ -21,9 +21,10 @@ ENDLESS = CONFIGURATION.replace("steps = 2", "seconds = 600").replace(
 )
 
 
+# SIGINT is ignored by programs that were started in the background.
 PROGRAM = """
 import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where tests run in the background
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from bilevel.cli import main
 sys.exit(main())
 """
