@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -143,6 +144,7 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     assert sorted(f.name for f in (tmp_path / "a" / "b").iterdir()) == [
         "fit.json",
         "fit.safetensors",
+        "state.safetensors",
     ]
 
 
@@ -293,3 +295,54 @@ def batches_of(size: int) -> bl.Fit:
 
 def start(theta0: bl.Theta) -> bl.Fit:
     return bl.learn(problem(), theta0=theta0, budget=bl.Budget(steps=1))
+
+
+CONTINUED = {
+    **ALGORITHMS,
+    "minibatches": ProjectedGradient(Constant(1e-4), step_size=100.0, batch_size=3),
+}
+
+
+@pytest.mark.parametrize("name", CONTINUED)
+def test_steps_in_two_parts_equal_those_at_once(name: str, tmp_path: Path) -> None:
+    """In the same process, and from the disk on a problem made anew."""
+    algorithm, first, later = CONTINUED[name], bl.Budget(steps=3), bl.Budget(steps=4)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    whole = bl.learn(problem(0.3), algorithm, budget=bl.Budget(steps=7))
+    p = problem(0.3)
+    half = bl.learn(p, algorithm, budget=first)
+    half.save(tmp_path)
+    same = bl.learn(p, algorithm, budget=later, resume=half)
+    again = bl.learn(problem(0.3), algorithm, budget=later, resume=bl.load(tmp_path))
+    torch.set_num_threads(threads)
+    for fit in (same, again):
+        assert fit.theta == whole.theta
+        assert fit.status is whole.status
+        assert [spent(r) for r in fit.history] == [spent(r) for r in whole.history]
+
+
+def spent(record: bl.Record) -> tuple[object, ...]:
+    """All of a record but the seconds."""
+    cost = record.cost
+    return (*repr(record).partition("cost=")[0], cost.gradient_evaluations, cost.hvps)
+
+
+def test_a_fit_is_continued_only_by_what_made_it() -> None:
+    p = problem()
+    fit = bl.learn(p, budget=bl.Budget(steps=1))
+    cases = [
+        ({"algorithm": LBFGS()}, "was made by"),
+        ({"theta0": fit.theta}, "not both"),
+    ]
+    for options, message in cases:
+        with pytest.raises(InputError, match=message):
+            bl.learn(p, budget=bl.Budget(steps=1), resume=fit, **options)
+    with pytest.raises(InputError, match="no state"):
+        bl.learn(p, budget=bl.Budget(steps=1), resume=dataclasses.replace(fit, snapshot=None))
+    with pytest.raises(InputError, match="samples"):
+        bl.learn(few(p, 2), budget=bl.Budget(steps=1), resume=fit)
+
+
+def few(p: bl.BilevelProblem, count: int) -> bl.BilevelProblem:
+    return bl.BilevelProblem(p.energy, p.loss, p.pairs[:count])

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Generic, Protocol, TypeVar
 
 from bilevel.ground import theta as algebra
+from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem
@@ -25,7 +26,7 @@ __all__ = [
 ]
 
 
-class Status(Enum):
+class Status(Packable, Enum):
     """Why a fit ended."""
 
     RUNNING = "running"

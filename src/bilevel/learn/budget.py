@@ -35,6 +35,14 @@ class Budget:
         if not any(math.isfinite(limit) for limit in limits):
             raise InputError("a budget needs a finite limit", advice="e.g. Budget(seconds=60)")
 
+    def after(self, cost: Cost) -> Budget:
+        """The same on top of what was spent already; steps are counted anew."""
+        return Budget(
+            seconds=self.seconds + cost.seconds,
+            steps=self.steps,
+            gradient_evaluations=self.gradient_evaluations + cost.gradient_evaluations,
+        )
+
     def exceeded(self, cost: Cost, steps: int = 0) -> bool:
         """Whether nothing is left."""
         return (

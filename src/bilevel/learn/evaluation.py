@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
 
 __all__ = ["Evaluation"]
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Packable):
     """Means over the samples looked at. ``interval`` and ``error`` are inf where not proved."""
 
     theta: Theta

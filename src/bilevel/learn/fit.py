@@ -16,6 +16,7 @@ from bilevel.ground.theta import Theta
 from bilevel.learn import checkpoint
 from bilevel.learn.algorithm import Status
 from bilevel.learn.record import Record
+from bilevel.learn.snapshot import Snapshot
 from bilevel.model import Cost, Energy
 from bilevel.model.losses import SquaredError
 from bilevel.solve import Solution, Tolerance, minimise
@@ -26,7 +27,10 @@ __all__ = ["Fit", "load"]
 
 @dataclass(frozen=True)
 class Fit:
-    """A learned energy. ``configuration`` is free for whoever made the fit (plain data)."""
+    """A learned energy. ``configuration`` is free for whoever made the fit (plain data).
+
+    ``snapshot`` is what ``learn(..., resume=fit)`` goes on from.
+    """
 
     energy: Energy
     theta: Theta
@@ -36,6 +40,7 @@ class Fit:
     unit: str = SquaredError.unit
     """Of the loss."""
     configuration: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    snapshot: Snapshot | None = field(default=None, repr=False)
 
     @staticmethod
     def of(
@@ -76,8 +81,10 @@ class Fit:
             tol = Tolerance(rms=1e-3) if certified else Tolerance(residual=1e-3)
         return minimise(objective, accelerated(objective), tol=tol, max_steps=max_steps)
 
-    def save(self, folder: str | Path) -> Path:
+    def save(self, folder: str | Path, *, state: bool = True) -> Path:
         """Write ``fit.json`` and ``fit.safetensors`` into ``folder``, whole or not at all.
+
+        Beside them ``state.safetensors``, to go on from; ``state=False`` leaves that as it is.
 
         Raises:
             InputError: no permission, or an energy that cannot be described.
@@ -89,7 +96,10 @@ class Fit:
             "unit": self.unit,
             "configuration": dict(self.configuration),
         }
-        return checkpoint.write(Path(folder), self.energy, about)
+        checkpoint.write(Path(folder), self.energy, about)
+        if state:
+            checkpoint.write_state(Path(folder), self.snapshot)
+        return Path(folder)
 
 
 def load(folder: str | Path) -> Fit:
@@ -109,4 +119,5 @@ def load(folder: str | Path) -> Fit:
             cost=Cost(**about["cost"]),
             unit=about["unit"],
             configuration=about["configuration"],
+            snapshot=checkpoint.read_state(Path(folder)),
         )

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bilevel.ground.checks import check_finite, check_matching
 from bilevel.ground.errors import InputError, nearest
+from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta, bind
 from bilevel.learn.algorithm import Algorithm, State, Status
 from bilevel.learn.algorithms.maid import MAID
@@ -15,6 +18,7 @@ from bilevel.learn.budget import Budget
 from bilevel.learn.fit import Fit
 from bilevel.learn.problem import BilevelProblem, BudgetExhausted
 from bilevel.learn.record import Record
+from bilevel.learn.snapshot import Snapshot
 from bilevel.model import Cost
 
 __all__ = ["learn"]
@@ -28,6 +32,7 @@ def learn(
     budget: Budget,
     record: Callable[[Record], None] | None = None,
     checkpoint: str | Path | None = None,
+    resume: Fit | None = None,
 ) -> Fit:
     """Learn θ from ``theta0`` (the energy's own values if None) within ``budget``.
 
@@ -41,9 +46,12 @@ def learn(
         budget: limits of this call.
         record: called with every new line of the history.
         checkpoint: folder for the fit so far.
+        resume: a fit to go on with, by the same algorithm on the same samples: 10 steps and then
+            10 more equal 20 at once, bit for bit on one thread. ``budget`` counts from here,
+            history and costs go on.
 
     Raises:
-        InputError: ``theta0`` does not fit or is not finite.
+        InputError: ``theta0`` does not fit or is not finite, or ``resume`` cannot be continued.
 
     Example:
         >>> import torch, bilevel as bl
@@ -55,8 +63,15 @@ def learn(
         >>> fit.history[-1].value < fit.history[0].value
         True
     """
-    run = _Run(problem, record, checkpoint, problem.theta if theta0 is None else theta0)
-    return run(MAID(accelerated=True) if algorithm is None else algorithm, budget)
+    algorithm = MAID(accelerated=True) if algorithm is None else algorithm
+    run = _Run(problem, algorithm, record, checkpoint)
+    if resume is None:
+        run.begin(problem.theta if theta0 is None else theta0)
+    elif theta0 is None:
+        run.go_on(resume)
+    else:
+        raise InputError("give theta0 or resume, not both")
+    return run(budget)
 
 
 class _Run:
@@ -65,10 +80,21 @@ class _Run:
     def __init__(
         self,
         problem: BilevelProblem,
+        algorithm: Algorithm[Any],
         record: Callable[[Record], None] | None,
         checkpoint: str | Path | None,
-        theta0: Theta,
     ) -> None:
+        self.problem, self.algorithm, self.record = problem, algorithm, record
+        self.writer = None if checkpoint is None else Writer(Path(checkpoint))
+        self.theta: Theta = problem.theta
+        self.history: list[Record] = []
+        self.state: State | None = None
+        self.first = 0
+        """Records that were there before this call."""
+
+    def begin(self, theta0: Theta) -> None:
+        """From ``theta0``, projected."""
+        problem = self.problem
         for name, value in theta0.items():
             if name not in problem.theta:
                 advice = nearest(name, problem.theta)
@@ -76,36 +102,47 @@ class _Run:
             check_matching(value, f"theta0['{name}']", problem.theta[name], "the energy")
             check_finite(value, f"theta0['{name}']")
         bind(problem.energy, theta0)
-        self.problem, self.record, self.checkpoint = problem, record, checkpoint
+        problem.cost = Cost()
         self.theta = problem.space.project({**problem.theta, **theta0})
-        self.history: list[Record] = []
 
-    def __call__(self, algorithm: Algorithm[Any], budget: Budget) -> Fit:
-        self.problem.cost = Cost()
+    def go_on(self, fit: Fit) -> None:
+        """From where ``fit`` ended."""
+        if fit.snapshot is None:
+            advice = "start anew with theta0=fit.theta"
+            raise InputError("the fit holds no state to go on from", advice=advice)
+        self.state = fit.snapshot.restore(self.algorithm, self.problem)
+        at = self.state.evaluation
+        self.theta = at.theta if at.finite else fit.theta
+        self.history = list(fit.history[: fit.snapshot.records])
+        self.first = max(len(self.history) - 1, 0)
+        self.problem.cost = self.history[-1].cost + Cost()
+
+    def __call__(self, budget: Budget) -> Fit:
         self._save()
-        self.problem.budget = budget
+        self.problem.budget = budget.after(self.problem.cost)
         try:
-            status = self._loop(algorithm, budget)
+            status = self._loop(self.problem.budget)
         except BudgetExhausted:
             status = Status.BUDGET
         except KeyboardInterrupt:
             status = Status.INTERRUPTED
         finally:
             self.problem.budget = None
-        return self._finish(status)
+        fit = self._finish(status)
+        return replace(fit, snapshot=None if fit.snapshot is None else fit.snapshot.copy())
 
-    def _loop(self, algorithm: Algorithm[Any], budget: Budget) -> Status:
-        state: State = algorithm.init(self.problem, self.theta)
-        self._note(state)
-        while state.status is Status.RUNNING:
-            if budget.exceeded(self.problem.cost, len(self.history) - 1):
+    def _loop(self, budget: Budget) -> Status:
+        if self.state is None:
+            self._note(self.algorithm.init(self.problem, self.theta))
+        while self.state is not None and self.state.status is Status.RUNNING:
+            if budget.exceeded(self.problem.cost, len(self.history) - 1 - self.first):
                 return Status.BUDGET
-            state = algorithm.step(self.problem, state)
-            self._note(state)
-        return state.status
+            self._note(self.algorithm.step(self.problem, self.state))
+        return Status.RUNNING if self.state is None else self.state.status
 
     def _note(self, state: State) -> None:
         problem, at = self.problem, state.evaluation
+        self.state = state
         if at.finite:
             self.theta = at.theta
         self.history.append(Record.of(len(self.history), state, problem.loss, problem.cost))
@@ -114,10 +151,29 @@ class _Run:
         self._save()
 
     def _save(self) -> None:
-        if self.checkpoint is not None:
-            self._finish(Status.RUNNING).save(self.checkpoint)
+        if self.writer is not None:
+            self.writer(self._finish(Status.RUNNING))
 
     def _finish(self, status: Status) -> Fit:
         problem, cost = self.problem, self.problem.cost + Cost()
         unit = problem.loss.unit
-        return Fit.of(problem.energy, self.theta, self.history, status, cost, unit)
+        fit = Fit.of(problem.energy, self.theta, self.history, status, cost, unit)
+        if not isinstance(self.state, Packable):
+            return fit
+        count = len(self.history)
+        return replace(fit, snapshot=Snapshot.of(self.algorithm, self.state, problem, count))
+
+
+class Writer:
+    """Saves fits; their states, which may be large, in at most a tenth of the time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.free = folder, 0.0
+
+    def __call__(self, fit: Fit) -> None:
+        """θ and history always, the state when it is due."""
+        start = time.monotonic()
+        due = start >= self.free
+        fit.save(self.folder, state=due)
+        if due:
+            self.free = time.monotonic() + 10 * (time.monotonic() - start)

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from bilevel.differentiate import HyperGradient, Hypergradient, Upper, automatic
 from bilevel.ground import theta as algebra
 from bilevel.ground.checks import check_matching
 from bilevel.ground.errors import InputError
+from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta, learnable
 from bilevel.learn.budget import Budget
 from bilevel.learn.evaluation import Evaluation
@@ -24,11 +26,19 @@ from bilevel.model.losses import Loss
 from bilevel.solve import Solution, Solver, Tolerance, certify, minimise
 from bilevel.solve.solvers import accelerated
 
-__all__ = ["BilevelProblem", "BudgetExhausted"]
+__all__ = ["BilevelProblem", "BudgetExhausted", "Memory"]
 
 
 class BudgetExhausted(Exception):
     """Raised before an evaluation that the budget has no room for."""
+
+
+@dataclass(frozen=True)
+class Memory(Packable):
+    """Reconstructions (None before the first solve) and adjoints of all samples."""
+
+    x: Tensor | None
+    q: Tensor
 
 
 class BilevelProblem:
@@ -143,6 +153,20 @@ class BilevelProblem:
         found = certify(objective, objective.start())
         far = torch.where(found.rms.isfinite(), found.rms, found.residual)
         return float((fraction * far).mean().clamp(1e-6, 1e-2))
+
+    @property
+    def memory(self) -> Memory:
+        """What the next solves start from, and write into."""
+        return Memory(self._x, self._q)
+
+    @memory.setter
+    def memory(self, memory: Memory) -> None:
+        fits = memory.q.shape == self._q.shape and memory.q.dtype == self._q.dtype
+        if not fits:
+            given = f"{memory.q.dtype} {tuple(memory.q.shape)}"
+            expected = f"the memory of a problem with targets {tuple(self._q.shape)} is needed"
+            raise InputError(expected, given=given, advice="continue with the samples of the fit")
+        self._x, self._q = memory.x, memory.q
 
     def _solve(self, theta: Theta, index: Tensor, tol: float) -> tuple[Objective, Solution]:
         objective = self.energy.at(self.pairs.y[index], theta, self.cost)

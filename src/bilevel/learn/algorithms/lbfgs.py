@@ -8,6 +8,7 @@ from torch import Tensor
 
 from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
+from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta, flatten, unflatten
 from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step, settled, verdict
 from bilevel.learn.evaluation import Evaluation
@@ -20,7 +21,7 @@ Curvature = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class LBFGSState:
+class LBFGSState(Packable):
     """Where L-BFGS is; ``pairs`` are the last changes of θ and of the projected gradient."""
 
     evaluation: Evaluation

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from bilevel.ground import theta as algebra
 from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
+from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
 from bilevel.learn.algorithm import (
     Algorithm,
@@ -25,7 +26,7 @@ __all__ = ["MAID"]
 
 
 @dataclass(frozen=True)
-class MAIDState:
+class MAIDState(Packable):
     """Where MAID is; ``known`` is the last evaluation whose error was estimated.
 
     ``previous``, ``reference`` and its ``mass`` serve the accelerated variant.

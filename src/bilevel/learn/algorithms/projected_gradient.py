@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
+from bilevel.ground.packing import Packable
 from bilevel.ground.randomness import generator
 from bilevel.ground.theta import Theta
 from bilevel.ground.theta import norm as theta_norm
@@ -23,7 +24,7 @@ __all__ = ["ProjectedGradient"]
 
 
 @dataclass(frozen=True)
-class GradientState:
+class GradientState(Packable):
     """Where Algorithm 1 is."""
 
     evaluation: Evaluation
