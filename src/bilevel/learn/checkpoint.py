@@ -47,7 +47,8 @@ def read_state(folder: Path) -> Any:
     if not path.is_file():
         return None
     with damaged(folder), cast(Any, safe_open(path, "pt")) as file:
-        plain = json.loads((file.metadata() or {})["plain"])
+        about = cast(dict[str, str], file.metadata() or {})
+        plain = json.loads(about["plain"])
         return unpack(plain, load(path.read_bytes()))
 
 
