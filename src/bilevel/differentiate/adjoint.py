@@ -156,14 +156,22 @@ def curvature_range(lower: Objective, name: str) -> tuple[Tensor, Tensor]:
 
 
 def relative_residual(upper: Upper, solution: Solution, rtol: float | None) -> Tensor:
-    """``rtol`` for every row, or L_ℓ ε: the error that ∇ℓ has anyway; at most a tenth of ‖∇ℓ‖."""
+    """``rtol`` for every row, or L_ℓ ε: the error that ∇ℓ has anyway; at most a tenth of ‖∇ℓ‖.
+
+    Where no L_ℓ is known, the change of ∇ℓ at the distance ε along itself takes its place.
+    """
     x, reached = solution.x, solution.certificate
     if rtol is not None:
         return torch.full((len(x),), rtol, dtype=torch.float64, device=x.device)
     rms = torch.where(torch.isfinite(reached.rms), reached.rms, reached.residual)
     distance = rms.double() * x[0].numel() ** 0.5
+    slope = upper.grad(x)
+    size = rows.norm(slope).double()
     error = upper.lipschitz(x, distance) * distance
-    size = rows.norm(upper.grad(x)).double()
+    if not bool(torch.isfinite(error).all()):
+        along = rows.expand((distance / size.clamp_min(1e-300)).to(x), x) * slope
+        change = rows.norm(upper.grad(x - along) - slope).double()
+        error = torch.where(torch.isfinite(error), error, change)
     return (error / size.clamp_min(1e-300)).clamp(1e-12, 0.1)
 
 

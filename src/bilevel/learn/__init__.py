@@ -7,6 +7,7 @@ from bilevel.learn.fit import Fit, load
 from bilevel.learn.learn import learn
 from bilevel.learn.problem import BilevelProblem
 from bilevel.learn.record import Record
+from bilevel.learn.shared import FiniteSum, SharedProblem
 from bilevel.learn.taylor import TaylorTest, check_hypergradient
 
 __all__ = [
@@ -14,8 +15,10 @@ __all__ = [
     "BilevelProblem",
     "Budget",
     "Evaluation",
+    "FiniteSum",
     "Fit",
     "Record",
+    "SharedProblem",
     "Status",
     "TaylorTest",
     "check_hypergradient",

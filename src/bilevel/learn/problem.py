@@ -20,8 +20,10 @@ from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta, learnable
 from bilevel.learn.budget import Budget
+from bilevel.learn.directions import Directions, Draw, Iterates
 from bilevel.learn.evaluation import Evaluation
 from bilevel.model import Cost, Energy, Objective, space_of
+from bilevel.model.energy import EnergyObjective
 from bilevel.model.losses import Loss
 from bilevel.solve import Solution, Solver, Tolerance, certify, minimise
 from bilevel.solve.solvers import accelerated
@@ -117,7 +119,7 @@ class BilevelProblem:
             parts: list[Tensor] = []
             for index in self._chunks(ids):
                 _, solution = self._solve(theta, index, tol)
-                upper = self._upper(index)
+                upper = self._upper(theta, index)
                 upper.check(solution.x)
                 parts.append(upper.double().value(solution.x.double()))
             return torch.cat(parts)
@@ -137,7 +139,7 @@ class BilevelProblem:
             total = _Total(theta, tol)
             for index in self._chunks(ids):
                 objective, solution = self._solve(theta, index, tol)
-                upper, start = self._upper(index), self._q[index]
+                upper, start = self._upper(theta, index), self._q[index]
                 found = self.hypergradient(
                     objective, upper, solution, start=start, estimate=estimate
                 )
@@ -168,6 +170,44 @@ class BilevelProblem:
             raise InputError(expected, given=given, advice="continue with the samples of the fit")
         self._x, self._q = memory.x, memory.q
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many samples the lower and the upper level have."""
+        return len(self), len(self)
+
+    def iterates(self, theta: Theta) -> Iterates:
+        """Where single-loop algorithms begin: the last reconstructions, and v = 0."""
+        del theta
+        x = self.energy.start(self.pairs.y) if self._x is None else self._x
+        return Iterates(x.detach().clone(), torch.zeros_like(x))
+
+    def lipschitz(self, theta: Theta) -> Tensor:
+        """L of the lower level, one value for each row of the iterates.
+
+        Raises:
+            InputError: the energy declares none.
+        """
+        bounds = self.energy.at(self.pairs.y, theta, self.cost).bounds
+        if not bounds.smooth:
+            advice = "use an algorithm that solves the lower level, e.g. MAID"
+            raise InputError("single-loop algorithms need a Lipschitz constant", advice=advice)
+        return bounds.lipschitz
+
+    def directions(self, theta: Theta, at: Iterates, draw: Draw) -> Directions:
+        """D_x, D_v and D_θ for the samples drawn, whose rows of x and v they belong to.
+
+        Raises:
+            BudgetExhausted: during ``learn``, when the budget is used up.
+        """
+        with self._metered():
+            rows, upper = draw.inner, self._upper(theta, draw.inner)
+            objective = smooth(self.energy.at(self.pairs.y[rows], theta, self.cost))
+            x, v = at.x[rows], at.v[rows]
+            slope, bent, cross = objective.tangent(x, v)
+            mean = {name: value / len(rows) for name, value in cross.items()}
+            value = float(upper.value(x).double().mean())
+            return Directions(slope, bent + upper.grad(x), mean, value, rows)
+
     def _solve(self, theta: Theta, index: Tensor, tol: float) -> tuple[Objective, Solution]:
         objective = self.energy.at(self.pairs.y[index], theta, self.cost)
         certified = bool((objective.bounds.proved_mu() > 0).all())
@@ -186,7 +226,8 @@ class BilevelProblem:
         self._x[index] = solution.x
         return objective, solution
 
-    def _upper(self, index: Tensor) -> Upper:
+    def _upper(self, theta: Theta, index: Tensor) -> Upper:
+        del theta
         return Upper(self.loss, self.pairs.target[index])
 
     def _chunks(self, ids: Tensor | None) -> Iterator[Tensor]:
@@ -202,6 +243,18 @@ class BilevelProblem:
             yield
         finally:
             self.cost.seconds += time.perf_counter() - start
+
+
+def smooth(objective: Objective) -> EnergyObjective:
+    """The objective, if it has a gradient and second derivatives.
+
+    Raises:
+        InputError: it has none.
+    """
+    if not isinstance(objective, EnergyObjective):
+        advice = "use Tikhonov and smoothed terms, or an algorithm that solves the lower level"
+        raise InputError("single-loop algorithms need a smooth energy", advice=advice)
+    return objective
 
 
 class _Total:

@@ -26,6 +26,11 @@ class Cost:
         self.gradient_evaluations += count
         self.operator_applications += 2 * count
 
+    def count_hvps(self, count: int) -> None:
+        """So many Hessian-vector products, an operator and its adjoint each."""
+        self.hvps += count
+        self.operator_applications += 2 * count
+
     def __add__(self, other: Cost) -> Cost:
         """Sum of both, entry by entry."""
         return Cost(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))

@@ -219,8 +219,7 @@ class EnergyObjective(SmoothObjective):
         return slope
 
     def _count_hvp(self, v: Tensor) -> None:
-        self.cost.hvps += v.shape[0]
-        self.cost.operator_applications += 2 * v.shape[0]
+        self.cost.count_hvps(len(v))
 
     def hessian(self, x: Tensor) -> LinearMap:
         """∇²J(x); every application counts as one HVP a row."""
@@ -274,6 +273,16 @@ class EnergyObjective(SmoothObjective):
             theta = leaves(self.theta)
             slope = bind(self.energy, theta).grad(x.detach(), self.y)
             return derivative((slope * q).sum(), theta)
+
+    def tangent(self, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Theta]:
+        """∇J(x), ∇²J(x) q and Σ_k ∂_θ⟨q_k, ∇J(x_k)⟩ at the price of a gradient and an HVP."""
+        self.cost.count_gradients(len(x))
+        self.cost.count_hvps(len(x))
+        with torch.enable_grad():
+            theta, point = leaves(self.theta), x.detach().requires_grad_()
+            slope = bind(self.energy, theta).grad(point, self.y)
+            found = derivative((slope * q).sum(), {"": point, **theta})
+            return slope.detach(), found.pop(""), found
 
     def theta_grad(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Theta]:
         """J(x) and Σ_k weight_k ∂_θJ(x_k), at the price of one gradient."""

@@ -1,0 +1,94 @@
+"""Single-loop algorithms move x, v and θ together, along directions from a few samples."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bilevel.ground.errors import InputError
+from bilevel.ground.packing import Packable
+from bilevel.ground.randomness import generator
+from bilevel.ground.theta import Theta
+
+__all__ = ["Directions", "Draw", "Iterates", "Sampler"]
+
+
+@dataclass(frozen=True)
+class Iterates(Packable):
+    """x and v ≈ -H⁻¹∇ℓ. Written in place: a step touches the rows of the samples drawn alone.
+
+    Separable problems have a row for every sample, shared ones a single row.
+    """
+
+    x: Tensor
+    v: Tensor
+
+    def move(self, rows: Tensor, x: Tensor, v: Tensor) -> None:
+        """Subtract ``x`` and ``v`` in the rows given."""
+        self.x[rows] -= x
+        self.v[rows] -= v
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Indices of the samples drawn at the lower and at the upper level."""
+
+    inner: Tensor
+    outer: Tensor
+
+
+@dataclass(frozen=True)
+class Directions:
+    """D_x = ∇_xJ, D_v = ∇²_xxJ v + ∇ℓ, D_θ = ∂_θ∇_xJ·v + ∂_θℓ (Dagréou et al. 2022, (5)-(7)).
+
+    ``x`` and ``v`` belong to the ``rows`` of the iterates, ``theta`` and ``value`` (the loss) are
+    means over the samples drawn.
+    """
+
+    x: Tensor
+    v: Tensor
+    theta: Theta
+    value: float
+    rows: Tensor
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """A fixed partition of ``count`` samples into batches, in a new random order every epoch.
+
+    Example:
+        >>> sampler = Sampler(count=5, size=2, seed=0, name="lower")
+        >>> sampler.batches, sorted(sampler.number(t) for t in range(3))
+        (3, [0, 1, 2])
+    """
+
+    count: int
+    size: int
+    seed: int
+    name: str
+
+    def __post_init__(self) -> None:
+        """A size that fits."""
+        if not 1 <= self.size <= self.count:
+            expected = f"batch_size must lie between 1 and the number of samples, {self.count}"
+            raise InputError(expected, given=self.size)
+
+    @property
+    def batches(self) -> int:
+        """How many there are."""
+        return math.ceil(self.count / self.size)
+
+    def number(self, t: int) -> int:
+        """Which batch comes at step ``t``."""
+        epoch, place = divmod(t, self.batches)
+        return int(self._permutation(self.batches, "epoch", epoch)[place])
+
+    def batch(self, number: int) -> Tensor:
+        """The samples of a batch."""
+        return torch.tensor_split(self._permutation(self.count, "batches"), self.batches)[number]
+
+    def _permutation(self, length: int, *key: object) -> Tensor:
+        return torch.randperm(length, generator=generator(self.seed, self.name, *key))

@@ -1,0 +1,262 @@
+"""Bilevel problems with one x for all samples and finite sums at both levels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bilevel.data import Pairs
+from bilevel.differentiate import Hypergradient, Upper
+from bilevel.ground import theta as algebra
+from bilevel.ground.checks import check_finite
+from bilevel.ground.errors import InputError
+from bilevel.ground.theta import Theta, derivative, leaves
+from bilevel.learn.directions import Directions, Draw, Iterates
+from bilevel.learn.evaluation import Evaluation
+from bilevel.learn.problem import BilevelProblem
+from bilevel.linear import LinearMap, lanczos
+from bilevel.model import Bounds, Cost, Energy
+from bilevel.model.losses import Loss
+from bilevel.model.sets import Product, Set
+from bilevel.solve import Solver
+from bilevel.solve.solvers import LBFGS
+
+__all__ = ["FiniteSum", "SharedProblem"]
+
+
+@dataclass(frozen=True)
+class FiniteSum:
+    """1/size Σ_i f_i(x, θ). ``mean(x, theta, ids)`` is the mean over the samples ``ids``, ().
+
+    It must be differentiable (at the lower level twice) in x and θ by autograd.
+    """
+
+    size: int
+    mean: Callable[[Tensor, Theta, Tensor], Tensor]
+
+    def __post_init__(self) -> None:
+        """At least one sample."""
+        if self.size < 1:
+            raise InputError("a finite sum needs at least one sample", given=self.size)
+
+    def whole(self, x: Tensor, theta: Theta) -> Tensor:
+        """The mean over all samples."""
+        return self.mean(x, theta, torch.arange(self.size))
+
+
+class SharedProblem(BilevelProblem):
+    """min_θ 1/m Σ_j ℓ_j(x(θ), θ) with one x(θ) = argmin_x 1/n Σ_i J_i(x, θ): machine learning.
+
+    All algorithms take it. Costs count samples: a gradient of the whole lower level is n
+    gradient evaluations. The accuracy ``tol`` of a value is that of x in rms where ``bounds``
+    are given, otherwise of ∇J.
+
+    Args:
+        lower: the J_i.
+        upper: the ℓ_j.
+        theta: first values; names without dots, float64 where ``bounds`` are given.
+        x0: first x, of any shape.
+        sets: what θ is projected onto, name by name.
+        bounds: of the eigenvalues of the whole ∇²J for all x and θ, ``Bounds.of(mu, L)``, trusted.
+        solver: of the lower level where an algorithm asks for accuracy.
+        hypergradient: implicit with CG if None.
+        max_steps: limit of each lower-level solve.
+
+    Raises:
+        InputError: nothing to learn, values that are not finite or dtypes that differ.
+
+    Example:
+        >>> lower = FiniteSum(3, lambda x, theta, ids: 0.5 * (x - theta["w"]).square().sum())
+        >>> upper = FiniteSum(2, lambda x, theta, ids: 0.5 * (x - 1.0).square().sum())
+        >>> start = {"w": torch.zeros(2, dtype=torch.float64)}
+        >>> problem = SharedProblem(lower, upper, start, torch.zeros(2, dtype=torch.float64))
+        >>> problem.value_and_grad(start, tol=1e-9).grad["w"]
+        tensor([-1., -1.], dtype=torch.float64)
+    """
+
+    def __init__(
+        self,
+        lower: FiniteSum,
+        upper: FiniteSum,
+        theta: Theta,
+        x0: Tensor,
+        *,
+        sets: Mapping[str, Set] | None = None,
+        bounds: Bounds | None = None,
+        solver: Solver[Any] | None = None,
+        hypergradient: Hypergradient | None = None,
+        max_steps: int = 20_000,
+    ) -> None:
+        """Check everything before any work starts."""
+        for name, value in {**theta, "x0": x0}.items():
+            check_finite(value, name)
+        if bounds is not None and x0.dtype != torch.float64:
+            advice = "convert data, theta and x0 to float64, or leave bounds out"
+            raise InputError("certificates need float64", given=x0.dtype, advice=advice)
+        energy = _Whole(lower, theta, x0, Bounds.unknown() if bounds is None else bounds)
+        nothing = torch.zeros(1, 1, 1, 1, dtype=x0.dtype, device=x0.device)
+        pairs = Pairs(nothing, torch.zeros_like(energy.start(nothing)), ("all",))
+        super().__init__(
+            energy,
+            _Whole.loss(upper, x0, theta),
+            pairs,
+            solver=LBFGS() if solver is None else solver,
+            hypergradient=hypergradient,
+            max_steps=max_steps,
+        )
+        self.lower, self.upper, self.shape = lower, upper, x0.shape
+        self.space = Product(dict(sets or {}))
+        self._lipschitz: Tensor | None = None
+
+    @property
+    def cost(self) -> Cost:
+        """Of samples."""
+        return self._cost
+
+    @cost.setter
+    def cost(self, cost: Cost) -> None:
+        size = self.energy.lower.size if isinstance(self.energy, _Whole) else 1
+        self._cost = _SampleCost(size, cost)
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """n and m."""
+        return self.lower.size, self.upper.size
+
+    def x(self, theta: Theta, *, tol: float) -> Tensor:
+        """The minimiser at θ, from the last one, to the accuracy ``tol``."""
+        with self._metered():
+            return self._solve(theta, torch.tensor([0]), tol)[1].x.view(self.shape)
+
+    def value_and_grad(
+        self, theta: Theta, *, tol: float, ids: Tensor | None = None, estimate: bool = False
+    ) -> Evaluation:
+        """As for separable problems, with the direct derivative of the loss by θ."""
+        found = super().value_and_grad(theta, tol=tol, ids=ids, estimate=estimate)
+        if self._x is None:
+            return found
+        named = leaves(theta)
+        with torch.enable_grad():
+            direct = derivative(self.upper.whole(self._x.view(self.shape), named), named)
+        return replace(found, grad=algebra.add(found.grad, direct))
+
+    def lipschitz(self, theta: Theta) -> Tensor:
+        """The one given, or half more than the largest Ritz value at the start: an estimate."""
+        bounds = self.energy.bounds(self.pairs.y)
+        if bounds.smooth:
+            return bounds.lipschitz.view(1)
+        if self._lipschitz is None:
+            objective = self.energy.at(self.pairs.y, theta, self.cost)
+            x = self.iterates(theta).x
+            start = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+            found = lanczos(objective.hessian(x), start, steps=min(10, x.numel()))
+            self._lipschitz = 1.5 * found.values[:, -1].double()
+        return self._lipschitz
+
+    def directions(self, theta: Theta, at: Iterates, draw: Draw) -> Directions:
+        """From samples drawn at each level; x and v have one row."""
+        with self._metered(), torch.enable_grad():
+            share = len(draw.inner)
+            self._cost.gradient_evaluations += share
+            self._cost.hvps += share
+            self._cost.operator_applications += 4 * share
+            named, row = leaves(theta), torch.tensor([0])
+            x = at.x.view(self.shape).detach().requires_grad_()
+            v = at.v.view(self.shape)
+            value = self.lower.mean(x, named, draw.inner)
+            slope = torch.autograd.grad(value, x, create_graph=True)[0]
+            bent = derivative((slope * v).sum(), {"": x, **named})
+            loss = self.upper.mean(x, named, draw.outer)
+            pull = derivative(loss, {"": x, **named})
+            return Directions(
+                x=slope.detach().view_as(at.x),
+                v=(bent.pop("") + pull.pop("")).view_as(at.v),
+                theta=algebra.add(bent, pull),
+                value=float(loss.detach()),
+                rows=row,
+            )
+
+    def _upper(self, theta: Theta, index: Tensor) -> Upper:
+        return Upper(_SumLoss(self.upper, self.shape, theta), self.pairs.target[index])
+
+
+class _SampleCost(Cost):
+    """Counts ``size`` samples for every gradient of the whole sum."""
+
+    def __init__(self, size: int, spent: Cost) -> None:
+        super().__init__(**vars(spent + Cost()))
+        self.size = size
+
+    def count_gradients(self, count: int) -> None:
+        """So many whole gradients."""
+        super().count_gradients(count * self.size)
+
+    def count_hvps(self, count: int) -> None:
+        """So many whole products."""
+        super().count_hvps(count * self.size)
+
+
+class _Whole(Energy):
+    """The whole lower level as one row; its y is empty."""
+
+    def __init__(self, lower: FiniteSum, theta: Theta, x0: Tensor, bounds: Bounds) -> None:
+        super().__init__()
+        self.lower, self.shape, self.declared = lower, x0.shape, bounds
+        self.register_buffer("first", x0.detach().clone())
+        for name, value in theta.items():
+            self.register_parameter(name, nn.Parameter(value.detach().clone()))
+
+    @staticmethod
+    def loss(upper: FiniteSum, x0: Tensor, theta: Theta) -> Loss:
+        """The whole upper level."""
+        return _SumLoss(upper, x0.shape, theta)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """1/n Σ_i J_i, (1,)."""
+        del y
+        theta: Theta = {name: value for name, value in self.named_parameters()}
+        return self.lower.whole(x.view(self.shape), theta).view(1)
+
+    def hessian(self, x: Tensor, y: Tensor) -> LinearMap:
+        """Of the only row."""
+        return LinearMap.shared(super().hessian(x, y).apply)
+
+    def start(self, y: Tensor) -> Tensor:
+        """x0 as an image of one line."""
+        del y
+        return self.get_buffer("first").view(1, 1, 1, -1)
+
+    def bounds(self, y: Tensor) -> Bounds:
+        """Those given."""
+        del y
+        return self.declared
+
+
+@dataclass(frozen=True)
+class _SumLoss(Loss):
+    """1/m Σ_j ℓ_j at a fixed θ."""
+
+    upper: FiniteSum
+    shape: torch.Size
+    theta: Theta
+
+    def value(self, x: Tensor, target: Tensor) -> Tensor:
+        """(1,), computed in the dtype of θ."""
+        del target
+        dtype = next(iter(self.theta.values())).dtype
+        return self.upper.whole(x.to(dtype).view(self.shape), self.theta).view(1)
+
+    def grad(self, x: Tensor, target: Tensor) -> Tensor:
+        """By autograd."""
+        with torch.enable_grad():
+            point = x.detach().requires_grad_()
+            return torch.autograd.grad(self.value(point, target).sum(), point)[0]
+
+    def lipschitz(self, x: Tensor, target: Tensor, radius: Tensor) -> Tensor:
+        """Not known."""
+        del x, target
+        return torch.full_like(radius, torch.inf, dtype=torch.float64)
