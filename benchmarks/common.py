@@ -15,12 +15,17 @@ import bilevel as bl
 RESULTS = Path(__file__).parent / "results"
 
 
-def arguments(description: str) -> argparse.Namespace:
+def parser(description: str) -> argparse.ArgumentParser:
     """``--data DIR`` (or BILEVEL_DATA) for the larger image sets, ``--threads`` for torch."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--data", help="folder of the larger image sets")
-    parser.add_argument("--threads", type=int, default=2)
-    chosen = parser.parse_args()
+    options = argparse.ArgumentParser(description=description)
+    options.add_argument("--data", help="folder of the larger image sets")
+    options.add_argument("--threads", type=int, default=2)
+    return options
+
+
+def arguments(description: str) -> argparse.Namespace:
+    """What every benchmark takes; sets the threads."""
+    chosen = parser(description).parse_args()
     torch.set_num_threads(chosen.threads)
     return chosen
 

@@ -81,7 +81,8 @@ def test_a_parameter_shared_by_two_terms_stays_shared() -> None:
     fit = bl.learn(p, budget=bl.Budget(steps=4))
     loss = bl.BilevelProblem(fit.energy, bl.losses.SquaredError(), pairs(2))
     at = loss.value_and_grad(fit.theta, tol=1e-6)
-    assert fit.history[-1].corrected == pytest.approx(at.corrected, rel=1e-3)
+    last = fit.history[-1]
+    assert abs(last.corrected - at.corrected) <= last.interval + at.interval
     assert bl.check_hypergradient(p).passed
 
 

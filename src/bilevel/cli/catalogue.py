@@ -52,6 +52,7 @@ CATALOGUE: Mapping[str, Mapping[str, type]] = {
         "pdhg": solvers.PDHG,
     },
     "algorithms": {
+        "automatic": learning.Automatic,
         "maid": learning.MAID,
         "accelerated-maid": learning.AcceleratedMAID,
         "l-bfgs": learning.LBFGS,

@@ -77,6 +77,11 @@ class Algorithm(ABC, Generic[S]):
     def step(self, problem: BilevelProblem, state: S) -> S:
         """One outer step."""
 
+    def about(self, problem: BilevelProblem) -> str:
+        """What runs, in words, for reports."""
+        del problem
+        return type(self).__name__
+
 
 @dataclass(frozen=True)
 class Trial:

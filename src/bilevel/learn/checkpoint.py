@@ -20,7 +20,7 @@ from bilevel.model.energy import Energy
 
 __all__ = ["damaged", "read", "read_state", "write", "write_state"]
 
-FORMAT = "bilevel-fit-2"
+FORMAT = "bilevel-fit-3"
 PLAIN, TENSORS, STATE = "fit.json", "fit.safetensors", "state.safetensors"
 
 

@@ -40,6 +40,8 @@ class Fit:
     unit: str = SquaredError.unit
     """Of the loss."""
     configuration: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    algorithm: str = ""
+    """What learned it, in words."""
     snapshot: Snapshot | None = field(default=None, repr=False)
 
     @staticmethod
@@ -94,6 +96,7 @@ class Fit:
             "history": [r.to_json() for r in self.history],
             "cost": vars(self.cost),
             "unit": self.unit,
+            "algorithm": self.algorithm,
             "configuration": dict(self.configuration),
         }
         checkpoint.write(Path(folder), self.energy, about)
@@ -119,5 +122,6 @@ def load(folder: str | Path) -> Fit:
             cost=Cost(**about["cost"]),
             unit=about["unit"],
             configuration=about["configuration"],
+            algorithm=about["algorithm"],
             snapshot=checkpoint.read_state(Path(folder)),
         )

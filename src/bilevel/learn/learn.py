@@ -13,7 +13,7 @@ from bilevel.ground.errors import InputError, nearest
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta, bind
 from bilevel.learn.algorithm import Algorithm, State, Status
-from bilevel.learn.algorithms.maid import MAID
+from bilevel.learn.algorithms.automatic import Automatic
 from bilevel.learn.budget import Budget
 from bilevel.learn.fit import Fit
 from bilevel.learn.problem import BilevelProblem, BudgetExhausted
@@ -41,7 +41,7 @@ def learn(
 
     Args:
         problem: what to minimise.
-        algorithm: accelerated MAID if None.
+        algorithm: what :func:`~bilevel.learn.algorithms.automatic` chooses if None.
         theta0: projected onto the admissible set first.
         budget: limits of this call.
         record: called with every new line of the history.
@@ -63,7 +63,7 @@ def learn(
         >>> fit.history[-1].value < fit.history[0].value
         True
     """
-    algorithm = MAID(accelerated=True) if algorithm is None else algorithm
+    algorithm = Automatic() if algorithm is None else algorithm
     run = _Run(problem, algorithm, record, checkpoint)
     if resume is None:
         run.begin(problem.theta if theta0 is None else theta0)
@@ -85,6 +85,7 @@ class _Run:
         checkpoint: str | Path | None,
     ) -> None:
         self.problem, self.algorithm, self.record = problem, algorithm, record
+        self.about = algorithm.about(problem)
         self.writer = None if checkpoint is None else Writer(Path(checkpoint))
         self.theta: Theta = problem.theta
         self.history: list[Record] = []
@@ -158,6 +159,7 @@ class _Run:
         problem, cost = self.problem, self.problem.cost + Cost()
         unit = problem.loss.unit
         fit = Fit.of(problem.energy, self.theta, self.history, status, cost, unit)
+        fit = replace(fit, algorithm=self.about)
         if not isinstance(self.state, Packable):
             return fit
         count = len(self.history)

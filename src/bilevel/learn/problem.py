@@ -149,12 +149,16 @@ class BilevelProblem:
             return total.mean()
 
     def first_accuracy(self, theta: Theta, fraction: float = 0.02) -> float:
-        """An accuracy to start from [grey value]: ``fraction`` of the certificate at the start."""
+        """An accuracy to start from [grey value]: ``fraction`` of the certificate at the start.
+
+        Between 1e-6 and ``fraction`` times the targets' rms, where these are not zero.
+        """
         index = torch.arange(min(len(self), self.chunk))
         objective = self.energy.at(self.pairs.y[index], theta, self.cost)
         found = certify(objective, objective.start())
         far = torch.where(found.rms.isfinite(), found.rms, found.residual)
-        return float((fraction * far).mean().clamp(1e-6, 1e-2))
+        size = float(self.pairs.target[index].double().square().mean().sqrt())
+        return float((fraction * far).mean().clamp(1e-6, fraction * size if size else None))
 
     @property
     def memory(self) -> Memory:

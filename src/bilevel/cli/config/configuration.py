@@ -19,8 +19,8 @@ from bilevel.cli.settings.energies import (
     SquaredL2,
 )
 from bilevel.cli.settings.learning import (
-    AcceleratedMAID,
     AlgorithmSettings,
+    Automatic,
     BudgetSettings,
     LossSettings,
     ProjectedGradient,
@@ -85,9 +85,7 @@ class Configuration(Settings):
     box: Box | None = None
     loss: Annotated[LossSettings, Choice("losses", "squared-error")] = SquaredError()
     solver: Annotated[SolverSettings, Choice("solvers", "default")] = Default()
-    algorithm: Annotated[AlgorithmSettings, Choice("algorithms", "accelerated-maid")] = (
-        AcceleratedMAID()
-    )
+    algorithm: Annotated[AlgorithmSettings, Choice("algorithms", "automatic")] = Automatic()
     budget: BudgetSettings
     output: OutputSettings = OutputSettings()
 

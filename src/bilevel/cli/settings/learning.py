@@ -18,6 +18,7 @@ __all__ = [
     "AcceleratedMAID",
     "Adaptive",
     "AlgorithmSettings",
+    "Automatic",
     "BudgetSettings",
     "Constant",
     "Geometric",
@@ -124,6 +125,18 @@ class AlgorithmSettings(Settings):
     @abstractmethod
     def build(self) -> Algorithm[Any]:
         """The algorithm itself."""
+
+
+class Automatic(AlgorithmSettings):
+    """Whatever fits the problem; says what it chose and why."""
+
+    first_change: Positive = Field(
+        default=algorithms.LBFGS.first_change, description="how far the first step moves"
+    )
+
+    def build(self) -> Algorithm[Any]:
+        """Chosen for the problem."""
+        return algorithms.Automatic(**self.model_dump())
 
 
 class MAID(AlgorithmSettings):

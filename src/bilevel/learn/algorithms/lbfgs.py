@@ -37,8 +37,9 @@ class LBFGS(Algorithm[LBFGSState]):
     """Limited-memory BFGS on the projected gradient (Liu and Nocedal 1989, Algorithm 2.1).
 
     Used for bilevel learning by De los Reyes, Schönlieb and Valkonen (2016). Values are
-    adjoint-corrected; a search that finds no decrease forgets the curvature, and the next one
-    tightens the lower-level accuracy.
+    adjoint-corrected. The correction, first order in ε, tells when ε is too large: ε is halved
+    after a step whose decrease is not twice the correction. A search that finds no decrease
+    forgets the curvature, and the next one tightens ε.
 
     Args:
         memory: pairs kept.
@@ -95,7 +96,9 @@ class LBFGS(Algorithm[LBFGSState]):
         new = settled(problem, found.evaluation, self.tol)
         pairs = self._updated(problem, state, at, new)
         status = verdict(problem, new, self.tol)
-        return LBFGSState(new, found.step, state.accuracy, pairs, status=status)
+        noisy = at.corrected - new.corrected < 2 * abs(new.corrected - new.value)
+        accuracy = max(state.accuracy / 2, self.floor) if noisy else state.accuracy
+        return LBFGSState(new, found.step, accuracy, pairs, status=status)
 
     def _updated(
         self, problem: BilevelProblem, state: LBFGSState, at: Evaluation, new: Evaluation

@@ -1,0 +1,194 @@
+"""Lower-level work to learn 4 parameters of a quadratic problem, by its condition number.
+
+    python benchmarks/quadratic.py [--instances N]
+
+min_θ ½‖A₁ x(θ) - b₁‖² with x(θ) = argmin ½‖A₂ x + A₃ θ - b₂‖², 80 unknowns, 4 parameters; the
+singular values of A₁, A₂ and A₃ are spread geometrically over [1, κ]. Work is what it takes until
+the relative gap (F(θ) - min F)/(F(θ_0) - min F), found in closed form, is at most 5e-3: gradients
+and Hessian-vector products of the lower level. The best fixed ε and step are found by search for
+each instance; with the others nothing is tuned.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import torch
+from common import parser, save, table
+from torch import Tensor
+
+import bilevel as bl
+from bilevel.learn import Algorithm, Status
+from bilevel.learn.algorithms import LBFGS, MAID, ProjectedGradient
+from bilevel.learn.schedules import Constant, Polynomial
+from bilevel.model import Bounds
+from bilevel.model.losses import Loss
+
+UNKNOWNS, PARAMETERS, GAP = 80, 4, 5e-3
+CONDITIONS = (2, 5, 10, 20, 30)
+MOST = 400_000
+FIXED = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4)
+
+
+class LeastSquares(bl.Energy):
+    """½‖A₂ x + A₃ θ - b₂‖²."""
+
+    def __init__(self, a2: Tensor, a3: Tensor, b2: Tensor) -> None:
+        super().__init__()
+        for name, value in (("a2", a2), ("a3", a3), ("b2", b2)):
+            self.register_buffer(name, value)
+        self.theta = torch.nn.Parameter(torch.zeros(a3.shape[1], dtype=a3.dtype))
+        singular = torch.linalg.svdvals(a2)
+        self.constants = Bounds.of(singular[-1] ** 2, singular[0] ** 2)
+
+    def rest(self, x: Tensor) -> Tensor:
+        """A₂ x + A₃ θ - b₂."""
+        return x.flatten(1) @ self.a2.mT + (self.a3 @ self.theta - self.b2)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """J."""
+        return 0.5 * self.rest(x).square().sum(1)
+
+    def grad(self, x: Tensor, y: Tensor) -> Tensor:
+        """A₂ᵀ(A₂ x + A₃ θ - b₂)."""
+        return (self.rest(x) @ self.a2).view_as(x)
+
+    def bounds(self, y: Tensor) -> Bounds:
+        """Exactly."""
+        return self.constants
+
+
+@dataclass(frozen=True)
+class Misfit(Loss):
+    """½‖A₁ x - target‖²."""
+
+    a1: Tensor
+
+    def value(self, x: Tensor, target: Tensor) -> Tensor:
+        """(b,)."""
+        return 0.5 * (x.flatten(1) @ self.a1.mT - target.flatten(1)).square().sum(1)
+
+    def grad(self, x: Tensor, target: Tensor) -> Tensor:
+        """A₁ᵀ(A₁ x - target)."""
+        return ((x.flatten(1) @ self.a1.mT - target.flatten(1)) @ self.a1).view_as(x)
+
+    def lipschitz(self, x: Tensor, target: Tensor, radius: Tensor) -> Tensor:
+        """‖A₁‖², exactly and everywhere."""
+        return torch.full_like(radius, float(torch.linalg.matrix_norm(self.a1, 2)) ** 2).double()
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One random problem, and its loss in closed form."""
+
+    energy: LeastSquares
+    loss: Misfit
+    target: Tensor
+
+    @staticmethod
+    def random(condition: float, seed: int) -> Instance:
+        """Everything from a seed."""
+        g = torch.Generator().manual_seed(seed)
+
+        def matrix(columns: int) -> Tensor:
+            left, right = (
+                torch.linalg.qr(torch.randn(n, columns, generator=g).double())[0]
+                for n in (UNKNOWNS, columns)
+            )
+            return left * torch.logspace(0, math.log10(condition), columns).double() @ right.mT
+
+        a1, a2, a3 = matrix(UNKNOWNS), matrix(UNKNOWNS), matrix(PARAMETERS)
+        b1, b2 = torch.randn(2, UNKNOWNS, generator=g).double()
+        return Instance(LeastSquares(a2, a3, b2), Misfit(a1), b1.view(1, 1, 8, 10))
+
+    @property
+    def jacobian(self) -> Tensor:
+        """Of A₁ x(θ)."""
+        return -self.loss.a1 @ torch.linalg.solve(self.energy.a2, self.energy.a3)
+
+    @property
+    def offset(self) -> Tensor:
+        """A₁ x(0) - b₁."""
+        x = torch.linalg.solve(self.energy.a2, self.energy.b2)
+        return self.loss.a1 @ x - self.target.flatten()
+
+    def problem(self) -> bl.BilevelProblem:
+        """Anew, without warm starts."""
+        nothing = torch.zeros(1, 1, 8, 10, dtype=torch.float64)
+        pairs = bl.data.Pairs(nothing, self.target, ("one",))
+        return bl.BilevelProblem(self.energy, self.loss, pairs)
+
+    def gap(self, theta: Tensor) -> float:
+        """(F(θ) - min F)/(F(0) - min F)."""
+        best = torch.linalg.lstsq(self.jacobian, -self.offset[:, None]).solution[:, 0]
+        step = self.jacobian @ (theta - best)
+        first = self.jacobian @ best
+        return float((step @ step) / (first @ first))
+
+
+def work(instance: Instance, algorithm: Algorithm[Any], most: float = MOST) -> float:
+    """Gradients and products until the gap is reached; inf if it is not, or not within ``most``."""
+    problem = instance.problem()
+    state = algorithm.init(problem, problem.theta)
+    spent = problem.cost.gradient_evaluations + problem.cost.hvps
+    while instance.gap(state.evaluation.theta["theta"]) > GAP:
+        if state.status is not Status.RUNNING or spent >= most:
+            return math.inf
+        state = algorithm.step(problem, state)
+        spent = problem.cost.gradient_evaluations + problem.cost.hvps
+    return spent
+
+
+def best_fixed(instance: Instance) -> float:
+    """The least work over fixed accuracies and steps in units of 1/L of F."""
+    lipschitz = float(torch.linalg.matrix_norm(instance.jacobian, 2)) ** 2
+    least = math.inf
+    for epsilon in FIXED:
+        for factor in (1.9, 1.5, 1.0):
+            method = ProjectedGradient(Constant(epsilon), step_size=factor / lipschitz)
+            least = min(least, work(instance, method, most=min(least, MOST)))
+    return least
+
+
+METHODS: dict[str, Algorithm[Any]] = {
+    "MAID": MAID(),
+    "accelerated MAID": MAID(accelerated=True),
+    "L-BFGS": LBFGS(),
+    "Algorithm 1, ε polynomial": ProjectedGradient(Polynomial()),
+}
+
+
+def spread(values: list[float]) -> str:
+    """Mean (least to greatest)."""
+    return f"{statistics.mean(values):.0f} ({min(values):.0f} to {max(values):.0f})"
+
+
+def main() -> None:
+    """One line a method, one column a condition number."""
+    found: dict[str, dict[int, list[float]]] = {}
+    options = parser(__doc__ or "")
+    options.add_argument("--instances", type=int, default=10)
+    chosen = options.parse_args()
+    torch.set_num_threads(chosen.threads)
+    count = chosen.instances
+    for condition in CONDITIONS:
+        instances = [Instance.random(condition, seed) for seed in range(count)]
+        for name, method in METHODS.items():
+            found.setdefault(name, {})[condition] = [work(i, method) for i in instances]
+        found.setdefault("best fixed ε and step", {})[condition] = [
+            best_fixed(i) for i in instances
+        ]
+        print(condition, {name: spread(by[condition]) for name, by in found.items()}, flush=True)
+    lines = [[name, *(spread(by[c]) for c in CONDITIONS)] for name, by in found.items()]
+    save("quadratic", table(["method", *map(str, CONDITIONS)], lines), {"work": found})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The algorithm that fits a problem, and why: what is taken unless something else is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bilevel.ground.theta import Theta
+from bilevel.learn.algorithm import Algorithm, State
+from bilevel.learn.algorithms.lbfgs import LBFGS
+from bilevel.learn.algorithms.maid import MAID
+from bilevel.learn.problem import BilevelProblem
+from bilevel.model.saddle import SaddleObjective
+
+__all__ = ["Automatic", "Choice", "automatic"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An algorithm and the reason for it, in words."""
+
+    algorithm: Algorithm[Any]
+    reason: str
+
+
+def automatic(problem: BilevelProblem, options: Automatic | None = None) -> Choice:
+    """The algorithm for what the problem is; it needs no step, no ε and no schedule.
+
+    Example:
+        >>> import torch, bilevel as bl
+        >>> pairs = bl.data.Pairs(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 4, 4), ("one",))
+        >>> energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(1.0))
+        >>> automatic(bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)).reason
+        'L-BFGS: the loss has a derivative, and its curvature is worth more than it costs'
+    """
+    taken = vars(Automatic() if options is None else options)
+    objective = problem.energy.at(problem.pairs.y[:1])
+    if isinstance(objective, SaddleObjective):
+        reason = "accelerated MAID: with dual terms the loss has kinks, where curvature misleads"
+        return Choice(MAID(accelerated=True, **taken), reason)
+    reason = "L-BFGS: the loss has a derivative, and its curvature is worth more than it costs"
+    return Choice(LBFGS(**taken), reason)
+
+
+@dataclass(frozen=True)
+class Automatic(Algorithm[State]):
+    """What :func:`automatic` chooses for the problem at hand.
+
+    Args:
+        first_accuracy: ε_0 [grey value]; None takes 2 % of the first residual.
+        first_change: how far the first step moves an entry of θ.
+        floor: accuracies below are not asked for [grey value].
+        tol: stop when the projected gradient and its error are below ``tol`` times the loss.
+
+    Raises:
+        InputError: options that are not positive.
+
+    Example:
+        >>> Automatic().tol
+        0.003
+    """
+
+    first_accuracy: float | None = None
+    first_change: float = LBFGS.first_change
+    floor: float = LBFGS.floor
+    tol: float = LBFGS.tol
+
+    def __post_init__(self) -> None:
+        """As the algorithms do."""
+        LBFGS(**vars(self))
+
+    def init(self, problem: BilevelProblem, theta: Theta) -> State:
+        """Of the algorithm chosen."""
+        return automatic(problem, self).algorithm.init(problem, theta)
+
+    def step(self, problem: BilevelProblem, state: State) -> State:
+        """Of the algorithm chosen."""
+        return automatic(problem, self).algorithm.step(problem, state)
+
+    def about(self, problem: BilevelProblem) -> str:
+        """The choice and its reason."""
+        return automatic(problem, self).reason
