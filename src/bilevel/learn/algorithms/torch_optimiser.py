@@ -113,7 +113,7 @@ class TorchOptimiser(Algorithm[TorchState]):
     def _moved(self, theta: Theta, grad: Theta, slots: Slots) -> tuple[Theta, Slots]:
         """θ after a step, and what the optimiser keeps; nothing given is written into."""
         leaves = {k: v.detach().clone().requires_grad_() for k, v in theta.items()}
-        make = cast(Any, getattr(torch.optim, self.optimiser))
+        make = getattr(torch.optim, self.optimiser)
         optimiser: Optimizer = make(list(leaves.values()), lr=self.lr, **self.options)
         if slots:
             kept = {i: _copied(slot) for i, slot in enumerate(slots)}
