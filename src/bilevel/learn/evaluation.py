@@ -21,12 +21,13 @@ class Evaluation(Packable):
     value: float
     """Mean loss at the computed reconstructions."""
     corrected: float
-    """Adjoint-corrected mean loss."""
+    """Adjoint-corrected mean loss; ``value`` itself where no gradient was asked for."""
     interval: float
     """|corrected - L(θ)| <= interval."""
     interval_estimate: float
     """An estimate of the same number."""
     grad: Theta
+    """Empty where none was asked for."""
     error: float
     """‖grad - ∇L(θ)‖ <= error."""
     estimate: float

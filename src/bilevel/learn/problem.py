@@ -115,14 +115,39 @@ class BilevelProblem:
 
     def values(self, theta: Theta, *, tol: float, ids: Tensor | None = None) -> Tensor:
         """Loss of every sample, (K,)."""
+        return self.look(theta, tol=tol, ids=ids)[1]
+
+    def look(
+        self, theta: Theta, *, tol: float, ids: Tensor | None = None
+    ) -> tuple[Evaluation, Tensor]:
+        """As ``value_and_grad`` without a gradient, and the loss of every sample, (K,)."""
         with self._metered():
             parts: list[Tensor] = []
+            worst, missed = 0.0, 0
             for index in self._chunks(ids):
                 _, solution = self._solve(theta, index, tol)
                 upper = self._upper(theta, index)
                 upper.check(solution.x)
                 parts.append(upper.double().value(solution.x.double()))
-            return torch.cat(parts)
+                worst = max(worst, _worst(solution))
+                missed += int((~solution.converged).sum())
+            losses = torch.cat(parts)
+            mean = float(losses.mean())
+            return Evaluation(
+                theta=theta,
+                accuracy=tol,
+                value=mean,
+                corrected=mean,
+                interval=math.inf,
+                interval_estimate=math.inf,
+                grad={},
+                error=math.inf,
+                estimate=math.nan,
+                certificate=worst,
+                uncertified=missed,
+                unsolved=0,
+                samples=len(losses),
+            ), losses
 
     def value_and_grad(
         self, theta: Theta, *, tol: float, ids: Tensor | None = None, estimate: bool = False
@@ -261,6 +286,11 @@ def smooth(objective: Objective) -> EnergyObjective:
     return objective
 
 
+def _worst(solution: Solution) -> float:
+    """The largest certified rms distance of a row; inf where one is not proved."""
+    return float(solution.certificate.rms.nan_to_num(math.inf, math.inf).max())
+
+
 class _Total:
     """Sums over chunks of samples."""
 
@@ -281,8 +311,7 @@ class _Total:
         self.interval_estimate += float(found.interval_estimate.sum())
         self.error += float(found.error.sum())
         self.estimate += found.estimate * count
-        worst = float(solution.certificate.rms.nan_to_num(math.inf, math.inf).max())
-        self.certificate = max(self.certificate, worst)
+        self.certificate = max(self.certificate, _worst(solution))
         converged = solution.converged
         if found.linear is not None:
             converged = converged & found.linear.converged

@@ -56,7 +56,7 @@ class Record:
             psnr=loss.psnr(at.value),
             corrected=at.corrected,
             interval=at.interval,
-            gradient_norm=algebra.norm(at.grad),
+            gradient_norm=algebra.norm(at.grad) if at.grad else math.nan,
             error=at.error,
             estimate=at.estimate,
             accuracy=at.accuracy,

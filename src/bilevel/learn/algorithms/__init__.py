@@ -1,8 +1,26 @@
 """Upper-level algorithms."""
 
 from bilevel.learn.algorithms.automatic import Automatic, automatic
+from bilevel.learn.algorithms.dfo_ls import DFOLS
+from bilevel.learn.algorithms.grid import Grid
+from bilevel.learn.algorithms.hoag import HOAG
 from bilevel.learn.algorithms.lbfgs import LBFGS
 from bilevel.learn.algorithms.maid import MAID
+from bilevel.learn.algorithms.optuna_search import OptunaSearch
 from bilevel.learn.algorithms.projected_gradient import ProjectedGradient
+from bilevel.learn.algorithms.random_search import RandomSearch
+from bilevel.learn.algorithms.torch_optimiser import TorchOptimiser
 
-__all__ = ["LBFGS", "MAID", "Automatic", "ProjectedGradient", "automatic"]
+__all__ = [
+    "DFOLS",
+    "HOAG",
+    "LBFGS",
+    "MAID",
+    "Automatic",
+    "Grid",
+    "OptunaSearch",
+    "ProjectedGradient",
+    "RandomSearch",
+    "TorchOptimiser",
+    "automatic",
+]

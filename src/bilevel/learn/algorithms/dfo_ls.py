@@ -1,0 +1,135 @@
+"""DFO-LS: derivative-free least squares with a dynamic accuracy of the lower level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from bilevel.ground.checks import check_positive
+from bilevel.ground.errors import InputError
+from bilevel.ground.extras import load
+from bilevel.ground.packing import Packable
+from bilevel.ground.theta import Theta, add, flatten, unflatten
+from bilevel.ground.theta import norm as theta_norm
+from bilevel.learn.algorithm import Algorithm, Status
+from bilevel.learn.evaluation import Evaluation
+from bilevel.learn.problem import BilevelProblem
+
+__all__ = ["DFOLS"]
+
+Vector = np.ndarray[Any, np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class DFOLSState(Packable):
+    """Where it is; ``step`` is the radius that the last run ended at, the first one before it."""
+
+    evaluation: Evaluation
+    step: float
+    first: float
+    accepted: bool = True
+    status: Status = Status.RUNNING
+
+
+@dataclass(frozen=True)
+class DFOLS(Algorithm[DFOLSState]):
+    """Gauss-Newton on interpolated residuals in a trust region (Cartis et al. 2019).
+
+    The residuals are the square roots of the samples' losses. As in Ehrhardt and Roberts (2021),
+    the lower level is solved as accurately as the trust region is small: to ε_0 (Δ/Δ_0)², where
+    interpolation needs no more. One step of learning is a run of the engine from one radius to a
+    ``shrink`` of it, from the best θ of the run before; a budget that ends within a run loses it.
+    Points outside Θ count as their projections. For few parameters: a run takes at least one
+    evaluation for each of them.
+
+    Args:
+        radius: Δ_0, first radius of the trust region, in units of θ.
+        last_radius: radius at which to stop.
+        shrink: ratio of the radii at the end and the beginning of a run.
+        evaluations: at most so many a run, for each parameter and one more.
+        first_accuracy: ε_0 [grey value]; None takes 2 % of the first residual.
+        floor: accuracies below are not asked for [grey value].
+
+    Raises:
+        InputError: options outside their ranges, or no package DFO-LS.
+
+    Example:
+        >>> DFOLS(radius=1.0).shrink
+        0.1
+    """
+
+    radius: float = 0.5
+    last_radius: float = 1e-3
+    shrink: float = 0.1
+    evaluations: int = 20
+    first_accuracy: float | None = None
+    floor: float = 1e-7
+
+    def __post_init__(self) -> None:
+        """Check the options, and that the package is there."""
+        for name in ("radius", "last_radius", "floor"):
+            check_positive(getattr(self, name), name)
+        if self.first_accuracy is not None:
+            check_positive(self.first_accuracy, "first_accuracy")
+        if not 0 < self.shrink < 1 or self.last_radius >= self.radius or self.evaluations < 2:
+            what = "DFOLS needs 0 < shrink < 1, last_radius < radius and evaluations >= 2"
+            raise InputError(what, given=self)
+        load("dfols", "DFOLS", "search")
+
+    def init(self, problem: BilevelProblem, theta: Theta) -> DFOLSState:
+        """Look at θ_0.
+
+        Raises:
+            InputError: losses that are negative.
+        """
+        first = self.first_accuracy or problem.first_accuracy(theta)
+        at, losses = problem.look(theta, tol=first)
+        if bool((losses < 0).any()):
+            advice = "use the squared error"
+            raise InputError("DFOLS needs losses that are not negative", advice=advice)
+        status = Status.RUNNING if at.finite else Status.DIVERGED
+        return DFOLSState(at, self.radius, first, status=status)
+
+    def step(self, problem: BilevelProblem, state: DFOLSState) -> DFOLSState:
+        """A run of the engine."""
+        begin = state.step
+        end = max(self.shrink * begin, self.last_radius)
+        accuracy = max(state.first * (end / self.radius) ** 2, self.floor)
+        run = _Run(problem, state.evaluation.theta, accuracy)
+        count = len(run.start)
+        load("dfols", "DFOLS", "search").solve(
+            run,
+            run.start,
+            rhobeg=begin,
+            rhoend=end,
+            maxfun=self.evaluations * (count + 1),
+            do_logging=False,
+        )
+        new = run.best
+        if new is None:
+            return replace(state, accepted=False, status=Status.DIVERGED)
+        moved = theta_norm(add(new.theta, state.evaluation.theta, -1.0)) > 0
+        done = end <= self.last_radius
+        status = Status.RESOLVED if done else Status.RUNNING
+        return replace(state, evaluation=new, step=end, accepted=moved, status=status)
+
+
+class _Run:
+    """The residuals as a function of a vector; remembers the best evaluation."""
+
+    def __init__(self, problem: BilevelProblem, theta: Theta, accuracy: float) -> None:
+        self.problem, self.theta, self.accuracy = problem, theta, accuracy
+        self.start: Vector = flatten(theta).numpy()
+        self.best: Evaluation | None = None
+
+    def __call__(self, vector: Vector) -> Vector:
+        """Residuals whose squares sum up to the mean loss; those of a broken point are huge."""
+        theta = unflatten(torch.from_numpy(vector.copy()), self.theta)
+        new, losses = self.problem.look(self.problem.space.project(theta), tol=self.accuracy)
+        if new.finite and (self.best is None or new.value < self.best.value):
+            self.best = new
+        residuals = (losses / len(losses)).sqrt().nan_to_num(1e6, 1e6)
+        return residuals.cpu().numpy()

@@ -1,0 +1,55 @@
+"""Random search."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bilevel.ground.errors import InputError
+from bilevel.ground.randomness import generator
+from bilevel.learn.trials import TrialSearch
+
+__all__ = ["RandomSearch"]
+
+
+@dataclass(frozen=True)
+class RandomSearch(TrialSearch):
+    """Points drawn uniformly from a box (Bergstra and Bengio 2012).
+
+    Args:
+        box: the interval of each parameter; the others stay where they start.
+        trials: how many.
+        seed: of the points.
+        accuracy: of the lower level, rms [grey value].
+
+    Raises:
+        InputError: an empty box, or no trials.
+
+    Example:
+        >>> search = RandomSearch({"a": (3.0, 4.0)}, trials=5)
+        >>> none = torch.zeros(0)
+        >>> bool(3 <= search.point(none, none) <= 4)
+        True
+    """
+
+    trials: int = 50
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        super().__post_init__()
+        if self.trials < 1:
+            raise InputError("a search needs at least one trial", given=self.trials)
+
+    @property
+    def count(self) -> int:
+        """All of them."""
+        return self.trials
+
+    def point(self, points: Tensor, values: Tensor) -> Tensor:
+        """Depends on the seed and the number of the trial alone."""
+        del points
+        drawn = generator(self.seed, "trial", len(values))
+        return self.scaled(torch.rand(len(self.box), generator=drawn, dtype=torch.float64))
