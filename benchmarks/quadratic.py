@@ -33,8 +33,8 @@ from bilevel.model.losses import Loss
 
 UNKNOWNS, PARAMETERS, GAP = 80, 4, 5e-3
 CONDITIONS = (2, 5, 10, 20, 30)
-MOST = 400_000
-FIXED = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4)
+MOST = 150_000
+FIXED = (1e-2, 3e-2, 1e-1, 3e-3, 1e-3, 1e-4)
 
 
 class LeastSquares(bl.Energy):
@@ -153,7 +153,7 @@ def best_fixed(instance: Instance) -> Work:
     lipschitz = float(torch.linalg.matrix_norm(instance.jacobian, 2)) ** 2
     least = math.inf, math.inf
     for epsilon in FIXED:
-        for factor in (1.9, 1.5, 1.0):
+        for factor in (1.0, 1.5, 1.9):
             method = ProjectedGradient(Constant(epsilon), step_size=factor / lipschitz)
             least = min(least, work(instance, method, most=min(least[0], MOST)))
     return least
