@@ -15,7 +15,7 @@ import torch
 import bilevel as bl
 from bilevel.ground.errors import InputError
 from bilevel.learn import Status
-from bilevel.learn.algorithms import LBFGS, MAID, ProjectedGradient
+from bilevel.learn.algorithms import HOAG, LBFGS, MAID, ProjectedGradient, TorchOptimiser
 from bilevel.learn.schedules import Adaptive, Constant, Geometric, Polynomial
 
 NAME = "regulariser.log_weight"
@@ -50,6 +50,9 @@ ALGORITHMS = {
     "MAID": MAID(),
     "accelerated MAID": MAID(accelerated=True),
     "L-BFGS": LBFGS(),
+    "HOAG": HOAG(),
+    "exponential HOAG": HOAG(Geometric(0.9)),
+    "Rprop": TorchOptimiser("Rprop", lr=0.3),
 }
 
 

@@ -38,7 +38,9 @@ class HOAG(Algorithm[HOAGState]):
     where g_{k+1} <= g_k + C ε_{k+1} + ε_k (C + 1) Δ - L̂ Δ². A step after which the loss exceeds
     ``reject`` · g_k (more than it by the same share of its scale, where losses may be negative)
     is taken back, L̂ doubled and ε halved. All other steps are taken. No search: one evaluation
-    a step.
+    a step. As written, L̂ may shrink until steps overshoot and the loss creeps up near its minimum;
+    unless ``guarded`` is False, steps after which it exceeds the sum without the last term are
+    taken back too.
 
     Args:
         schedule: ε_k. ``Polynomial(2)``, ``Polynomial(3)`` and ``Geometric(0.9)`` are the
@@ -49,6 +51,7 @@ class HOAG(Algorithm[HOAGState]):
         first_change: how far the first step moves an entry of θ.
         longest: no step moves an entry of θ by more.
         constant: C.
+        guarded: take back all growth that errors do not explain; False leaves the code as it is.
         shrink: factor of L̂ after a success.
         reject: relative growth of the loss at which a step is taken back.
         floor: accuracies below are not asked for [grey value].
@@ -68,6 +71,7 @@ class HOAG(Algorithm[HOAGState]):
     first_change: float = 0.5
     longest: float = 1.0
     constant: float = 0.25
+    guarded: bool = True
     shrink: float = 0.95
     reject: float = 1.2
     floor: float = 1e-7
@@ -103,12 +107,14 @@ class HOAG(Algorithm[HOAGState]):
         trial = Trial.along(problem, at, step)
         new = problem.value_and_grad(trial.theta, tol=epsilon)
         state = replace(state, t=now.t)
-        allowed = (self.reject - 1) * problem.loss.scale(at.value)
-        if not new.finite or new.value >= at.value + allowed:
-            return self._back(problem, state, epsilon, step)
         c, moved = self.constant, trial.moved
-        room = c * new.accuracy + at.accuracy * (c + 1) * moved - moved**2 / step
-        better = new.value <= at.value + room
+        errors = c * new.accuracy + at.accuracy * (c + 1) * moved
+        allowed = (self.reject - 1) * problem.loss.scale(at.value)
+        if self.guarded:
+            allowed = min(allowed, errors)
+        if not new.finite or new.value > at.value + allowed:
+            return self._back(problem, state, epsilon, step)
+        better = new.value <= at.value + errors - moved**2 / step
         new = settled(problem, new, self.tol)
         return replace(
             state,
