@@ -1,6 +1,6 @@
 """Lower-level work to learn 4 parameters of a quadratic problem, by its condition number.
 
-    python benchmarks/quadratic.py [--instances N]
+    python benchmarks/quadratic.py [--instances N] [--conditions 2,5,10]
 
 min_θ ½‖A₁ x(θ) - b₁‖² with x(θ) = argmin ½‖A₂ x + A₃ θ - b₂‖², 80 unknowns, 4 parameters; the
 singular values of A₁, A₂ and A₃ are spread geometrically over [1, κ]. Work is what it takes until
@@ -188,10 +188,12 @@ def main() -> None:
     found: dict[str, dict[int, list[Work]]] = {}
     options = parser(__doc__ or "")
     options.add_argument("--instances", type=int, default=10)
+    options.add_argument("--conditions", default=",".join(map(str, CONDITIONS)))
     chosen = options.parse_args()
     torch.set_num_threads(chosen.threads)
     count = chosen.instances
-    for condition in CONDITIONS:
+    conditions = [int(c) for c in chosen.conditions.split(",")]
+    for condition in conditions:
         instances = [Instance.random(condition, seed) for seed in range(count)]
         for name, method in METHODS.items():
             found.setdefault(name, {})[condition] = [work(i, method) for i in instances]
@@ -199,8 +201,9 @@ def main() -> None:
             best_fixed(i) for i in instances
         ]
         print(condition, {name: spread(by[condition]) for name, by in found.items()}, flush=True)
-    lines = [[name, *(spread(by[c]) for c in CONDITIONS)] for name, by in found.items()]
-    save("quadratic", table(["method", *map(str, CONDITIONS)], lines), {"work": found})
+    lines = [[name, *(spread(by[c]) for c in conditions)] for name, by in found.items()]
+    name = "quadratic" if conditions == list(CONDITIONS) else f"quadratic_{chosen.conditions}"
+    save(name.replace(",", "_"), table(["method", *map(str, conditions)], lines), {"work": found})
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ class LBFGS(Algorithm[LBFGSState]):
 
     Used for bilevel learning by De los Reyes, Schönlieb and Valkonen (2016). Values are
     adjoint-corrected. The correction, first order in ε, tells when ε is too large: ε is halved
-    after a step whose decrease is not twice the correction. A search that finds no decrease
-    forgets the curvature, and the next one tightens ε.
+    after a step whose decrease is not ten times the correction. After a search that finds no
+    decrease ε is tightened, after the next one the curvature forgotten.
 
     Args:
         memory: pairs kept.
@@ -89,14 +89,21 @@ class LBFGS(Algorithm[LBFGSState]):
         if Trial.along(problem, at, 1e-3, direction).slope >= 0:
             return self._failed(problem, state)
         step = 1.0 if state.pairs else normalised_step(slope, self.first_change)
-        accept = sufficient_decrease
-        found = search(problem, at, step, state.accuracy, accept, attempts=6, direction=direction)
+        found = search(
+            problem,
+            at,
+            step,
+            state.accuracy,
+            sufficient_decrease,
+            attempts=3 if state.pairs else 6,
+            direction=direction,
+        )
         if found.evaluation is None:
             return self._failed(problem, state)
         new = settled(problem, found.evaluation, self.tol)
         pairs = self._updated(problem, state, at, new)
         status = verdict(problem, new, self.tol)
-        noisy = at.corrected - new.corrected < 2 * abs(new.corrected - new.value)
+        noisy = at.corrected - new.corrected < 10 * abs(new.corrected - new.value)
         accuracy = max(state.accuracy / 2, self.floor) if noisy else state.accuracy
         return LBFGSState(new, found.step, accuracy, pairs, status=status)
 
@@ -112,10 +119,11 @@ class LBFGS(Algorithm[LBFGSState]):
         return (*state.pairs, (moved, change))[-self.memory :]
 
     def _failed(self, problem: BilevelProblem, state: LBFGSState) -> LBFGSState:
-        """Forget the curvature; without any, look more closely; at the floor, end."""
-        if state.pairs:
+        """Look more closely; where that was of no use, forget the curvature; at the floor, end."""
+        finest = state.accuracy <= self.floor
+        if state.pairs and (finest or not state.accepted):
             return replace(state, pairs=(), accepted=False)
-        if state.accuracy <= self.floor:
+        if finest:
             return replace(state, accepted=False, status=Status.FLOOR)
         finer = max(self.tighten * state.accuracy, self.floor)
         at = settled(problem, problem.value_and_grad(state.evaluation.theta, tol=finer), self.tol)
