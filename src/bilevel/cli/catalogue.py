@@ -6,7 +6,15 @@ from collections.abc import Mapping
 
 from pydantic.fields import FieldInfo
 
-from bilevel.cli.settings import energies, learning, noises, operators, solvers
+from bilevel.cli.settings import (
+    descent,
+    energies,
+    learning,
+    noises,
+    operators,
+    searches,
+    solvers,
+)
 from bilevel.cli.settings.base import Settings
 from bilevel.model.potentials import POTENTIALS
 
@@ -56,6 +64,12 @@ CATALOGUE: Mapping[str, Mapping[str, type]] = {
         "accelerated-maid": learning.AcceleratedMAID,
         "l-bfgs": learning.LBFGS,
         "projected-gradient": learning.ProjectedGradient,
+        "hoag": descent.HOAG,
+        "torch": descent.TorchOptimiser,
+        "grid": searches.Grid,
+        "random": searches.RandomSearch,
+        "optuna": searches.OptunaSearch,
+        "dfo-ls": searches.DFOLS,
     },
     "schedules": {
         "constant": learning.Constant,

@@ -20,11 +20,11 @@ from bilevel.cli.settings.energies import (
 )
 from bilevel.cli.settings.learning import (
     AcceleratedMAID,
-    AlgorithmSettings,
     BudgetSettings,
     LossSettings,
     ProjectedGradient,
     SquaredError,
+    UpperSettings,
 )
 from bilevel.cli.settings.noises import NoiseSettings, Poisson
 from bilevel.cli.settings.operators import FourierMask, OperatorSettings
@@ -85,7 +85,7 @@ class Configuration(Settings):
     box: Box | None = None
     loss: Annotated[LossSettings, Choice("losses", "squared-error")] = SquaredError()
     solver: Annotated[SolverSettings, Choice("solvers", "default")] = Default()
-    algorithm: Annotated[AlgorithmSettings, Choice("algorithms", "accelerated-maid")] = (
+    algorithm: Annotated[UpperSettings, Choice("algorithms", "accelerated-maid")] = (
         AcceleratedMAID()
     )
     budget: BudgetSettings
