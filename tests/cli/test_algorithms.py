@@ -12,6 +12,7 @@ from cli.tiny import CONFIGURATION, Run
 BOX = 'box = { "regulariser.terms.0.log_weight" = [-6, -1] }'
 TABLES = {
     "hoag": 'schedule = { name = "polynomial", power = 3.0 }',
+    "gauss-newton": "damping = 0.1",
     "torch": 'optimiser = "Rprop"\nlr = 0.1',
     "grid": f"points = 6\n{BOX}",
     "random": f"trials = 4\n{BOX}",

@@ -45,6 +45,7 @@ def test_defaults_are_those_of_the_library() -> None:
     assert learning.AcceleratedMAID().build() == algorithms.MAID(accelerated=True)
     assert learning.ProjectedGradient().build() == algorithms.ProjectedGradient()
     assert descent.HOAG().build() == algorithms.HOAG()
+    assert descent.GaussNewton().build() == algorithms.GaussNewton()
     assert descent.TorchOptimiser().build() == algorithms.TorchOptimiser()
     assert searches.DFOLS().build() == algorithms.DFOLS()
     box = {"regulariser.log_weight": (-7.0, 0.0)}

@@ -65,6 +65,7 @@ CATALOGUE: Mapping[str, Mapping[str, type]] = {
         "l-bfgs": learning.LBFGS,
         "projected-gradient": learning.ProjectedGradient,
         "hoag": descent.HOAG,
+        "gauss-newton": descent.GaussNewton,
         "torch": descent.TorchOptimiser,
         "grid": searches.Grid,
         "random": searches.RandomSearch,

@@ -1,4 +1,4 @@
-"""The table [algorithm]: HOAG and the optimisers of torch."""
+"""The table [algorithm]: HOAG, Gauss-Newton and the optimisers of torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bilevel.cli.settings.learning import (
 from bilevel.ground.errors import InputError
 from bilevel.learn import Algorithm, algorithms
 
-__all__ = ["HOAG", "TorchOptimiser"]
+__all__ = ["HOAG", "GaussNewton", "TorchOptimiser"]
 
 
 class HOAG(AlgorithmSettings):
@@ -46,6 +46,35 @@ class HOAG(AlgorithmSettings):
         return algorithms.HOAG(
             schedule=self.schedule.build(), **self.model_dump(exclude={"schedule"})
         )
+
+
+class GaussNewton(UpperSettings):
+    """Gauss-Newton with damping: the fewest steps for a few parameters of a smooth energy."""
+
+    damping: Positive = Field(
+        default=algorithms.GaussNewton.damping, description="first one, relative to the curvature"
+    )
+    longest: Positive = Field(
+        default=algorithms.GaussNewton.longest, description="how far a step may move a parameter"
+    )
+    tighten: Fraction = Field(
+        default=algorithms.GaussNewton.tighten, description="factor of the accuracy"
+    )
+    first_accuracy: Positive | None = Field(
+        default=None, description="ε_0, rms [grey value]; 2 % of the first distance if none"
+    )
+    tol: Positive = Field(
+        default=algorithms.GaussNewton.tol,
+        description="gradient relative to the loss at which to stop",
+    )
+    floor: Positive = Field(
+        default=algorithms.GaussNewton.floor,
+        description="smallest accuracy asked for [grey value]",
+    )
+
+    def build(self) -> Algorithm[Any]:
+        """Gauss-Newton."""
+        return algorithms.GaussNewton(**self.model_dump())
 
 
 class TorchOptimiser(UpperSettings):

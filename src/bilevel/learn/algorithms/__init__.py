@@ -1,6 +1,7 @@
 """Upper-level algorithms."""
 
 from bilevel.learn.algorithms.dfo_ls import DFOLS
+from bilevel.learn.algorithms.gauss_newton import GaussNewton
 from bilevel.learn.algorithms.grid import Grid
 from bilevel.learn.algorithms.hoag import HOAG
 from bilevel.learn.algorithms.lbfgs import LBFGS
@@ -15,6 +16,7 @@ __all__ = [
     "HOAG",
     "LBFGS",
     "MAID",
+    "GaussNewton",
     "Grid",
     "OptunaSearch",
     "ProjectedGradient",
