@@ -14,7 +14,7 @@ from bilevel.cli.catalogue import CATALOGUE, about, parameters
 from bilevel.cli.config import parse, plain, read, restore
 from bilevel.cli.config.configuration import Configuration
 from bilevel.cli.config.lines import line_of
-from bilevel.cli.settings import energies, learning
+from bilevel.cli.settings import descent, energies, learning, searches
 from bilevel.cli.settings import solvers as chosen
 from bilevel.cli.settings.base import Choice, Settings
 from bilevel.learn import algorithms
@@ -44,6 +44,14 @@ def test_defaults_are_those_of_the_library() -> None:
     assert learning.MAID().build() == algorithms.MAID()
     assert learning.AcceleratedMAID().build() == algorithms.MAID(accelerated=True)
     assert learning.ProjectedGradient().build() == algorithms.ProjectedGradient()
+    assert descent.HOAG().build() == algorithms.HOAG()
+    assert descent.GaussNewton().build() == algorithms.GaussNewton()
+    assert descent.TorchOptimiser().build() == algorithms.TorchOptimiser()
+    assert searches.DFOLS().build() == algorithms.DFOLS()
+    box = {"regulariser.log_weight": (-7.0, 0.0)}
+    assert searches.Grid(box=box).build() == algorithms.Grid(box)
+    assert searches.RandomSearch(box=box).build() == algorithms.RandomSearch(box)
+    assert searches.OptunaSearch(box=box).build() == algorithms.OptunaSearch(box)
     for made, default in (
         (energies.TotalVariation().build((1, 8, 8)), regularisers.TotalVariation()),
         (energies.FieldsOfExperts().build((1, 8, 8)), regularisers.FieldsOfExperts()),

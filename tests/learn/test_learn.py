@@ -15,7 +15,14 @@ import torch
 import bilevel as bl
 from bilevel.ground.errors import InputError
 from bilevel.learn import Status
-from bilevel.learn.algorithms import HOAG, LBFGS, MAID, ProjectedGradient, TorchOptimiser
+from bilevel.learn.algorithms import (
+    HOAG,
+    LBFGS,
+    MAID,
+    GaussNewton,
+    ProjectedGradient,
+    TorchOptimiser,
+)
 from bilevel.learn.schedules import Adaptive, Constant, Geometric, Polynomial
 
 NAME = "regulariser.log_weight"
@@ -52,6 +59,7 @@ ALGORITHMS = {
     "L-BFGS": LBFGS(),
     "HOAG": HOAG(),
     "exponential HOAG": HOAG(Geometric(0.9)),
+    "Gauss-Newton": GaussNewton(),
     "Rprop": TorchOptimiser("Rprop", lr=0.3),
 }
 

@@ -6,7 +6,15 @@ from collections.abc import Mapping
 
 from pydantic.fields import FieldInfo
 
-from bilevel.cli.settings import energies, learning, noises, operators, solvers
+from bilevel.cli.settings import (
+    descent,
+    energies,
+    learning,
+    noises,
+    operators,
+    searches,
+    solvers,
+)
 from bilevel.cli.settings.base import Settings
 from bilevel.model.potentials import POTENTIALS
 
@@ -57,6 +65,13 @@ CATALOGUE: Mapping[str, Mapping[str, type]] = {
         "accelerated-maid": learning.AcceleratedMAID,
         "l-bfgs": learning.LBFGS,
         "projected-gradient": learning.ProjectedGradient,
+        "hoag": descent.HOAG,
+        "gauss-newton": descent.GaussNewton,
+        "torch": descent.TorchOptimiser,
+        "grid": searches.Grid,
+        "random": searches.RandomSearch,
+        "optuna": searches.OptunaSearch,
+        "dfo-ls": searches.DFOLS,
     },
     "schedules": {
         "constant": learning.Constant,

@@ -109,10 +109,16 @@ def cells(record: Record) -> list[str]:
         "" if math.isnan(record.psnr) else f"{record.psnr:.3f}",
         f"{record.accuracy:.1e}",
         f"{record.certificate:.1e}" if math.isfinite(record.certificate) else "not proved",
-        f"{record.gradient_norm:.1e} ± {_error(record)}",
+        _gradient(record),
         str(record.cost.gradient_evaluations),
         duration(record.cost.seconds),
     ]
+
+
+def _gradient(record: Record) -> str:
+    """Its norm and error; nothing where none was computed."""
+    norm = record.gradient_norm
+    return "" if math.isnan(norm) else f"{norm:.1e} ± {_error(record)}"
 
 
 def _error(record: Record) -> str:

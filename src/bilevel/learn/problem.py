@@ -14,6 +14,7 @@ from torch import Tensor
 
 from bilevel.data import Pairs
 from bilevel.differentiate import HyperGradient, Hypergradient, Upper, automatic
+from bilevel.differentiate.tangents import gauss_newton, tangents
 from bilevel.ground import theta as algebra
 from bilevel.ground.checks import check_matching
 from bilevel.ground.errors import InputError
@@ -172,6 +173,20 @@ class BilevelProblem:
                     self._q[index] = found.linear.x
                 total.add(found, solution)
             return total.mean()
+
+    def gauss_newton(self, theta: Theta, *, tol: float) -> Tensor:
+        """Mean of Sᵀ ∇²ℓ S over the samples with S = dx/dθ, (p, p) float64: for few parameters.
+
+        Raises:
+            InputError: an energy that has no second derivatives.
+        """
+        with self._metered():
+            total = torch.zeros(())
+            for index in self._chunks(None):
+                objective, solution = self._solve(theta, index, tol)
+                slopes = tangents(objective, solution.x)
+                total = total + gauss_newton(self._upper(theta, index), solution.x, slopes)
+            return total / len(self)
 
     def first_accuracy(self, theta: Theta, fraction: float = 0.02) -> float:
         """An accuracy to start from [grey value]: ``fraction`` of the certificate at the start.

@@ -131,6 +131,8 @@ def _loss(last: Record, unit: str) -> Claim:
 
 
 def _gradient(last: Record) -> Claim:
+    if math.isnan(last.gradient_norm):
+        return Claim(Standing.OPEN, "No hypergradient was computed: nothing says how far θ may be.")
     size = f"The last hypergradient has norm {number(last.gradient_norm)}"
     if not math.isfinite(last.error):
         if math.isnan(last.estimate):

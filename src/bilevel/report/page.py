@@ -244,8 +244,9 @@ def _charts(fit: Fit) -> list[tuple[str, str]]:
     found = [
         (figures.loss_chart(fit.history, fit.unit), loss),
         (figures.accuracy_chart(fit.history), "Accuracy asked of the lower level, and reached."),
-        (figures.gradient_chart(fit.history, fit.unit), error),
     ]
+    if not all(math.isnan(r.gradient_norm) for r in fit.history):
+        found.append((figures.gradient_chart(fit.history, fit.unit), error))
     if fit.unit == SquaredError.unit:
         found.insert(1, (figures.psnr_chart(fit.history), "The same as PSNR."))
     values = scalar_values(fit)

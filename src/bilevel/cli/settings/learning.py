@@ -27,6 +27,7 @@ __all__ = [
     "ProjectedGradient",
     "ScheduleSettings",
     "SquaredError",
+    "UpperSettings",
 ]
 
 
@@ -106,8 +107,16 @@ class Adaptive(ScheduleSettings):
         return schedules.Adaptive(self.fraction)
 
 
-class AlgorithmSettings(Settings):
+class UpperSettings(Settings):
     """An algorithm of the upper level."""
+
+    @abstractmethod
+    def build(self) -> Algorithm[Any]:
+        """The algorithm itself."""
+
+
+class AlgorithmSettings(UpperSettings):
+    """An algorithm that descends along hypergradients."""
 
     first_accuracy: Positive | None = Field(
         default=None, description="ε_0, rms [grey value]; 2 % of the first distance if none"
@@ -121,10 +130,6 @@ class AlgorithmSettings(Settings):
     floor: Positive = Field(
         default=algorithms.MAID.floor, description="smallest accuracy asked for [grey value]"
     )
-
-    @abstractmethod
-    def build(self) -> Algorithm[Any]:
-        """The algorithm itself."""
 
 
 class Automatic(AlgorithmSettings):

@@ -1,0 +1,114 @@
+"""The table [algorithm]: HOAG, Gauss-Newton and the optimisers of torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from bilevel.cli.settings.base import Choice, Fraction, Positive, Unfit
+from bilevel.cli.settings.learning import (
+    AlgorithmSettings,
+    Geometric,
+    Polynomial,
+    ScheduleSettings,
+    UpperSettings,
+)
+from bilevel.ground.errors import InputError
+from bilevel.learn import Algorithm, algorithms
+
+__all__ = ["HOAG", "GaussNewton", "TorchOptimiser"]
+
+
+class HOAG(AlgorithmSettings):
+    """One evaluation a step; accuracy follows a schedule, the step size what the loss did."""
+
+    schedule: Annotated[ScheduleSettings, Choice("schedules")] = Polynomial()
+    step_size: Positive | None = Field(default=None, description="the first one")
+    longest: Positive = Field(
+        default=algorithms.HOAG.longest, description="how far a step may move a parameter"
+    )
+    constant: Positive = Field(
+        default=algorithms.HOAG.constant, description="C, how an error changes the loss"
+    )
+    guarded: bool = Field(
+        default=algorithms.HOAG.guarded, description="take back growth that errors do not explain"
+    )
+    shrink: Fraction = Field(
+        default=algorithms.HOAG.shrink, description="factor of 1/step after a success"
+    )
+    reject: Annotated[float, Field(gt=1)] = Field(
+        default=algorithms.HOAG.reject, description="growth of the loss at which to step back"
+    )
+
+    def build(self) -> Algorithm[Any]:
+        """HOAG."""
+        return algorithms.HOAG(
+            schedule=self.schedule.build(), **self.model_dump(exclude={"schedule"})
+        )
+
+
+class GaussNewton(UpperSettings):
+    """Gauss-Newton with damping: the fewest steps for a few parameters of a smooth energy."""
+
+    damping: Positive = Field(
+        default=algorithms.GaussNewton.damping, description="first one, relative to the curvature"
+    )
+    longest: Positive = Field(
+        default=algorithms.GaussNewton.longest, description="how far a step may move a parameter"
+    )
+    tighten: Fraction = Field(
+        default=algorithms.GaussNewton.tighten, description="factor of the accuracy"
+    )
+    first_accuracy: Positive | None = Field(
+        default=None, description="ε_0, rms [grey value]; 2 % of the first distance if none"
+    )
+    tol: Positive = Field(
+        default=algorithms.GaussNewton.tol,
+        description="gradient relative to the loss at which to stop",
+    )
+    floor: Positive = Field(
+        default=algorithms.GaussNewton.floor,
+        description="smallest accuracy asked for [grey value]",
+    )
+
+    def build(self) -> Algorithm[Any]:
+        """Gauss-Newton."""
+        return algorithms.GaussNewton(**self.model_dump())
+
+
+class TorchOptimiser(UpperSettings):
+    """An optimiser of torch.optim, e.g. Adam, and a schedule of the accuracy."""
+
+    optimiser: str = Field(
+        default=algorithms.TorchOptimiser.optimiser, description="a class of torch.optim"
+    )
+    lr: Positive = Field(default=algorithms.TorchOptimiser.lr, description="learning rate")
+    options: dict[str, float | bool] = Field(
+        default={}, description="of the optimiser, e.g. { momentum = 0.9 }"
+    )
+    schedule: Annotated[ScheduleSettings, Choice("schedules")] = Geometric()
+    first_accuracy: Positive | None = Field(
+        default=None, description="ε_0, rms [grey value]; 2 % of the first distance if none"
+    )
+    tol: Positive = Field(
+        default=algorithms.TorchOptimiser.tol,
+        description="gradient relative to the loss at which to stop",
+    )
+    floor: Positive = Field(
+        default=algorithms.TorchOptimiser.floor,
+        description="smallest accuracy asked for [grey value]",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> TorchOptimiser:
+        try:
+            self.build()
+        except InputError as error:
+            raise Unfit("optimiser", str(error)) from None
+        return self
+
+    def build(self) -> Algorithm[Any]:
+        """The optimiser at the upper level."""
+        rest = self.model_dump(exclude={"schedule"})
+        return algorithms.TorchOptimiser(schedule=self.schedule.build(), **rest)
