@@ -1,6 +1,7 @@
 """Upper-level algorithms."""
 
 from bilevel.learn.algorithms.amigo import AmIGO, StocBiO
+from bilevel.learn.algorithms.isgd import ISGD
 from bilevel.learn.algorithms.lbfgs import LBFGS
 from bilevel.learn.algorithms.ma_soba import MASOBA
 from bilevel.learn.algorithms.maid import MAID
@@ -10,6 +11,7 @@ from bilevel.learn.algorithms.soba import SOBA
 from bilevel.learn.algorithms.srba import SRBA
 
 __all__ = [
+    "ISGD",
     "LBFGS",
     "MAID",
     "MASOBA",
