@@ -23,7 +23,7 @@ from bilevel.learn.algorithms import MASOBA, SABA, SOBA, SRBA
 from bilevel.learn.algorithms.single_loop import SingleLoop
 from contracts.quadratics import DOUBLE, Quadratic
 
-STARTS, EPOCHS, SKIPPED, FLOOR = 20, 60, 8, 1e-22
+STARTS, EPOCHS, SKIPPED, FLOOR = 20, 40, 6, 1e-22
 POWER, LINEAR = "power of t", "factor an epoch"
 METHODS: dict[str, tuple[SingleLoop, str, str]] = {
     "SOBA": (

@@ -6,7 +6,14 @@ from collections.abc import Mapping
 
 from pydantic.fields import FieldInfo
 
-from bilevel.cli.settings import energies, learning, noises, operators, solvers
+from bilevel.cli.settings import (
+    energies,
+    learning,
+    noises,
+    operators,
+    single_loops,
+    solvers,
+)
 from bilevel.cli.settings.base import Settings
 from bilevel.model.potentials import POTENTIALS
 
@@ -56,6 +63,13 @@ CATALOGUE: Mapping[str, Mapping[str, type]] = {
         "accelerated-maid": learning.AcceleratedMAID,
         "l-bfgs": learning.LBFGS,
         "projected-gradient": learning.ProjectedGradient,
+        "soba": single_loops.SOBA,
+        "ma-soba": single_loops.MASOBA,
+        "saba": single_loops.SABA,
+        "srba": single_loops.SRBA,
+        "amigo": single_loops.AmIGO,
+        "stocbio": single_loops.StocBiO,
+        "isgd": single_loops.ISGD,
     },
     "schedules": {
         "constant": learning.Constant,

@@ -108,6 +108,14 @@ class Adaptive(ScheduleSettings):
 class AlgorithmSettings(Settings):
     """An algorithm of the upper level."""
 
+    @abstractmethod
+    def build(self) -> Algorithm[Any]:
+        """The algorithm itself."""
+
+
+class AccurateSettings(AlgorithmSettings):
+    """One that solves the lower level to accuracies of its choice."""
+
     first_accuracy: Positive | None = Field(
         default=None, description="ε_0, rms [grey value]; 2 % of the first distance if none"
     )
@@ -121,12 +129,8 @@ class AlgorithmSettings(Settings):
         default=algorithms.MAID.floor, description="smallest accuracy asked for [grey value]"
     )
 
-    @abstractmethod
-    def build(self) -> Algorithm[Any]:
-        """The algorithm itself."""
 
-
-class MAID(AlgorithmSettings):
+class MAID(AccurateSettings):
     """Adaptive inexact descent: accuracy and step size are found on the way."""
 
     certified: bool = Field(
@@ -173,7 +177,7 @@ class AcceleratedMAID(MAID):
         return self._build(accelerated=True)
 
 
-class LBFGS(AlgorithmSettings):
+class LBFGS(AccurateSettings):
     """Projected L-BFGS: for many parameters that matter very unequally."""
 
     memory: Count = Field(default=algorithms.LBFGS.memory, description="pairs kept")
@@ -189,7 +193,7 @@ class LBFGS(AlgorithmSettings):
         return algorithms.LBFGS(**self.model_dump())
 
 
-class ProjectedGradient(AlgorithmSettings):
+class ProjectedGradient(AccurateSettings):
     """Projected gradient with a schedule of the lower level's accuracy."""
 
     schedule: Annotated[ScheduleSettings, Choice("schedules")] = Geometric()

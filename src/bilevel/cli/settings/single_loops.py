@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from bilevel.cli.settings.base import Count, Positive, Seed, Settings
+from bilevel.cli.settings.base import Count, Positive, Seed
+from bilevel.cli.settings.learning import AlgorithmSettings
 from bilevel.learn import Algorithm, algorithms
 
 __all__ = [
@@ -24,7 +25,7 @@ Power = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Preconditioner = Literal["none", "adam"]
 
 
-class SingleLoopSettings(Settings):
+class SingleLoopSettings(AlgorithmSettings):
     """An algorithm that moves reconstructions, adjoints and parameters together."""
 
     batch_size: Count = Field(default=1, description="images an iteration, at most")
@@ -118,7 +119,7 @@ class StocBiO(SingleLoopSettings):
         return algorithms.StocBiO(**self.model_dump())
 
 
-class ISGD(Settings):
+class ISGD(AlgorithmSettings):
     """Minibatches of implicit gradients whose accuracy grows."""
 
     batch_size: Count = Field(default=algorithms.ISGD.batch_size, description="images a step")
