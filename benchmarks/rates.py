@@ -29,7 +29,7 @@ METHODS: dict[str, tuple[SingleLoop, str, str]] = {
     "SOBA": (
         SOBA(batch_size=4, outer_step=0.1, tol=1e-30),
         POWER,
-        "mean over t at most -1/2, up to a logarithm (Dagréou et al. 2022, Theorem 1)",
+        "mean over t at most -1/2, up to a logarithm (Dagréou et al. 2022)",
     ),
     "MA-SOBA": (
         MASOBA(batch_size=4, outer_step=0.1, average=0.5, tol=1e-30),
@@ -39,7 +39,7 @@ METHODS: dict[str, tuple[SingleLoop, str, str]] = {
     "SABA": (
         SABA(batch_size=4, outer_step=0.1, tol=1e-30),
         LINEAR,
-        "below 1: linear where F is gradient dominated (Dagréou et al. 2022, Theorem 3)",
+        "below 1: linear where F is gradient dominated (Dagréou et al. 2022)",
     ),
     "SRBA": (
         SRBA(batch_size=4, outer_step=0.1, tol=1e-30),

@@ -80,9 +80,9 @@ def test_each_converges_from_random_starts(name: str, seed: int) -> None:
 
 @pytest.mark.parametrize("algorithm", [SABA, SRBA])
 def test_variance_reduction_is_linear(algorithm: type[SingleLoop]) -> None:
-    """log ‖θ - θ*‖ falls along a line, over at least four decades."""
-    off = distances(algorithm(batch_size=4, outer_step=0.1, tol=TINY), 1, 70)
-    logs = torch.tensor(off, dtype=DOUBLE).log10()[10:]
+    """log ‖θ - θ*‖ falls along a line, over at least two decades."""
+    off = distances(algorithm(batch_size=4, outer_step=0.1, tol=TINY), 1, 45)
+    logs = torch.tensor(off, dtype=DOUBLE).log10()[5:]
     t = torch.arange(len(logs), dtype=DOUBLE)
     slope, r = fitted(t, logs)
     assert -1.0 < slope < -0.03
@@ -94,15 +94,15 @@ def test_decreasing_steps_are_sublinear_and_constant_ones_stall() -> None:
     """Squared distance of SOBA ~ t^-1/2 or faster, but no line in t; its noise ball is beaten."""
     seeds = range(2)
     algorithm = SOBA(batch_size=2, outer_step=0.1, decay=0.5, tol=TINY)
-    runs = [distances(algorithm, s, 40) for s in seeds]
+    runs = [distances(algorithm, s, 30) for s in seeds]
     mean = torch.tensor(runs, dtype=DOUBLE).square().mean(0)
-    t = torch.arange(6, 41, dtype=DOUBLE)
+    t = torch.arange(6, 31, dtype=DOUBLE)
     slope, _ = fitted(t.log(), mean[6:].log())
     assert -2.5 < slope < -0.3
     constant = SOBA(batch_size=2, outer_step=0.1, decay=0.0, tol=TINY)
-    stalled = [distances(constant, s, 40) for s in seeds]
-    ball = torch.tensor(stalled, dtype=DOUBLE).square()[:, 24:].mean()
-    assert mean[24:].mean() < ball
+    stalled = [distances(constant, s, 30) for s in seeds]
+    ball = torch.tensor(stalled, dtype=DOUBLE).square()[:, 15:].mean()
+    assert mean[15:].mean() < ball
 
 
 def fitted(x: torch.Tensor, y: torch.Tensor) -> tuple[float, float]:
@@ -142,7 +142,7 @@ IMAGING: dict[str, SingleLoop] = {
 
 @pytest.mark.parametrize("name", IMAGING)
 def test_images_land_near_the_dense_search(name: str, best: float) -> None:
-    steps = 16 if isinstance(IMAGING[name], AmIGO) else 60
+    steps = 12 if isinstance(IMAGING[name], AmIGO) else 50
     p = imaging(math.exp(best) * 2)
     fit = bl.learn(p, IMAGING[name], budget=bl.Budget(steps=steps))
     first, last = (
