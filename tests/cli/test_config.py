@@ -67,6 +67,18 @@ def test_defaults_are_those_of_the_library() -> None:
             assert sorted(value.flatten().tolist()) == sorted(theirs[name].flatten().tolist())
 
 
+@pytest.mark.parametrize("name", CATALOGUE["algorithms"])
+def test_algorithms_are_those_of_the_library_with_its_defaults(name: str) -> None:
+    entry = CATALOGUE["algorithms"][name]
+    assert issubclass(entry, learning.AlgorithmSettings)
+    built = entry().build()
+    expected = {"accelerated-maid": algorithms.MAID(accelerated=True)}
+    assert built == expected.get(name, type(built)())
+    assert type(built).__name__.lower() == {"accelerated-maid": "maid"}.get(
+        name, name.replace("-", "")
+    )
+
+
 ENERGIES = {
     "smooth": "",
     "box": "[box]\nlower = 0.0\n",

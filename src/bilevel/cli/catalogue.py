@@ -13,6 +13,7 @@ from bilevel.cli.settings import (
     noises,
     operators,
     searches,
+    single_loops,
     solvers,
 )
 from bilevel.cli.settings.base import Settings
@@ -72,6 +73,13 @@ CATALOGUE: Mapping[str, Mapping[str, type]] = {
         "random": searches.RandomSearch,
         "optuna": searches.OptunaSearch,
         "dfo-ls": searches.DFOLS,
+        "soba": single_loops.SOBA,
+        "ma-soba": single_loops.MASOBA,
+        "saba": single_loops.SABA,
+        "srba": single_loops.SRBA,
+        "amigo": single_loops.AmIGO,
+        "stocbio": single_loops.StocBiO,
+        "isgd": single_loops.ISGD,
     },
     "schedules": {
         "constant": learning.Constant,

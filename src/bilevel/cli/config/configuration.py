@@ -19,12 +19,12 @@ from bilevel.cli.settings.energies import (
     SquaredL2,
 )
 from bilevel.cli.settings.learning import (
+    AlgorithmSettings,
     Automatic,
     BudgetSettings,
     LossSettings,
     ProjectedGradient,
     SquaredError,
-    UpperSettings,
 )
 from bilevel.cli.settings.noises import NoiseSettings, Poisson
 from bilevel.cli.settings.operators import FourierMask, OperatorSettings
@@ -85,7 +85,7 @@ class Configuration(Settings):
     box: Box | None = None
     loss: Annotated[LossSettings, Choice("losses", "squared-error")] = SquaredError()
     solver: Annotated[SolverSettings, Choice("solvers", "default")] = Default()
-    algorithm: Annotated[UpperSettings, Choice("algorithms", "automatic")] = Automatic()
+    algorithm: Annotated[AlgorithmSettings, Choice("algorithms", "automatic")] = Automatic()
     budget: BudgetSettings
     output: OutputSettings = OutputSettings()
 

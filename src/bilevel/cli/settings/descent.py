@@ -8,11 +8,11 @@ from pydantic import Field, model_validator
 
 from bilevel.cli.settings.base import Choice, Fraction, Positive, Unfit
 from bilevel.cli.settings.learning import (
+    AccurateSettings,
     AlgorithmSettings,
     Geometric,
     Polynomial,
     ScheduleSettings,
-    UpperSettings,
 )
 from bilevel.ground.errors import InputError
 from bilevel.learn import Algorithm, algorithms
@@ -20,7 +20,7 @@ from bilevel.learn import Algorithm, algorithms
 __all__ = ["HOAG", "GaussNewton", "TorchOptimiser"]
 
 
-class HOAG(AlgorithmSettings):
+class HOAG(AccurateSettings):
     """One evaluation a step; accuracy follows a schedule, the step size what the loss did."""
 
     schedule: Annotated[ScheduleSettings, Choice("schedules")] = Polynomial()
@@ -48,7 +48,7 @@ class HOAG(AlgorithmSettings):
         )
 
 
-class GaussNewton(UpperSettings):
+class GaussNewton(AlgorithmSettings):
     """Gauss-Newton with damping: the fewest steps for a few parameters of a smooth energy."""
 
     damping: Positive = Field(
@@ -77,7 +77,7 @@ class GaussNewton(UpperSettings):
         return algorithms.GaussNewton(**self.model_dump())
 
 
-class TorchOptimiser(UpperSettings):
+class TorchOptimiser(AlgorithmSettings):
     """An optimiser of torch.optim, e.g. Adam, and a schedule of the accuracy."""
 
     optimiser: str = Field(

@@ -16,6 +16,7 @@ __all__ = [
     "MAID",
     "PSNR",
     "AcceleratedMAID",
+    "AccurateSettings",
     "Adaptive",
     "AlgorithmSettings",
     "Automatic",
@@ -27,7 +28,6 @@ __all__ = [
     "ProjectedGradient",
     "ScheduleSettings",
     "SquaredError",
-    "UpperSettings",
 ]
 
 
@@ -107,7 +107,7 @@ class Adaptive(ScheduleSettings):
         return schedules.Adaptive(self.fraction)
 
 
-class UpperSettings(Settings):
+class AlgorithmSettings(Settings):
     """An algorithm of the upper level."""
 
     @abstractmethod
@@ -115,8 +115,8 @@ class UpperSettings(Settings):
         """The algorithm itself."""
 
 
-class AlgorithmSettings(UpperSettings):
-    """An algorithm that descends along hypergradients."""
+class AccurateSettings(AlgorithmSettings):
+    """One that solves the lower level to accuracies of its choice."""
 
     first_accuracy: Positive | None = Field(
         default=None, description="ε_0, rms [grey value]; 2 % of the first distance if none"
@@ -132,7 +132,7 @@ class AlgorithmSettings(UpperSettings):
     )
 
 
-class Automatic(AlgorithmSettings):
+class Automatic(AccurateSettings):
     """Whatever fits the problem; says what it chose and why."""
 
     first_change: Positive = Field(
@@ -144,7 +144,7 @@ class Automatic(AlgorithmSettings):
         return algorithms.Automatic(**self.model_dump())
 
 
-class MAID(AlgorithmSettings):
+class MAID(AccurateSettings):
     """Adaptive inexact descent: accuracy and step size are found on the way."""
 
     certified: bool = Field(
@@ -191,7 +191,7 @@ class AcceleratedMAID(MAID):
         return self._build(accelerated=True)
 
 
-class LBFGS(AlgorithmSettings):
+class LBFGS(AccurateSettings):
     """Projected L-BFGS: for many parameters that matter very unequally."""
 
     memory: Count = Field(default=algorithms.LBFGS.memory, description="pairs kept")
@@ -207,7 +207,7 @@ class LBFGS(AlgorithmSettings):
         return algorithms.LBFGS(**self.model_dump())
 
 
-class ProjectedGradient(AlgorithmSettings):
+class ProjectedGradient(AccurateSettings):
     """Projected gradient with a schedule of the lower level's accuracy."""
 
     schedule: Annotated[ScheduleSettings, Choice("schedules")] = Geometric()

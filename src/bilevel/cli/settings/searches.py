@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from bilevel.cli.settings.base import Count, Fraction, Positive, Seed, Unfit
-from bilevel.cli.settings.learning import UpperSettings
+from bilevel.cli.settings.learning import AlgorithmSettings
 from bilevel.ground.errors import InputError
 from bilevel.learn import Algorithm, algorithms
 
@@ -16,7 +16,7 @@ __all__ = ["DFOLS", "Grid", "OptunaSearch", "RandomSearch"]
 Interval = Annotated[tuple[float, float], Field(strict=False)]
 
 
-class _Search(UpperSettings):
+class _Search(AlgorithmSettings):
     """What all searches have in common."""
 
     box: dict[str, Interval] = Field(
@@ -72,7 +72,7 @@ class OptunaSearch(_Search):
         return algorithms.OptunaSearch(**self.model_dump())
 
 
-class DFOLS(UpperSettings):
+class DFOLS(AlgorithmSettings):
     """Derivative-free least squares by the package DFO-LS, for a few parameters."""
 
     radius: Positive = Field(default=algorithms.DFOLS.radius, description="first trust region")

@@ -6,6 +6,7 @@ from bilevel.learn.algorithms.dfo_ls import DFOLS
 from bilevel.learn.algorithms.gauss_newton import GaussNewton
 from bilevel.learn.algorithms.grid import Grid
 from bilevel.learn.algorithms.hoag import HOAG
+from bilevel.learn.algorithms.isgd import ISGD
 from bilevel.learn.algorithms.lbfgs import LBFGS
 from bilevel.learn.algorithms.ma_soba import MASOBA
 from bilevel.learn.algorithms.maid import MAID
@@ -20,6 +21,7 @@ from bilevel.learn.algorithms.torch_optimiser import TorchOptimiser
 __all__ = [
     "DFOLS",
     "HOAG",
+    "ISGD",
     "LBFGS",
     "MAID",
     "MASOBA",

@@ -21,7 +21,7 @@ class Moments(Packable):
     Example:
         >>> start = {"w": torch.zeros(2)}
         >>> direction, _ = Moments.zeros(start).scaled({"w": torch.tensor([5.0, -0.1])})
-        >>> direction["w"]
+        >>> direction["w"].round(decimals=3)
         tensor([ 1., -1.])
     """
 

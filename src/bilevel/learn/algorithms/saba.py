@@ -45,8 +45,8 @@ class Table(Packable):
 class SABA(SingleLoop):
     """SAGA on all three directions, with constant steps (Dagréou et al. 2022, arXiv 2201.13409).
 
-    Theorem 2 there: the mean of ‖∇F‖² is O(1/T), and linear where F is gradient dominated
-    (Theorem 3). Where each sample has its own x, D_x and D_v are exact, and only D_θ is
+    By their analysis the mean of ‖∇F‖² is O(1/T), and falls linearly where F is gradient dominated,
+    for small enough steps. Where each sample has its own x, D_x and D_v are exact, and only D_θ is
     remembered. The memory holds a direction for every pair of batches. Options: see
     :class:`~bilevel.learn.algorithms.single_loop.SingleLoop`.
 

@@ -28,7 +28,7 @@ from bilevel.learn.directions import Directions, Draw, Iterates, Sampler
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem, Memory
 
-__all__ = ["Pairing", "SingleLoop", "SingleLoopState", "running"]
+__all__ = ["Now", "Pairing", "SingleLoop", "SingleLoopState", "everything", "running"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,8 @@ class SingleLoopState(Packable):
     step: float
     at: Iterates
     accuracy: float
+    first: float
+    """The loss at the start."""
     memory: Packable | None = None
     moments: Moments | None = None
     t: int = 0
@@ -101,15 +103,15 @@ class Pairing:
 
 @dataclass(frozen=True)
 class SingleLoop(Algorithm[SingleLoopState]):
-    """θ, x and v ≈ -H⁻¹∇ℓ move at once, along directions from a batch (Dagréou et al. 2022, Alg. 1).
+    """θ, x and v ≈ -H⁻¹∇ℓ move at once, along directions from a batch (Dagréou et al. 2022).
 
     One outer step is ``iterations`` of them. Its loss and gradient are running means, about which
     nothing is proved; when they say that θ is stationary, one evaluation with errors decides.
 
     Where ``outer_step`` is searched, no outer step moves an entry of θ by more than
     ``first_change``. If moreover ``decay`` is zero, the step is halved when the mean direction
-    turns around from one outer step to the next, or the directions alternate, and half as long
-    again when it hardly changes.
+    turns around from one outer step to the next, or the directions alternate, and a fifth longer
+    when it hardly changes.
 
     Args:
         batch_size: samples an iteration; the largest divisor of their number up to it is taken.
@@ -179,7 +181,9 @@ class SingleLoop(Algorithm[SingleLoopState]):
         status = verdict(problem, found, self.tol)
         memory = self.remember(problem, theta, at) if status is Status.RUNNING else None
         moments = Moments.zeros(theta) if self.precondition == "adam" else None
-        return SingleLoopState(found, step, at, accuracy, memory, moments, status=status)
+        return SingleLoopState(
+            found, step, at, accuracy, found.value, memory, moments, status=status
+        )
 
     def step(self, problem: BilevelProblem, state: SingleLoopState) -> SingleLoopState:
         """``iterations`` of the loop; the state given is left as it was."""
@@ -242,9 +246,13 @@ class SingleLoop(Algorithm[SingleLoopState]):
         now.at.move(found.rows, step * found.x, step * found.v)
 
     def _checked(self, problem: BilevelProblem, state: SingleLoopState) -> SingleLoopState:
-        """Whether to end, by an evaluation with errors if the running means say so."""
+        """Whether to end, by an evaluation with errors if the running means say so.
+
+        Not where the loss has grown: gradients are small relative to the losses of a divergence.
+        """
         at, small = state.evaluation, self.tol * problem.loss.scale(state.evaluation.value)
-        if projected_gradient_norm(problem, at) > small:
+        grown = at.value - state.first > problem.loss.scale(state.first)
+        if grown or projected_gradient_norm(problem, at) > small:
             return state
         problem.memory = Memory(state.at.x.clone(), -state.at.v)
         real = settled(problem, problem.value_and_grad(at.theta, tol=state.accuracy), self.tol)
@@ -314,7 +322,7 @@ class _Mean:
         both = algebra.inner(now, before)
         if both < 0 or self.turns < -0.5 * self.power:
             return 0.5
-        return 1.5 if both > 0.8 * algebra.norm(now) * algebra.norm(before) else 1.0
+        return 1.2 if both > 0.8 * algebra.norm(now) * algebra.norm(before) else 1.0
 
     @property
     def value(self) -> float:
@@ -343,7 +351,8 @@ def everything(problem: BilevelProblem, theta: Theta, at: Iterates) -> Direction
     lower, upper = (torch.arange(count) for count in problem.counts)
     if not problem.separable:
         return problem.directions(theta, at, Draw(lower, upper))
-    parts = [problem.directions(theta, at, Draw(k, k)) for k in lower.split(problem.chunk)]
+    chunks = (lower[k : k + problem.chunk] for k in range(0, len(lower), problem.chunk))
+    parts = [problem.directions(theta, at, Draw(k, k)) for k in chunks]
     mean: Theta = {name: torch.zeros_like(value) for name, value in theta.items()}
     for part in parts:
         mean = algebra.add(mean, part.theta, len(part.rows) / len(lower))

@@ -16,7 +16,7 @@ __all__ = ["SOBA"]
 class SOBA(SingleLoop):
     """Steps along the directions of a batch, ∝ t^(-1/2) (Dagréou et al. 2022, arXiv 2201.13409).
 
-    Theorem 1 there: the mean of ‖∇F‖² over T iterations is O(log T / √T). Options: see
+    By their analysis the mean of ‖∇F‖² over T iterations is O(log T / √T). Options: see
     :class:`~bilevel.learn.algorithms.single_loop.SingleLoop`.
 
     Example:

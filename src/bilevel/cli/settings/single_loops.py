@@ -1,0 +1,147 @@
+"""The table [algorithm] for algorithms that look at batches: single loops and ISGD."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from bilevel.cli.settings.base import Count, Positive, Seed
+from bilevel.cli.settings.learning import AlgorithmSettings
+from bilevel.learn import Algorithm, algorithms
+
+__all__ = [
+    "ISGD",
+    "MASOBA",
+    "SABA",
+    "SOBA",
+    "SRBA",
+    "AmIGO",
+    "SingleLoopSettings",
+    "StocBiO",
+]
+
+Power = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Preconditioner = Literal["none", "adam"]
+
+
+class SingleLoopSettings(AlgorithmSettings):
+    """An algorithm that moves reconstructions, adjoints and parameters together."""
+
+    batch_size: Count = Field(default=1, description="images an iteration, at most")
+    inner_step: Positive | None = Field(
+        default=None, description="of reconstructions, in units of 1/L; 1 if none"
+    )
+    outer_step: Positive | None = Field(
+        default=None, description="of the parameters; found by first_change if none"
+    )
+    first_change: Positive = Field(
+        default=algorithms.SOBA.first_change,
+        description="how far the first epoch moves a parameter",
+    )
+    decay: Power = Field(default=0.0, description="power of the epochs by which steps shrink")
+    iterations: Count | None = Field(default=None, description="in a record; an epoch if none")
+    precondition: Preconditioner = Field(default="none", description="none, or adam")
+    tol: Positive = Field(
+        default=algorithms.SOBA.tol, description="gradient relative to the loss at which to stop"
+    )
+    floor: Positive = Field(
+        default=algorithms.SOBA.floor, description="smallest accuracy asked for [grey value]"
+    )
+    seed: Seed = Field(default=0, description="of the batches")
+
+
+class SOBA(SingleLoopSettings):
+    """Plain stochastic steps that decrease."""
+
+    decay: Power = Field(
+        default=algorithms.SOBA.decay, description="power of the epochs by which steps shrink"
+    )
+
+    def build(self) -> Algorithm[Any]:
+        """SOBA."""
+        return algorithms.SOBA(**self.model_dump())
+
+
+class MASOBA(SOBA):
+    """SOBA with a moving average of the gradients."""
+
+    average: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=algorithms.MASOBA.average, description="share of the newest gradient"
+    )
+
+    def build(self) -> Algorithm[Any]:
+        """MA-SOBA."""
+        return algorithms.MASOBA(**self.model_dump())
+
+
+class SABA(SingleLoopSettings):
+    """Constant steps, with a memory of the gradients of all batches."""
+
+    def build(self) -> Algorithm[Any]:
+        """SABA."""
+        return algorithms.SABA(**self.model_dump())
+
+
+class SRBA(SingleLoopSettings):
+    """Constant steps, with gradients estimated recursively."""
+
+    period: Count | None = Field(
+        default=None, description="iterations between looks at all images; an epoch if none"
+    )
+
+    def build(self) -> Algorithm[Any]:
+        """SRBA."""
+        return algorithms.SRBA(**self.model_dump())
+
+
+class AmIGO(SingleLoopSettings):
+    """A few steps of reconstructions and adjoints before each of the parameters."""
+
+    inner_steps: Count = Field(
+        default=algorithms.AmIGO.inner_steps, description="of reconstructions, and of adjoints"
+    )
+
+    def build(self) -> Algorithm[Any]:
+        """AmIGO."""
+        return algorithms.AmIGO(**self.model_dump())
+
+
+class StocBiO(SingleLoopSettings):
+    """As amigo, with adjoints from zero in each iteration."""
+
+    inner_steps: Count = Field(
+        default=algorithms.StocBiO.inner_steps, description="of reconstructions, and of adjoints"
+    )
+
+    def build(self) -> Algorithm[Any]:
+        """StocBiO."""
+        return algorithms.StocBiO(**self.model_dump())
+
+
+class ISGD(AlgorithmSettings):
+    """Minibatches of implicit gradients whose accuracy grows."""
+
+    batch_size: Count = Field(default=algorithms.ISGD.batch_size, description="images a step")
+    step_size: Positive | None = Field(
+        default=None, description="first step; found by first_change if none"
+    )
+    first_accuracy: Positive | None = Field(
+        default=None, description="ε_0, rms [grey value]; 2 % of the first distance if none"
+    )
+    first_change: Positive = Field(
+        default=algorithms.ISGD.first_change, description="how far the first step moves a parameter"
+    )
+    accuracy_power: Power = Field(
+        default=algorithms.ISGD.accuracy_power, description="p in ε_k = ε_0 k^-p"
+    )
+    step_power: Power = Field(default=algorithms.ISGD.step_power, description="q in α_k = α_0 k^-q")
+    floor: Positive = Field(
+        default=algorithms.ISGD.floor, description="smallest accuracy asked for [grey value]"
+    )
+    precondition: Preconditioner = Field(default="none", description="none, or adam")
+    seed: Seed = Field(default=0, description="of the batches")
+
+    def build(self) -> Algorithm[Any]:
+        """ISGD."""
+        return algorithms.ISGD(**self.model_dump())
