@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
 import sys
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -17,6 +19,8 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "applications" / "deep_equilibrium"))
 
 import denoising  # noqa: E402
+import deq_layer  # noqa: E402
+import deq_solvers  # noqa: E402
 import digits  # noqa: E402
 import memory  # noqa: E402
 from deq_layer import DeepEquilibrium  # noqa: E402
@@ -214,6 +218,14 @@ def test_cells_contract_whatever_their_weights(contraction: float) -> None:
         ).view(z.numel(), z.numel())
         size = float(torch.linalg.matrix_norm(jacobian, 2))
         assert 0.2 * contraction < size <= contraction * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("module", [deq_layer, deq_solvers], ids=lambda m: m.__name__)
+def test_the_examples_in_the_docstrings_run(module: ModuleType) -> None:
+    flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    found = doctest.testmod(module, optionflags=flags)
+    assert found.attempted > 0
+    assert found.failed == 0
 
 
 def test_the_tape_does_not_grow_with_the_iterations() -> None:
