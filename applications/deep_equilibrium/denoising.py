@@ -54,7 +54,7 @@ def train(model: Denoiser, images: Tensor, *, sigma: float, steps: int, side: in
 def main() -> None:
     """Train, and print what came out."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--sigma", type=float, default=0.1)
     options = parser.parse_args()
     torch.manual_seed(0)
