@@ -25,7 +25,10 @@ __all__ = ["DARTS", "DartsState"]
 
 @dataclass(frozen=True)
 class DartsState(Packable):
-    """Where the search is: weights and adjoint, the velocity of the weights, moments of Adam."""
+    """Weights and adjoint, the velocity of the weights and the moments of Adam.
+
+    The evaluation names the α reached; its loss and gradient are those that led there.
+    """
 
     evaluation: Evaluation
     at: Iterates
@@ -40,13 +43,13 @@ class DartsState(Packable):
 
 @dataclass(frozen=True)
 class DARTS(Algorithm[DartsState]):
-    """A step of Adam on α, then one of the network weights (Liu et al. 2019, Algorithm 1).
+    """A step of Adam on α, then one of the network weights (arXiv:1806.09055, Algorithm 1).
 
     Nothing is solved, so nothing is proved: evaluations carry the loss of one minibatch.
 
     Args:
         approximation: of the architecture gradient.
-        step: of Adam on α, with β = (0.5, 0.999).
+        step_size: of Adam on α, with β = (0.5, 0.999).
         decay: weight decay of α.
         lower_step: of the network weights, with momentum; it falls to zero as a cosine.
         momentum: of the network weights.

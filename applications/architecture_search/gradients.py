@@ -5,11 +5,14 @@ All are ∂_α ℓ(x̃, α) + ∂_α⟨v, ∇_x J(x, α)⟩ with
     first order     x̃ = x,               v = 0
     second order    x̃ = x - ξ ∇J(x, α),  v = -ξ ∇ℓ(x̃, α)
     implicit        x̃ = x,               v = -(∇²J(x, α) + λI)⁻¹ ∇ℓ(x, α)
+
+Source of the first two: Liu, Simonyan & Yang 2019, DARTS, arXiv:1806.09055, eqs (5)-(8).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -131,7 +134,7 @@ class SecondOrder(Approximation):
 
 @dataclass(frozen=True)
 class Implicit(Approximation):
-    """From the implicit function theorem, v by conjugate gradients from the last v.
+    """From the implicit function theorem, v by conjugate gradients (Pedregosa 2016, (3)).
 
     Where the lower level is strongly convex and solved, and ``damping`` is zero, this is the
     gradient of the bilevel problem. Networks are neither: a direction of negative curvature ends
@@ -190,8 +193,10 @@ def _upper(
     return float(loss.detach()), algebra.derivative(loss, {"": point, **named})
 
 
-def _hessian(problem: bl.SharedProblem, theta: bl.Theta, x: Tensor, ids: Tensor, damping: float):
-    """V ↦ (∇²J + λI) v on rows (1, d), for samples ``ids``, linearised once."""
+def _hessian(
+    problem: bl.SharedProblem, theta: bl.Theta, x: Tensor, ids: Tensor, damping: float
+) -> Callable[[Tensor], Tensor]:
+    """v ↦ (∇²J + λI) v on rows (1, d), for samples ``ids``, linearised once."""
     with torch.enable_grad():
         point = x.detach().requires_grad_()
         loss = problem.lower.mean(point, theta, ids)

@@ -35,10 +35,10 @@ def full_cell(nodes: int = 4) -> Cell:
 
 @dataclass(frozen=True)
 class Network:
-    """1x1 stem, cell, halving, cell, global mean, linear: images (b, 1, h, w) to scores (b, classes).
+    """Images (b, 1, h, w) to scores (b, classes): stem, cell, halving, cell, mean, linear.
 
-    Only the cells look beyond a pixel. All weights are one vector x, so that the network is a
-    pure function of x and α (Liu et al. 2019, eq. (2)):
+    Stem and halving are 1x1: only cells look beyond a pixel. All weights are one vector x, so
+    that the network is a pure function of x and α (Liu et al. 2019, eqs (1), (2)):
 
         o(z) = Σ_o softmax(α_e)_o o(z)    on edge e,    z_j = Σ_{i<j} o_(i,j)(z_i).
 
