@@ -68,11 +68,10 @@ def _cell(axes: Axes, cell: dict[str, str], title: str) -> None:
                 "connectionstyle": f"arc3,rad={bend}",
             },
         )  # fmt: skip
-        height = 0.07 if side == 0 else side * 0.175 * length
-        lift = 0.02 if side >= 0 else -0.02
         axes.text(
-            (i + j) / 2, height + lift, name, ha="center",
-            va="bottom" if side >= 0 else "top", fontsize=8.5, color=BLUE,
+            (i + j) / 2, 0.19 * side * length if side else 0.09, name, ha="center",
+            va="center" if side else "bottom", fontsize=8.5, color=BLUE,
+            bbox={"fc": "white", "ec": "none", "pad": 1.5} if side else None,
         )  # fmt: skip
     for node in range(nodes):
         axes.plot(node, 0, "o", ms=19, mfc="white", mec=INK)

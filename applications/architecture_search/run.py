@@ -1,9 +1,10 @@
 """Search by four gradients, train what they find and ten random cells alike, test.
 
-    python applications/architecture_search/run.py [--threads 1] [--figure-only]
+    python applications/architecture_search/run.py [--threads 1] [--from search|training|figure]
 
-Writes results.json and cells.png beside this file and prints the table of the README.
-All options were fixed by the validation samples; the test samples are looked at here alone.
+Writes results.json and cells.png beside this file and prints the table of the README; a later
+stage goes on from the results of those before. All options were fixed by the validation samples;
+the test samples are looked at here alone.
 """
 
 from __future__ import annotations
@@ -46,9 +47,10 @@ APPROXIMATIONS: dict[str, Approximation] = {
 TRAINING = Training(epochs=60, step=0.2, channels=8)
 SEEDS = range(3)
 RANDOM = range(10)
+STAGES = ("search", "training", "figure")
 
 
-def find(name: str, train: Labelled, validation: Labelled) -> tuple[Cell, dict[str, Any]]:
+def find(name: str, train: Labelled, validation: Labelled) -> dict[str, Any]:
     """One search: the cell, its α, what it cost."""
     network = Network(full_cell(), TRAINING.channels)
     problem = search_problem(network, train, validation, seed=0)
@@ -64,7 +66,7 @@ def find(name: str, train: Labelled, validation: Labelled) -> tuple[Cell, dict[s
     fit = bl.learn(problem, algorithm, budget=bl.Budget(steps=STEPS), record=progress)
     cell = strongest(network.cell, fit.theta["alpha"])
     say(f"{name}: {describe(cell)}")
-    return cell, {
+    return {
         "cell": {f"{i}-{j}": names[0] for (i, j), names in cell.items()},
         "alpha": fit.theta["alpha"].tolist(),
         "loss": [record.value for record in fit.history],
@@ -74,32 +76,41 @@ def find(name: str, train: Labelled, validation: Labelled) -> tuple[Cell, dict[s
     }
 
 
-def tested(cell: Cell, train: Labelled, unseen: Labelled) -> list[float]:
-    """Accuracies after training from scratch, one a seed, in [0, 1]."""
-    found = [TRAINING.accuracy(cell, train, unseen, seed) for seed in SEEDS]
-    say(f"{statistics.mean(found):.4f}  {describe(cell)}")
-    return found
+def trained(cell: Cell, parts: tuple[Labelled, Labelled, Labelled]) -> dict[str, Any]:
+    """Accuracies on validation and test samples after training from scratch, one a seed."""
+    train, validation, unseen = parts
+    pairs = [TRAINING.accuracies(cell, train, (validation, unseen), seed) for seed in SEEDS]
+    mean = [statistics.mean(side) for side in zip(*pairs, strict=True)]
+    say(f"validation {mean[0]:.4f}, test {mean[1]:.4f}: {describe(cell)}")
+    return {"validation": [pair[0] for pair in pairs], "accuracy": [pair[1] for pair in pairs]}
 
 
 def table(results: dict[str, Any]) -> str:
     """Markdown."""
     lines = [
-        "| cell | search [s] | gradients, products | test accuracy [%] | seeds from-to [%] |",
-        "| --- | --- | --- | --- | --- |",
+        "| cell | search [s] | gradients, products | validation [%] | test [%] | seeds [%] |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     for name, found in results["found"].items():
-        seeds = [100 * a for a in found["accuracy"]]
-        cost = f"{found['gradients']:,}, {found['products']:,}"
-        span = f"{min(seeds):.1f}-{max(seeds):.1f}"
-        lines.append(
-            f"| {name} | {found['seconds']:.0f} | {cost} | {statistics.mean(seeds):.1f} | {span} |"
-        )
-    means = [100 * statistics.mean(entry["accuracy"]) for entry in results["random"]]
-    spread = f"{statistics.mean(means):.1f} ± {statistics.stdev(means):.1f}"
-    lines.append(
-        f"| {len(means)} random cells | | | {spread} | {min(means):.1f}-{max(means):.1f} |"
-    )
+        cost = f"{found['seconds']:.0f} | {found['gradients']:,}, {found['products']:,}"
+        lines.append(f"| {name} | {cost} | {_scores(found)} |")
+    random = results["random"]
+    best = max(random, key=lambda entry: statistics.mean(entry["validation"]))
+    lines.append(f"| random, best on validation | | | {_scores(best)} |")
+    sides = [
+        [100 * statistics.mean(entry[side]) for entry in random]
+        for side in ("validation", "accuracy")
+    ]
+    spread = [f"{statistics.mean(side):.1f} ± {statistics.stdev(side):.1f}" for side in sides]
+    span = f"cells: {min(sides[1]):.1f} to {max(sides[1]):.1f}"
+    lines.append(f"| {len(random)} random, mean ± deviation | | | {' | '.join(spread)} | {span} |")
     return "\n".join(lines)
+
+
+def _scores(entry: dict[str, Any]) -> str:
+    validation, test = (100 * statistics.mean(entry[s]) for s in ("validation", "accuracy"))
+    span = f"{100 * min(entry['accuracy']):.1f} to {100 * max(entry['accuracy']):.1f}"
+    return f"{validation:.1f} | {test:.1f} | {span}"
 
 
 def say(text: str) -> None:
@@ -108,40 +119,50 @@ def say(text: str) -> None:
 
 
 def main() -> None:
-    """Everything, or the picture of what was found before."""
+    """All stages, or those from the one named."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--figure-only", action="store_true")
+    parser.add_argument("--from", dest="first", choices=STAGES, default=STAGES[0])
     chosen = parser.parse_args()
-    path = HERE / "results.json"
-    if not chosen.figure_only:
-        path.write_text(json.dumps(measured(chosen.threads), indent=1) + "\n", encoding="utf-8")
-    results = json.loads(path.read_text(encoding="utf-8"))
+    torch.set_num_threads(chosen.threads)
+    path, parts = HERE / "results.json", digits()
+    results: dict[str, Any] = {}
+    if chosen.first != "search":
+        results = json.loads(path.read_text(encoding="utf-8"))
+    stages = STAGES[STAGES.index(chosen.first) :]
+    if "search" in stages:
+        results = {"machine": machine(), "found": {n: find(n, *parts[:2]) for n in APPROXIMATIONS}}
+        save(path, results)
+    if "training" in stages:
+        start = time.perf_counter()
+        for entry in results["found"].values():
+            entry.update(trained(as_cell(entry["cell"]), parts))
+        drawn = [random_cell(seed) for seed in RANDOM]
+        results["random"] = [{"cell": describe(c), **trained(c, parts)} for c in drawn]
+        results["training seconds"] = time.perf_counter() - start
+        save(path, results)
     draw(results, HERE / "cells.png")
     print(table(results))
 
 
-def measured(threads: int) -> dict[str, Any]:
-    """All searches first, then all tests."""
-    torch.set_num_threads(threads)
-    start = time.perf_counter()
-    train, validation, unseen = digits()
-    found: dict[str, dict[str, Any]] = {}
-    cells: dict[str, Cell] = {}
-    for name in APPROXIMATIONS:
-        cells[name], found[name] = find(name, train, validation)
-    for name, cell in cells.items():
-        found[name]["accuracy"] = tested(cell, train, unseen)
-    drawn = [random_cell(seed) for seed in RANDOM]
-    random = [{"cell": describe(c), "accuracy": tested(c, train, unseen)} for c in drawn]
-    machine = {
+def machine() -> dict[str, Any]:
+    """What the figures depend on."""
+    return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "threads": threads,
+        "threads": torch.get_num_threads(),
         "processor": platform.machine(),
     }
-    seconds = time.perf_counter() - start
-    return {"machine": machine, "seconds": seconds, "found": found, "random": random}
+
+
+def as_cell(named: dict[str, str]) -> Cell:
+    """From the keys of JSON, "0-1"."""
+    return {(int(key[0]), int(key[-1])): (name,) for key, name in named.items()}
+
+
+def save(path: Path, results: dict[str, Any]) -> None:
+    """Kept after every stage."""
+    path.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

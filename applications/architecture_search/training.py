@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,8 +46,10 @@ class Training:
         for name in ("epochs", "step", "batch_size", "channels"):
             check_positive(getattr(self, name), name)
 
-    def accuracy(self, cell: Cell, train: Labelled, test: Labelled, seed: int) -> float:
-        """Share of ``test`` that is classified rightly after training on ``train``, in [0, 1]."""
+    def accuracies(
+        self, cell: Cell, train: Labelled, parts: Sequence[Labelled], seed: int
+    ) -> tuple[float, ...]:
+        """Share of each part that is classified rightly after training on ``train``, in [0, 1]."""
         network = Network(cell, self.channels)
         alpha, x = network.alpha(), network.start(seed).requires_grad_()
         loss = cross_entropy_sum(network, train, self.decay)
@@ -59,5 +62,7 @@ class Training:
             velocity = 0.9 * velocity + torch.autograd.grad(value, x)[0]
             x = (x.detach() - size * velocity).requires_grad_()
         with torch.no_grad():
-            found = network.scores(x, alpha, test.images).argmax(1)
-        return float((found == test.classes).float().mean())
+            return tuple(
+                float((network.scores(x, alpha, p.images).argmax(1) == p.classes).double().mean())
+                for p in parts
+            )

@@ -271,10 +271,10 @@ def test_training_learns_and_repeats() -> None:
     train, _, test = digits(100, 100)
     training = Training(epochs=60, channels=4, step=0.5)
     cell = {(0, 1): ("conv 3x3",)}
-    found = training.accuracy(cell, train, test, seed=0)
-    assert found > 0.2
+    found, seen = training.accuracies(cell, train, (test, train), seed=0)
+    assert seen > found > 0.2
     short = replace(training, epochs=3)
-    twice = [short.accuracy(cell, train, test, seed=1) for _ in range(2)]
+    twice = [short.accuracies(cell, train, (test,), seed=1) for _ in range(2)]
     assert twice[0] == twice[1]
 
 
@@ -322,14 +322,19 @@ def test_results_become_a_table_and_a_picture(tmp_path: Path) -> None:
     entry = {
         "cell": {"0-1": "skip", "0-2": "max pool", "1-2": "conv 3x3"},
         "accuracy": [0.5, 0.7],
+        "validation": [0.6, 0.8],
         "seconds": 12.4,
         "gradients": 1000,
         "products": 0,
     }
-    random = [{"accuracy": [0.3, 0.5]}, {"accuracy": [0.5, 0.7]}]
+    random = [
+        {"accuracy": [0.3, 0.5], "validation": [0.9, 0.9]},
+        {"accuracy": [0.5, 0.7], "validation": [0.5, 0.7]},
+    ]
     results = {"found": {"first order": entry}, "random": random}
     text = table(results)
-    assert "| first order | 12 | 1,000, 0 | 60.0 | 50.0-70.0 |" in text
-    assert "| 2 random cells | | | 50.0 ± 14.1 | 40.0-60.0 |" in text
+    assert "| first order | 12 | 1,000, 0 | 70.0 | 60.0 | 50.0 to 70.0 |" in text
+    assert "| random, best on validation | | | 90.0 | 40.0 | 30.0 to 50.0 |" in text
+    assert "deviation | | | 75.0 ± 21.2 | 50.0 ± 14.1 | cells: 40.0 to 60.0 |" in text
     draw(results, tmp_path / "cells.png")
     assert (tmp_path / "cells.png").read_bytes().startswith(b"\x89PNG")
