@@ -76,13 +76,12 @@ def find(name: str, train: Labelled, validation: Labelled) -> dict[str, Any]:
     }
 
 
-def trained(cell: Cell, parts: tuple[Labelled, Labelled, Labelled]) -> dict[str, Any]:
-    """Accuracies on validation and test samples after training from scratch, one a seed."""
-    train, validation, unseen = parts
-    pairs = [TRAINING.accuracies(cell, train, (validation, unseen), seed) for seed in SEEDS]
-    mean = [statistics.mean(side) for side in zip(*pairs, strict=True)]
-    say(f"validation {mean[0]:.4f}, test {mean[1]:.4f}: {describe(cell)}")
-    return {"validation": [pair[0] for pair in pairs], "accuracy": [pair[1] for pair in pairs]}
+def trained(cell: Cell, train: Labelled, *parts: Labelled) -> list[list[float]]:
+    """For every part, its accuracies after training from scratch, one a seed."""
+    pairs = [TRAINING.accuracies(cell, train, parts, seed) for seed in SEEDS]
+    scores = [list(side) for side in zip(*pairs, strict=True)]
+    say(f"{', '.join(f'{statistics.mean(side):.4f}' for side in scores)}: {describe(cell)}")
+    return scores
 
 
 def table(results: dict[str, Any]) -> str:
@@ -94,16 +93,10 @@ def table(results: dict[str, Any]) -> str:
     for name, found in results["found"].items():
         cost = f"{found['seconds']:.0f} | {found['gradients']:,}, {found['products']:,}"
         lines.append(f"| {name} | {cost} | {_scores(found)} |")
-    random = results["random"]
-    best = max(random, key=lambda entry: statistics.mean(entry["validation"]))
-    lines.append(f"| random, best on validation | | | {_scores(best)} |")
-    sides = [
-        [100 * statistics.mean(entry[side]) for entry in random]
-        for side in ("validation", "accuracy")
-    ]
-    spread = [f"{statistics.mean(side):.1f} ± {statistics.stdev(side):.1f}" for side in sides]
-    span = f"cells: {min(sides[1]):.1f} to {max(sides[1]):.1f}"
-    lines.append(f"| {len(random)} random, mean ± deviation | | | {' | '.join(spread)} | {span} |")
+    means = [100 * statistics.mean(entry["accuracy"]) for entry in results["random"]]
+    spread = f"{statistics.mean(means):.1f} ± {statistics.stdev(means):.1f}"
+    span = f"cells: {min(means):.1f} to {max(means):.1f}"
+    lines.append(f"| {len(means)} random, mean ± deviation | | | | {spread} | {span} |")
     return "\n".join(lines)
 
 
@@ -135,10 +128,14 @@ def main() -> None:
         save(path, results)
     if "training" in stages:
         start = time.perf_counter()
+        train, validation, unseen = parts
         for entry in results["found"].values():
-            entry.update(trained(as_cell(entry["cell"]), parts))
-        drawn = [random_cell(seed) for seed in RANDOM]
-        results["random"] = [{"cell": describe(c), **trained(c, parts)} for c in drawn]
+            cell = as_cell(entry["cell"])
+            entry["validation"], entry["accuracy"] = trained(cell, train, validation, unseen)
+        results["random"] = [
+            {"cell": describe(cell), "accuracy": trained(cell, train, unseen)[0]}
+            for cell in map(random_cell, RANDOM)
+        ]
         results["training seconds"] = time.perf_counter() - start
         save(path, results)
     draw(results, HERE / "cells.png")
