@@ -101,7 +101,7 @@ class DARTS(Algorithm[DartsState]):
         shared, spent, start = _shared(problem), problem.cost.seconds, time.perf_counter()
         theta, draw = state.evaluation.theta, self._draw(shared, state.t)
         if state.t >= self.warm_up:
-            found = self.approximation(shared, theta, state.at, draw)
+            found = self.look(shared, state)
             state = replace(state, at=Iterates(state.at.x, found.v))
             state, theta = self._adam(state, theta, found.theta)
             theta = shared.space.project(theta)
@@ -111,6 +111,11 @@ class DARTS(Algorithm[DartsState]):
         problem.cost.seconds = spent + time.perf_counter() - start
         status = Status.RUNNING if finite else Status.DIVERGED
         return replace(state, t=state.t + 1, status=status)
+
+    def look(self, problem: bl.SharedProblem, state: DartsState) -> ArchitectureGradient:
+        """The architecture gradient of the step to come."""
+        draw = self._draw(problem, state.t)
+        return self.approximation(problem, state.evaluation.theta, state.at, draw)
 
     def _adam(
         self, state: DartsState, theta: bl.Theta, grad: bl.Theta
