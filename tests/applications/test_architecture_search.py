@@ -238,7 +238,7 @@ def test_first_step_is_that_of_adam_and_then_of_the_weights(approximation: Appro
 def test_search_lowers_both_losses(approximation: Approximation) -> None:
     problem, algorithm = search(approximation, step_size=0.1, lower_step=0.3)
     state = first = algorithm.init(problem, problem.theta)
-    for _ in range(40):
+    for _ in range(24):
         state = algorithm.step(problem, state)
     for side in (problem.lower, problem.upper):
         before, after = (
