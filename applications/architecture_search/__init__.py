@@ -1,0 +1,1 @@
+"""DARTS on small digits: architecture weights above, network weights below."""
