@@ -51,9 +51,7 @@ class Record:
     """The change of the loss that counts as large, which tolerances are relative to."""
 
     @staticmethod
-    def of(
-        step: int, state: State, loss: Loss, cost: Cost, projected: float = math.nan
-    ) -> Record:
+    def of(step: int, state: State, loss: Loss, cost: Cost, projected: float = math.nan) -> Record:
         """From the state of an algorithm."""
         at = state.evaluation
         return Record(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.markup import escape
 from rich.table import Table
 
-from bilevel.learn import Fit
+from bilevel.learn import Fit, Race
 from bilevel.model import Cost
 from bilevel.report.claims import improvement
 from bilevel.report.comparison import Score, Scores
@@ -20,7 +20,7 @@ from bilevel.report.words import (
     similarity,
 )
 
-__all__ = ["fit_table", "ledger_table", "parameters_table", "scores_table"]
+__all__ = ["fit_table", "ledger_table", "parameters_table", "race_table", "scores_table"]
 
 
 def fit_table(fit: Fit) -> Table:
@@ -75,6 +75,29 @@ def scores_table(scores: Scores, *, most: int = 20) -> Table:
         table.add_row(f"… {count(len(scores) - most)} more")
     table.add_section()
     table.add_row(*_cells(scores.mean), style="bold")
+    return table
+
+
+def race_table(race: Race) -> Table:
+    """Where every algorithm ended and what it took, from the lowest loss."""
+    table = Table("algorithm", title="Race", title_justify="left")
+    for heading in ("final loss", "±", "gradient", "work to 1 %", "gradients", "HVPs", "time"):
+        table.add_column(heading, justify="right")
+    table.add_column("ended")
+    for entry in race.ranked:
+        cost, close = entry.fit.cost, entry in race.close
+        table.add_row(
+            escape(entry.name),
+            number(entry.final.corrected, 5),
+            proved(entry.final.interval),
+            number(entry.projected),
+            count(race.work(entry)) if close else "never",
+            count(cost.gradient_evaluations),
+            count(cost.hvps),
+            duration(cost.seconds),
+            entry.fit.status.name.lower(),
+            style="bold" if entry is race.winner else None,
+        )
     return table
 
 
