@@ -48,8 +48,10 @@ class Entry:
         return work(self.fit.history[-1])
 
     def arrival(self, level: float) -> Record | None:
-        """The first line of the history at a loss of at most ``level``."""
-        return next((r for r in self.fit.history if r.corrected <= level), None)
+        """The line of the history from which on the loss stayed at or below ``level``."""
+        above = [k for k, r in enumerate(self.fit.history) if not r.corrected <= level]
+        first = above[-1] + 1 if above else 0
+        return self.fit.history[first] if first < len(self.fit.history) else None
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bilevel.learn import Race, Record
+from bilevel.learn import Entry, Race, Record
 from bilevel.report.style import BLUE, GREEN, GREY, ORANGE, PINK, chart, logarithmic, variable
-from bilevel.report.words import number
+from bilevel.report.words import count, number
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -67,29 +67,36 @@ def resolution(race: Race) -> float:
 
     Estimated where it is not proved; at least the rounding of the best loss.
     """
-    ends = [min(e.final.interval, e.final.interval_estimate) for e in race.ranked]
+    finals = [e.final for e in race.ranked]
+    ends = [f.interval if math.isfinite(f.interval) else f.interval_estimate for f in finals]
     known = [end for end in ends if math.isfinite(end)]
     return max([*known, 1e-7 * abs(race.best.final.corrected), 1e-300])
 
 
 def gap_chart(race: Race, measure: str) -> str:
-    """Loss less the best final loss, with its proved interval, against one measure of cost."""
+    """Loss less the best final loss, with its proved interval, against one measure of cost.
+
+    Each line ends with the last look. Earlier looks that lie below the best loss by more than
+    can be told are less accurate than it, and are left out.
+    """
     best, least = race.best.final.corrected, resolution(race)
 
-    def line(record: Record) -> tuple[float, float]:
-        return record.corrected - best, record.interval
+    def curve(entry: Entry) -> list[tuple[float, float]]:
+        early = [(r.corrected - best, r.interval) for r in entry.fit.history[:-1]]
+        known = [(v if v >= -least else math.nan, e) for v, e in early]
+        return [*known, (entry.final.corrected - best, entry.final.interval)]
 
-    label = "loss − best loss"
-    return _chart(race, f"gap-{measure}", label, measure, line, least)
+    return _chart(race, f"gap-{measure}", "loss − best loss", measure, curve, least)
 
 
 def norm_chart(race: Race, measure: str) -> str:
     """Norm of the projected gradient with its proved error, against one measure of cost."""
 
-    def line(record: Record) -> tuple[float, float]:
-        return record.projected, record.error
+    def curve(entry: Entry) -> list[tuple[float, float]]:
+        early = [(r.projected, r.error) for r in entry.fit.history[:-1]]
+        return [*early, (entry.projected, entry.final.error)]
 
-    return _chart(race, f"norm-{measure}", "projected gradient", measure, line, None)
+    return _chart(race, f"norm-{measure}", "projected gradient", measure, curve, None)
 
 
 def _chart(
@@ -97,7 +104,7 @@ def _chart(
     name: str,
     label: str,
     measure: str,
-    line: Callable[[Record], tuple[float, float]],
+    curve: Callable[[Entry], list[tuple[float, float]]],
     least: float | None,
 ) -> str:
     heading, amount = MEASURES[measure]
@@ -107,8 +114,9 @@ def _chart(
         axes = drawn.axes
         costs, heights = list[float](), list[float]()
         for entry in race.entries:
-            x = [amount(r) for r in entry.fit.history]
-            pairs = [line(r) for r in entry.fit.history]
+            points = zip(map(amount, entry.fit.history), curve(entry), strict=True)
+            seen = [(cost, pair) for cost, pair in points if math.isfinite(pair[0])]
+            x, pairs = [cost for cost, _ in seen], [pair for _, pair in seen]
             middle = [_raised(v, least) for v, _ in pairs]
             _draw(axes, x, middle, styles[entry.name], best=entry is race.winner)
             _band(axes, x, pairs, styles[entry.name].colour, least)
@@ -117,8 +125,7 @@ def _chart(
         shown = [v for v in heights if math.isfinite(v) and v > 0]
         logarithmic(axes, "x", [c for c in costs if c > 0])
         logarithmic(axes, "y", shown)
-        if measure == "seconds":
-            _plain(axes)
+        _ticks(axes, costs, seconds=measure == "seconds")
         if shown:
             low, high = min(shown), max(shown)
             axes.set_ylim(low / (high / low) ** 0.06 / 1.05, high * (high / low) ** 0.06 * 1.05)
@@ -161,7 +168,7 @@ def _band(
     floor = 1e-300 if least is None else least
     low = [max(v - e, floor) if ok else floor for (v, e), ok in zip(pairs, known, strict=True)]
     high = [max(v + e, floor) if ok else floor for (v, e), ok in zip(pairs, known, strict=True)]
-    axes.fill_between(x, low, high, where=known, color=colour, alpha=0.1, lw=0)
+    axes.fill_between(x, low, high, where=known, color=colour, alpha=0.08, lw=0)
 
 
 def _raised(value: float, least: float | None) -> float:
@@ -171,11 +178,17 @@ def _raised(value: float, least: float | None) -> float:
     return value if least is None else max(value, least)
 
 
-def _plain(axes: Axes) -> None:
-    from matplotlib.ticker import FuncFormatter
+def _ticks(axes: Axes, costs: Sequence[float], *, seconds: bool) -> None:
+    """Few enough that they do not touch."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    if axes.get_xscale() != "log":
+        return
+    wide = max(costs) > 1e3 * min(c for c in costs if c > 0)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0,) if wide else (1.0, 3.0), numticks=7))
 
     def write(value: float, position: int | None = None) -> str:
         del position
-        return number(value, 2)
+        return number(value, 2) if seconds else count(round(value))
 
     axes.xaxis.set_major_formatter(FuncFormatter(write))

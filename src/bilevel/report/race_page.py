@@ -16,7 +16,7 @@ from bilevel.report.provenance import pretty, versions
 from bilevel.report.race_figures import MEASURES, Look, gap_chart, looks, norm_chart
 from bilevel.report.rates import fitted_rate
 from bilevel.report.standing import Claim, Standing
-from bilevel.report.words import count, duration, number, plural, proved
+from bilevel.report.words import count, duration, level, number, plural, proved
 
 __all__ = ["race_page", "race_verdict"]
 
@@ -177,7 +177,7 @@ def _row(race: Race, entry: Entry, look: Look) -> _Row:
         gradients=count(cost.gradient_evaluations),
         products=count(cost.hvps),
         operators=count(cost.operator_applications),
-        seconds=number(cost.seconds),
+        seconds=level(cost.seconds),
         proved=_proved(race, entry),
         winner=entry is race.winner,
     )

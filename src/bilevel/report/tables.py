@@ -80,21 +80,20 @@ def scores_table(scores: Scores, *, most: int = 20) -> Table:
 
 def race_table(race: Race) -> Table:
     """Where every algorithm ended and what it took, from the lowest loss."""
-    table = Table("algorithm", title="Race", title_justify="left")
-    for heading in ("final loss", "±", "gradient", "work to 1 %", "gradients", "HVPs", "time"):
-        table.add_column(heading, justify="right")
+    table = Table(title="Race", title_justify="left")
+    table.add_column("algorithm", no_wrap=True)
+    for heading in ("final loss", "proved ±", "gradient", "work to 1 %", "work", "time"):
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("ended")
     for entry in race.ranked:
-        cost, close = entry.fit.cost, entry in race.close
         table.add_row(
             escape(entry.name),
             number(entry.final.corrected, 5),
             proved(entry.final.interval),
             number(entry.projected),
-            count(race.work(entry)) if close else "never",
-            count(cost.gradient_evaluations),
-            count(cost.hvps),
-            duration(cost.seconds),
+            count(race.work(entry)) if entry in race.close else "never",
+            count(entry.work),
+            duration(entry.fit.cost.seconds),
             entry.fit.status.name.lower(),
             style="bold" if entry is race.winner else None,
         )
