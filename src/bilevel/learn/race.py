@@ -94,7 +94,8 @@ class Race:
     @property
     def close(self) -> tuple[Entry, ...]:
         """Those within 1 % of the lowest loss."""
-        return tuple(e for e in self.ranked if e.final.corrected <= self.level)
+        level = self.level
+        return tuple(e for e in self.ranked if e.final.corrected <= level)
 
     @property
     def winner(self) -> Entry:
