@@ -81,3 +81,16 @@ def test_projected_norm_and_gradient_norm_agree_inside(tiny_fit: Fit) -> None:
     for line in tiny_fit.history:
         assert line.projected == pytest.approx(line.gradient_norm, rel=1e-5)
         assert line.scale == abs(line.value)
+
+
+def test_a_rate_is_an_estimate_and_its_absence_is_open(tiny_fit: Fit) -> None:
+    line = tiny_fit.history[0]
+    falling = tuple(replace(line, step=t, projected=0.5**t) for t in range(20))
+    rate = convergence_claims(replace(tiny_fit, history=falling))[1]
+    assert rate.standing is Standing.ESTIMATED
+    assert "by a factor of 0.5 a step (linear)" in rate.text
+    assert convergence_claims(tiny_fit)[1].standing is Standing.OPEN
+
+
+def test_the_axis_has_its_unit(tiny_fit: Fit) -> None:
+    assert "projected gradient [dB]" in stationarity_chart(tiny_fit.history, unit="dB")

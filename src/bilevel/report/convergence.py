@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from bilevel.learn import Fit, Record
-from bilevel.report.rates import fitted_rate
+from bilevel.model.losses import SquaredError
+from bilevel.report.rates import Kind, fitted_rate
 from bilevel.report.standing import Claim, Standing
 from bilevel.report.style import BLUE, GREEN, GREY, ORANGE, chart, logarithmic
 from bilevel.report.words import number
@@ -100,17 +101,20 @@ def convergence_claims(fit: Fit) -> list[Claim]:
         return []
     found = [Stationarity.of(fit.history[-1], tolerance(fit.configuration)).claim]
     rate = fitted_rate([r.projected for r in fit.history])
-    return [*found, Claim(Standing.ESTIMATED, rate.sentence("The projected gradient"))]
+    standing = Standing.OPEN if rate.kind is Kind.NONE else Standing.ESTIMATED
+    return [*found, Claim(standing, rate.sentence("The projected gradient"))]
 
 
-def stationarity_chart(history: Sequence[Record], tol: float = math.nan) -> str:
+def stationarity_chart(
+    history: Sequence[Record], tol: float = math.nan, unit: str = SquaredError.unit
+) -> str:
     """Norm of the projected gradient over outer steps, with its error and what was asked for."""
     steps, norms = [r.step for r in history], [r.projected for r in history]
     proved = [_finite(r.projected + r.error) for r in history]
     estimated = [_finite(r.projected + r.estimate) for r in history]
     goal = [_finite(tol * r.scale) for r in history]
     alt = f"Norm of the projected gradient, {number(norms[-1])} at the end, and the test to stop"
-    with chart("stationarity", alt, "outer step", "projected gradient") as drawn:
+    with chart("stationarity", alt, "outer step", f"projected gradient [{unit}]") as drawn:
         axes, everything = drawn.axes, list[float]()
         curves = (
             ("norm", norms, BLUE, "-"),

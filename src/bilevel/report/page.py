@@ -253,7 +253,7 @@ def _charts(fit: Fit) -> list[tuple[str, str]]:
     if any(math.isfinite(r.projected) for r in fit.history):
         tol = tolerance(fit.configuration)
         test = "Norm of the projected gradient and the test that ends learning."
-        found.append((stationarity_chart(fit.history, tol), test))
+        found.append((stationarity_chart(fit.history, tol, fit.unit), test))
     values = scalar_values(fit)
     if values:
         found.append((figures.paths_chart(fit.history, values), "Scalar parameters on their way."))

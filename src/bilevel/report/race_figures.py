@@ -108,9 +108,10 @@ def _chart(
     least: float | None,
 ) -> str:
     heading, amount = MEASURES[measure]
+    unit = race.winner.fit.unit
     styles = looks(race)
     alt = f"{label} against {heading} for {', '.join(styles)}"
-    with chart(name, alt, heading, label, size=(4.0, 3.1)) as drawn:
+    with chart(name, alt, heading, f"{label} [{unit}]", size=(4.0, 3.1)) as drawn:
         axes = drawn.axes
         costs, heights = list[float](), list[float]()
         for entry in race.entries:
