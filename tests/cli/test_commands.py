@@ -202,7 +202,9 @@ def test_demo_writes_a_report_and_names_it(run: Run, tmp_path: Path) -> None:
     assert "seconds = 0.1\n" in (tmp_path / "demo" / "config.toml").read_text()
 
 
-@pytest.mark.parametrize("command", ["demo", "learn", "reconstruct", "evaluate", "check", "list"])
+@pytest.mark.parametrize(
+    "command", ["demo", "learn", "reconstruct", "evaluate", "race", "check", "list"]
+)
 def test_help_teaches_by_example(command: str, run: Run) -> None:
     outcome = run(command, "--help")
     assert outcome.code == 0

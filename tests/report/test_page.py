@@ -85,7 +85,7 @@ def test_what_a_learning_page_says(tiny_fit: Fit) -> None:
         assert part in page.words, part
     assert "secret" not in page.html
     assert "<b>" not in page.html.split("<h1>")[1].split("</h1>")[0]
-    assert page.html.count('<svg class="chart"') == 6
+    assert page.html.count('<svg class="chart"') == 7
     assert "held-out" not in page.words
 
 

@@ -12,6 +12,7 @@ from bilevel.cli.commands.demo import demo
 from bilevel.cli.commands.evaluate import evaluate
 from bilevel.cli.commands.learn import learn
 from bilevel.cli.commands.list import list_catalogue
+from bilevel.cli.commands.race import race
 from bilevel.cli.commands.reconstruct import reconstruct
 from bilevel.cli.console import error
 from bilevel.ground.errors import BilevelError
@@ -59,6 +60,9 @@ app.command(
     + _example("reconstruct runs/tv sharp.png --simulate --out restored")
 )(reconstruct)
 app.command(epilog=_example("evaluate runs/tv --images pictures"))(evaluate)
+app.command(
+    epilog=_example("race examples/denoising.toml --algorithms maid,l-bfgs --out runs/race")
+)(race)
 app.command(epilog=_example("check examples/denoising.toml"))(check)
 app.command("list", epilog=_example("list operators"))(list_catalogue)
 

@@ -13,6 +13,7 @@ from bilevel.cli.console import check_writable, results, say
 from bilevel.cli.images import Batch, LearningImages, learning_images
 from bilevel.cli.progress import Counter, LearningProgress
 from bilevel.cli.reconstruction import CONFIGURATION, Reconstructor, simulated
+from bilevel.cli.resuming import resumable
 from bilevel.ground.errors import BilevelError
 from bilevel.learn import BilevelProblem, Fit, Status, learn
 from bilevel.report import (
@@ -31,17 +32,22 @@ REPORT = "report.html"
 INTERRUPTED = 130
 
 
-def learn_and_report(document: Document, out: Path, data: str | None) -> None:
+def learn_and_report(
+    document: Document, out: Path, data: str | None, *, resume: bool = False
+) -> None:
     """Learn, save the fit in ``out``, and write the report beside it.
+
+    With ``resume`` the fit in ``out`` goes on, within one more budget.
 
     Raises:
         BilevelError: ``out`` cannot be written to or the images do not fit, and nothing is
-            written; or learning diverged.
+            written; there is no fit to resume, or another one; or learning diverged.
         typer.Exit: with code 130 after Ctrl-C; the fit so far is saved.
     """
     check_writable(out)
+    before = resumable(document.configuration, out) if resume else None
     images = learning_images(document, data)
-    fit = _learned(document, images, out)
+    fit = _learned(document, images, out, before)
     try:
         _report(Reconstructor(fit, document.configuration), images, out)
     except KeyboardInterrupt:
@@ -67,20 +73,27 @@ def build_problem(configuration: Configuration, training: Batch) -> BilevelProbl
     )
 
 
-def _learned(document: Document, images: LearningImages, out: Path) -> Fit:
+def _learned(
+    document: Document, images: LearningImages, out: Path, before: Fit | None = None
+) -> Fit:
     """The fit, saved; after every outer step the fit so far is, too."""
     configuration = document.configuration
     with document.blaming("data.size"):
         problem = build_problem(configuration, images.training)
     numbers = sum(value.numel() for value in problem.theta.values())
     say(f"learning {numbers} parameter{'' if numbers == 1 else 's'} from {images.training}")
-    if (out / REPORT).exists():
+    if before is not None:
+        say(f"going on after {max(len(before.history) - 1, 0)} steps of the fit in {out}")
+    elif (out / REPORT).exists():
         say(f"replacing the fit in {out}")
-        (out / REPORT).unlink()
+    (out / REPORT).unlink(missing_ok=True)
     write_page(out / CONFIGURATION, document.text)
     budget, algorithm = configuration.budget.build(), configuration.algorithm.build()
-    with LearningProgress(budget) as progress:
-        fit = learn(problem, algorithm, budget=budget, record=progress, checkpoint=out)
+    last = before.history[-1] if before is not None and before.history else None
+    with LearningProgress(budget, last) as progress:
+        fit = learn(
+            problem, algorithm, budget=budget, record=progress, checkpoint=out, resume=before
+        )
     fit = replace(fit, configuration=plain(configuration))
     fit.save(out)
     if fit.status is Status.INTERRUPTED:

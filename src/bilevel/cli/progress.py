@@ -34,10 +34,15 @@ _COLUMNS = (
 
 
 class LearningProgress:
-    """One row for every outer step; in a terminal with a bar that shows the budget."""
+    """One row for every outer step; in a terminal with a bar that shows the budget.
 
-    def __init__(self, budget: Budget) -> None:
+    ``after`` is the last line of a fit that goes on: the budget counts from there.
+    """
+
+    def __init__(self, budget: Budget, after: Record | None = None) -> None:
         self.budget = budget
+        self.steps = 0 if after is None else after.step
+        self.gradients = 0 if after is None else after.cost.gradient_evaluations
         self.console = Console(stderr=True, highlight=False)
         self.rows: deque[list[str]] = deque(maxlen=_SHOWN)
         self.last: Record | None = None
@@ -88,8 +93,9 @@ class LearningProgress:
         parts = [seconds / self.budget.seconds]
         if self.last is not None:
             parts += [
-                self.last.step / self.budget.steps,
-                self.last.cost.gradient_evaluations / self.budget.gradient_evaluations,
+                (self.last.step - self.steps) / self.budget.steps,
+                (self.last.cost.gradient_evaluations - self.gradients)
+                / self.budget.gradient_evaluations,
             ]
         used = min(max(parts), 1.0)
         limit = f" of {duration(self.budget.seconds)}" if math.isfinite(self.budget.seconds) else ""

@@ -6,6 +6,7 @@ from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.fit import Fit, load
 from bilevel.learn.learn import learn
 from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.race import Entry, Race, race
 from bilevel.learn.record import Record
 from bilevel.learn.shared import FiniteSum, SharedProblem
 from bilevel.learn.taylor import TaylorTest, check_hypergradient
@@ -14,9 +15,11 @@ __all__ = [
     "Algorithm",
     "BilevelProblem",
     "Budget",
+    "Entry",
     "Evaluation",
     "FiniteSum",
     "Fit",
+    "Race",
     "Record",
     "SharedProblem",
     "Status",
@@ -24,4 +27,5 @@ __all__ = [
     "check_hypergradient",
     "learn",
     "load",
+    "race",
 ]

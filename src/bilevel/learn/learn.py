@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +13,7 @@ from bilevel.ground.checks import check_finite, check_matching
 from bilevel.ground.errors import InputError, nearest
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta, bind
-from bilevel.learn.algorithm import Algorithm, State, Status
+from bilevel.learn.algorithm import Algorithm, State, Status, projected_gradient_norm
 from bilevel.learn.algorithms.automatic import Automatic
 from bilevel.learn.budget import Budget
 from bilevel.learn.fit import Fit
@@ -146,7 +147,9 @@ class _Run:
         self.state = state
         if at.finite:
             self.theta = at.theta
-        self.history.append(Record.of(len(self.history), state, problem.loss, problem.cost))
+        projected = projected_gradient_norm(problem, at) if at.finite else math.nan
+        line = Record.of(len(self.history), state, problem.loss, problem.cost, projected)
+        self.history.append(line)
         if self.record is not None:
             self.record(self.history[-1])
         self._save()

@@ -45,9 +45,13 @@ class Record:
     """θ's scalar parameters."""
     cost: Cost
     """Spent since the fit began."""
+    projected: float = math.nan
+    """Norm of the projected gradient; nan in fits of earlier versions."""
+    scale: float = math.nan
+    """The change of the loss that counts as large, which tolerances are relative to."""
 
     @staticmethod
-    def of(step: int, state: State, loss: Loss, cost: Cost) -> Record:
+    def of(step: int, state: State, loss: Loss, cost: Cost, projected: float = math.nan) -> Record:
         """From the state of an algorithm."""
         at = state.evaluation
         return Record(
@@ -66,6 +70,8 @@ class Record:
             accepted=state.accepted,
             scalars={k: float(v) for k, v in at.theta.items() if v.numel() == 1},
             cost=cost + Cost(),
+            projected=projected,
+            scale=loss.scale(at.value),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -81,7 +87,7 @@ class Record:
             InputError: fields that are missing or unknown.
         """
         names = {f.name for f in fields(Record)}
-        if set(data) != names:
+        if not names - {"projected", "scale"} <= set(data) <= names:
             raise InputError("a record of the history is damaged", given=sorted(data))
         parsed: dict[str, Any] = {k: float(v) if isinstance(v, str) else v for k, v in data.items()}
         parsed["cost"] = Cost(**data["cost"])

@@ -4,19 +4,32 @@ from bilevel.report.comparison import Samples, Score, Scores
 from bilevel.report.generalisation import Generalisation
 from bilevel.report.metrics import psnr, ssim
 from bilevel.report.page import evaluation_page, learning_page, write_page
-from bilevel.report.tables import fit_table, ledger_table, parameters_table, scores_table
+from bilevel.report.race_page import race_page, race_verdict
+from bilevel.report.rates import Rate, fitted_rate
+from bilevel.report.tables import (
+    fit_table,
+    ledger_table,
+    parameters_table,
+    race_table,
+    scores_table,
+)
 
 __all__ = [
     "Generalisation",
+    "Rate",
     "Samples",
     "Score",
     "Scores",
     "evaluation_page",
     "fit_table",
+    "fitted_rate",
     "learning_page",
     "ledger_table",
     "parameters_table",
     "psnr",
+    "race_page",
+    "race_table",
+    "race_verdict",
     "scores_table",
     "ssim",
     "write_page",

@@ -3,31 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from enum import Enum
 
 from bilevel.learn import Fit, Record, Status
 from bilevel.model.losses import PSNR, SquaredError
 from bilevel.report.comparison import LOOSE, Scores
+from bilevel.report.convergence import convergence_claims
+from bilevel.report.standing import Claim, Standing
 from bilevel.report.words import count, decibels, number, plural
 
 __all__ = ["Claim", "Standing", "certified_accuracy", "claims", "improvement", "learning_claims"]
-
-
-class Standing(Enum):
-    """How well a statement is founded."""
-
-    PROVED = "proved"
-    ESTIMATED = "estimated"
-    OPEN = "not proved"
-
-
-@dataclass(frozen=True)
-class Claim:
-    """One statement."""
-
-    standing: Standing
-    text: str
 
 
 def claims(scores: Scores) -> list[Claim]:
@@ -47,7 +31,8 @@ def learning_claims(fit: Fit) -> list[Claim]:
     found = [_end(fit)]
     if fit.history:
         last = fit.history[-1]
-        found += [_loss(last, fit.unit), _gradient(last), *_missed(fit.history)]
+        found += [_loss(last, fit.unit), *convergence_claims(fit)]
+        found += [_gradient(last), *_missed(fit.history)]
     text = (
         "Nobody knows whether another θ is better still: the loss is not convex in θ, and "
         "learning seeks a stationary point."

@@ -19,13 +19,14 @@ from bilevel.model.regularisers import ExactTotalVariation, FieldsOfExperts, Tot
 from bilevel.report import figures, words
 from bilevel.report.claims import certified_accuracy, claims, improvement, learning_claims
 from bilevel.report.comparison import Samples, Scores, batches
+from bilevel.report.convergence import stationarity_chart, tolerance
 from bilevel.report.gallery import gallery, median_card, shown_side
 from bilevel.report.generalisation import Generalisation
 from bilevel.report.parameters import model_name, parameters, parts, scalar_values
 from bilevel.report.pictures import filters, weight_map
 from bilevel.report.provenance import pretty, versions
 
-__all__ = ["evaluation_page", "learning_page", "write_page"]
+__all__ = ["evaluation_page", "learning_page", "render", "write_page"]
 
 _MOST_TRAINING, _MOST_EVALUATED = 4, 6
 
@@ -67,7 +68,7 @@ def learning_page(
         "progress": _progress(fit),
         "claims": [*claims(_joined(scores)), *learning_claims(fit)],
     }
-    return _render("learning.html.jinja", context)
+    return render("learning.html.jinja", context)
 
 
 def evaluation_page(
@@ -89,7 +90,7 @@ def evaluation_page(
         "lede": _evaluation_lede(fit, scores["evaluated"]),
         "claims": claims(scores["evaluated"]),
     }
-    return _render("evaluation.html.jinja", context)
+    return render("evaluation.html.jinja", context)
 
 
 def write_page(path: str | Path, html: str) -> Path:
@@ -114,7 +115,8 @@ def write_page(path: str | Path, html: str) -> Path:
     return path
 
 
-def _render(template: str, context: Mapping[str, object]) -> str:
+def render(template: str, context: Mapping[str, object]) -> str:
+    """Fill in a template of this package."""
     environment = Environment(
         loader=PackageLoader("bilevel.report"),
         autoescape=True,
@@ -249,6 +251,10 @@ def _charts(fit: Fit) -> list[tuple[str, str]]:
         found.append((figures.gradient_chart(fit.history, fit.unit), error))
     if fit.unit == SquaredError.unit:
         found.insert(1, (figures.psnr_chart(fit.history), "The same as PSNR."))
+    if any(math.isfinite(r.projected) for r in fit.history):
+        tol = tolerance(fit.configuration)
+        test = "Norm of the projected gradient and the test that ends learning."
+        found.append((stationarity_chart(fit.history, tol, fit.unit), test))
     values = scalar_values(fit)
     if values:
         found.append((figures.paths_chart(fit.history, values), "Scalar parameters on their way."))

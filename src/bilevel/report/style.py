@@ -15,7 +15,19 @@ from bilevel.report.words import count, number
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["BLUE", "COLOURS", "GREEN", "GREY", "INK", "ORANGE", "Chart", "chart", "logarithmic"]
+__all__ = [
+    "BLUE",
+    "COLOURS",
+    "GREEN",
+    "GREY",
+    "INK",
+    "ORANGE",
+    "PINK",
+    "Chart",
+    "chart",
+    "logarithmic",
+    "variable",
+]
 
 BLUE, ORANGE, GREEN, PINK = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
 """Told apart by everyone (Okabe and Ito 2008); the page lightens them on dark paper."""
@@ -120,6 +132,11 @@ def _amount(value: float, position: int | None = None) -> str:
 def _power(value: float, position: int | None = None) -> str:
     del position
     return number(value, 1).replace("1\u00a0×\u00a0", "")
+
+
+def variable(colour: str) -> str:
+    """How a page names one of the colours; others stay as they are."""
+    return _VARIABLES.get(colour, colour)
 
 
 def _inline(svg: str, name: str, alt: str) -> str:

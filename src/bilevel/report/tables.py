@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.markup import escape
 from rich.table import Table
 
-from bilevel.learn import Fit
+from bilevel.learn import Fit, Race
 from bilevel.model import Cost
 from bilevel.report.claims import improvement
 from bilevel.report.comparison import Score, Scores
@@ -20,7 +20,7 @@ from bilevel.report.words import (
     similarity,
 )
 
-__all__ = ["fit_table", "ledger_table", "parameters_table", "scores_table"]
+__all__ = ["fit_table", "ledger_table", "parameters_table", "race_table", "scores_table"]
 
 
 def fit_table(fit: Fit) -> Table:
@@ -75,6 +75,28 @@ def scores_table(scores: Scores, *, most: int = 20) -> Table:
         table.add_row(f"… {count(len(scores) - most)} more")
     table.add_section()
     table.add_row(*_cells(scores.mean), style="bold")
+    return table
+
+
+def race_table(race: Race) -> Table:
+    """Where every algorithm ended and what it took, from the lowest loss."""
+    table = Table(title="Race", title_justify="left")
+    table.add_column("algorithm", no_wrap=True)
+    for heading in ("final loss", "proved ±", "gradient", "work to 1 %", "work", "time"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("ended")
+    for entry in race.ranked:
+        table.add_row(
+            escape(entry.name),
+            number(entry.final.corrected, 5),
+            proved(entry.final.interval),
+            number(entry.projected),
+            count(race.work(entry)) if entry in race.close else "never",
+            count(entry.work),
+            duration(entry.fit.cost.seconds),
+            entry.fit.status.name.lower(),
+            style="bold" if entry is race.winner else None,
+        )
     return table
 
 

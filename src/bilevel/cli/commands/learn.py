@@ -30,6 +30,10 @@ def learn(
         Path, typer.Option("--out", metavar="DIR", help="Folder for the fit and its report.")
     ],
     data: DataOption = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the fit in DIR; the budget counts from there."),
+    ] = False,
 ) -> None:
     """Learn the parameters of a reconstruction, save them and write a report.
 
@@ -38,4 +42,4 @@ def learn(
     from bilevel.cli.config import read
     from bilevel.cli.learning import learn_and_report
 
-    learn_and_report(read(config), out, data)
+    learn_and_report(read(config), out, data, resume=resume)
