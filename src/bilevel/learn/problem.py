@@ -175,6 +175,11 @@ class BilevelProblem:
         """How many samples the lower and the upper level have."""
         return len(self), len(self)
 
+    @property
+    def separable(self) -> bool:
+        """Whether each sample has its own x, so that D_x and D_v are exact for the rows drawn."""
+        return True
+
     def iterates(self, theta: Theta) -> Iterates:
         """Where single-loop algorithms begin: the last reconstructions, and v = 0."""
         del theta

@@ -127,6 +127,11 @@ class SharedProblem(BilevelProblem):
         """n and m."""
         return self.lower.size, self.upper.size
 
+    @property
+    def separable(self) -> bool:
+        """One x for all samples."""
+        return False
+
     def x(self, theta: Theta, *, tol: float) -> Tensor:
         """The minimiser at θ, from the last one, to the accuracy ``tol``."""
         with self._metered():

@@ -1,0 +1,81 @@
+"""AmIGO and StocBiO: a few steps of x and of v before every step of θ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from bilevel.ground.errors import InputError
+from bilevel.ground.packing import Packable
+from bilevel.learn.algorithms.single_loop import Now, SingleLoop
+from bilevel.learn.directions import Directions
+from bilevel.learn.problem import BilevelProblem
+
+__all__ = ["AmIGO", "StocBiO"]
+
+
+@dataclass(frozen=True)
+class AmIGO(SingleLoop):
+    """Few steps of x, then of v, both from their last values (Arbel and Mairal 2022, Algorithm 1).
+
+    arXiv 2111.14580. Where each sample has its own x, all steps of an iteration concern the batch
+    of that iteration; otherwise each takes the next batch. Other options: see
+    :class:`~bilevel.learn.algorithms.single_loop.SingleLoop`.
+
+    Args:
+        inner_steps: of x, and as many of v.
+
+    Raises:
+        InputError: ``inner_steps`` below 1.
+
+    Example:
+        >>> AmIGO(inner_steps=3).inner_steps
+        3
+    """
+
+    inner_steps: int = 5
+    warm: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        super().__post_init__()
+        if self.inner_steps < 1:
+            raise InputError("inner_steps must be at least 1", given=self.inner_steps)
+
+    def advance(self, problem: BilevelProblem, now: Now) -> tuple[Directions, Packable | None]:
+        """Steps of x, steps of v, and the direction of θ at their ends."""
+        steps = self.inner_steps
+        for k in range(steps):
+            found = self._directions(problem, now, k)
+            step = self.inner(problem, now.theta, found.rows, now.t).to(found.x)
+            now.at.move(found.rows, step * found.x, torch.zeros_like(found.v))
+            if not self.warm:
+                now.at.v[found.rows] = 0.0
+        for k in range(steps, 2 * steps):
+            found = self._directions(problem, now, k)
+            step = self.inner(problem, now.theta, found.rows, now.t).to(found.x)
+            now.at.move(found.rows, torch.zeros_like(found.x), step * found.v)
+        return self._directions(problem, now, 2 * steps), None
+
+    def _directions(self, problem: BilevelProblem, now: Now, k: int) -> Directions:
+        pairing = self.pairing(problem)
+        t = now.t if problem.separable else now.t * (2 * self.inner_steps + 1) + k
+        return problem.directions(now.theta, now.at, pairing.draw(pairing.number(t)))
+
+
+@dataclass(frozen=True)
+class StocBiO(AmIGO):
+    """As AmIGO, but v starts from zero: a Neumann series (Ji, Yang and Liang 2021, Algorithm 2).
+
+    arXiv 2010.07962. With ``inner_steps`` terms its bias is at most (1 - μ/L)^inner_steps of the
+    adjoint for an ``inner_step`` of one.
+
+    Example:
+        >>> StocBiO().inner_steps
+        10
+    """
+
+    inner_steps: int = 10
+    warm: ClassVar[bool] = False

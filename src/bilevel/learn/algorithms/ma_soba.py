@@ -1,0 +1,66 @@
+"""MA-SOBA: SOBA with a moving average of the directions of θ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import cast
+
+import torch
+
+from bilevel.ground import theta as algebra
+from bilevel.ground.errors import InputError
+from bilevel.ground.packing import Packable
+from bilevel.ground.theta import Theta
+from bilevel.learn.algorithms.single_loop import Now
+from bilevel.learn.algorithms.soba import SOBA
+from bilevel.learn.directions import Directions, Iterates
+from bilevel.learn.problem import BilevelProblem
+
+__all__ = ["MASOBA"]
+
+
+@dataclass(frozen=True)
+class Average(Packable):
+    """The moving average h."""
+
+    theta: Theta
+
+
+@dataclass(frozen=True)
+class MASOBA(SOBA):
+    """θ moves along h ← (1 - a) h + a D_θ (Chen, Xiao and Balasubramanian 2023, Algorithm 1).
+
+    arXiv 2306.12067. Other options: see
+    :class:`~bilevel.learn.algorithms.single_loop.SingleLoop`.
+
+    Args:
+        average: a; it shrinks as the steps do.
+
+    Raises:
+        InputError: an ``average`` outside (0, 1].
+
+    Example:
+        >>> MASOBA(average=0.2).decay
+        0.5
+    """
+
+    average: float = 0.1
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        super().__post_init__()
+        if not 0 < self.average <= 1:
+            raise InputError("average must lie in (0, 1]", given=self.average)
+
+    def remember(self, problem: BilevelProblem, theta: Theta, at: Iterates) -> Packable:
+        """No direction yet."""
+        del problem, at
+        return Average({name: torch.zeros_like(value) for name, value in theta.items()})
+
+    def advance(self, problem: BilevelProblem, now: Now) -> tuple[Directions, Packable]:
+        """SOBA's directions, averaged."""
+        found, _ = super().advance(problem, now)
+        last = cast(Average, now.memory).theta
+        share = self.average * self.shrunk(problem, now.t)
+        mean = algebra.add(last, algebra.add(found.theta, last, -1.0), share)
+        return replace(found, theta=mean), Average(mean)

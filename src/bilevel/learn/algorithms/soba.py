@@ -1,0 +1,34 @@
+"""SOBA: plain stochastic steps, which decrease."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bilevel.ground.packing import Packable
+from bilevel.learn.algorithms.single_loop import Now, SingleLoop
+from bilevel.learn.directions import Directions
+from bilevel.learn.problem import BilevelProblem
+
+__all__ = ["SOBA"]
+
+
+@dataclass(frozen=True)
+class SOBA(SingleLoop):
+    """Steps along the directions of a batch, ∝ t^(-1/2) (Dagréou et al. 2022, arXiv 2201.13409).
+
+    Theorem 1 there: the mean of ‖∇F‖² over T iterations is O(log T / √T). Options: see
+    :class:`~bilevel.learn.algorithms.single_loop.SingleLoop`.
+
+    Example:
+        >>> SOBA().decay
+        0.5
+    """
+
+    decay: float = 0.5
+
+    def advance(self, problem: BilevelProblem, now: Now) -> tuple[Directions, Packable | None]:
+        """The directions of the next batch."""
+        pairing = self.pairing(problem)
+        found = problem.directions(now.theta, now.at, pairing.draw(pairing.number(now.t)))
+        self.move(problem, now, found)
+        return found, None

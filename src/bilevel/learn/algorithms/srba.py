@@ -1,0 +1,97 @@
+"""SRBA: recursive estimates of the directions, made anew from all samples now and then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import cast
+
+from torch import Tensor
+
+from bilevel.ground import theta as algebra
+from bilevel.ground.errors import InputError
+from bilevel.ground.packing import Packable
+from bilevel.ground.theta import Theta
+from bilevel.learn.algorithms.single_loop import Now, SingleLoop, everything
+from bilevel.learn.directions import Directions, Draw, Iterates
+from bilevel.learn.problem import BilevelProblem
+
+__all__ = ["SRBA"]
+
+
+@dataclass(frozen=True)
+class Past(Packable):
+    """The last point, as far as it differs from the present one, and the estimates there."""
+
+    theta: Theta
+    rows: Tensor
+    x: Tensor
+    v: Tensor
+    slope: Tensor
+    bent: Tensor
+    estimate: Theta
+
+    @staticmethod
+    def of(now: Now, found: Directions) -> Past:
+        """Before x and v move along ``found``."""
+        x, v = now.at.x[found.rows], now.at.v[found.rows]
+        return Past(now.theta, found.rows, x, v, found.x, found.v, found.theta)
+
+    def directions(self, problem: BilevelProblem, at: Iterates, draw: Draw) -> Directions:
+        """At the last point; ``at`` is left as it is."""
+        x, v = at.x[self.rows], at.v[self.rows]
+        at.x[self.rows], at.v[self.rows] = self.x, self.v
+        try:
+            return problem.directions(self.theta, at, draw)
+        finally:
+            at.x[self.rows], at.v[self.rows] = x, v
+
+
+@dataclass(frozen=True)
+class SRBA(SingleLoop):
+    """SARAH on all three directions, constant steps (Dagréou et al. 2023, arXiv 2302.08766).
+
+    An estimate is the last one plus the change of the batch's directions since; every ``period``
+    iterations it is made from all samples. Where each sample has its own x, D_x and D_v are exact,
+    and only D_θ is estimated. Other options: see
+    :class:`~bilevel.learn.algorithms.single_loop.SingleLoop`.
+
+    Args:
+        period: iterations from one restart to the next; None takes an epoch.
+
+    Raises:
+        InputError: a ``period`` below 1.
+
+    Example:
+        >>> SRBA(period=10).decay
+        0.0
+    """
+
+    period: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        super().__post_init__()
+        if self.period is not None and self.period < 1:
+            raise InputError("period must be at least 1", given=self.period)
+
+    def advance(self, problem: BilevelProblem, now: Now) -> tuple[Directions, Packable]:
+        """All samples at a restart, otherwise two looks at the next batch."""
+        pairing = self.pairing(problem)
+        if now.t % (self.period or pairing.epoch) == 0:
+            found = everything(problem, now.theta, now.at)
+        else:
+            found = self._recursive(problem, now, pairing.draw(pairing.number(now.t)))
+        past = Past.of(now, found)
+        self.move(problem, now, found)
+        return found, past
+
+    def _recursive(self, problem: BilevelProblem, now: Now, draw: Draw) -> Directions:
+        past = cast(Past, now.memory)
+        here = problem.directions(now.theta, now.at, draw)
+        there = past.directions(problem, now.at, draw)
+        change = algebra.add(here.theta, there.theta, -1.0)
+        found = replace(here, theta=algebra.add(past.estimate, change))
+        if problem.separable:
+            return found
+        x, v = past.slope + here.x - there.x, past.bent + here.v - there.v
+        return replace(found, x=x, v=v)
