@@ -13,7 +13,7 @@ __all__ = ["draw_weights"]
 
 
 def draw_weights(log_weights: Tensor, picture: Tensor, path: Path) -> Path:
-    """Deviations (64,) of the pixels, their log-weights and, as 6 x 6, those of 36 noise features."""
+    """Deviations (64,) of the pixels, their log-weights, those of 36 features of noise."""
     values = log_weights.detach().numpy()
     limits = {"vmin": float(values.min()), "vmax": float(values.max()), "cmap": "viridis"}
     figure, axes = plt.subplots(1, 3, figsize=(7.6, 2.7), layout="constrained")

@@ -51,6 +51,7 @@ class Ridge:
             torch.zeros(self.a.shape[1], dtype=self.a.dtype),
             sets={"log_weight": bl.sets.Box(self.lowest, self.highest)},
             bounds=Bounds.of(math.exp(self.lowest), largest),
+            solver=bl.solvers.NewtonCG(),
         )
 
     def solution(self, log_weight: float) -> Tensor:

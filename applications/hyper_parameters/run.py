@@ -36,7 +36,7 @@ def ridge() -> None:
     algorithms = {
         "MAID": bl.algorithms.MAID(tol=TIGHT, floor=1e-11),
         "accelerated MAID": bl.algorithms.MAID(accelerated=True, tol=TIGHT, floor=1e-11),
-        "L-BFGS": bl.algorithms.LBFGS(tol=TIGHT, floor=1e-11),
+        "L-BFGS": bl.algorithms.LBFGS(tol=TIGHT, first_accuracy=1e-6, floor=1e-11),
     }
     for name, algorithm in algorithms.items():
         fit = bl.learn(data.problem(), algorithm, budget=bl.Budget(steps=200))
@@ -78,7 +78,7 @@ def clean(seeds: int) -> None:
     """Learned sample weights against training on right labels, on all, on the validation set."""
     print("cleaning: validation loss, test loss, test accuracy")
     for seed in range(seeds):
-        dirty = cleaning.corrupt(split(900, 150, seed=seed), 0.5, seed=seed)
+        dirty = cleaning.corrupt(split(900, 250, seed=seed), 0.5, seed=seed)
         parts = dirty.parts
         judge(f"seed {seed}, right labels only", parts, cleaning.trained(dirty.clean, parts))
         judge(f"seed {seed}, all labels", parts, cleaning.trained(parts.training, parts))
@@ -95,7 +95,10 @@ def clean(seeds: int) -> None:
 
 def cleaners() -> dict[str, Any]:
     """What learns the sample weights."""
-    return {"accelerated MAID": bl.algorithms.MAID(accelerated=True)}
+    return {
+        "SABA": bl.algorithms.SABA(batch_size=30, first_change=1.0),
+        "accelerated MAID": bl.algorithms.MAID(accelerated=True),
+    }
 
 
 def judge(label: str, parts: Split, x: Tensor) -> None:

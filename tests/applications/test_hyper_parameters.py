@@ -61,8 +61,8 @@ def test_learned_weight_is_the_best_one() -> None:
 
 def test_lbfgs_reaches_the_best_loss() -> None:
     data = small_ridge(1)
-    algorithm = bl.algorithms.LBFGS(tol=1e-5)
-    fit = bl.learn(data.problem(), algorithm, budget=bl.Budget(steps=60))
+    algorithm = bl.algorithms.LBFGS(tol=1e-6, first_accuracy=1e-6)
+    fit = bl.learn(data.problem(), algorithm, budget=bl.Budget(steps=15))
     found = float(fit.theta["log_weight"])
     assert abs(data.loss(found) - data.loss(data.best())) <= 1e-6
 
@@ -110,13 +110,13 @@ def test_corruption_moves_labels_with_the_probability_asked_for() -> None:
 
 
 def test_cleaning_comes_near_to_right_labels() -> None:
-    dirty = cleaning.corrupt(split(900, 150), 0.5)
+    dirty = cleaning.corrupt(split(900, 250), 0.5)
     parts = dirty.parts
     right = parts.test.accuracy(cleaning.trained(dirty.clean, parts, tol=1e-3))
     naive = parts.test.accuracy(cleaning.trained(parts.training, parts, tol=1e-3))
     problem = cleaning.problem_of(parts)
-    algorithm = bl.algorithms.MAID(accelerated=True)
-    fit = bl.learn(problem, algorithm, budget=bl.Budget(steps=25))
+    algorithm = bl.algorithms.SABA(batch_size=30, first_change=1.0)
+    fit = bl.learn(problem, algorithm, budget=bl.Budget(steps=20))
     found = parts.test.accuracy(problem.x(fit.theta, tol=1e-3))
     assert found >= right - 0.03 and found > naive + 0.05
     weights = fit.theta["logits"].sigmoid()
