@@ -39,13 +39,13 @@ def test_closed_form_of_ridge_is_the_solution_of_the_normal_equations() -> None:
     assert data.slope(-1.0) == pytest.approx(quotient, rel=1e-6)
 
 
-@pytest.mark.parametrize("w", [-4.0, 0.5])
+@pytest.mark.parametrize("w", [-2.0, 0.5])
 def test_hypergradient_of_ridge_is_the_slope(w: float) -> None:
     data = diabetes()
     theta = {"log_weight": torch.tensor(w, dtype=torch.float64)}
-    found = data.problem().value_and_grad(theta, tol=1e-9)
+    found = data.problem().value_and_grad(theta, tol=1e-8)
     assert found.value == pytest.approx(data.loss(w), rel=1e-7)
-    assert float(found.grad["log_weight"]) == pytest.approx(data.slope(w), abs=1e-7)
+    assert float(found.grad["log_weight"]) == pytest.approx(data.slope(w), abs=1e-6)
 
 
 def test_learned_weight_is_the_best_one() -> None:
@@ -53,7 +53,7 @@ def test_learned_weight_is_the_best_one() -> None:
     best = data.best()
     grid = [data.loss(w) for w in torch.linspace(-6, 3, 91).tolist()]
     assert data.loss(best) <= min(grid)
-    algorithm = bl.algorithms.MAID(accelerated=True, tol=1e-9, floor=1e-11)
+    algorithm = bl.algorithms.MAID(accelerated=True, tol=1e-8, floor=1e-10)
     fit = bl.learn(data.problem(), algorithm, budget=bl.Budget(steps=100))
     assert float(fit.theta["log_weight"]) == pytest.approx(best, abs=1e-6)
     assert data.loss(float(fit.theta["log_weight"])) == pytest.approx(data.loss(best), abs=1e-10)
@@ -72,9 +72,9 @@ def test_a_weight_for_each_feature_beats_the_best_in_common(tmp_path: Path) -> N
     start = torch.full((100,), -4.0, dtype=torch.float64)
     problem = feature_weights.problem_of(parts, start)
     algorithm = bl.algorithms.MAID(accelerated=True)
-    fit = bl.learn(problem, algorithm, budget=bl.Budget(steps=12))
+    fit = bl.learn(problem, algorithm, budget=bl.Budget(steps=8))
     x = problem.x(fit.theta, tol=1e-3)
-    single = feature_weights.search(parts, points=10, tol=1e-2)
+    single = feature_weights.search(parts, points=7, tol=1e-2)
     assert parts.test.loss(x) < 0.9 * parts.test.loss(single.x)
     weights = fit.theta["log_weights"]
     assert weights[PIXELS:].median() > weights[:PIXELS].median()
