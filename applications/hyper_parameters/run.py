@@ -2,7 +2,7 @@
 
     python applications/hyper_parameters/run.py [--seeds 3] [--out FOLDER]
 
-Test samples are looked at here alone; everything was chosen by validation samples.
+Test samples judge; every θ is learned or chosen by validation samples.
 """
 
 from __future__ import annotations
