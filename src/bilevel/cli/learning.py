@@ -89,6 +89,7 @@ def _learned(
     (out / REPORT).unlink(missing_ok=True)
     write_page(out / CONFIGURATION, document.text)
     budget, algorithm = configuration.budget.build(), configuration.algorithm.build()
+    say(f"algorithm: {algorithm.about(problem)}")
     last = before.history[-1] if before is not None and before.history else None
     with LearningProgress(budget, last) as progress:
         fit = learn(

@@ -196,7 +196,11 @@ def _learning_lede(fit: Fit, scores: dict[str, Scores]) -> list[str]:
         sentences.append(
             f"On {images} that it has never seen, the gain is {words.gain(other.mean.gain)}."
         )
-    return [*sentences, _certainty(_joined(scores)), f"Why it stopped: {fit.reason}."]
+    return [*sentences, _certainty(_joined(scores)), *_by(fit), f"Why it stopped: {fit.reason}."]
+
+
+def _by(fit: Fit) -> list[str]:
+    return [f"Learned by {fit.algorithm}."] if fit.algorithm else []
 
 
 def _evaluation_lede(fit: Fit, scores: Scores) -> list[str]:

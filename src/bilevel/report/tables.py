@@ -26,6 +26,8 @@ __all__ = ["fit_table", "ledger_table", "parameters_table", "race_table", "score
 def fit_table(fit: Fit) -> Table:
     """How learning went, in a few lines."""
     table = Table(title="Fit", show_header=False, title_justify="left")
+    if fit.algorithm:
+        table.add_row("learned by", fit.algorithm)
     table.add_row("ended", fit.reason)
     table.add_row("outer steps", count(max(len(fit.history) - 1, 0)))
     if fit.history:
