@@ -147,7 +147,8 @@ class _Run:
         self.state = state
         if at.finite:
             self.theta = at.theta
-        projected = projected_gradient_norm(problem, at) if at.finite else math.nan
+        known = at.finite and bool(at.grad)
+        projected = projected_gradient_norm(problem, at) if known else math.nan
         line = Record.of(len(self.history), state, problem.loss, problem.cost, projected)
         self.history.append(line)
         if self.record is not None:
