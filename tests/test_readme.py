@@ -57,11 +57,17 @@ def test_a_solver_of_ones_own() -> None:
 
 
 def test_an_algorithm_of_ones_own() -> None:
+    from bilevel.ground.packing import Packable
     from bilevel.learn.algorithm import Algorithm, Status, verdict
     from bilevel.learn.evaluation import Evaluation
 
     names = {"dataclass": dataclass, "Algorithm": Algorithm, "Status": Status}
-    names |= {"verdict": verdict, "Evaluation": Evaluation, "__name__": __name__}
+    names |= {
+        "Packable": Packable,
+        "verdict": verdict,
+        "Evaluation": Evaluation,
+        "__name__": __name__,
+    }
     exec(blocks("docs/add-an-algorithm.md"), names)
     images = bl.data.embedded_images(size=16)[:2]
     pairs = bl.data.simulate(images, bl.operators.Identity(), bl.data.GaussianNoise(0.1))
@@ -69,3 +75,4 @@ def test_an_algorithm_of_ones_own() -> None:
     problem = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
     fit = bl.learn(problem, names["SignDescent"](), budget=bl.Budget(steps=10))
     assert fit.history[-1].value < fit.history[0].value
+    assert fit.snapshot is not None

@@ -41,11 +41,9 @@ def test_a_race_writes_page_and_numbers(run: Run, configuration: Path, tmp_path:
 def test_the_fit_of_learn_is_the_one_in_the_race(
     run: Run, configuration: Path, fit: Path, tmp_path: Path
 ) -> None:
-    outcome = run(
-        "race", configuration, "--algorithms", "accelerated-maid", "--out", tmp_path / "r"
-    )
+    outcome = run("race", configuration, "--algorithms", "automatic", "--out", tmp_path / "r")
     assert outcome.code == 0, outcome
-    entry = json.loads((tmp_path / "r" / "race.json").read_text())["algorithms"]["accelerated-maid"]
+    entry = json.loads((tmp_path / "r" / "race.json").read_text())["algorithms"]["automatic"]
     learned = bl.load(fit)
     assert entry["theta"] == {name: value.tolist() for name, value in learned.theta.items()}
 

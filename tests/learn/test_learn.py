@@ -143,7 +143,7 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     p = problem(dtype=torch.float32)
     fit = bl.learn(p, budget=bl.Budget(steps=3), checkpoint=tmp_path / "running")
     running = bl.load(tmp_path / "running")
-    assert running.status is Status.RUNNING
+    assert running.status is fit.status
     fit.save(tmp_path / "a" / "b")
     again = bl.load(tmp_path / "a" / "b")
     assert again.theta == fit.theta
@@ -359,3 +359,28 @@ def test_a_fit_is_continued_only_by_what_made_it() -> None:
 
 def few(p: bl.BilevelProblem, count: int) -> bl.BilevelProblem:
     return bl.BilevelProblem(p.energy, p.loss, p.pairs[:count])
+
+
+def test_other_images_are_not_continued_on() -> None:
+    p = problem()
+    fit = bl.learn(p, budget=bl.Budget(steps=1))
+    other = bl.BilevelProblem(
+        p.energy, p.loss, bl.data.Pairs(p.pairs.y + 0.01, p.pairs.target, p.pairs.ids)
+    )
+    with pytest.raises(InputError, match="other samples"):
+        bl.learn(other, budget=bl.Budget(steps=1), resume=fit)
+
+
+def test_a_batch_proves_nothing_of_the_mean() -> None:
+    batches = ProjectedGradient(Constant(1e-4), step_size=100.0, batch_size=3)
+    fit = bl.learn(problem(), batches, budget=bl.Budget(steps=2))
+    assert not any(r.whole for r in fit.history)
+    assert all(math.isinf(r.interval) and math.isinf(r.error) for r in fit.history)
+
+
+def test_the_checkpoint_is_the_fit_returned(tmp_path: Path) -> None:
+    fit = bl.learn(problem(), budget=bl.Budget(steps=4), checkpoint=tmp_path)
+    saved = bl.load(tmp_path)
+    assert saved.status is fit.status
+    assert saved.snapshot is not None
+    assert saved.snapshot.records == len(saved.history) == len(fit.history)

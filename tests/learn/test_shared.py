@@ -122,3 +122,43 @@ def shared(theta: bl.Theta | None = None, **options: Bounds) -> bl.SharedProblem
     total = bl.FiniteSum(2, lambda x, theta, ids: x.square().sum())
     start = {"w": torch.zeros(2)} if theta is None else theta
     return bl.SharedProblem(total, total, start, torch.zeros(2), **options)
+
+
+def test_the_estimate_covers_what_the_loss_owes_to_theta_directly() -> None:
+    quadratic = Quadratic.random(3)
+    coupled = bl.FiniteSum(
+        20, lambda x, theta, ids: quadratic.upper(x, theta, ids) + 30 * x[:3] @ theta["w"]
+    )
+    lower = bl.FiniteSum(24, quadratic.lower)
+    w = torch.ones(3, dtype=DOUBLE)
+    start = torch.zeros(6, dtype=DOUBLE)
+    plain = bl.solvers.GradientDescent()
+    exact = bl.SharedProblem(lower, coupled, {"w": w}, start)
+    truth = exact.value_and_grad({"w": w}, tol=1e-11).grad["w"]
+    eigenvalues = torch.linalg.eigvalsh(quadratic.a.mean(0))
+    bounds = Bounds.of(eigenvalues[0], eigenvalues[-1])
+    for tol in (1e-2, 1e-3, 1e-4):
+        loose = bl.SharedProblem(lower, coupled, {"w": w}, start, bounds=bounds, solver=plain)
+        found = loose.value_and_grad({"w": w}, tol=tol, estimate=True)
+        off = float((found.grad["w"] - truth).norm())
+        assert off / 3 <= found.estimate <= 10 * off + 1e-9
+
+
+def test_continued_where_no_constants_are_declared() -> None:
+    quadratic = Quadratic.random(4)
+
+    def problem() -> bl.SharedProblem:
+        return bl.SharedProblem(
+            bl.FiniteSum(24, quadratic.lower),
+            bl.FiniteSum(20, quadratic.upper),
+            {"w": torch.zeros(3, dtype=DOUBLE)},
+            torch.zeros(6, dtype=DOUBLE),
+        )
+
+    saba, threads = bl.algorithms.SABA(batch_size=4), torch.get_num_threads()
+    torch.set_num_threads(1)
+    whole = bl.learn(problem(), saba, budget=bl.Budget(steps=4))
+    half = bl.learn(problem(), saba, budget=bl.Budget(steps=2))
+    again = bl.learn(problem(), saba, budget=bl.Budget(steps=2), resume=half)
+    torch.set_num_threads(threads)
+    assert torch.equal(whole.theta["w"], again.theta["w"])

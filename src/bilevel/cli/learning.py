@@ -82,13 +82,15 @@ def _learned(
         problem = build_problem(configuration, images.training)
     numbers = sum(value.numel() for value in problem.theta.values())
     say(f"learning {numbers} parameter{'' if numbers == 1 else 's'} from {images.training}")
+    budget, algorithm = configuration.budget.build(), configuration.algorithm.build()
     if before is not None:
+        if before.snapshot is not None:
+            before.snapshot.restore(algorithm, problem)  # raises before anything is written
         say(f"going on after {max(len(before.history) - 1, 0)} steps of the fit in {out}")
     elif (out / REPORT).exists():
         say(f"replacing the fit in {out}")
     (out / REPORT).unlink(missing_ok=True)
     write_page(out / CONFIGURATION, document.text)
-    budget, algorithm = configuration.budget.build(), configuration.algorithm.build()
     say(f"algorithm: {algorithm.about(problem)}")
     last = before.history[-1] if before is not None and before.history else None
     with LearningProgress(budget, last) as progress:

@@ -44,7 +44,7 @@ def race_and_report(
     images = learning_images(document, data)
     try:
         found = _raced(document, images, runners, budget)
-        if not found.ranked:
+        if not found.ranked and found.interrupted:
             raise KeyboardInterrupt
         _write(found, configuration, runners, out)
     except KeyboardInterrupt:

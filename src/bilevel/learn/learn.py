@@ -117,7 +117,7 @@ class _Run:
         self.theta = at.theta if at.finite else fit.theta
         self.history = list(fit.history[: fit.snapshot.records])
         self.first = max(len(self.history) - 1, 0)
-        self.problem.cost = self.history[-1].cost + Cost()
+        self.problem.cost = fit.cost + Cost()
 
     def __call__(self, budget: Budget) -> Fit:
         self._save()
@@ -131,15 +131,21 @@ class _Run:
         finally:
             self.problem.budget = None
         fit = self._finish(status)
+        if self.writer is not None:
+            fit.save(self.writer.folder)
         return replace(fit, snapshot=None if fit.snapshot is None else fit.snapshot.copy())
 
     def _loop(self, budget: Budget) -> Status:
         if self.state is None:
-            self._note(self.algorithm.init(self.problem, self.theta))
+            with self.problem.metered():
+                state = self.algorithm.init(self.problem, self.theta)
+            self._note(state)
         while self.state is not None and self.state.status is Status.RUNNING:
             if budget.exceeded(self.problem.cost, len(self.history) - 1 - self.first):
                 return Status.BUDGET
-            self._note(self.algorithm.step(self.problem, self.state))
+            with self.problem.metered():
+                state = self.algorithm.step(self.problem, self.state)
+            self._note(state)
         return Status.RUNNING if self.state is None else self.state.status
 
     def _note(self, state: State) -> None:
@@ -149,7 +155,7 @@ class _Run:
             self.theta = at.theta
         known = at.finite and bool(at.grad)
         projected = projected_gradient_norm(problem, at) if known else math.nan
-        line = Record.of(len(self.history), state, problem.loss, problem.cost, projected)
+        line = Record.of(len(self.history), state, problem, projected)
         self.history.append(line)
         if self.record is not None:
             self.record(self.history[-1])

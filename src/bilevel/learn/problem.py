@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -103,6 +105,7 @@ class BilevelProblem:
         self.space = space_of(energy)
         self.cost = Cost()
         self.budget: Budget | None = None
+        self._clock: float | None = None
         self._x: Tensor | None = None
         self._q = torch.zeros_like(pairs.target)
 
@@ -122,7 +125,7 @@ class BilevelProblem:
         self, theta: Theta, *, tol: float, ids: Tensor | None = None
     ) -> tuple[Evaluation, Tensor]:
         """As ``value_and_grad`` without a gradient, and the loss of every sample, (K,)."""
-        with self._metered():
+        with self.metered():
             parts: list[Tensor] = []
             worst, missed = 0.0, 0
             for index in self._chunks(ids):
@@ -161,7 +164,7 @@ class BilevelProblem:
         Raises:
             BudgetExhausted: during ``learn``, when the budget is used up.
         """
-        with self._metered():
+        with self.metered():
             total = _Total(theta, tol)
             for index in self._chunks(ids):
                 objective, solution = self._solve(theta, index, tol)
@@ -180,7 +183,7 @@ class BilevelProblem:
         Raises:
             InputError: an energy that has no second derivatives.
         """
-        with self._metered():
+        with self.metered():
             total = torch.zeros(())
             for index in self._chunks(None):
                 objective, solution = self._solve(theta, index, tol)
@@ -199,6 +202,14 @@ class BilevelProblem:
         far = torch.where(found.rms.isfinite(), found.rms, found.residual)
         size = float(self.pairs.target[index].double().square().mean().sqrt())
         return float((fraction * far).mean().clamp(1e-6, fraction * size if size else None))
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Of ids, data and targets: the same for the same samples."""
+        digest = hashlib.sha256("\x1f".join(self.pairs.ids).encode())
+        for part in (self.pairs.y, self.pairs.target):
+            digest.update(part.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
 
     @property
     def memory(self) -> Memory:
@@ -248,7 +259,7 @@ class BilevelProblem:
         Raises:
             BudgetExhausted: during ``learn``, when the budget is used up.
         """
-        with self._metered():
+        with self.metered():
             rows, upper = draw.inner, self._upper(theta, draw.inner)
             objective = smooth(self.energy.at(self.pairs.y[rows], theta, self.cost))
             x, v = at.x[rows], at.v[rows]
@@ -284,14 +295,27 @@ class BilevelProblem:
         return iter(torch.split(index, self.chunk))
 
     @contextmanager
-    def _metered(self) -> Generator[None]:
-        if self.budget is not None and self.budget.exceeded(self.cost):
-            raise BudgetExhausted
-        start = time.perf_counter()
+    def metered(self) -> Generator[None]:
+        """Counts the seconds spent inside, whatever is metered within once.
+
+        Raises:
+            BudgetExhausted: during ``learn``, when the budget is used up.
+        """
+        outer, start = self._clock, time.perf_counter()
+        self._tick(start)
         try:
+            if self.budget is not None and self.budget.exceeded(self.cost):
+                raise BudgetExhausted
             yield
         finally:
-            self.cost.seconds += time.perf_counter() - start
+            self._tick(time.perf_counter())
+            if outer is None:
+                self._clock = None
+
+    def _tick(self, now: float) -> None:
+        if self._clock is not None:
+            self.cost.seconds += now - self._clock
+        self._clock = now
 
 
 def smooth(objective: Objective) -> EnergyObjective:

@@ -48,8 +48,12 @@ class Entry:
         return work(self.fit.history[-1])
 
     def arrival(self, level: float) -> Record | None:
-        """The line of the history from which on the loss stayed at or below ``level``."""
-        above = [k for k, r in enumerate(self.fit.history) if not r.corrected <= level]
+        """The line of the history from which on the loss stayed at or below ``level``.
+
+        Lines that look at some samples only say nothing of the loss and count as above it.
+        """
+        history = self.fit.history
+        above = [k for k, r in enumerate(history) if not (r.whole and r.corrected <= level)]
         first = above[-1] + 1 if above else 0
         return self.fit.history[first] if first < len(self.fit.history) else None
 
@@ -159,13 +163,18 @@ def race(
     if accuracy is None:
         asked = (r.accuracy for fit in fits.values() for r in fit.history)
         accuracy = min(max(min(asked, default=_TIGHT), _TIGHTEST), _TIGHT)
-    entries = tuple(_entry(referee, name, fit, accuracy) for name, fit in fits.items())
+    entries: list[Entry] = []
+    try:
+        for name, fit in fits.items():
+            entries.append(_entry(referee, name, fit, accuracy))
+    except KeyboardInterrupt:
+        interrupted = True
     if not entries and not interrupted:
         given = "; ".join(f"{name}: {why}" for name, why in failures.items())
         raise InputError("none of the algorithms could run", given=given)
     best = min((e.final.value for e in entries if e.final.finite), default=math.nan)
     scale = referee.loss.scale(best)
-    return Race(entries, accuracy, scale, budget, failures, interrupted)
+    return Race(tuple(entries), accuracy, scale, budget, failures, interrupted)
 
 
 def _fits(

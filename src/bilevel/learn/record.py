@@ -9,8 +9,8 @@ from typing import Any
 from bilevel.ground import theta as algebra
 from bilevel.ground.errors import InputError
 from bilevel.learn.algorithm import State
+from bilevel.learn.problem import BilevelProblem
 from bilevel.model import Cost
-from bilevel.model.losses import Loss
 
 __all__ = ["Record"]
 
@@ -49,20 +49,23 @@ class Record:
     """Norm of the projected gradient; nan in fits of earlier versions."""
     scale: float = math.nan
     """The change of the loss that counts as large, which tolerances are relative to."""
+    whole: bool = True
+    """Whether all samples were looked at, at this θ; otherwise nothing is proved of the mean."""
 
     @staticmethod
-    def of(step: int, state: State, loss: Loss, cost: Cost, projected: float = math.nan) -> Record:
+    def of(step: int, state: State, problem: BilevelProblem, projected: float) -> Record:
         """From the state of an algorithm."""
-        at = state.evaluation
+        at, loss, cost = state.evaluation, problem.loss, problem.cost
+        whole = at.samples == len(problem)
         return Record(
             step=step,
             value=at.value,
             psnr=loss.psnr(at.value),
             corrected=at.corrected,
-            interval=at.interval,
+            interval=at.interval if whole else math.inf,
             gradient_norm=algebra.norm(at.grad) if at.grad else math.nan,
-            error=at.error,
-            estimate=at.estimate,
+            error=at.error if whole else math.inf,
+            estimate=at.estimate if whole else math.nan,
             accuracy=at.accuracy,
             certificate=at.certificate,
             uncertified=at.uncertified,
@@ -72,6 +75,7 @@ class Record:
             cost=cost + Cost(),
             projected=projected,
             scale=loss.scale(at.value),
+            whole=whole,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -87,7 +91,7 @@ class Record:
             InputError: fields that are missing or unknown.
         """
         names = {f.name for f in fields(Record)}
-        if not names - {"projected", "scale"} <= set(data) <= names:
+        if not names - {"projected", "scale", "whole"} <= set(data) <= names:
             raise InputError("a record of the history is damaged", given=sorted(data))
         parsed: dict[str, Any] = {k: float(v) if isinstance(v, str) else v for k, v in data.items()}
         parsed["cost"] = Cost(**data["cost"])

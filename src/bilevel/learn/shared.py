@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from bilevel.ground.theta import Theta, derivative, leaves
 from bilevel.learn.directions import Directions, Draw, Iterates
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem
-from bilevel.linear import LinearMap, lanczos
+from bilevel.linear import LinearMap, cg, lanczos
 from bilevel.model import Bounds, Cost, Energy
 from bilevel.model.losses import Loss
 from bilevel.model.sets import Product, Set
@@ -51,9 +51,10 @@ class FiniteSum:
 class SharedProblem(BilevelProblem):
     """min_θ 1/m Σ_j ℓ_j(x(θ), θ) with one x(θ) = argmin_x 1/n Σ_i J_i(x, θ): machine learning.
 
-    All algorithms take it. Costs count samples: a gradient of the whole lower level is n
-    gradient evaluations. The accuracy ``tol`` of a value is that of x in rms where ``bounds``
-    are given, otherwise of ∇J.
+    All algorithms take it but those that draw samples of the separable form (ISGD, and
+    ``ProjectedGradient`` with a batch size); Gauss-Newton leaves out what the ℓ_j depend on θ
+    directly. Costs count samples: a gradient of the whole lower level is n gradient evaluations.
+    The accuracy ``tol`` of a value is that of x in rms where ``bounds`` are given, otherwise of ∇J.
 
     Args:
         lower: the J_i.
@@ -119,7 +120,7 @@ class SharedProblem(BilevelProblem):
 
     @cost.setter
     def cost(self, cost: Cost) -> None:
-        size = self.energy.lower.size if isinstance(self.energy, _Whole) else 1
+        size = cast(_Whole, self.energy).lower.size
         self._cost = _SampleCost(size, cost)
 
     @property
@@ -134,7 +135,7 @@ class SharedProblem(BilevelProblem):
 
     def x(self, theta: Theta, *, tol: float) -> Tensor:
         """The minimiser at θ, from the last one, to the accuracy ``tol``."""
-        with self._metered():
+        with self.metered():
             return self._solve(theta, torch.tensor([0]), tol)[1].x.view(self.shape)
 
     def value_and_grad(
@@ -142,21 +143,34 @@ class SharedProblem(BilevelProblem):
     ) -> Evaluation:
         """As for separable problems, with the direct derivative of the loss by θ."""
         found = super().value_and_grad(theta, tol=tol, ids=ids, estimate=estimate)
-        if self._x is None:
-            return found
+        with self.metered():
+            x = self.iterates(theta).x
+            direct = self._direct(theta, x)
+            doubt = 0.0
+            if estimate:
+                objective = self.energy.at(self.pairs.y, theta, self.cost)
+                newton = cg(objective.hessian(x), objective.grad(x), rtol=0.1).x
+                doubt = algebra.norm(algebra.add(self._direct(theta, x - newton), direct, -1.0))
+        return replace(found, grad=algebra.add(found.grad, direct), estimate=found.estimate + doubt)
+
+    def _direct(self, theta: Theta, x: Tensor) -> Theta:
+        """∂_θ of the upper level at x; the estimate of its error is its change by a Newton step."""
         named = leaves(theta)
         with torch.enable_grad():
-            direct = derivative(self.upper.whole(self._x.view(self.shape), named), named)
-        return replace(found, grad=algebra.add(found.grad, direct))
+            return derivative(self.upper.whole(x.view(self.shape), named), named)
 
     def lipschitz(self, theta: Theta) -> Tensor:
-        """The one given, or half more than the largest Ritz value at the start: an estimate."""
+        """The one given, or half more than the largest Ritz value at the first x and θ.
+
+        An estimate, the same wherever a fit goes on.
+        """
+        del theta
         bounds = self.energy.bounds(self.pairs.y)
         if bounds.smooth:
             return bounds.lipschitz.view(1)
         if self._lipschitz is None:
-            objective = self.energy.at(self.pairs.y, theta, self.cost)
-            x = self.iterates(theta).x
+            objective = self.energy.at(self.pairs.y, self.theta, self.cost)
+            x = objective.start()
             start = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
             found = lanczos(objective.hessian(x), start, steps=min(10, x.numel()))
             self._lipschitz = 1.5 * found.values[:, -1].double()
@@ -164,7 +178,7 @@ class SharedProblem(BilevelProblem):
 
     def directions(self, theta: Theta, at: Iterates, draw: Draw) -> Directions:
         """From samples drawn at each level; x and v have one row."""
-        with self._metered(), torch.enable_grad():
+        with self.metered(), torch.enable_grad():
             share = len(draw.inner)
             self._cost.gradient_evaluations += share
             self._cost.hvps += share

@@ -27,13 +27,15 @@ class Snapshot(Packable):
     memory: Memory
     records: int
     """Lines of the history up to this state."""
+    samples: str
+    """Fingerprint of the samples."""
 
     @staticmethod
     def of(
         algorithm: Algorithm[Any], state: State, problem: BilevelProblem, records: int
     ) -> Snapshot:
         """Not copied: it changes with the problem."""
-        return Snapshot(repr(algorithm), state, problem.memory, records)
+        return Snapshot(repr(algorithm), state, problem.memory, records, problem.fingerprint)
 
     def copy(self) -> Snapshot:
         """The same, to keep."""
@@ -49,6 +51,14 @@ class Snapshot(Packable):
             advice = "continue with the same algorithm and options, or start anew from fit.theta"
             raise InputError(
                 f"the fit was made by {self.algorithm}", given=repr(algorithm), advice=advice
+            )
+        if problem.fingerprint != self.samples:
+            advice = "continue with the samples of the fit, or start anew from fit.theta"
+            raise InputError("the fit was learned from other samples", advice=advice)
+        names = list(self.state.evaluation.theta)
+        if names != list(problem.theta):
+            raise InputError(
+                f"the fit learned {names}", given=f"a problem of {list(problem.theta)}"
             )
         again = self.copy()
         problem.memory = again.memory

@@ -152,6 +152,8 @@ _ENDS = {
     Status.CONVERGED: "stationary, proved",
     Status.STATIONARY: "stationary, estimated",
     Status.FLOOR: "no further decrease can be told",
+    Status.EXHAUSTED: "all trials made",
+    Status.RESOLVED: "trust region small enough",
     Status.BUDGET: "budget used up",
     Status.INTERRUPTED: "interrupted",
     Status.BROKEN: "adjoint systems broke down",

@@ -274,7 +274,7 @@ class Now:
 
 
 def running(problem: BilevelProblem, theta: Theta, value: float, grad: Theta) -> Evaluation:
-    """Means over an epoch, of which nothing is proved."""
+    """Means over an epoch, on the way to θ: no sample was looked at there, nothing is proved."""
     return Evaluation(
         theta=theta,
         accuracy=math.inf,
@@ -288,7 +288,7 @@ def running(problem: BilevelProblem, theta: Theta, value: float, grad: Theta) ->
         certificate=math.inf,
         uncertified=len(problem),
         unsolved=0,
-        samples=len(problem),
+        samples=0,
     )
 
 
