@@ -62,7 +62,8 @@ def test_an_algorithm_of_ones_own() -> None:
     from bilevel.learn.evaluation import Evaluation
 
     names = {"dataclass": dataclass, "Algorithm": Algorithm, "Status": Status}
-    names |= {
+    names |= {"Packable": Packable, "verdict": verdict}
+    names |= {"Evaluation": Evaluation, "__name__": __name__}
         "Packable": Packable,
         "verdict": verdict,
         "Evaluation": Evaluation,
