@@ -64,11 +64,6 @@ def test_an_algorithm_of_ones_own() -> None:
     names = {"dataclass": dataclass, "Algorithm": Algorithm, "Status": Status}
     names |= {"Packable": Packable, "verdict": verdict}
     names |= {"Evaluation": Evaluation, "__name__": __name__}
-        "Packable": Packable,
-        "verdict": verdict,
-        "Evaluation": Evaluation,
-        "__name__": __name__,
-    }
     exec(blocks("docs/add-an-algorithm.md"), names)
     images = bl.data.embedded_images(size=16)[:2]
     pairs = bl.data.simulate(images, bl.operators.Identity(), bl.data.GaussianNoise(0.1))
