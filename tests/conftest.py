@@ -1,13 +1,18 @@
-"""What every test shares: one thread a worker, a fixed seed, deterministic hypothesis."""
+"""What every test shares: one thread a worker, a fixed seed, deterministic hypothesis.
+
+Nothing is compiled on the way, except where a test asks for it: results would depend on time.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
 
+os.environ.setdefault("BILEVEL_COMPILE", "never")
 torch.set_num_threads(1)
 settings.register_profile("bilevel", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("bilevel")

@@ -60,10 +60,17 @@ class fused(Generic[P, R]):
         check_choice(mode, _MODES, _VARIABLE)
         return mode == "always" or (mode == "auto" and self.spent > _PAYS)
 
+    def _compile(self, *args: P.args, **options: P.kwargs) -> R:
+        """The first call; what the compiler says of its own code is nothing to the caller."""
+        self.compiled = torch.compile(self.function, dynamic=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return self.compiled(*args, **options)
+
     def _call_compiled(self, *args: P.args, **options: P.kwargs) -> R:
         try:
             if self.compiled is None:
-                self.compiled = torch.compile(self.function, dynamic=True)
+                return self._compile(*args, **options)
             return self.compiled(*args, **options)
         except Exception as error:
             self.failed = True
