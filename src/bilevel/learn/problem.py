@@ -261,6 +261,11 @@ class BilevelProblem:
         """The rows of the iterates that a draw concerns."""
         return draw.inner if self.separable else torch.tensor([0])
 
+    def slope(self, theta: Theta, x: Tensor, draw: Draw) -> Tensor:
+        """∇_xJ alone, as in :meth:`slopes`."""
+        with self._metered():
+            return smooth(self.energy.at(self.pairs.y[draw.inner], theta, self.cost)).grad(x)
+
     def slopes(self, theta: Theta, x: Tensor, draw: Draw) -> Slopes:
         """First derivatives of both levels at ``x``, the rows of the draw, (b, c, h, w).
 

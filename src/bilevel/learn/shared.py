@@ -185,6 +185,15 @@ class SharedProblem(BilevelProblem):
                 rows=row,
             )
 
+    def slope(self, theta: Theta, x: Tensor, draw: Draw) -> Tensor:
+        """∇_xJ alone, from the samples drawn; x has one row."""
+        with self._metered(), torch.enable_grad():
+            self._cost.gradient_evaluations += len(draw.inner)
+            self._cost.operator_applications += 2 * len(draw.inner)
+            point = x.view(self.shape).detach().requires_grad_()
+            by_x = derivative(self.lower.mean(point, theta, draw.inner), {"": point})
+            return by_x[""].view_as(x)
+
     def slopes(self, theta: Theta, x: Tensor, draw: Draw) -> Slopes:
         """From samples drawn at each level; x has one row."""
         with self._metered(), torch.enable_grad():

@@ -2,6 +2,7 @@
 
 from bilevel.learn.algorithms.amigo import AmIGO, StocBiO
 from bilevel.learn.algorithms.automatic import Automatic, automatic
+from bilevel.learn.algorithms.bome import BOME
 from bilevel.learn.algorithms.dfo_ls import DFOLS
 from bilevel.learn.algorithms.f2sa import F2SA
 from bilevel.learn.algorithms.gauss_newton import GaussNewton
@@ -20,6 +21,7 @@ from bilevel.learn.algorithms.srba import SRBA
 from bilevel.learn.algorithms.torch_optimiser import TorchOptimiser
 
 __all__ = [
+    "BOME",
     "DFOLS",
     "F2SA",
     "HOAG",
