@@ -108,9 +108,7 @@ ALL: dict[str, float] = {"batch_size": 24, "inner_step": 1.0, "tol": TINY}
 def test_f2sa_without_noise_finds_the_minimiser_of_the_penalty_function(penalty: float) -> None:
     """For a constant λ, to rounding; this minimiser is within O(1/λ) of the solution."""
     q = Quadratic.random(0)
-    algorithm = F2SA(
-        24, outer_step=0.1, decay=0.0, penalty=penalty, growth=0.0, iterations=50, **ALL
-    )
+    algorithm = F2SA(outer_step=0.1, decay=0.0, penalty=penalty, growth=0.0, iterations=50, **ALL)
     last = reached(algorithm, 0, 12)[-1]
     assert isinstance(last.memory, LossScale)
     goal, further = (penalised(q, k * penalty * last.memory.value) for k in (1, 10))
@@ -154,7 +152,8 @@ def test_bome_lowers_the_gap_at_the_rate_asked_for(seed: int) -> None:
     p = q.problem(near(q, seed))
     g = torch.Generator().manual_seed(seed)
     whole = Draw(torch.arange(24), torch.arange(20))
-    points = (3 * torch.randn(1, 1, 1, 6, generator=g, dtype=DOUBLE) for _ in range(50))
+    least = p.x(p.theta, tol=1e-9).view(1, 1, 1, 6)
+    points = (least + 0.3 * torch.randn(1, 1, 1, 6, generator=g, dtype=DOUBLE) for _ in range(50))
     both = ((x, p.slopes(p.theta, x, whole)) for x in points)
     x, found = next((x, f) for x, f in both if float((f.lower * f.upper).sum()) < 0)
     step = 1e-5

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
@@ -35,10 +36,14 @@ class LossScale(Packable):
         draw = Draw(lower, upper)
         x = at.x[problem.rows(draw)]
         pull = problem.slopes(theta, x, draw).upper
-        size = float(pull.norm())
-        length = _SMALL * (float(x.norm()) or 1.0)
+        size = _norm(pull)
+        length = _SMALL * (_norm(x) or 1.0)
         if size == 0:
             return LossScale(1.0)
         moved = problem.slopes(theta, x - (length / size) * pull, draw).upper
-        steepness = float((moved - pull).norm()) / length
+        steepness = _norm(moved - pull) / length
         return LossScale(steepness / float(problem.lipschitz(theta).min()) or 1.0)
+
+
+def _norm(x: Tensor) -> float:
+    return float(x.double().square().sum().sqrt())
