@@ -14,7 +14,7 @@ from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
 from bilevel.learn.algorithms.loss_scale import LossScale
 from bilevel.learn.algorithms.single_loop import Now, SingleLoop
-from bilevel.learn.directions import Directions, Draw, Iterates
+from bilevel.learn.directions import Directions, Iterates, Slopes
 from bilevel.learn.problem import BilevelProblem
 
 __all__ = ["BOME"]
@@ -76,41 +76,38 @@ class BOME(SingleLoop):
         draw = pairing.draw(pairing.number(now.t))
         unit = self.penalty * scale.value / self.shrunk(problem, now.t)
         rows = problem.rows(draw)
+        step = self.inner(problem, now.theta, rows, 0).to(now.at.x)
         x = now.at.x[rows]
         here = problem.slopes(now.theta, x, draw)
-        z = self._lower(problem, now, draw, x - self._step(problem, now, rows) * here.lower)
-        there = problem.slopes(now.theta, z, draw)
-        gap = algebra.add(here.lower_theta, there.lower_theta, -1.0)
-        pull = here.upper / unit
-        direct = {name: value / unit for name, value in here.upper_theta.items()}
-        step = self._step(problem, now, rows)
-
-        fall, rise = (_inner(step * here.lower, part) for part in (here.lower, pull))
-        power, both = algebra.inner(gap, gap), algebra.inner(direct, gap)
-        share = now.length * unit
-        slower = min(1.0, _CAP * fall / (share * power)) if power > 0 else 1.0
-        fall, rise = fall + slower * share * power, rise + slower * share * both
-        multiplier = max(self.barrier - rise / fall, 0.0) if fall > 0 else self.barrier
-        slope = algebra.add(here.upper_theta, gap, unit * multiplier)
-        moved = x - step * (pull + multiplier * here.lower)
-        now.at.x[rows], now.at.v[rows] = moved, unit * multiplier * (x - z)
-        slope = {name: slower * value for name, value in slope.items()}
-        return Directions(here.lower, here.upper, slope, there.value, rows), scale
-
-    def _lower(self, problem: BilevelProblem, now: Now, draw: Draw, z: Tensor) -> Tensor:
-        """The steps on J but the first."""
-        step = self._step(problem, now, problem.rows(draw))
+        z = x - step * here.lower
         for _ in range(1, self.inner_steps):
             z = z - step * problem.slope(now.theta, z, draw)
-        return z
+        there = problem.slopes(now.theta, z, draw)
+        gap = algebra.add(here.lower_theta, there.lower_theta, -1.0)
+        multiplier, slower = self._multiplier(step, now.length, unit, here, gap)
+        moved = x - step * (here.upper / unit + multiplier * here.lower)
+        now.at.x[rows], now.at.v[rows] = moved, unit * multiplier * (x - z)
+        slope = algebra.add(here.upper_theta, gap, unit * multiplier)
+        slowed = {name: slower * value for name, value in slope.items()}
+        return Directions(here.lower, here.upper, slowed, there.value, rows), scale
 
-    def _step(self, problem: BilevelProblem, now: Now, rows: Tensor) -> Tensor:
-        return self.inner(problem, now.theta, rows, 0).to(now.at.x)
+    def _multiplier(
+        self, step: Tensor, length: float, unit: float, here: Slopes, gap: Theta
+    ) -> tuple[float, float]:
+        """λ/unit, and the factor by which θ is slowed down; ``gap`` is ∂_θq."""
+        by_x = _mean(step * here.lower * here.lower)
+        by_theta = length * unit * algebra.inner(gap, gap)
+        slower = min(1.0, _SHARE * by_x / by_theta) if by_theta > 0 else 1.0
+        power = by_x + slower * by_theta
+        pull = _mean(step * here.lower * here.upper) / unit
+        pull += slower * length * algebra.inner(here.upper_theta, gap)
+        return (max(self.barrier - pull / power, 0.0) if power > 0 else self.barrier), slower
 
 
-_CAP = 0.1
+_SHARE = 0.1
+"""The most that θ changes q by, as a share of what x does."""
 
 
-def _inner(a: Tensor, b: Tensor) -> float:
-    """Mean over the rows."""
-    return float((a * b).double().sum()) / len(a)
+def _mean(products: Tensor) -> float:
+    """Of the sums of the rows."""
+    return float(products.double().sum()) / len(products)
