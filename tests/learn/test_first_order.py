@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import bilevel as bl
+from bilevel.differentiate import EquilibriumPropagation
 from bilevel.ground import theta as algebra
 from bilevel.ground.errors import InputError
 from bilevel.learn.algorithms import BOME, F2SA, MAID
@@ -119,7 +120,7 @@ def test_f2sa_without_noise_finds_the_minimiser_of_the_penalty_function(penalty:
 
 def test_f2sa_comes_closer_as_its_penalty_grows() -> None:
     q = Quadratic.random(0)
-    algorithm = F2SA(outer_step=0.1, decay=0.0, growth=1 / 3, iterations=100, **ALL)
+    algorithm = F2SA(outer_step=0.1, decay=0.0, growth=1 / 3, iterations=60, **ALL)
     off = [distance(state, q.solution()) for state in reached(algorithm, 0, 9)]
     stay = float((penalised(q, 100.0) - q.solution()).norm())
     assert off[9] < off[6] < off[3] < stay / 2
@@ -179,6 +180,16 @@ def test_iterations_take_no_second_derivatives(name: str, separable: bool) -> No
     algorithm.step(p, state)
     assert p.cost.hvps == before.hvps
     assert p.cost.gradient_evaluations > before.gradient_evaluations
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_nor_does_the_start_if_the_hypergradient_takes_none(name: str) -> None:
+    p = imaging(0.3)
+    p.hypergradient = EquilibriumPropagation()
+    fit = bl.learn(p, replace(BOTH[name], tol=TINY), budget=bl.Budget(steps=5))
+    assert p.cost.hvps == 0
+    first, last = (p.value(theta, tol=1e-6) for theta in (p.theta, fit.theta))
+    assert last < first
 
 
 @pytest.fixture(scope="module")

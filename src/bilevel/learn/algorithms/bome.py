@@ -34,8 +34,8 @@ class BOME(SingleLoop):
     x along ∇ℓ is 1/(penalty L_ℓ), along ∇q of the order of 1/L; so λ is of the order of ``penalty``
     in units of L_ℓ/L, the Lipschitz constants of ∇ℓ (estimated) and ∇J. Where samples share their
     x, batches are a noise that λ amplifies: take all samples. Iterations need no second
-    derivatives; nor do the evaluations at the start and at the end with, say,
-    ``hypergradient=EquilibriumPropagation()``. Other options: see
+    derivatives, nor does the first evaluation with ``hypergradient=EquilibriumPropagation()``;
+    those that decide whether to end take some to estimate their error. Other options: see
     :class:`~bilevel.learn.algorithms.single_loop.SingleLoop`.
 
     Args:

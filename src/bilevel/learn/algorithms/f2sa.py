@@ -28,9 +28,10 @@ class F2SA(SingleLoop):
 
     The iterates are z and v = λ (x - z) → -H⁻¹∇ℓ, so that x stays where it should be as λ grows.
     Both points see the same batch, hence noise is not multiplied by λ. Iterations need no second
-    derivatives; nor do the evaluations at the start and at the end with, say,
-    ``hypergradient=EquilibriumPropagation()``. In float32 a large λ loses digits by cancellation.
-    Other options: see :class:`~bilevel.learn.algorithms.single_loop.SingleLoop`.
+    derivatives, nor does the first evaluation with ``hypergradient=EquilibriumPropagation()``;
+    those that decide whether to end take some to estimate their error. In float32 a
+    large λ loses digits by cancellation. Other options: see
+    :class:`~bilevel.learn.algorithms.single_loop.SingleLoop`.
 
     Args:
         penalty: first λ, in units of L_ℓ/L, the Lipschitz constants of ∇ℓ (estimated) and ∇J. The
