@@ -79,6 +79,8 @@ CATALOGUE: Mapping[str, Mapping[str, type]] = {
         "srba": single_loops.SRBA,
         "amigo": single_loops.AmIGO,
         "stocbio": single_loops.StocBiO,
+        "f2sa": single_loops.F2SA,
+        "bome": single_loops.BOME,
         "isgd": single_loops.ISGD,
     },
     "schedules": {

@@ -13,7 +13,7 @@ from bilevel.ground.packing import Packable
 from bilevel.ground.randomness import generator
 from bilevel.ground.theta import Theta
 
-__all__ = ["Directions", "Draw", "Iterates", "Sampler"]
+__all__ = ["Directions", "Draw", "Iterates", "Sampler", "Slopes"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,21 @@ class Directions:
     theta: Theta
     value: float
     rows: Tensor
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """∇_xJ, ∂_θJ, ∇_xℓ and ∂_θℓ: first derivatives alone, as penalty methods need them.
+
+    ``lower`` and ``upper`` belong to rows of x; the others and ``value``, ℓ, are means over the
+    samples drawn.
+    """
+
+    lower: Tensor
+    lower_theta: Theta
+    upper: Tensor
+    upper_theta: Theta
+    value: float
 
 
 @dataclass(frozen=True)

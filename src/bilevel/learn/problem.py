@@ -23,7 +23,7 @@ from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta, learnable
 from bilevel.learn.budget import Budget
-from bilevel.learn.directions import Directions, Draw, Iterates
+from bilevel.learn.directions import Directions, Draw, Iterates, Slopes
 from bilevel.learn.evaluation import Evaluation
 from bilevel.model import Cost, Energy, Objective, space_of
 from bilevel.model.energy import EnergyObjective
@@ -267,6 +267,29 @@ class BilevelProblem:
             mean = {name: value / len(rows) for name, value in cross.items()}
             value = float(upper.value(x).double().mean())
             return Directions(slope, bent + upper.grad(x), mean, value, rows)
+
+    def rows(self, draw: Draw) -> Tensor:
+        """The rows of the iterates that a draw concerns."""
+        return draw.inner if self.separable else torch.tensor([0])
+
+    def slope(self, theta: Theta, x: Tensor, draw: Draw) -> Tensor:
+        """∇_xJ alone, as in :meth:`slopes`."""
+        with self._metered():
+            return smooth(self.energy.at(self.pairs.y[draw.inner], theta, self.cost)).grad(x)
+
+    def slopes(self, theta: Theta, x: Tensor, draw: Draw) -> Slopes:
+        """First derivatives of both levels at ``x``, the rows of the draw, (b, c, h, w).
+
+        Raises:
+            BudgetExhausted: during ``learn``, when the budget is used up.
+        """
+        with self._metered():
+            upper = self._upper(theta, draw.inner)
+            objective = smooth(self.energy.at(self.pairs.y[draw.inner], theta, self.cost))
+            cross = objective.theta_grad(x, torch.full_like(x[:, 0, 0, 0], 1 / len(x)))[1]
+            zero = {name: torch.zeros_like(value) for name, value in theta.items()}
+            value = float(upper.value(x).double().mean())
+            return Slopes(objective.grad(x), cross, upper.grad(x), zero, value)
 
     def _solve(self, theta: Theta, index: Tensor, tol: float) -> tuple[Objective, Solution]:
         objective = self.energy.at(self.pairs.y[index], theta, self.cost)

@@ -15,7 +15,7 @@ from bilevel.ground import theta as algebra
 from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta, derivative, leaves
-from bilevel.learn.directions import Directions, Draw, Iterates
+from bilevel.learn.directions import Directions, Draw, Iterates, Slopes
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem
 from bilevel.linear import LinearMap, cg, lanczos
@@ -198,6 +198,30 @@ class SharedProblem(BilevelProblem):
                 value=float(loss.detach()),
                 rows=row,
             )
+
+    def slope(self, theta: Theta, x: Tensor, draw: Draw) -> Tensor:
+        """∇_xJ alone, from the samples drawn; x has one row."""
+        with self._metered(), torch.enable_grad():
+            self._cost.gradient_evaluations += len(draw.inner)
+            self._cost.operator_applications += 2 * len(draw.inner)
+            point = x.view(self.shape).detach().requires_grad_()
+            by_x = derivative(self.lower.mean(point, theta, draw.inner), {"": point})
+            return by_x[""].view_as(x)
+
+    def slopes(self, theta: Theta, x: Tensor, draw: Draw) -> Slopes:
+        """From samples drawn at each level; x has one row."""
+        with self._metered(), torch.enable_grad():
+            share = len(draw.inner)
+            self._cost.gradient_evaluations += share
+            self._cost.operator_applications += 2 * share
+            named = leaves(theta)
+            point = x.view(self.shape).detach().requires_grad_()
+            by = {"": point, **named}
+            slope = derivative(self.lower.mean(point, named, draw.inner), by)
+            loss = self.upper.mean(point, named, draw.outer)
+            pull = derivative(loss, by)
+            lower, upper = (found.pop("").view_as(x) for found in (slope, pull))
+            return Slopes(lower, slope, upper, pull, float(loss.detach()))
 
     def _upper(self, theta: Theta, index: Tensor) -> Upper:
         return Upper(_SumLoss(self.upper, self.shape, theta), self.pairs.target[index])

@@ -11,6 +11,8 @@ from bilevel.cli.settings.learning import AlgorithmSettings
 from bilevel.learn import Algorithm, algorithms
 
 __all__ = [
+    "BOME",
+    "F2SA",
     "ISGD",
     "MASOBA",
     "SABA",
@@ -117,6 +119,39 @@ class StocBiO(SingleLoopSettings):
     def build(self) -> Algorithm[Any]:
         """StocBiO."""
         return algorithms.StocBiO(**self.model_dump())
+
+
+class F2SA(SOBA):
+    """First derivatives alone: the loss enters the energy, divided by a penalty that grows."""
+
+    penalty: Positive = Field(
+        default=algorithms.F2SA.penalty, description="the first, in units of the Lipschitz ratio"
+    )
+    growth: Power = Field(
+        default=algorithms.F2SA.growth, description="power of the epochs by which it grows"
+    )
+
+    def build(self) -> Algorithm[Any]:
+        """F²SA."""
+        return algorithms.F2SA(**self.model_dump())
+
+
+class BOME(SingleLoopSettings):
+    """First derivatives alone: descent of the loss, with a barrier around least energies."""
+
+    inner_steps: Count = Field(
+        default=algorithms.BOME.inner_steps, description="of reconstructions, to the least energy"
+    )
+    barrier: Positive = Field(
+        default=algorithms.BOME.barrier, description="rate at which the energy approaches its least"
+    )
+    penalty: Positive = Field(
+        default=algorithms.BOME.penalty, description="the first, in units of the Lipschitz ratio"
+    )
+
+    def build(self) -> Algorithm[Any]:
+        """BOME."""
+        return algorithms.BOME(**self.model_dump())
 
 
 class ISGD(AlgorithmSettings):

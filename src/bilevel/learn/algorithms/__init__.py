@@ -2,7 +2,9 @@
 
 from bilevel.learn.algorithms.amigo import AmIGO, StocBiO
 from bilevel.learn.algorithms.automatic import Automatic, automatic
+from bilevel.learn.algorithms.bome import BOME
 from bilevel.learn.algorithms.dfo_ls import DFOLS
+from bilevel.learn.algorithms.f2sa import F2SA
 from bilevel.learn.algorithms.gauss_newton import GaussNewton
 from bilevel.learn.algorithms.grid import Grid
 from bilevel.learn.algorithms.hoag import HOAG
@@ -19,7 +21,9 @@ from bilevel.learn.algorithms.srba import SRBA
 from bilevel.learn.algorithms.torch_optimiser import TorchOptimiser
 
 __all__ = [
+    "BOME",
     "DFOLS",
+    "F2SA",
     "HOAG",
     "ISGD",
     "LBFGS",

@@ -192,13 +192,13 @@ class SingleLoop(Algorithm[SingleLoopState]):
         at, memory = copy.deepcopy((state.at, state.memory))
         mean = _Mean()
         for t in range(state.t, state.t + count):
-            found, memory = self.advance(problem, Now(theta, at, t, memory))
+            length = state.step * self.shrunk(problem, t)
+            found, memory = self.advance(problem, Now(theta, at, t, memory, length))
             mean.add(found)
             if moments is None:
                 direction = found.theta
             else:
                 direction, moments = moments.scaled(found.theta)
-            length = state.step * self.shrunk(problem, t)
             if self.outer_step is None:
                 length = min(length, normalised_step(direction, self.first_change / count))
             moved = problem.space.project(algebra.add(theta, direction, -length))
@@ -271,6 +271,8 @@ class Now:
     at: Iterates
     t: int
     memory: Packable | None
+    length: float
+    """Of the step that θ is to take."""
 
 
 def running(problem: BilevelProblem, theta: Theta, value: float, grad: Theta) -> Evaluation:

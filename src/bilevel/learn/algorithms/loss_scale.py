@@ -1,0 +1,49 @@
+"""How steep the loss is beside the lower level: the unit of penalties that add one to the other."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bilevel.ground.packing import Packable
+from bilevel.ground.theta import Theta
+from bilevel.learn.directions import Draw, Iterates
+from bilevel.learn.problem import BilevelProblem
+
+__all__ = ["LossScale"]
+
+_SMALL = 1e-2
+
+
+@dataclass(frozen=True)
+class LossScale(Packable):
+    """L_ℓ/L at the start, so that options of penalty methods do not depend on units.
+
+    L_ℓ is the change of ∇ℓ along itself, an estimate from below, exact for the squared error; the
+    scale is 1 where this is zero.
+    """
+
+    value: float
+
+    @staticmethod
+    def at(problem: BilevelProblem, theta: Theta, at: Iterates) -> LossScale:
+        """From one chunk of samples, two first derivatives each."""
+        lower, upper = (torch.arange(count) for count in problem.counts)
+        if problem.separable:
+            lower = upper = lower[: problem.chunk]
+        draw = Draw(lower, upper)
+        x = at.x[problem.rows(draw)]
+        pull = problem.slopes(theta, x, draw).upper
+        size = _norm(pull)
+        length = _SMALL * (_norm(x) or 1.0)
+        if size == 0:
+            return LossScale(1.0)
+        moved = problem.slopes(theta, x - (length / size) * pull, draw).upper
+        steepness = _norm(moved - pull) / length
+        return LossScale(steepness / float(problem.lipschitz(theta).min()) or 1.0)
+
+
+def _norm(x: Tensor) -> float:
+    return float(x.double().square().sum().sqrt())
