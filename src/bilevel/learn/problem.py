@@ -274,7 +274,7 @@ class BilevelProblem:
 
     def slope(self, theta: Theta, x: Tensor, draw: Draw) -> Tensor:
         """∇_xJ alone, as in :meth:`slopes`."""
-        with self._metered():
+        with self.metered():
             return smooth(self.energy.at(self.pairs.y[draw.inner], theta, self.cost)).grad(x)
 
     def slopes(self, theta: Theta, x: Tensor, draw: Draw) -> Slopes:
@@ -283,7 +283,7 @@ class BilevelProblem:
         Raises:
             BudgetExhausted: during ``learn``, when the budget is used up.
         """
-        with self._metered():
+        with self.metered():
             upper = self._upper(theta, draw.inner)
             objective = smooth(self.energy.at(self.pairs.y[draw.inner], theta, self.cost))
             cross = objective.theta_grad(x, torch.full_like(x[:, 0, 0, 0], 1 / len(x)))[1]

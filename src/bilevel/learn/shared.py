@@ -201,7 +201,7 @@ class SharedProblem(BilevelProblem):
 
     def slope(self, theta: Theta, x: Tensor, draw: Draw) -> Tensor:
         """∇_xJ alone, from the samples drawn; x has one row."""
-        with self._metered(), torch.enable_grad():
+        with self.metered(), torch.enable_grad():
             self._cost.gradient_evaluations += len(draw.inner)
             self._cost.operator_applications += 2 * len(draw.inner)
             point = x.view(self.shape).detach().requires_grad_()
@@ -210,7 +210,7 @@ class SharedProblem(BilevelProblem):
 
     def slopes(self, theta: Theta, x: Tensor, draw: Draw) -> Slopes:
         """From samples drawn at each level; x has one row."""
-        with self._metered(), torch.enable_grad():
+        with self.metered(), torch.enable_grad():
             share = len(draw.inner)
             self._cost.gradient_evaluations += share
             self._cost.operator_applications += 2 * share
