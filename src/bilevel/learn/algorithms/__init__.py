@@ -3,6 +3,7 @@
 from bilevel.learn.algorithms.amigo import AmIGO, StocBiO
 from bilevel.learn.algorithms.automatic import Automatic, automatic
 from bilevel.learn.algorithms.dfo_ls import DFOLS
+from bilevel.learn.algorithms.dynamic_sampling import DynamicSampling
 from bilevel.learn.algorithms.gauss_newton import GaussNewton
 from bilevel.learn.algorithms.grid import Grid
 from bilevel.learn.algorithms.hoag import HOAG
@@ -30,6 +31,7 @@ __all__ = [
     "SRBA",
     "AmIGO",
     "Automatic",
+    "DynamicSampling",
     "GaussNewton",
     "Grid",
     "OptunaSearch",
