@@ -71,6 +71,20 @@ def test_growth_follows_the_noise() -> None:
     assert not at.drowned(1.01 * ratio)
 
 
+def test_growth_solves_the_new_samples_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    solved: list[int] = []
+    solve = bl.BilevelProblem._solve
+
+    def noted(self, theta, index, tol):
+        solved.extend(index.tolist())
+        return solve(self, theta, index, tol)
+
+    monkeypatch.setattr(bl.BilevelProblem, "_solve", noted)
+    p = problem()
+    state = DynamicSampling(first=8, theta=1e-3).init(p, p.theta)
+    assert state.evaluation.samples == len(solved) == len(set(solved)) == 16
+
+
 def test_few_samples_are_plain_lbfgs() -> None:
     few = bl.learn(problem(6), DynamicSampling(), budget=bl.Budget(steps=5))
     plain = bl.learn(problem(6), LBFGS(), budget=bl.Budget(steps=5))
