@@ -20,7 +20,7 @@ NAME = "regulariser.log_weight"
 
 
 def problem(
-    count: int = 96, weight: float = 0.01, regulariser: bl.regularisers.Regulariser | None = None
+    count: int = 64, weight: float = 0.01, regulariser: bl.regularisers.Regulariser | None = None
 ) -> bl.BilevelProblem:
     tiles = bl.data.embedded_images(size=48).double().unfold(2, 8, 8).unfold(3, 8, 8)
     images = tiles.reshape(-1, 1, 8, 8)[:count].contiguous()
@@ -53,15 +53,15 @@ def test_it_ends_where_lbfgs_ends_on_all_samples() -> None:
 def test_the_sample_grows_by_its_factor_to_all() -> None:
     counts = seen(problem(), DynamicSampling(first=8, growth=3.0))
     assert counts[0] in (8, 24)
-    assert counts[-1] == 96
+    assert counts[-1] == 64
     for before, after in itertools.pairwise(counts):
-        assert after in (before, min(3 * before, 96))
+        assert after in (before, min(3 * before, 64))
 
 
 def test_growth_follows_the_noise() -> None:
     p = problem()
     patient, hasty = (seen(problem(), DynamicSampling(first=8, theta=t)) for t in (10.0, 1e-3))
-    assert hasty.count(96) > patient.count(96)
+    assert hasty.count(64) > patient.count(64)
     assert hasty[0] == 16, "what drowns at the start has grown at once"
     state = DynamicSampling(first=8, theta=10.0).init(p, p.theta)
     at = state.evaluation
@@ -93,7 +93,7 @@ def test_few_samples_are_plain_lbfgs() -> None:
 
 
 def test_a_sample_is_the_mean_over_its_ids() -> None:
-    p, ids = problem(), torch.tensor([5, 3, 40, 77, 12])
+    p, ids = problem(), torch.tensor([5, 3, 40, 61, 12])
     sample = Sample(p, ids)
     found = sample.value_and_grad(p.theta, tol=1e-6)
     direct = problem().value_and_grad(p.theta, tol=1e-6, ids=ids)
@@ -108,16 +108,16 @@ def test_a_sample_is_the_mean_over_its_ids() -> None:
 
 
 def test_blocks_tell_the_variance_of_the_gradient() -> None:
-    p = problem(192)
+    p = problem(96)
     each = torch.stack(
         [
-            algebra.flatten(p.value_and_grad(p.theta, tol=1e-5, ids=torch.tensor([k])).grad)
-            for k in range(192)
+            algebra.flatten(p.value_and_grad(p.theta, tol=1e-3, ids=torch.tensor([k])).grad)
+            for k in range(96)
         ]
     )
     true = float(each.var(0).sum())
-    draws = [torch.randperm(192, generator=torch.Generator().manual_seed(s)) for s in range(12)]
-    found = [Sample(p, order[:48]).value_and_grad(p.theta, tol=1e-5).variance for order in draws]
+    draws = [torch.randperm(96, generator=torch.Generator().manual_seed(s)) for s in range(12)]
+    found = [Sample(p, order[:32]).value_and_grad(p.theta, tol=1e-3).variance for order in draws]
     assert sum(found) / len(found) == pytest.approx(true, rel=0.4)
 
 
@@ -145,7 +145,7 @@ def test_steps_in_two_parts_equal_those_at_once(
     again = bl.learn(problem(), algorithm, budget=bl.Budget(steps=3), resume=bl.load(tmp_path))
     torch.set_num_threads(threads)
     assert half.snapshot is not None
-    assert half.snapshot.state.evaluation.samples < 96, "it goes on with a part of the samples"
+    assert half.snapshot.state.evaluation.samples < 64, "it goes on with a part of the samples"
     assert again.theta == whole.theta
     assert again.cost.gradient_evaluations == whole.cost.gradient_evaluations
     assert again.cost.hvps == whole.cost.hvps
