@@ -13,6 +13,7 @@ BOX = 'box = { "regulariser.terms.0.log_weight" = [-6, -1] }'
 TABLES = {
     "hoag": 'schedule = { name = "polynomial", power = 3.0 }',
     "gauss-newton": "damping = 0.1",
+    "dynamic-sampling": "first = 2\ngrowth = 1.5",
     "torch": 'optimiser = "Rprop"\nlr = 0.1',
     "grid": f"points = 6\n{BOX}",
     "random": f"trials = 4\n{BOX}",

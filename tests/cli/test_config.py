@@ -43,6 +43,7 @@ def test_the_demo_is_valid() -> None:
 def test_defaults_are_those_of_the_library() -> None:
     assert learning.MAID().build() == algorithms.MAID()
     assert learning.AcceleratedMAID().build() == algorithms.MAID(accelerated=True)
+    assert learning.DynamicSampling().build() == algorithms.DynamicSampling()
     assert learning.ProjectedGradient().build() == algorithms.ProjectedGradient()
     assert descent.HOAG().build() == algorithms.HOAG()
     assert descent.GaussNewton().build() == algorithms.GaussNewton()

@@ -65,6 +65,7 @@ CATALOGUE: Mapping[str, Mapping[str, type]] = {
         "maid": learning.MAID,
         "accelerated-maid": learning.AcceleratedMAID,
         "l-bfgs": learning.LBFGS,
+        "dynamic-sampling": learning.DynamicSampling,
         "projected-gradient": learning.ProjectedGradient,
         "hoag": descent.HOAG,
         "gauss-newton": descent.GaussNewton,

@@ -22,6 +22,7 @@ __all__ = [
     "Automatic",
     "BudgetSettings",
     "Constant",
+    "DynamicSampling",
     "Geometric",
     "LossSettings",
     "Polynomial",
@@ -205,6 +206,26 @@ class LBFGS(AccurateSettings):
     def build(self) -> Algorithm[Any]:
         """L-BFGS."""
         return algorithms.LBFGS(**self.model_dump())
+
+
+class DynamicSampling(LBFGS):
+    """L-BFGS on a sample of the images that grows: for hundreds of them."""
+
+    first: Annotated[int, Field(ge=2)] = Field(
+        default=algorithms.DynamicSampling.first, description="images at the start"
+    )
+    growth: Annotated[float, Field(gt=1)] = Field(
+        default=algorithms.DynamicSampling.growth, description="factor of their number"
+    )
+    theta: Positive = Field(
+        default=algorithms.DynamicSampling.theta,
+        description="how large the noise may be relative to the gradient",
+    )
+    seed: Seed = Field(default=0, description="of the order of the images")
+
+    def build(self) -> Algorithm[Any]:
+        """Dynamic sampling."""
+        return algorithms.DynamicSampling(**self.model_dump())
 
 
 class ProjectedGradient(AccurateSettings):

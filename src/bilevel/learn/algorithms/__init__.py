@@ -4,6 +4,7 @@ from bilevel.learn.algorithms.amigo import AmIGO, StocBiO
 from bilevel.learn.algorithms.automatic import Automatic, automatic
 from bilevel.learn.algorithms.bome import BOME
 from bilevel.learn.algorithms.dfo_ls import DFOLS
+from bilevel.learn.algorithms.dynamic_sampling import DynamicSampling
 from bilevel.learn.algorithms.f2sa import F2SA
 from bilevel.learn.algorithms.gauss_newton import GaussNewton
 from bilevel.learn.algorithms.grid import Grid
@@ -34,6 +35,7 @@ __all__ = [
     "SRBA",
     "AmIGO",
     "Automatic",
+    "DynamicSampling",
     "GaussNewton",
     "Grid",
     "OptunaSearch",

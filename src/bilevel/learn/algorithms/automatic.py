@@ -7,12 +7,16 @@ from typing import Any
 
 from bilevel.ground.theta import Theta
 from bilevel.learn.algorithm import Algorithm, State
+from bilevel.learn.algorithms.dynamic_sampling import DynamicSampling
 from bilevel.learn.algorithms.lbfgs import LBFGS
 from bilevel.learn.algorithms.maid import MAID
 from bilevel.learn.problem import BilevelProblem
 from bilevel.model.saddle import SaddleObjective
 
 __all__ = ["Automatic", "Choice", "automatic"]
+
+MANY = 128
+"""Samples above which a part of them tells the way at the start."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +42,12 @@ def automatic(problem: BilevelProblem, options: Automatic | None = None) -> Choi
     if isinstance(objective, SaddleObjective):
         reason = "accelerated MAID: with dual terms the loss has kinks, where curvature misleads"
         return Choice(MAID(accelerated=True, **taken), reason)
+    if problem.separable and len(problem) > MANY:
+        reason = (
+            f"dynamic sampling: L-BFGS on few of the {len(problem)} samples, and on more where "
+            "these no longer tell the way"
+        )
+        return Choice(DynamicSampling(**taken), reason)
     reason = "L-BFGS: the loss has a derivative, and its curvature is worth more than it costs"
     return Choice(LBFGS(**taken), reason)
 

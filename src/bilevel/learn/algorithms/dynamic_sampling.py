@@ -1,0 +1,106 @@
+"""Dynamic sampling: L-BFGS on a few samples, and on more where these no longer tell the way."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from bilevel.ground.checks import check_positive
+from bilevel.ground.errors import InputError
+from bilevel.ground.randomness import generator
+from bilevel.ground.theta import Theta
+from bilevel.learn.algorithm import Status, settled, verdict
+from bilevel.learn.algorithms.lbfgs import LBFGS, LBFGSState
+from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.sample import Sample, SampledEvaluation, pooled
+
+__all__ = ["DynamicSampling"]
+
+LOST = (Status.DIVERGED, Status.BROKEN)
+
+
+@dataclass(frozen=True)
+class DynamicSampling(LBFGS):
+    """L-BFGS on a random sample S that grows (Byrd et al. 2012, Algorithm 3.1).
+
+    Used for bilevel learning by Calatroni, De los Reyes and Schönlieb (2014). S grows by ``growth``
+    after a step at whose end ‖Var‖₁/|S| > ϑ²‖∇F_S‖², and wherever L-BFGS would end; samples stay
+    in it, and so does the curvature. Only the samples that are new are evaluated then. Losses and
+    gradients are means over S, of which errors are proved; how far they are from those of all
+    samples is only estimated, so that it ends on all samples, as L-BFGS does. Each sample needs
+    its own x.
+
+    Args:
+        first: samples at the start.
+        growth: factor of their number.
+        theta: ϑ, how large the noise may be relative to the gradient.
+        seed: of their order.
+        memory: and all others: see :class:`~bilevel.learn.algorithms.LBFGS`.
+
+    Raises:
+        InputError: options outside their ranges, or a problem with one x for all samples.
+
+    Example:
+        >>> DynamicSampling(first=8).growth
+        2.0
+    """
+
+    first: int = 16
+    growth: float = 2.0
+    theta: float = 0.5
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        super().__post_init__()
+        if self.first < 2 or not (math.isfinite(self.growth) and self.growth > 1):
+            given = self.first, self.growth
+            raise InputError("dynamic sampling needs first >= 2 and growth > 1", given=given)
+        check_positive(self.theta, "theta")
+
+    def init(self, problem: BilevelProblem, theta: Theta) -> LBFGSState:
+        """Evaluate θ_0 on the first samples to ε_0.
+
+        Raises:
+            InputError: all samples share one x.
+        """
+        if not problem.separable:
+            advice = "use L-BFGS, or SABA for batches"
+            raise InputError("dynamic sampling needs an x for each sample", advice=advice)
+        seen = min(self.first, len(problem))
+        return self._grown(problem, super().init(self._sample(problem, seen), theta))
+
+    def step(self, problem: BilevelProblem, state: LBFGSState) -> LBFGSState:
+        """One of L-BFGS on the samples so far; then perhaps more samples."""
+        sample = self._sample(problem, state.evaluation.samples)
+        return self._grown(problem, super().step(sample, state))
+
+    def _grown(self, problem: BilevelProblem, state: LBFGSState) -> LBFGSState:
+        """With more samples if the gradient drowns in noise, or nothing is left to do on these."""
+        at = state.evaluation
+        if not isinstance(at, SampledEvaluation) or state.status in LOST:
+            return state
+        if state.status is Status.RUNNING and not at.drowned(self.theta):
+            return state
+        seen, count = at.samples, min(math.ceil(self.growth * at.samples), len(problem))
+        others = Sample(problem, self._order(problem)[seen:count])
+        new = others.value_and_grad(at.theta, tol=at.accuracy)
+        both = pooled([at, new])
+        if count == len(problem):
+            both = settled(problem, both, self.tol)
+            return replace(state, evaluation=both, status=verdict(problem, both, self.tol))
+        variance = (seen * at.variance + new.samples * new.variance) / count
+        both = SampledEvaluation(**vars(both), variance=variance)
+        found = verdict(problem, both, self.tol)
+        status = found if found in LOST else Status.RUNNING
+        return replace(state, evaluation=both, status=status)
+
+    def _sample(self, problem: BilevelProblem, count: int) -> BilevelProblem:
+        """The first samples in the order; the problem itself for all of them."""
+        return problem if count == len(problem) else Sample(problem, self._order(problem)[:count])
+
+    def _order(self, problem: BilevelProblem) -> Tensor:
+        return torch.randperm(len(problem), generator=generator(self.seed, "samples"))

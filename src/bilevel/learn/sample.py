@@ -1,0 +1,122 @@
+"""A problem seen through some of its samples, and how far its gradient is from that of all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bilevel.ground.theta import Theta, add, flatten, inner
+from bilevel.learn.evaluation import Evaluation
+from bilevel.learn.problem import BilevelProblem
+from bilevel.model import Objective
+from bilevel.solve import Solution
+
+__all__ = ["Sample", "SampledEvaluation", "pooled"]
+
+BLOCKS = 8
+
+
+@dataclass(frozen=True)
+class SampledEvaluation(Evaluation):
+    """``variance`` estimates the sum over θ of the variances of a single sample's gradient."""
+
+    variance: float
+
+    @property
+    def noise(self) -> float:
+        """‖Var‖₁/|S|: the expected ‖grad - ∇L‖² for independent samples."""
+        return self.variance / self.samples
+
+    def drowned(self, ratio: float) -> bool:
+        """‖Var‖₁/|S| > ratio² ‖grad‖² (Byrd et al. 2012, (3.9))."""
+        return self.noise > ratio**2 * inner(self.grad, self.grad)
+
+
+class Sample(BilevelProblem):
+    """The mean over the samples ``ids`` of ``whole``: their warm starts, cost and budget are its.
+
+    Gradients come from up to eight blocks, whose scatter tells the variance: no sample is solved
+    twice for it.
+
+    Args:
+        whole: with an x for each sample.
+        ids: which samples, (n,).
+
+    Example:
+        >>> import bilevel as bl
+        >>> pairs = bl.data.Pairs(torch.rand(4, 1, 4, 4), torch.rand(4, 1, 4, 4), tuple("abcd"))
+        >>> energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(1.0))
+        >>> problem = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
+        >>> found = Sample(problem, torch.tensor([0, 2])).value_and_grad(problem.theta, tol=1e-3)
+        >>> found.samples, found.variance > 0
+        (2, True)
+    """
+
+    def __init__(self, whole: BilevelProblem, ids: Tensor) -> None:
+        """Shares all but the samples."""
+        vars(self).update(vars(whole))
+        self.whole, self.ids = whole, ids
+
+    def __len__(self) -> int:
+        """Number of samples n."""
+        return len(self.ids)
+
+    def value_and_grad(
+        self, theta: Theta, *, tol: float, ids: Tensor | None = None, estimate: bool = False
+    ) -> SampledEvaluation:
+        """As of the whole problem, block by block.
+
+        Raises:
+            BudgetExhausted: during ``learn``, when the budget is used up.
+        """
+        chosen = self.ids if ids is None else ids
+        blocks = torch.tensor_split(chosen, min(BLOCKS, len(chosen)))
+        whole = super().value_and_grad
+        parts = [whole(theta, tol=tol, ids=block, estimate=estimate) for block in blocks]
+        mean = pooled(parts)
+        spread = 0.0
+        for part in parts:
+            away = flatten(part.grad) - flatten(mean.grad)
+            spread += part.samples * float(away @ away)
+        variance = spread / (len(parts) - 1) if len(parts) > 1 else 0.0
+        return SampledEvaluation(**vars(mean), variance=variance)
+
+    def first_accuracy(self, theta: Theta, fraction: float = 0.02) -> float:
+        """That of the whole problem [grey value]."""
+        return self.whole.first_accuracy(theta, fraction)
+
+    def _chunks(self, ids: Tensor | None) -> Iterator[Tensor]:
+        return super()._chunks(self.ids if ids is None else ids)
+
+    def _solve(self, theta: Theta, index: Tensor, tol: float) -> tuple[Objective, Solution]:
+        return self.whole._solve(theta, index, tol)
+
+
+def pooled(parts: Sequence[Evaluation]) -> Evaluation:
+    """The mean over all samples of evaluations at the same θ and accuracy."""
+    first, total = parts[0], sum(part.samples for part in parts)
+
+    def mean(name: str) -> float:
+        return sum(part.samples * float(getattr(part, name)) for part in parts) / total
+
+    grad: Theta = {name: torch.zeros_like(value) for name, value in first.grad.items()}
+    for part in parts:
+        grad = add(grad, part.grad, part.samples / total)
+    return Evaluation(
+        theta=first.theta,
+        accuracy=first.accuracy,
+        value=mean("value"),
+        corrected=mean("corrected"),
+        interval=mean("interval"),
+        interval_estimate=mean("interval_estimate"),
+        grad=grad,
+        error=mean("error"),
+        estimate=mean("estimate"),
+        certificate=max(part.certificate for part in parts),
+        uncertified=sum(part.uncertified for part in parts),
+        unsolved=sum(part.unsolved for part in parts),
+        samples=total,
+    )
