@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 
 from bilevel.data import Pairs
-from bilevel.differentiate import HyperGradient, Hypergradient, Upper, automatic
+from bilevel.differentiate import Hypergradient, Upper, automatic
 from bilevel.differentiate.tangents import gauss_newton, tangents
-from bilevel.ground import theta as algebra
 from bilevel.ground.checks import check_matching
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
@@ -25,6 +24,7 @@ from bilevel.ground.theta import Theta, learnable
 from bilevel.learn.budget import Budget
 from bilevel.learn.directions import Directions, Draw, Iterates, Slopes
 from bilevel.learn.evaluation import Evaluation
+from bilevel.learn.total import Total, worst_distance
 from bilevel.model import Cost, Energy, Objective, space_of
 from bilevel.model.energy import EnergyObjective
 from bilevel.model.losses import Loss
@@ -133,7 +133,7 @@ class BilevelProblem:
                 upper = self._upper(theta, index)
                 upper.check(solution.x)
                 parts.append(upper.double().value(solution.x.double()))
-                worst = max(worst, _worst(solution))
+                worst = max(worst, worst_distance(solution))
                 missed += int((~solution.converged).sum())
             losses = torch.cat(parts)
             mean = float(losses.mean())
@@ -165,7 +165,7 @@ class BilevelProblem:
             BudgetExhausted: during ``learn``, when the budget is used up.
         """
         with self.metered():
-            total = _Total(theta, tol)
+            total = Total(theta, tol)
             for index in self._chunks(ids):
                 objective, solution = self._solve(theta, index, tol)
                 upper, start = self._upper(theta, index), self._q[index]
@@ -351,56 +351,3 @@ def smooth(objective: Objective) -> EnergyObjective:
         advice = "use Tikhonov and smoothed terms, or an algorithm that solves the lower level"
         raise InputError("single-loop algorithms need a smooth energy", advice=advice)
     return objective
-
-
-def _worst(solution: Solution) -> float:
-    """The largest certified rms distance of a row; inf where one is not proved."""
-    return float(solution.certificate.rms.nan_to_num(math.inf, math.inf).max())
-
-
-class _Total:
-    """Sums over chunks of samples."""
-
-    def __init__(self, theta: Theta, accuracy: float) -> None:
-        self.theta, self.accuracy = theta, accuracy
-        self.grad: Theta = {name: torch.zeros_like(value) for name, value in theta.items()}
-        self.value = self.corrected = self.interval = self.interval_estimate = 0.0
-        self.error = self.estimate = 0.0
-        self.certificate, self.uncertified, self.unsolved, self.samples = 0.0, 0, 0, 0
-
-    def add(self, found: HyperGradient, solution: Solution) -> None:
-        """One chunk."""
-        count = len(found.value)
-        self.grad = algebra.add(self.grad, found.grad, float(count))
-        self.value += float(found.value.sum())
-        self.corrected += float(found.corrected.sum())
-        self.interval += float(found.interval.sum())
-        self.interval_estimate += float(found.interval_estimate.sum())
-        self.error += float(found.error.sum())
-        self.estimate += found.estimate * count
-        self.certificate = max(self.certificate, _worst(solution))
-        converged = solution.converged
-        if found.linear is not None:
-            converged = converged & found.linear.converged
-        self.uncertified += int((~converged).sum())
-        self.unsolved += int(found.unsolved.sum())
-        self.samples += count
-
-    def mean(self) -> Evaluation:
-        """Divide by the number of samples."""
-        n = self.samples
-        return Evaluation(
-            theta=self.theta,
-            accuracy=self.accuracy,
-            value=self.value / n,
-            corrected=self.corrected / n,
-            interval=self.interval / n,
-            interval_estimate=self.interval_estimate / n,
-            grad={name: value / n for name, value in self.grad.items()},
-            error=self.error / n,
-            estimate=self.estimate / n if not math.isnan(self.estimate) else math.nan,
-            certificate=self.certificate,
-            uncertified=self.uncertified,
-            unsolved=self.unsolved,
-            samples=n,
-        )
