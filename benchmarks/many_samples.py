@@ -3,11 +3,12 @@
     python benchmarks/many_samples.py [--counts 64 256 1024]
 
 The weight of total variation (smoothing 0.02) on K overlapping tiles of 32x32 of the embedded
-pictures, each with its own noise (0.1), float64. All methods start from a third of the best
-weight. The cost is gradients and Hessian-vector products of single samples until the loss of all
-K, solved apart and not counted, is within 0.1 % of its minimum and stays there for two more
-steps; a long L-BFGS run from near by finds the minimum. Algorithm 1 searches its step. SABA moves
-by a hundredth an epoch at most: it runs away where θ is faster than the reconstructions.
+pictures, each with its own noise (0.1), float64; beyond 392 the tiles come again with other noise.
+All methods start from a third of the best weight. The cost is gradients and Hessian-vector
+products of single samples until the loss of all K, solved apart and not counted, is within 0.1 %
+of its minimum and stays there for two more steps; a long L-BFGS run from near by finds the
+minimum. Algorithm 1 searches its step. SABA moves by a hundredth an epoch at most: it runs away
+where θ is faster than the reconstructions.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class SampledEvaluation(Evaluation):
         return self.variance / self.samples
 
     def drowned(self, ratio: float) -> bool:
-        """‖Var‖₁/|S| > ratio² ‖grad‖² (Byrd et al. 2012, (3.9))."""
+        """‖Var‖₁/|S| > ratio² ‖grad‖² (Byrd et al. 2012, Section 3)."""
         return self.noise > ratio**2 * inner(self.grad, self.grad)
 
 

@@ -24,7 +24,7 @@ LOST = (Status.DIVERGED, Status.BROKEN)
 
 @dataclass(frozen=True)
 class DynamicSampling(LBFGS):
-    """L-BFGS on a random sample S that grows (Byrd et al. 2012, Algorithm 3.1).
+    """L-BFGS on a random sample S that grows (Byrd et al. 2012, Section 3).
 
     Used for bilevel learning by Calatroni, De los Reyes and Schönlieb (2014). S grows by ``growth``
     after a step at whose end ‖Var‖₁/|S| > ϑ²‖∇F_S‖², and wherever L-BFGS would end; samples stay
