@@ -34,9 +34,9 @@ CASES = {
     ),
     "unknown algorithm": (
         "[budget]",
-        '[algorithm]\nname = "adam"\n[budget]',
-        'name = "adam"',
-        "accelerated-maid",
+        '[algorithm]\nname = "gradient"\n[budget]',
+        'name = "gradient"',
+        "did you mean 'projected-gradient'?",
     ),
     "unknown schedule": (
         "[budget]",
