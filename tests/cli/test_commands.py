@@ -31,7 +31,8 @@ def test_learn_tells_its_progress_in_plain_lines(
     assert outcome.code == 0
     lines = outcome.err.splitlines()
     assert lines[0] == "learning 2 parameters from 2 images of 16x16"
-    assert [line.split()[0] for line in lines[1:5]] == ["step", "0", "1", "2"]
+    assert lines[1].startswith("algorithm: L-BFGS: ")
+    assert [line.split()[0] for line in lines[2:6]] == ["step", "0", "1", "2"]
     assert "\x1b" not in outcome.err + outcome.out
     assert outcome.out.splitlines()[-1] == f"report: {tmp_path / 'fit' / 'report.html'}"
 
