@@ -53,8 +53,9 @@ class SharedProblem(BilevelProblem):
     """min_θ 1/m Σ_j ℓ_j(x(θ), θ) with one x(θ) = argmin_x 1/n Σ_i J_i(x, θ): machine learning.
 
     All algorithms take it but those that draw samples of the separable form (ISGD, and
-    ``ProjectedGradient`` with a batch size). Costs count samples: a gradient of the whole lower level is n gradient evaluations.
-    The accuracy ``tol`` of a value is that of x in rms where ``bounds`` are given, otherwise of ∇J.
+    ``ProjectedGradient`` with a batch size). Costs count samples: a gradient of the whole lower
+    level is n gradient evaluations. The accuracy ``tol`` of a value is that of x in rms where
+    ``bounds`` are given, otherwise of ∇J.
 
     Args:
         lower: the J_i.
