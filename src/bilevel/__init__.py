@@ -39,6 +39,7 @@ from bilevel.model import (
     regularisers,
     sets,
 )
+from bilevel.select import Choice, rules, select
 from bilevel.solve import (
     Certificate,
     Claim,
@@ -58,6 +59,7 @@ __all__ = [
     "BilevelProblem",
     "Budget",
     "Certificate",
+    "Choice",
     "Claim",
     "Cost",
     "Energy",
@@ -91,7 +93,9 @@ __all__ = [
     "operators",
     "race",
     "regularisers",
+    "rules",
     "schedules",
+    "select",
     "sets",
     "solvers",
 ]

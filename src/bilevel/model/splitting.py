@@ -25,7 +25,7 @@ from bilevel.model.regularisers.sparsity import Sparsity
 from bilevel.model.saddle import SaddleObjective
 from bilevel.model.simple import Simple
 
-__all__ = ["is_smooth", "non_smooth_objective", "smooth_terms"]
+__all__ = ["Absent", "is_smooth", "non_smooth_objective", "smooth_terms"]
 
 
 def is_smooth(fidelity: Fidelity, parts: Sequence[Regulariser]) -> bool:
@@ -37,7 +37,7 @@ def is_smooth(fidelity: Fidelity, parts: Sequence[Regulariser]) -> bool:
 def smooth_terms(fidelity: Fidelity, parts: Sequence[Regulariser]) -> tuple[Fidelity, Regulariser]:
     """Those terms that have a gradient."""
     smooth = [part for part in parts if not isinstance(part, NonSmoothRegulariser)]
-    data = _Absent(fidelity) if isinstance(fidelity, L1) else fidelity
+    data = Absent(fidelity) if isinstance(fidelity, L1) else fidelity
     return data, smooth[0] if len(smooth) == 1 else Sum(smooth)
 
 
@@ -92,7 +92,7 @@ def _sees_pixels(operator: Operator) -> bool:
     return isinstance(operator, Identity)
 
 
-class _Absent(Fidelity):
+class Absent(Fidelity):
     """Zero, in the place of a fidelity that is not smooth."""
 
     def __init__(self, fidelity: Fidelity) -> None:

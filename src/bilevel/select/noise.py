@@ -1,0 +1,41 @@
+"""What rules assume of the noise."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bilevel.ground.checks import check_finite
+from bilevel.ground.errors import InputError
+from bilevel.model import Variational
+from bilevel.model.fidelities import SquaredL2
+from bilevel.select.point import Point
+
+__all__ = ["Level", "check_gaussian", "check_quadratic", "variance_of"]
+
+Level = float | Tensor
+"""A noise level σ [unit of the data]: one for all rows, or one for each, (b,)."""
+
+
+def check_quadratic(rule: str, energy: Variational) -> None:
+    """Raise InputError unless the fidelity is that of Gaussian noise."""
+    if not isinstance(energy.fidelity, SquaredL2):
+        what = f"{rule} assumes Gaussian noise, that is the fidelity SquaredL2"
+        raise InputError(what, given=type(energy.fidelity).__name__)
+
+
+def check_gaussian(rule: str, energy: Variational, y: Tensor, sigma: Level) -> None:
+    """The same, with a level for every row of ``y``."""
+    check_quadratic(rule, energy)
+    level = check_finite(torch.as_tensor(sigma, dtype=torch.float64), "the noise level sigma")
+    fits = level.shape in {torch.Size([]), torch.Size([len(y)])}
+    if not (fits and bool((level > 0).all())):
+        expected = f"sigma must be positive, one number or one for each of {len(y)} rows"
+        advice = "estimate it with bl.data.noise_level(y)"
+        raise InputError(expected, given=sigma, advice=advice)
+
+
+def variance_of(sigma: Level, point: Point) -> Tensor:
+    """σ² of the rows of a point, (b,) float64."""
+    level = torch.as_tensor(sigma, dtype=torch.float64)
+    return (level[point.index] if level.ndim else level.expand(len(point.index))).square()

@@ -1,0 +1,95 @@
+"""Reconstructions along the weights: each starts from those that are known."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bilevel.ground import rows
+from bilevel.ground.checks import check_positive
+from bilevel.model import Cost, Variational
+from bilevel.model.row_weighted import RowWeighted
+from bilevel.select.point import Point
+from bilevel.solve import Solution, Solver, Tolerance, minimise
+from bilevel.solve.solvers import LBFGS
+
+__all__ = ["Path"]
+
+RESIDUAL = 1e-2
+"""Of the accuracy: what ∇J is brought to where no distance can be proved."""
+KEPT = 32
+"""So many reconstructions of each row are remembered."""
+
+
+class Path:
+    """w -> x_w for every row, with the line through the two nearest weights as start.
+
+    Args:
+        energy: Ψ and R, smooth; w multiplies R.
+        y: data, (b, c', h', w').
+        accuracy: rms distance to the minimiser [grey value]; where no strong convexity is proved,
+            the rms of ∇J is brought to 1 % of it.
+        solver: of the lower level; L-BFGS if None.
+        max_steps: limit of each solve.
+        rtol: relative residual of linear systems.
+
+    Raises:
+        InputError: data that do not fit, an energy that is not smooth.
+    """
+
+    def __init__(
+        self,
+        energy: Variational,
+        y: Tensor,
+        *,
+        accuracy: float,
+        solver: Solver[Any] | None = None,
+        max_steps: int = 20_000,
+        rtol: float = 1e-3,
+    ) -> None:
+        """No weight yet."""
+        self.energy, self.y = energy, y
+        self.accuracy = check_positive(accuracy, "the accuracy")
+        self.solver: Solver[Any] = LBFGS() if solver is None else solver
+        self.max_steps, self.rtol = max_steps, check_positive(rtol, "rtol")
+        self.cost = Cost()
+        self._logs: list[Tensor] = []
+        self._known: list[Tensor] = []
+
+    def at(self, weight: Tensor, index: Tensor | None = None) -> Point:
+        """The point of the rows ``index`` (all if None) at their weights, (len(index),) float64."""
+        index = torch.arange(len(self.y)) if index is None else index
+        objective = RowWeighted(self.energy, self.y[index], weight, self.cost)
+        certified = bool((objective.bounds.proved_mu() > 0).all())
+        goal = (
+            Tolerance(rms=self.accuracy)
+            if certified
+            else Tolerance(residual=RESIDUAL * self.accuracy)
+        )
+        start = self._start(objective, weight.log(), index)
+        solution = minimise(objective, self.solver, start, tol=goal, max_steps=self.max_steps)
+        self._remember(weight.log(), index, solution)
+        return Point(self.energy, objective, solution, index, self.rtol)
+
+    def _remember(self, log: Tensor, index: Tensor, solution: Solution) -> None:
+        logs = torch.full((len(self.y),), torch.inf, dtype=torch.float64)
+        logs[index] = log
+        x = solution.x.new_zeros(len(self.y), *solution.x.shape[1:])
+        x[index] = solution.x
+        self._logs, self._known = [*self._logs, logs][-KEPT:], [*self._known, x][-KEPT:]
+
+    def _start(self, objective: RowWeighted, log: Tensor, index: Tensor) -> Tensor:
+        """The value at log w of the line through the two known points nearest to it."""
+        x = objective.start()
+        if not self._logs:
+            return x
+        logs, known = torch.stack(self._logs)[:, index], torch.stack(self._known)
+        order, places = (logs - log).abs().argsort(0), torch.arange(len(index))
+        first, second = order[0], order[min(1, len(order) - 1)]
+        a, b = logs[first, places], logs[second, places]
+        share = ((log - a) / (b - a)).nan_to_num(0.0).clamp(-1.0, 1.0)
+        near, other = known[first, index], known[second, index]
+        line = near + rows.expand(share.to(x), x) * (other - near)
+        return torch.where(rows.expand(a.isfinite(), x), line, x)

@@ -1,0 +1,52 @@
+"""What a rule is: a number for every reconstruction, and what is sought of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from enum import Enum
+from typing import ClassVar
+
+from torch import Tensor
+
+from bilevel.model import Variational
+from bilevel.select.choice import Outcome
+from bilevel.select.point import Point
+
+__all__ = ["Goal", "Rule"]
+
+
+class Goal(Enum):
+    """What is sought along the weights."""
+
+    ROOT = "root"
+    MINIMUM = "minimum"
+
+
+class Rule(ABC):
+    """A frozen dataclass; its value at a point is all that the search sees.
+
+    A criterion whose ``goal`` is ROOT must grow with the weight where it vanishes.
+    """
+
+    goal: ClassVar[Goal] = Goal.MINIMUM
+
+    @abstractmethod
+    def value(self, point: Point) -> Tensor:
+        """The criterion, (b,) float64; inf where it is not defined."""
+
+    def check(self, energy: Variational, y: Tensor) -> None:
+        """Raise InputError unless the rule applies to such data."""
+        del energy, y
+
+    def advice(self, outcome: Outcome, value: float) -> str:
+        """What to do about an outcome other than FOUND, given the criterion at the weight."""
+        del value
+        return ADVICE[outcome]
+
+
+ADVICE = {
+    Outcome.FOUND: "",
+    Outcome.EDGE: "widen the range of weights; if the optimum moves along, the rule gives none",
+    Outcome.NO_ROOT: "check the noise level and widen the range of weights",
+    Outcome.FLAT: "any of these weights will do: the data hardly depend on it",
+}

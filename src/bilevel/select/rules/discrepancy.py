@@ -1,0 +1,59 @@
+"""The discrepancy principle: residuals as large as the noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from bilevel.ground.checks import check_positive
+from bilevel.model import Variational
+from bilevel.select.degrees import ONE_PROBE, Degrees
+from bilevel.select.noise import Level, check_gaussian, variance_of
+from bilevel.select.point import Point
+from bilevel.select.rule import Goal, Rule
+
+__all__ = ["Discrepancy"]
+
+
+@dataclass(frozen=True)
+class Discrepancy(Rule):
+    """‖A x_w - y‖² = τ² m σ² (Morozov 1966); corrected: τ² σ² (m - df) with df = tr ∂(A x)/∂y.
+
+    The residual of a good reconstruction is smaller than the noise, since a part of the noise is
+    fitted: the plain principle smooths too much.
+
+    Args:
+        sigma: noise level [unit of the data], one number or one for each row.
+        tau: factor of the noise level.
+        corrected: count the degrees of freedom that are fitted.
+        degrees: how they are counted.
+
+    Example:
+        >>> Discrepancy(sigma=0.1, corrected=True).tau
+        1.0
+    """
+
+    sigma: Level
+    tau: float = 1.0
+    corrected: bool = False
+    degrees: Degrees = ONE_PROBE
+    goal: ClassVar[Goal] = Goal.ROOT
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_positive(self.tau, "tau")
+
+    def check(self, energy: Variational, y: Tensor) -> None:
+        """Gaussian noise of known level."""
+        check_gaussian("the discrepancy principle", energy, y, self.sigma)
+
+    def value(self, point: Point) -> Tensor:
+        """The relative excess of ‖A x - y‖² over its target."""
+        expected = torch.full_like(point.misfit, point.size)
+        if self.corrected:
+            expected = expected - self.degrees.of(point)
+        variance = variance_of(self.sigma, point)
+        return (point.misfit - self.tau**2 * variance * expected) / (variance * point.size)
