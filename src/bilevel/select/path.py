@@ -81,15 +81,40 @@ class Path:
         self._logs, self._known = [*self._logs, logs][-KEPT:], [*self._known, x][-KEPT:]
 
     def _start(self, objective: RowWeighted, log: Tensor, index: Tensor) -> Tensor:
-        """The value at log w of the line through the two known points nearest to it."""
+        """The value at log w of the parabola or line through the known points nearest to it."""
         x = objective.start()
         if not self._logs:
             return x
         logs, known = torch.stack(self._logs)[:, index], torch.stack(self._known)
-        order, places = (logs - log).abs().argsort(0), torch.arange(len(index))
-        first, second = order[0], order[min(1, len(order) - 1)]
-        a, b = logs[first, places], logs[second, places]
-        share = ((log - a) / (b - a)).nan_to_num(0.0).clamp(-1.0, 1.0)
-        near, other = known[first, index], known[second, index]
-        line = near + rows.expand(share.to(x), x) * (other - near)
-        return torch.where(rows.expand(a.isfinite(), x), line, x)
+        order = (logs - log).abs().argsort(0)[:3]
+        weights = interpolation(logs.gather(0, order), log)
+        line = torch.zeros_like(x)
+        for nearest, weight in zip(order, weights, strict=True):
+            line = line + rows.expand(weight.to(x), x) * known[nearest, index]
+        return torch.where(rows.expand(weights.sum(0) > 0, x), line, x)
+
+
+def interpolation(nodes: Tensor, at: Tensor) -> Tensor:
+    """Lagrange weights (n, b) of up to three nodes, sorted by distance; inf stands for no node.
+
+    Between the nodes all of them count, outside only the nearest two, and these no further than
+    their distance; where none is known all weights are 0.
+    """
+    weights = torch.zeros_like(nodes)
+    weights[0] = nodes[0].isfinite().double()
+    if len(nodes) < 2:
+        return weights
+    nodes = torch.where(nodes.isfinite(), nodes, nodes[0])
+    share = ((at - nodes[0]) / (nodes[1] - nodes[0])).clamp(-1.0, 1.0)
+    line = nodes[1] != nodes[0]
+    weights[1] = torch.where(line, share, 0.0)
+    weights[0] = torch.where(line, 1 - share, weights[0])
+    if len(nodes) < 3:
+        return weights
+    a, b, c = nodes[:3] - at
+    between = (nodes.amin(0) < at) & (at < nodes.amax(0))
+    between &= (a != b) & (b != c) & (a != c)
+    parabola = torch.stack(
+        [b * c / ((a - b) * (a - c)), a * c / ((b - a) * (b - c)), a * b / ((c - a) * (c - b))]
+    )
+    return torch.where(between, parabola, weights)

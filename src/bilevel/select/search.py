@@ -26,19 +26,26 @@ class Found:
 
 
 def find_minimum(
-    f: Function, low: Tensor, high: Tensor, *, first: int = 13, width: float = 0.02, most: int = 40
+    f: Function,
+    low: Tensor,
+    high: Tensor,
+    *,
+    first: int | None = None,
+    width: float = 0.02,
+    most: int = 40,
 ) -> Found:
-    """The least value: first on a grid, then by parabolas and golden sections (Brent 1973, ch. 5).
+    """The least value, by parabolas and golden sections (Brent 1973, chapter 5) in a bracket.
 
-    Rows whose least value lies at an end of [low, high] end there.
+    The bracket is where the values fall and rise again: on the way downhill from the middle, or
+    around the least value of a grid. Rows whose values fall up to an end of [low, high] end there.
 
     Args:
         f: what is minimised.
         low: ends of the intervals, (b,) float64.
         high: the other ends.
-        first: points of the grid, from high to low.
+        first: points of the grid, for functions with several minima; None walks.
         width: of the interval that is small enough.
-        most: evaluations of a row after the grid.
+        most: evaluations of a row after the bracket is found.
 
     Example:
         >>> zero, one = torch.zeros(1).double(), torch.ones(1).double()
@@ -46,28 +53,58 @@ def find_minimum(
         >>> abs(float(found.at) - 0.3) < 1e-6
         True
     """
-    everyone, shares = torch.arange(len(low)), torch.linspace(1.0, 0.0, first).double()
-    grid = torch.stack([low + share * (high - low) for share in shares])
-    values = torch.stack([finite(f(t, everyone)) for t in grid])
-    best = values.argmin(0)
-    inside = (best > 0) & (best < first - 1)
-    kept = best.clamp(1, first - 2)
-    right, middle, left = (grid.gather(0, (kept + k)[None])[0] for k in (-1, 0, 1))
-    value = values.gather(0, kept[None])[0]
-    sides = [values.gather(0, (kept + k)[None])[0] for k in (1, -1)]
-    at, least = grid.gather(0, best[None])[0], values.gather(0, best[None])[0]
-    bracket = _Bracket(left, middle, right, sides[0], value, sides[1])
-    running = inside & (bracket.span > width)
+    bracket = _walked(f, low, high) if first is None else _on_grid(f, low, high, first)
+    bracket = _off_the_ends(f, bracket, width)
+    inside = (bracket.middle > bracket.left) & (bracket.middle < bracket.right)
     for step in range(most):
-        index = torch.nonzero(running).flatten()
+        index = torch.nonzero(inside & (bracket.span > width)).flatten()
         if not len(index):
             break
         part = bracket.rows(index)
         t = part.next(width / 4, golden=step % 3 == 2)
         bracket.put(index, part.narrowed(t, finite(f(t, index))))
-        running = running & (bracket.span > width)
-    at = torch.where(inside, bracket.middle, at)
-    return Found(at, torch.where(inside, bracket.value, least), inside)
+    return Found(bracket.middle, bracket.value, inside)
+
+
+def _walked(f: Function, low: Tensor, high: Tensor) -> _Bracket:
+    """From the middle downhill, in steps that grow by half."""
+    everyone, step = torch.arange(len(low)), (high - low) / 8
+    middle = (low + high) / 2
+    left, right = middle - step, middle + step
+    values = [finite(f(t, everyone)) for t in (middle, left, right)]
+    bracket = _Bracket(left, middle, right, values[1], values[0], values[2])
+    while True:
+        downhill = bracket.downhill()
+        end = torch.where(downhill > 0, bracket.right >= high, bracket.left <= low)
+        index = torch.nonzero((downhill != 0) & ~end).flatten()
+        if not len(index):
+            return bracket
+        step = 1.5 * step
+        edge = torch.where(downhill > 0, bracket.right + step, bracket.left - step)
+        t = torch.minimum(torch.maximum(edge, low), high)[index]
+        bracket.put(index, bracket.rows(index).moved(t, finite(f(t, index))))
+
+
+def _off_the_ends(f: Function, bracket: _Bracket, width: float) -> _Bracket:
+    """Where an end has the least value: a bracket if it is less just inside, otherwise the end."""
+    side = bracket.downhill()
+    index = torch.nonzero(side).flatten()
+    if not len(index):
+        return bracket
+    inner = torch.where(side > 0, bracket.right - width / 2, bracket.left + width / 2)[index]
+    bracket.put(index, bracket.rows(index).ended(side[index], inner, finite(f(inner, index))))
+    return bracket
+
+
+def _on_grid(f: Function, low: Tensor, high: Tensor, count: int) -> _Bracket:
+    """Around the least value of a grid, from its lower end."""
+    everyone, shares = torch.arange(len(low)), torch.linspace(0.0, 1.0, count).double()
+    grid = torch.stack([low + share * (high - low) for share in shares])
+    values = torch.stack([finite(f(t, everyone)) for t in grid])
+    middle = values.argmin(0).clamp(1, count - 2)
+    places = [(middle + k)[None] for k in (-1, 0, 1)]
+    ends = [grid.gather(0, place)[0] for place in places]
+    return _Bracket(*ends, *(values.gather(0, place)[0] for place in places))
 
 
 def finite(values: Tensor) -> Tensor:
@@ -77,7 +114,7 @@ def finite(values: Tensor) -> Tensor:
 
 @dataclass
 class _Bracket:
-    """left < middle < right with the least value in the middle."""
+    """left < middle < right, the least value in the middle; no bracket: the middle is an end."""
 
     left: Tensor
     middle: Tensor
@@ -96,6 +133,39 @@ class _Bracket:
     def put(self, index: Tensor, part: _Bracket) -> None:
         for name, value in vars(self).items():
             value[index] = getattr(part, name)
+
+    def downhill(self) -> Tensor:
+        """1 where values fall to the right, -1 where they fall to the left, 0 in a bracket."""
+        fall = torch.where(self.at_right < self.at_left, 1.0, -1.0).double()
+        inside = (self.value <= self.at_left) & (self.value <= self.at_right)
+        return torch.where(inside, 0.0, fall)
+
+    def moved(self, t: Tensor, value: Tensor) -> _Bracket:
+        """One point on, to the side that t lies on."""
+        right = t > self.right
+        return _Bracket(
+            torch.where(right, self.middle, t),
+            torch.where(right, self.right, self.left),
+            torch.where(right, t, self.middle),
+            torch.where(right, self.value, value),
+            torch.where(right, self.at_right, self.at_left),
+            torch.where(right, value, self.value),
+        )
+
+    def ended(self, side: Tensor, inner: Tensor, value: Tensor) -> _Bracket:
+        """The middle moved to ``inner``, a point near the end, or to the end if that is less."""
+        right = side > 0
+        end = torch.where(right, self.right, self.left)
+        at_end = torch.where(right, self.at_right, self.at_left)
+        less = value < at_end
+        return _Bracket(
+            torch.where(right & (self.middle < inner), self.middle, self.left),
+            torch.where(less, inner, end),
+            torch.where(~right & (self.middle > inner), self.middle, self.right),
+            torch.where(right & (self.middle < inner), self.value, self.at_left),
+            torch.where(less, value, at_end),
+            torch.where(~right & (self.middle > inner), self.value, self.at_right),
+        )
 
     def next(self, least: float, *, golden: bool) -> Tensor:
         """The vertex of the parabola, at least ``least`` off the middle; or a golden section."""

@@ -83,8 +83,11 @@ def select(
             record.append(line)
         return value
 
-    find = find_root if rule.goal is Goal.ROOT else find_minimum
-    found = find(criterion, low.log(), high.log(), width=width)
+    ends = low.log(), high.log()
+    if rule.goal is Goal.ROOT:
+        found = find_root(criterion, *ends, width=width)
+    else:
+        found = find_minimum(criterion, *ends, first=rule.grid, width=width)
     point = path.at(found.at.exp())
     curve = Curve.of(weights, values)
     outcome = _outcomes(rule, found, curve)
@@ -105,7 +108,7 @@ def span_of(energy: Variational, y: Tensor) -> tuple[Tensor, Tensor]:
     """A range of weights that holds what may be wanted: (b,) each, float64.
 
     Around s = Ψ(0; y)/R(x_0), the weight at which giving up the data costs as much as keeping all
-    detail of the start x_0: from 1e-5 s to 10 s.
+    detail of the start x_0: from 1e-5 s to 3 s.
     """
     with torch.no_grad():
         x = energy.start(y)
@@ -113,7 +116,7 @@ def span_of(energy: Variational, y: Tensor) -> tuple[Tensor, Tensor]:
         detail = energy.regulariser.forward(x).double()
     scale = (data / detail).nan_to_num(1.0, 1.0, 1.0)
     scale = torch.where(scale > 0, scale, 1.0).clamp(1e-8, 1e8)
-    return 1e-5 * scale, 10 * scale
+    return 1e-5 * scale, 3 * scale
 
 
 def _given(span: tuple[float, float], count: int) -> tuple[Tensor, Tensor]:

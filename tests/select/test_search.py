@@ -1,0 +1,82 @@
+"""Searches against what is known about the functions searched."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from bilevel.select.path import interpolation
+from bilevel.select.search import Function, find_minimum, find_root
+
+PLACES = torch.tensor([-9.0, -4.0, 0.3, 2.999, 7.0, 9.95]).double()
+LOW, HIGH = torch.full((6,), -10.0).double(), torch.full((6,), 10.0).double()
+
+
+def bowl(t: Tensor, index: Tensor) -> Tensor:
+    away = t - PLACES[index]
+    return away.square() + 0.2 * away.abs() ** 3
+
+
+@pytest.mark.parametrize("first", [None, 13])
+def test_minima_inside_are_found_row_by_row(first: int | None) -> None:
+    found = find_minimum(bowl, LOW, HIGH, first=first, width=1e-4)
+    assert bool(found.inside.all())
+    assert float((found.at - PLACES).abs().max()) <= 1e-4
+
+
+@pytest.mark.parametrize("first", [None, 13])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_a_minimum_at_an_end_is_told(first: int | None, sign: float) -> None:
+    found = find_minimum(lambda t, _: sign * t, LOW, HIGH, first=first)
+    assert not bool(found.inside.any())
+    assert bool((found.at == -sign * 10).all())
+
+
+def test_rows_do_not_see_each_other() -> None:
+    together = find_minimum(bowl, LOW, HIGH, width=1e-3).at
+    for k in range(len(PLACES)):
+        one: Function = lambda t, index, k=k: bowl(t, index + k)  # noqa: E731
+        alone = find_minimum(one, LOW[:1], HIGH[:1], width=1e-3)
+        assert float(alone.at) == float(together[k])
+
+
+@given(st.floats(-9.9, 9.9), st.floats(0.1, 5.0))
+def test_roots_of_functions_that_grow(place: float, steep: float) -> None:
+    found = find_root(
+        lambda t, _: torch.expm1(steep * (t - place) / 3), LOW[:1], HIGH[:1], width=1e-5
+    )
+    assert bool(found.inside)
+    assert abs(float(found.at) - place) <= 1e-5
+
+
+def test_no_root_is_told_with_the_end_reached() -> None:
+    found = find_root(lambda t, index: t.sign() * 0 + 1 - 2.0 * (index == 0), LOW[:2], HIGH[:2])
+    assert not bool(found.inside.any())
+    assert found.at.tolist() == [10.0, -10.0]
+
+
+def test_what_is_not_finite_is_avoided() -> None:
+    found = find_minimum(
+        lambda t, _: torch.where(t < 0, torch.nan, (t - 1).square()), LOW[:1], HIGH[:1], first=13
+    )
+    assert bool(found.inside)
+    assert abs(float(found.at) - 1) <= 0.02
+
+
+@given(st.lists(st.floats(-3, 3), min_size=3, max_size=3, unique=True), st.floats(-3, 3))
+def test_interpolation_is_exact_for_lines_inside_and_parabolas_between(
+    nodes: list[float], at: float
+) -> None:
+    points, where = torch.tensor(nodes).double()[:, None], torch.tensor([at]).double()
+    points = points.gather(0, (points - where).abs().argsort(0))
+    weights = interpolation(points, where)
+    assert float((weights.sum(0) - 1).abs()) <= 1e-6
+    far = float((where - points[0]).abs() / (points[1] - points[0]).abs())
+    if far <= 1:
+        assert abs(float((weights * points).sum()) - at) <= 1e-6
+    spread = float((points[:, None] - points[None]).abs().flatten()[[1, 2, 5]].min())
+    if float(points.min()) < at < float(points.max()) and spread > 1e-3:
+        assert abs(float((weights * points.square()).sum()) - at**2) <= 1e-6
