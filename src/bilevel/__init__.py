@@ -39,7 +39,7 @@ from bilevel.model import (
     regularisers,
     sets,
 )
-from bilevel.select import Choice, rules, select
+from bilevel.select import Choice, Comparison, compare, rules, select
 from bilevel.solve import (
     Certificate,
     Claim,
@@ -61,6 +61,7 @@ __all__ = [
     "Certificate",
     "Choice",
     "Claim",
+    "Comparison",
     "Cost",
     "Energy",
     "FiniteSum",
@@ -82,6 +83,7 @@ __all__ = [
     "argmin",
     "certify_locally",
     "check_hypergradient",
+    "compare",
     "curvature",
     "data",
     "fidelities",

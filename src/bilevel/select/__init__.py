@@ -2,9 +2,22 @@
 
 from bilevel.select import rules
 from bilevel.select.choice import Choice, Curve, Outcome
+from bilevel.select.compare import Comparison, compare
 from bilevel.select.path import Path
 from bilevel.select.point import Point
 from bilevel.select.rule import Goal, Rule
 from bilevel.select.select import select
 
-__all__ = ["Choice", "Curve", "Goal", "Outcome", "Path", "Point", "Rule", "rules", "select"]
+__all__ = [
+    "Choice",
+    "Comparison",
+    "Curve",
+    "Goal",
+    "Outcome",
+    "Path",
+    "Point",
+    "Rule",
+    "compare",
+    "rules",
+    "select",
+]

@@ -35,6 +35,11 @@ class Curve:
         tried = self.weight[:, k].isfinite()
         return self.weight[tried, k], self.value[tried, k]
 
+    def at(self, weight: Tensor) -> Tensor:
+        """The values at the weights nearest to ``weight``, (b,)."""
+        nearest = (self.weight.log() - weight.log()).abs().argmin(0, keepdim=True)
+        return self.value.gather(0, nearest)[0]
+
     @staticmethod
     def of(weights: list[Tensor], values: list[Tensor]) -> Curve:
         """Sorted by weight; what was not tried is inf."""
@@ -60,6 +65,11 @@ class Choice:
     outcome: tuple[Outcome, ...]
     advice: tuple[str, ...]
     cost: Cost
+
+    @property
+    def value(self) -> Tensor:
+        """The criterion at the weight, (b,) float64."""
+        return self.curve.at(self.weight)
 
     @property
     def found(self) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +19,7 @@ from bilevel.select.rule import Goal, Rule
 from bilevel.select.search import Found, find_minimum, find_root
 from bilevel.solve import Solver
 
-__all__ = ["select", "span_of"]
+__all__ = ["accuracy_for", "select", "span_of"]
 
 ACCURACY = 1e-3
 """Of the contrast of the start: the accuracy of reconstructions unless another is asked for."""
@@ -34,6 +36,7 @@ def select(
     accuracy: float | None = None,
     width: float = 0.02,
     solver: Solver[Any] | None = None,
+    record: Callable[[Tensor, Tensor], None] | None = None,
 ) -> Choice:
     """A weight w_k of the regulariser for each image: x_k = argmin Ψ(A x; y_k) + w_k R(x).
 
@@ -47,6 +50,7 @@ def select(
         accuracy: of the reconstructions [grey value]; 1e-3 of the contrast if None.
         width: the interval in log w that is small enough [1].
         solver: of the lower level; L-BFGS if None.
+        record: called with every weight tried and its criterion, those of the rows still sought.
 
     Returns:
         The choice; rows whose criterion has no root or minimum inside the range say so.
@@ -66,10 +70,10 @@ def select(
         >>> round(float((choice.x - y).square().mean().sqrt()), 3)
         0.1
     """
+    began = time.monotonic()
     energy.check(y)
     rule.check(energy, y)
-    if accuracy is None:
-        accuracy = ACCURACY * _contrast(energy.start(y))
+    accuracy = accuracy_for(energy, y) if accuracy is None else accuracy
     low, high = span_of(energy, y) if span is None else _given(span, len(y))
     path = Path(energy, y, accuracy=accuracy, solver=solver)
     weights: list[Tensor] = []
@@ -77,10 +81,12 @@ def select(
 
     def criterion(log: Tensor, index: Tensor) -> Tensor:
         value = rule.value(path.at(log.exp(), index))
-        for record, new in ((weights, log.exp()), (values, value)):
+        for kept, new in ((weights, log.exp()), (values, value)):
             line = torch.full((len(y),), torch.inf, dtype=torch.float64)
             line[index] = new
-            record.append(line)
+            kept.append(line)
+        if record is not None:
+            record(log.exp(), value)
         return value
 
     ends = low.log(), high.log()
@@ -89,6 +95,7 @@ def select(
     else:
         found = find_minimum(criterion, *ends, first=rule.grid, width=width)
     point = path.at(found.at.exp())
+    path.cost.seconds += time.monotonic() - began
     curve = Curve.of(weights, values)
     outcome = _outcomes(rule, found, curve)
     advice = [rule.advice(o, float(v)) for o, v in zip(outcome, found.value, strict=True)]
@@ -102,6 +109,11 @@ def select(
         advice=tuple(advice),
         cost=path.cost,
     )
+
+
+def accuracy_for(energy: Variational, y: Tensor) -> float:
+    """That of reconstructions where none is asked for [grey value]."""
+    return ACCURACY * _contrast(energy.start(y))
 
 
 def span_of(energy: Variational, y: Tensor) -> tuple[Tensor, Tensor]:
