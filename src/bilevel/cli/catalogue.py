@@ -12,6 +12,7 @@ from bilevel.cli.settings import (
     learning,
     noises,
     operators,
+    rules,
     searches,
     single_loops,
     solvers,
@@ -83,6 +84,11 @@ CATALOGUE: Mapping[str, Mapping[str, type]] = {
         "f2sa": single_loops.F2SA,
         "bome": single_loops.BOME,
         "isgd": single_loops.ISGD,
+    },
+    "rules": {
+        "discrepancy": rules.Discrepancy,
+        "sure": rules.SURE,
+        "predicted-risk": rules.PredictedRisk,
     },
     "schedules": {
         "constant": learning.Constant,

@@ -1,5 +1,8 @@
 """Metrics, tables, figures, and one HTML page that says how good a fit is and how sure that is."""
 
+from bilevel.report.choices import Compared, chosen, summaries
+from bilevel.report.compare_page import compare_page
+from bilevel.report.compare_words import compare_verdict
 from bilevel.report.comparison import Samples, Score, Scores
 from bilevel.report.generalisation import Generalisation
 from bilevel.report.metrics import psnr, ssim
@@ -7,6 +10,7 @@ from bilevel.report.page import evaluation_page, learning_page, write_page
 from bilevel.report.race_page import race_page, race_verdict
 from bilevel.report.rates import Rate, fitted_rate
 from bilevel.report.tables import (
+    compare_table,
     fit_table,
     ledger_table,
     parameters_table,
@@ -15,11 +19,16 @@ from bilevel.report.tables import (
 )
 
 __all__ = [
+    "Compared",
     "Generalisation",
     "Rate",
     "Samples",
     "Score",
     "Scores",
+    "chosen",
+    "compare_page",
+    "compare_table",
+    "compare_verdict",
     "evaluation_page",
     "fit_table",
     "fitted_rate",
@@ -32,5 +41,6 @@ __all__ = [
     "race_verdict",
     "scores_table",
     "ssim",
+    "summaries",
     "write_page",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from bilevel.report.words import count, number
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["MEASURES", "Look", "gap_chart", "looks", "norm_chart", "resolution"]
+__all__ = ["MEASURES", "Look", "gap_chart", "looks", "looks_of", "norm_chart", "resolution"]
 
 AMBER, PURPLE = "#b58900", "#7a6fd0"
 _COLOURS = (BLUE, ORANGE, GREEN, PINK, AMBER, PURPLE)
@@ -51,14 +51,19 @@ class Look:
 
 
 def looks(race: Race) -> dict[str, Look]:
-    """One for each algorithm; colours first, then dashes."""
+    """One for each algorithm."""
+    return looks_of(e.name for e in race.entries)
+
+
+def looks_of(names: Iterable[str]) -> dict[str, Look]:
+    """One for each name; colours first, then dashes."""
     return {
         name: Look(
             _COLOURS[k % len(_COLOURS)],
             _DASHES[k // len(_COLOURS) % len(_DASHES)],
             _MARKERS[k % len(_MARKERS)],
         )
-        for k, name in enumerate(e.name for e in race.entries)
+        for k, name in enumerate(names)
     }
 
 

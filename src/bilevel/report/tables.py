@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
+
 from rich.markup import escape
 from rich.table import Table
 
 from bilevel.learn import Fit, Race
 from bilevel.model import Cost
+from bilevel.report.choices import Summary
 from bilevel.report.claims import improvement
+from bilevel.report.compare_words import ended, useful
 from bilevel.report.comparison import Score, Scores
 from bilevel.report.parameters import parameters
 from bilevel.report.words import (
@@ -20,7 +25,14 @@ from bilevel.report.words import (
     similarity,
 )
 
-__all__ = ["fit_table", "ledger_table", "parameters_table", "race_table", "scores_table"]
+__all__ = [
+    "compare_table",
+    "fit_table",
+    "ledger_table",
+    "parameters_table",
+    "race_table",
+    "scores_table",
+]
 
 
 def fit_table(fit: Fit) -> Table:
@@ -98,6 +110,37 @@ def race_table(race: Race) -> Table:
             duration(entry.fit.cost.seconds),
             entry.fit.status.name.lower(),
             style="bold" if entry is race.winner else None,
+        )
+    return table
+
+
+def compare_table(summaries: Iterable[Summary]) -> Table:
+    """What every rule chose, and what it took."""
+    found = list(summaries)
+    truth = any(not math.isnan(summary.psnr) for summary in found)
+    table = Table(title="Weights", title_justify="left")
+    table.add_column("rule", no_wrap=True)
+    headings = [
+        "weight",
+        *(["PSNR [dB]", "SSIM"] if truth else []),
+        "certified rms",
+        "work",
+        "time",
+    ]
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("outcome")
+    for summary in found:
+        low, high = (number(weight) for weight in summary.weights)
+        quality = [level(summary.psnr), similarity(summary.ssim)] if truth else []
+        table.add_row(
+            escape(summary.rule),
+            low if low == high else f"{low} … {high}",
+            *quality,
+            useful(summary.certificate),
+            count(summary.cost.gradient_evaluations + summary.cost.hvps),
+            duration(summary.cost.seconds),
+            ended(summary),
         )
     return table
 

@@ -2,6 +2,17 @@
 
 from bilevel.cli.config.configuration import Configuration
 from bilevel.cli.config.reading import Document, parse, read, restore
+from bilevel.cli.config.selection import Selection, made, read_selection
 from bilevel.cli.config.validation import plain
 
-__all__ = ["Configuration", "Document", "parse", "plain", "read", "restore"]
+__all__ = [
+    "Configuration",
+    "Document",
+    "Selection",
+    "made",
+    "parse",
+    "plain",
+    "read",
+    "read_selection",
+    "restore",
+]

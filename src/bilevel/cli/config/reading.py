@@ -21,7 +21,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Document", "parse", "read", "restore"]
+__all__ = ["Document", "parse", "read", "restore", "sentence", "table_in", "text_in"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Document:
         except InputError as error:
             named = error.key if isinstance(error, Unfit) else key
             problem = Problem(tuple(named.split(".")), f"{named}: {error}")
-            raise InputError(_sentence(self.source, self.text, [problem])) from error
+            raise InputError(sentence(self.source, self.text, [problem])) from error
 
 
 def read(path: Path) -> Document:
@@ -51,12 +51,12 @@ def read(path: Path) -> Document:
         InputError: no such file, no TOML, or anything in it that is unknown, missing, of the
             wrong type or impossible; it names the file, the line, the key and what to do.
     """
-    return parse(_text(path), path)
+    return parse(text_in(path), path)
 
 
 def parse(text: str, path: Path) -> Document:
     """As :func:`read`, from a text; ``path`` names it, and folders in it are sought beside it."""
-    configuration = _configuration(str(path), text, _table(path, text))
+    configuration = _configuration(str(path), text, table_in(path, text))
     return Document(str(path), path.parent, text, configuration)
 
 
@@ -73,11 +73,12 @@ def _configuration(source: str, text: str, table: Mapping[str, Any]) -> Configur
     problems: list[Problem] = []
     configuration = validate(Configuration, table, problems)
     if problems or not isinstance(configuration, Configuration):
-        raise InputError(_sentence(source, text, problems))
+        raise InputError(sentence(source, text, problems))
     return configuration
 
 
-def _text(path: Path) -> str:
+def text_in(path: Path) -> str:
+    """What a file holds."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -86,7 +87,8 @@ def _text(path: Path) -> str:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _table(path: Path, text: str) -> dict[str, Any]:
+def table_in(path: Path, text: str) -> dict[str, Any]:
+    """The tables of a text."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -99,7 +101,7 @@ def _table(path: Path, text: str) -> dict[str, Any]:
         ) from error
 
 
-def _sentence(source: str, text: str, problems: list[Problem]) -> str:
+def sentence(source: str, text: str, problems: list[Problem]) -> str:
     """The first problem in the text; the others are counted."""
     placed = [(line_of(text, p.path), p.message) for p in problems]
     line, message = min(placed, key=lambda one: one[0] or sys.maxsize)

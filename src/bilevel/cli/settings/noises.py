@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -16,9 +17,17 @@ __all__ = ["Gaussian", "NoNoise", "NoiseSettings", "Poisson"]
 class NoiseSettings(Settings):
     """A noise model."""
 
+    rules: ClassVar[tuple[str, str]] = ("gcv", "gcv")
+    """What chooses a weight unless another rule is asked for: in denoising, and otherwise."""
+
     @abstractmethod
     def build(self) -> data.Noise:
         """The noise model itself."""
+
+    @property
+    def fidelity(self) -> Mapping[str, object]:
+        """The table [fidelity] that fits such noise."""
+        return {"name": "squared-l2"}
 
 
 class NoNoise(NoiseSettings):
@@ -32,6 +41,7 @@ class NoNoise(NoiseSettings):
 class Gaussian(NoiseSettings):
     """Independent normal noise on every value of the data."""
 
+    rules: ClassVar[tuple[str, str]] = ("sure", "predicted-risk")
     sigma: Level = Field(description='standard deviation [grey value]; also "25/255"')
 
     def build(self) -> data.Noise:
@@ -42,6 +52,7 @@ class Gaussian(NoiseSettings):
 class Poisson(NoiseSettings):
     """Photon counts, scaled back to grey values."""
 
+    rules: ClassVar[tuple[str, str]] = ("poisson-discrepancy", "poisson-discrepancy")
     peak: Positive = Field(description="mean number of photons at grey value 1")
     background: Annotated[float, Field(ge=0)] = Field(
         default=0.0, description="added before counting [grey value]"
@@ -50,3 +61,8 @@ class Poisson(NoiseSettings):
     def build(self) -> data.Noise:
         """Counting noise."""
         return data.PoissonNoise(self.peak, self.background)
+
+    @property
+    def fidelity(self) -> Mapping[str, object]:
+        """The divergence that counts call for."""
+        return {"name": "kullback-leibler", "background": self.background}

@@ -1,0 +1,168 @@
+"""What chooses a weight for data: the model without its weight, the noise, and the rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import torch
+from pydantic import model_validator
+
+from bilevel import data
+from bilevel.cli.catalogue import CATALOGUE
+from bilevel.cli.config.configuration import Configuration
+from bilevel.cli.config.reading import sentence, table_in, text_in
+from bilevel.cli.config.validation import Problem, validate
+from bilevel.cli.settings.base import Choice, Settings, Unfit
+from bilevel.cli.settings.energies import (
+    FidelitySettings,
+    RegulariserSettings,
+    Ridge,
+    TotalVariation,
+    WeightedDifferences,
+)
+from bilevel.cli.settings.noises import Gaussian, NoiseSettings, Poisson
+from bilevel.cli.settings.operators import FourierMask, Identity, OperatorSettings
+from bilevel.cli.settings.rules import RuleSettings
+from bilevel.ground.checks import check_choice
+from bilevel.ground.errors import InputError, nearest
+from bilevel.model import Variational
+from bilevel.model.operators import Shape
+
+__all__ = ["Selection", "made", "read_selection"]
+
+Kind = TypeVar("Kind", bound=Settings)
+
+
+class Selection(Settings):
+    """A model whose weight is chosen; ``noise`` None is Gaussian noise of unknown level."""
+
+    precision: Literal["float32", "float64"] = "float32"
+    operator: Annotated[OperatorSettings, Choice("operators", "identity")] = Identity()
+    noise: Annotated[NoiseSettings | None, Choice("noises", "gaussian")] = None
+    fidelity: Annotated[FidelitySettings | None, Choice("fidelities", "squared-l2")] = None
+    regulariser: Annotated[RegulariserSettings, Choice("regularisers", "total-variation")] = (
+        TotalVariation()
+    )
+    ridge: Ridge | None = None
+    rule: Annotated[RuleSettings | None, Choice("rules")] = None
+
+    @staticmethod
+    def of(configuration: Configuration) -> Selection:
+        """The same model with the weight left open.
+
+        Raises:
+            InputError: a map of weights.
+        """
+        shared = Selection.model_fields.keys() & Configuration.model_fields.keys()
+        return Selection(**{name: getattr(configuration, name) for name in shared})
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of data and images."""
+        return torch.float64 if self.precision == "float64" else torch.float32
+
+    def image_shape(self, data_shape: Shape) -> Shape:
+        """Of the images behind data (c', h', w')."""
+        return self.operator.build(data_shape).image_shape(data_shape)
+
+    def energy(self, shape: Shape, data_weight: float | None = None) -> Variational:
+        """The energy for images (c, h, w); the regulariser has weight 1.
+
+        With ``data_weight`` v that of the fidelity is v times as large, and learned: the weight of
+        the regulariser is then 1/v.
+        """
+        fidelity = self._fidelity
+        if data_weight is not None:
+            weight = data_weight * fidelity.model_dump()["weight"]
+            fidelity = fidelity.model_copy(update={"weight": weight, "learn": ("weight",)})
+        unit = self.regulariser.model_copy(update={"weight": 1.0, "learn": ()})
+        regulariser = unit.build(shape)
+        if self.ridge is not None:
+            ridge = self.ridge.model_copy(
+                update={"weight": self.ridge.weight / self.first_weight, "learn": False}
+            )
+            regulariser = regulariser + ridge.build()
+        return Variational(fidelity.build(self.operator.build(shape)), regulariser).to(self.dtype)
+
+    @property
+    def first_weight(self) -> float:
+        """The weight that the configuration gives the regulariser; only a ridge refers to it."""
+        return float(self.regulariser.model_dump()["weight"])
+
+    def known_noise(self, y: torch.Tensor) -> data.Noise:
+        """The noise of data (1, c', h', w').
+
+        Raises:
+            InputError: its level is not known.
+        """
+        if self.noise is not None:
+            return self.noise.build()
+        del y
+        advice = "give it, e.g. --sigma 0.05 or --sigma 10/255"
+        raise InputError("the noise level is not known", advice=advice)
+
+    @property
+    def rule_settings(self) -> RuleSettings:
+        """The rule asked for, or the one for what is known of the noise and the operator."""
+        if self.rule is not None:
+            return self.rule
+        kind = Gaussian if self.noise is None else type(self.noise)
+        name = kind.rules[0 if isinstance(self.operator, Identity) else 1]
+        return made("rules", {"name": name}, RuleSettings)
+
+    @property
+    def _fidelity(self) -> FidelitySettings:
+        if self.fidelity is not None:
+            return self.fidelity
+        fits = {"name": "squared-l2"} if self.noise is None else self.noise.fidelity
+        return made("fidelities", fits, FidelitySettings)
+
+    @model_validator(mode="after")
+    def _check(self) -> Selection:
+        if isinstance(self.regulariser, WeightedDifferences) and self.regulariser.map:
+            advice = "set map = false"
+            raise Unfit("regulariser.map", "rules choose one weight, not a map", advice=advice)
+        if isinstance(self.operator, FourierMask) and isinstance(self.noise, Poisson):
+            what = "poisson noise needs data that are not negative, which Fourier data are not"
+            raise Unfit("noise.name", what, advice="use gaussian noise")
+        return self
+
+
+def made(kind: str, table: Mapping[str, object], of: type[Kind]) -> Kind:
+    """The settings that a table with a name stands for.
+
+    Raises:
+        InputError: an unknown name, or options that do not fit.
+    """
+    name = check_choice(str(table["name"]), CATALOGUE[kind], kind.removesuffix("s"))
+    problems: list[Problem] = []
+    options = {key: value for key, value in table.items() if key != "name"}
+    settings = validate(CATALOGUE[kind][name], options, problems, (name,))
+    if not isinstance(settings, of):
+        raise InputError(problems[0].message)
+    return settings
+
+
+def read_selection(path: Path | None, options: Mapping[str, Mapping[str, object]]) -> Selection:
+    """From the tables of a file, and from options that replace tables.
+
+    Tables that only learning needs are left aside.
+
+    Raises:
+        InputError: as :func:`~bilevel.cli.config.reading.read`.
+    """
+    text = "" if path is None else text_in(path)
+    given: Mapping[str, Any] = {} if path is None else table_in(path, text)
+    for name in given:
+        if name not in {**Selection.model_fields, **Configuration.model_fields}:
+            advice = nearest(name, Selection.model_fields)
+            raise InputError(f"{path}: unknown table or key '{name}'", advice=advice)
+    tables = {name: given[name] for name in Selection.model_fields if name in given}
+    problems: list[Problem] = []
+    selection = validate(Selection, {**tables, **options}, problems)
+    if not isinstance(selection, Selection):
+        words = problems[0].message if path is None else sentence(str(path), text, problems)
+        raise InputError(words)
+    return selection

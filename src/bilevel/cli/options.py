@@ -1,0 +1,42 @@
+"""Tables of a configuration written as one option: name:key=value,key=value."""
+
+from __future__ import annotations
+
+import sys
+
+from bilevel.ground.errors import InputError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["table_of"]
+
+
+def table_of(text: str, option: str) -> dict[str, object]:
+    """The table that an option stands for.
+
+    Raises:
+        InputError: no name, or something that is not key=value.
+
+    Example:
+        >>> table_of("gaussian-blur:size=9,boundary=zero", "--operator")
+        {'name': 'gaussian-blur', 'size': 9, 'boundary': 'zero'}
+    """
+    name, _, rest = text.partition(":")
+    table: dict[str, object] = {"name": name.strip()}
+    for part in filter(None, rest.split(",")):
+        key, sign, value = (piece.strip() for piece in part.partition("="))
+        if not (sign and key and value):
+            advice = f"write e.g. {option} gaussian-blur:size=9,sigma=1.6"
+            raise InputError(f"{option} takes name:key=value,...", given=repr(text), advice=advice)
+        table[key] = _value(value)
+    return table
+
+
+def _value(text: str) -> object:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text

@@ -1,0 +1,148 @@
+"""What is to be said about weights that rules chose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from bilevel.report.choices import Chosen, Compared, Summary, chosen, summaries
+from bilevel.report.comparison import LOOSE
+from bilevel.report.standing import Claim, Standing
+from bilevel.report.words import decibels, number, plural
+from bilevel.select import Outcome
+from bilevel.select.compare import LEARNED, ORACLE
+
+__all__ = ["advices", "compare_claims", "compare_verdict", "ended", "spread", "useful"]
+
+
+def compare_verdict(compared: Sequence[Compared]) -> list[str]:
+    """The news in a few sentences."""
+    found, images = summaries(compared), sum(len(group.ids) for group in compared)
+    rules = {name: s for name, s in found.items() if name not in (LEARNED, ORACLE)}
+    stopped = any(group.comparison.interrupted for group in compared)
+    words = _with_truth(found, rules, images) if ORACLE in found else _without(rules, images)
+    return [*words, *(["Ctrl-C ended the work early."] if stopped else [])]
+
+
+def _with_truth(
+    found: Mapping[str, Summary], rules: Mapping[str, Summary], images: int
+) -> list[str]:
+    average = "" if images == 1 else " on average"
+    oracle = found[ORACLE].psnr
+    sentences: list[str] = []
+    if rules:
+        best = max(rules, key=lambda name: rules[name].psnr)
+        lost = oracle - rules[best].psnr
+        sentences.append(
+            f"Without seeing the truth, {best} comes closest to it: {decibels(rules[best].psnr)}"
+            f"{average}, {_lacks(lost)} the best weight there is."
+        )
+    if LEARNED in found:
+        lost = oracle - found[LEARNED].psnr
+        sentences.append(
+            f"The weight learned from other images, {number(found[LEARNED].rows[0].weight)} for "
+            f"all, reaches {decibels(found[LEARNED].psnr)}, {_lacks(lost)} the best."
+        )
+    return sentences or [f"The best weight there is reaches {decibels(oracle)}{average}."]
+
+
+def _lacks(lost: float) -> str:
+    return "level with" if abs(lost) < 0.005 else f"{decibels(lost)} below"
+
+
+def _without(rules: Mapping[str, Summary], images: int) -> list[str]:
+    if len(rules) == 1:
+        (rule,) = rules.values()
+        row = rule.rows[0]
+        if images == 1:
+            sure = row.outcome is Outcome.FOUND
+            text = f"{rule.rule} chooses the weight {number(row.weight)} for {row.image}."
+            return (
+                [text]
+                if sure
+                else [
+                    f"{rule.rule} finds no weight for {row.image}: {row.outcome.value}.",
+                    f"What to do: {row.advice}.",
+                ]
+            )
+        low, high = rule.weights
+        return [
+            f"{rule.rule} chooses weights between {number(low)} and {number(high)} for "
+            f"{plural(images, 'image')}; it stands behind {rule.found} of them."
+        ]
+    weights = [row.weight for rule in rules.values() for row in rule.rows]
+    stands = sum(rule.found == len(rule.rows) for rule in rules.values())
+    return [
+        f"{plural(len(rules), 'rule')} choose weights between {number(min(weights))} and "
+        f"{number(max(weights))}; {stands} of them stand behind their weight"
+        f"{'' if images == 1 else ' for every image'}.",
+        "The truth is not known: where rules that assume different things agree, the weight "
+        "deserves trust.",
+    ]
+
+
+def spread(compared: Sequence[Compared]) -> tuple[str, str]:
+    """How far apart the weights of rules that found one are, over the images."""
+    factors: list[float] = []
+    rows = [r for r in chosen(compared) if r.outcome is Outcome.FOUND and r.rule != ORACLE]
+    for image in dict.fromkeys(r.image for r in rows):
+        weights = [r.weight for r in rows if r.image == image]
+        factors.append(max(weights) / min(weights))
+    if not factors:
+        return "none", "no rule stands behind a weight"
+    return f"× {number(max(factors), 2)}", "largest weight over smallest, of rules that found one"
+
+
+def ended(summary: Summary) -> str:
+    """How the searches of a rule ended."""
+    outcomes = {row.outcome for row in summary.rows}
+    if len(outcomes) == 1:
+        return outcomes.pop().value
+    return f"found for {summary.found} of {len(summary.rows)}"
+
+
+def useful(certificate: float) -> str:
+    """A proved distance, if it is small enough to be of use.
+
+    Example:
+        >>> useful(1e-2), useful(30.0)
+        ('0.01', 'none of use')
+    """
+    return number(certificate) if certificate <= LOOSE else "none of use"
+
+
+def advices(rows: Sequence[Chosen]) -> list[tuple[str, str, str]]:
+    """Rule, what happened to which images, what to do; only where no weight was found."""
+    grouped: dict[tuple[str, Outcome, str], list[str]] = {}
+    for row in rows:
+        if row.outcome is not Outcome.FOUND:
+            grouped.setdefault((row.rule, row.outcome, row.advice), []).append(row.image)
+    return [
+        (rule, f"{', '.join(images)}: {outcome.value}", advice)
+        for (rule, outcome, advice), images in grouped.items()
+    ]
+
+
+def compare_claims(compared: Sequence[Compared]) -> list[Claim]:
+    """What is proved and what is not."""
+    rows = chosen(compared)
+    certified = [r.certificate for r in rows if r.certificate <= LOOSE]
+    claims: list[Claim] = []
+    if certified:
+        text = (
+            f"{len(certified)} of {len(rows)} reconstructions are proved to lie within "
+            f"{number(max(certified))} grey values (rms) of the exact minimiser at their weight."
+        )
+        claims.append(Claim(Standing.PROVED, text))
+    if len(certified) < len(rows):
+        text = (
+            f"For {plural(len(rows) - len(certified), 'reconstruction')} no distance of use is "
+            "proved: the energy is not known to be convex enough; a small ridge makes it so."
+        )
+        claims.append(Claim(Standing.OPEN, text))
+    text = (
+        "A weight is the best of those tried, to within 2 %: criteria may have other minima, which "
+        "nobody has ruled out."
+    )
+    claims.append(Claim(Standing.OPEN, text))
+    text = "No rule knows the truth: each is right as far as what it assumes of the noise is."
+    return [*claims, Claim(Standing.OPEN, text)]
