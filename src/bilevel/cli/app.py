@@ -8,12 +8,14 @@ from typing import Annotated
 import typer
 
 from bilevel.cli.commands.check import check
+from bilevel.cli.commands.compare import compare
 from bilevel.cli.commands.demo import demo
 from bilevel.cli.commands.evaluate import evaluate
 from bilevel.cli.commands.learn import learn
 from bilevel.cli.commands.list import list_catalogue
 from bilevel.cli.commands.race import race
 from bilevel.cli.commands.reconstruct import reconstruct
+from bilevel.cli.commands.select import select
 from bilevel.cli.console import error
 from bilevel.ground.errors import BilevelError
 from bilevel.ground.memory import keep_freed_memory
@@ -59,6 +61,16 @@ app.command(
     + "\n\n"
     + _example("reconstruct runs/tv sharp.png --simulate --out restored")
 )(reconstruct)
+app.command(
+    epilog=_example("select noisy.png --sigma 0.1 --out restored")
+    + "\n\n"
+    + _example("select *.png --operator gaussian-blur:sigma=2 --sigma 5/255 --out restored")
+)(select)
+app.command(
+    epilog=_example("compare examples/denoising.toml --out runs/rules")
+    + "\n\n"
+    + _example("compare noisy.png --sigma 0.1 --rules sure,discrepancy --out runs/rules")
+)(compare)
 app.command(epilog=_example("evaluate runs/tv --images pictures"))(evaluate)
 app.command(
     epilog=_example("race examples/denoising.toml --algorithms maid,l-bfgs --out runs/race")

@@ -17,7 +17,15 @@ from bilevel.cli.settings.base import Unfit
 from bilevel.ground.errors import InputError
 from bilevel.ground.randomness import generator
 
-__all__ = ["Batch", "LearningImages", "by_size", "fitting", "learning_images", "read_images"]
+__all__ = [
+    "Batch",
+    "LearningImages",
+    "by_size",
+    "check_names",
+    "fitting",
+    "learning_images",
+    "read_images",
+]
 
 Named = tuple[str, Tensor]
 Source = tuple[str, Callable[[], Tensor]]
@@ -80,6 +88,22 @@ def learning_images(document: Document, folder: str | None) -> LearningImages:
 def read_images(source: Path | Iterable[Path], *, channels: int) -> list[Named]:
     """The images of a folder, or the files given, with as many channels as a fit needs."""
     return data.load_images(source, grey=channels == 1)
+
+
+def check_names(images: Sequence[Path], out: Path) -> None:
+    """No two images may be written to one file, and none over an image given.
+
+    Raises:
+        InputError: they would be.
+    """
+    for stem, times in Counter(path.stem for path in images).items():
+        if times > 1:
+            given = f"{stem} {times} times"
+            raise InputError("every image needs a name of its own", given=given)
+        target = (out / f"{stem}.png").resolve()
+        if target in {path.resolve() for path in images}:
+            advice = "choose another folder with --out"
+            raise InputError(f"'{out / stem}.png' would be overwritten", advice=advice)
 
 
 def by_size(images: Iterable[Named]) -> tuple[Batch, ...]:

@@ -13,14 +13,16 @@ from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+from torch import Tensor
 
 from bilevel.cli.console import say
 from bilevel.learn import Budget, Record
-from bilevel.report.words import duration
+from bilevel.report.words import duration, number, plural
 
-__all__ = ["Counter", "LearningProgress"]
+__all__ = ["Counter", "LearningProgress", "WeightProgress"]
 
 _SHOWN = 12
+_SILENCE = 2.0  # seconds
 _COLUMNS = (
     ("step", 4),
     ("loss", 10),
@@ -150,3 +152,45 @@ class Counter:
             say(f"{self.what}: {self.done} of {self.total}", end="\n" if ended else "\r")
         elif ended:
             say(f"{self.what}: {self.total}")
+
+
+class WeightProgress:
+    """How many weights a rule has tried; where nobody looks, a line every few seconds."""
+
+    def __init__(self, what: str) -> None:
+        self.what, self.tried = what, 0
+        self.console = Console(stderr=True, highlight=False)
+        self.start = self.said = time.monotonic()
+
+    def __enter__(self) -> WeightProgress:
+        """Say what begins."""
+        self._say(self.what)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave one line that sums up, if the work was worth one."""
+        seconds = time.monotonic() - self.start
+        if self.console.is_terminal or (self.tried and seconds > _SILENCE):
+            self._line(f"{plural(self.tried, 'weight')} tried in {duration(seconds)}", end="\n")
+
+    def __call__(self, weight: Tensor, value: Tensor) -> None:
+        """One more weight of the rows still sought."""
+        del value
+        self.tried += 1
+        if self.console.is_terminal or time.monotonic() > self.said + _SILENCE:
+            low, high = float(weight.min()), float(weight.max())
+            last = number(low) if low == high else f"{number(low)} to {number(high)}"
+            end = "\r" if self.console.is_terminal else "\n"
+            self._line(f"{plural(self.tried, 'weight')} tried, last {last}", end=end)
+
+    def _line(self, text: str, end: str) -> None:
+        self.said = time.monotonic()
+        say(f"{self.what}: {text}".ljust(70 if self.console.is_terminal else 0), end=end)
+
+    def _say(self, text: str) -> None:
+        say(text, end="\r" if self.console.is_terminal else "\n")

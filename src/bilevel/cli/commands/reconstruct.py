@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter as Tally
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -46,7 +45,7 @@ def reconstruct(
     Writes NAME.png, 16 bits deep; with --simulate also NAME-before.png.
     """
     from bilevel.cli.console import check_writable, say
-    from bilevel.cli.images import by_size, fitting, read_images
+    from bilevel.cli.images import by_size, check_names, fitting, read_images
     from bilevel.cli.progress import Counter
     from bilevel.cli.reconstruction import Reconstructor
     from bilevel.data import save_image
@@ -54,7 +53,7 @@ def reconstruct(
 
     reconstructor = Reconstructor.load(fit, accuracy)
     configuration = reconstructor.configuration
-    _check_names(images, check_writable(out))
+    check_names(images, check_writable(out))
     found = read_images(images, channels=configuration.data.channels)
     if simulate:
         found = [(name, fitting(configuration, image)) for name, image in found]
@@ -64,18 +63,6 @@ def reconstruct(
     for name, image in pictures:
         save_image(out / f"{name}.png", image, bits=16)
     say(f"wrote {plural(len(pictures), 'picture')} to {out}")
-
-
-def _check_names(images: Sequence[Path], out: Path) -> None:
-    """No two images may be written to one file, and none over an image given."""
-    for stem, times in Tally(path.stem for path in images).items():
-        if times > 1:
-            given = f"{stem} {times} times"
-            raise InputError("every image needs a name of its own", given=given)
-        target = (out / f"{stem}.png").resolve()
-        if target in {path.resolve() for path in images}:
-            advice = "choose another folder with --out"
-            raise InputError(f"'{out / stem}.png' would be overwritten", advice=advice)
 
 
 def _from_sharp(

@@ -10,7 +10,7 @@ import torch
 from pydantic import model_validator
 
 from bilevel import data
-from bilevel.cli.catalogue import CATALOGUE
+from bilevel.cli.catalogue import CATALOGUE, name_of
 from bilevel.cli.config.configuration import Configuration
 from bilevel.cli.config.reading import sentence, table_in, text_in
 from bilevel.cli.config.validation import Problem, validate
@@ -29,6 +29,7 @@ from bilevel.ground.checks import check_choice
 from bilevel.ground.errors import InputError, nearest
 from bilevel.model import Variational
 from bilevel.model.operators import Shape
+from bilevel.model.splitting import is_smooth
 
 __all__ = ["Selection", "made", "read_selection"]
 
@@ -78,20 +79,23 @@ class Selection(Settings):
             weight = data_weight * fidelity.model_dump()["weight"]
             fidelity = fidelity.model_copy(update={"weight": weight, "learn": ("weight",)})
         unit = self.regulariser.model_copy(update={"weight": 1.0, "learn": ()})
-        regulariser = unit.build(shape)
+        built, regulariser = fidelity.build(self.operator.build(shape)), unit.build(shape)
+        regulariser.check(shape)
+        if not is_smooth(built, [regulariser]):
+            advice = "smooth it, e.g. with total-variation and squared-l2"
+            raise Unfit("regulariser.name", "rules need a smooth energy", advice=advice)
         if self.ridge is not None:
-            ridge = self.ridge.model_copy(
-                update={"weight": self.ridge.weight / self.first_weight, "learn": False}
-            )
+            weight = self.ridge.weight / self.first_weight
+            ridge = self.ridge.model_copy(update={"weight": weight, "learn": False})
             regulariser = regulariser + ridge.build()
-        return Variational(fidelity.build(self.operator.build(shape)), regulariser).to(self.dtype)
+        return Variational(built, regulariser).to(self.dtype)
 
     @property
     def first_weight(self) -> float:
         """The weight that the configuration gives the regulariser; only a ridge refers to it."""
         return float(self.regulariser.model_dump()["weight"])
 
-    def known_noise(self, y: torch.Tensor) -> data.Noise:
+    def noise_of(self, y: torch.Tensor) -> data.Noise:
         """The noise of data (1, c', h', w').
 
         Raises:
@@ -103,14 +107,18 @@ class Selection(Settings):
         advice = "give it, e.g. --sigma 0.05 or --sigma 10/255"
         raise InputError("the noise level is not known", advice=advice)
 
+    def weight_at(self, log_weight: torch.Tensor) -> float:
+        """The weight of the regulariser where the fidelity has that one in its place."""
+        return float(self._fidelity.model_dump()["weight"] / log_weight.double().exp())
+
     @property
-    def rule_settings(self) -> RuleSettings:
+    def named_rule(self) -> tuple[str, RuleSettings]:
         """The rule asked for, or the one for what is known of the noise and the operator."""
         if self.rule is not None:
-            return self.rule
+            return name_of(self.rule) or "rule", self.rule
         kind = Gaussian if self.noise is None else type(self.noise)
         name = kind.rules[0 if isinstance(self.operator, Identity) else 1]
-        return made("rules", {"name": name}, RuleSettings)
+        return name, made("rules", {"name": name}, RuleSettings)
 
     @property
     def _fidelity(self) -> FidelitySettings:

@@ -1,0 +1,64 @@
+"""``bilevel compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bilevel.cli.commands.learn import DataOption
+from bilevel.cli.commands.select import (
+    GreyOption,
+    NoiseOption,
+    OperatorOption,
+    RegulariserOption,
+    SigmaOption,
+    tables,
+)
+
+__all__ = ["compare"]
+
+
+def compare(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="CONFIG.toml|IMAGE",
+            help="Sharp images to degrade, as for learning; or one picture of data.",
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder for report.html and choices.json.")
+    ],
+    rules: Annotated[
+        str,
+        typer.Option("--rules", metavar="A,B,...", help="Names from `bilevel list rules`, or all."),
+    ] = "all",
+    data: DataOption = None,
+    operator: OperatorOption = None,
+    noise: NoiseOption = None,
+    sigma: SigmaOption = None,
+    regulariser: RegulariserOption = None,
+    grey: GreyOption = False,
+) -> None:
+    """Compare rules that choose a weight without ground truth.
+
+    With a configuration its images are degraded, the weight is also learned from the training
+    images, and the best weight there is shows what could be had. With a picture of data every
+    rule that applies is run, and NAME-RULE.png written. Ctrl-C reports what is done.
+    """
+    from bilevel.cli.choosing import from_files, named_rules
+    from bilevel.cli.comparing import from_configuration
+    from bilevel.cli.config import read, read_selection
+    from bilevel.ground.errors import InputError
+
+    wanted, options = named_rules(rules), tables(operator, noise, sigma, regulariser)
+    if source.suffix.lower() != ".toml":
+        selection = read_selection(None, options)
+        from_files(selection, wanted, [source], out, grey=grey, title="Comparing rules")
+        return
+    if options or grey:
+        advice = f"write that into {source}"
+        raise InputError("options of the model are for pictures", advice=advice)
+    from_configuration(read(source), wanted, out, data)

@@ -1,0 +1,124 @@
+"""``bilevel select``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "GreyOption",
+    "NoiseOption",
+    "OperatorOption",
+    "RegulariserOption",
+    "SigmaOption",
+    "select",
+    "tables",
+]
+
+OperatorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--operator",
+        metavar="NAME[:KEY=VALUE,...]",
+        help="How images became data, e.g. gaussian-blur:size=9,sigma=1.6; identity (denoising) "
+        "unless given. See `bilevel list operators`.",
+        show_default=False,
+    ),
+]
+NoiseOption = Annotated[
+    str | None,
+    typer.Option(
+        "--noise",
+        metavar="NAME[:KEY=VALUE,...]",
+        help="gaussian unless given, or e.g. poisson:peak=100,background=0.01.",
+        show_default=False,
+    ),
+]
+SigmaOption = Annotated[
+    str | None,
+    typer.Option(
+        "--sigma",
+        metavar="LEVEL",
+        help="Standard deviation of Gaussian noise in grey values from 0 to 1, e.g. 0.1 or 25/255.",
+        show_default=False,
+    ),
+]
+RegulariserOption = Annotated[
+    str | None,
+    typer.Option(
+        "--regulariser",
+        metavar="NAME[:KEY=VALUE,...]",
+        help="total-variation:smoothing=0.01 unless given; must be smooth.",
+        show_default=False,
+    ),
+]
+GreyOption = Annotated[bool, typer.Option("--grey", help="Take colour pictures as grey.")]
+
+
+def select(
+    images: Annotated[
+        list[Path],
+        typer.Argument(metavar="IMAGE...", help="The data: PNG, JPEG, TIFF or NPY files."),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option("--out", metavar="DIR", help="Folder for NAME.png, report and numbers."),
+    ],
+    operator: OperatorOption = None,
+    noise: NoiseOption = None,
+    sigma: SigmaOption = None,
+    regulariser: RegulariserOption = None,
+    rule: Annotated[
+        str | None,
+        typer.Option(
+            "--rule",
+            metavar="NAME[:KEY=VALUE,...]",
+            help="What chooses the weight, e.g. discrepancy:corrected=true; unless given, sure in "
+            "denoising and predicted-risk otherwise. See `bilevel list rules`.",
+            show_default=False,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            metavar="CONFIG.toml",
+            help="Take operator, noise, fidelity, regulariser, ridge and rule from its tables; "
+            "options replace them.",
+            show_default=False,
+        ),
+    ] = None,
+    grey: GreyOption = False,
+) -> None:
+    """Choose the weight of the regulariser for data without ground truth, and reconstruct them.
+
+    Writes NAME.png (16 bits deep), report.html with the curve that the rule followed, and
+    choices.json. Ctrl-C keeps the images that are done.
+    """
+    from bilevel.cli.choosing import from_files
+    from bilevel.cli.config import read_selection
+    from bilevel.cli.options import table_of
+
+    options = tables(operator, noise, sigma, regulariser)
+    if rule is not None:
+        options["rule"] = table_of(rule, "--rule")
+    selection = read_selection(config, options)
+    name, settings = selection.named_rule
+    from_files(selection, {name: settings}, images, out, grey=grey, title="Choosing the weight")
+
+
+def tables(
+    operator: str | None, noise: str | None, sigma: str | None, regulariser: str | None
+) -> dict[str, dict[str, object]]:
+    """The tables of a configuration that these options stand for."""
+    from bilevel.cli.options import table_of
+
+    given = {"operator": operator, "noise": noise, "regulariser": regulariser}
+    found = {key: table_of(text, f"--{key}") for key, text in given.items() if text is not None}
+    if sigma is not None:
+        found["noise"] = {**found.get("noise", {"name": "gaussian"}), "sigma": sigma}
+    elif noise == "gaussian":
+        del found["noise"]  # of unknown level
+    return found

@@ -1,0 +1,77 @@
+"""From a configuration to rules compared with what is learned and with the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import typer
+
+from bilevel.cli.choosing import Job, choose, write_report
+from bilevel.cli.config import Configuration, Document, Selection, plain
+from bilevel.cli.console import check_writable, say
+from bilevel.cli.images import Batch, learning_images
+from bilevel.cli.learning import INTERRUPTED
+from bilevel.cli.progress import LearningProgress
+from bilevel.cli.reconstruction import simulated
+from bilevel.cli.settings.rules import RuleSettings
+from bilevel.learn import BilevelProblem, Status, learn
+from bilevel.report import Compared
+from bilevel.report.words import number
+
+__all__ = ["from_configuration"]
+
+
+def from_configuration(
+    document: Document, rules: Mapping[str, RuleSettings], out: Path, folder: str | None
+) -> None:
+    """Compare on the images held out, or on the training images if there are none.
+
+    Raises:
+        BilevelError: images that do not fit, a folder that cannot be written to.
+        typer.Exit: with code 130 after Ctrl-C; what is done until then is written.
+    """
+    check_writable(out)
+    configuration = document.configuration
+    with document.blaming("regulariser.name"):
+        selection = Selection.of(configuration)
+    images = learning_images(document, folder)
+    with document.blaming("regulariser.name"):
+        selection.energy(images.training.shape)
+    learned = _learned(selection, configuration, images.training)
+    compared: list[Compared] = []
+    batches = images.held_out or (images.training,)
+    for batch in batches:
+        pairs = simulated(configuration, batch)
+        job = Job(batch.ids, pairs.y, configuration.noise.build(), pairs.target, learned)
+        compared.append(choose(selection, rules, job))
+        if compared[-1].comparison.interrupted:
+            break
+    interrupted = compared[-1].comparison.interrupted
+    done = [one for one in compared if one.comparison.choices]
+    about = {k: v for k, v in plain(configuration).items() if k != "algorithm"}
+    write_report(done, out, about, title="Comparing rules", interrupted=interrupted)
+
+
+def _learned(selection: Selection, configuration: Configuration, training: Batch) -> float:
+    """The weight learned from the training images by what learns without being told how."""
+    energy = selection.energy(training.shape, 1 / selection.first_weight)
+    pairs, solver = simulated(configuration, training), configuration.solver
+    problem = BilevelProblem(
+        energy,
+        configuration.loss.build(),
+        pairs,
+        solver=solver.build(energy.at(pairs.y[:1])),
+        chunk=solver.chunk,
+        max_steps=solver.max_steps,
+    )
+    say(f"learning the weight from {training}")
+    budget = configuration.budget.build()
+    with LearningProgress(budget) as progress:
+        fit = learn(problem, budget=budget, record=progress)
+    if fit.status is Status.INTERRUPTED:
+        say("interrupted before there was anything to report")
+        raise typer.Exit(INTERRUPTED)
+    weight = selection.weight_at(fit.theta["fidelity.log_weight"])
+    say(f"learned: {number(weight)}")
+    return weight
