@@ -14,6 +14,7 @@ from bilevel.cli.catalogue import CATALOGUE, about, parameters
 from bilevel.cli.config import parse, plain, read, restore
 from bilevel.cli.config.configuration import Configuration
 from bilevel.cli.config.lines import line_of
+from bilevel.cli.config.selection import Selection
 from bilevel.cli.settings import descent, energies, learning, searches
 from bilevel.cli.settings import solvers as chosen
 from bilevel.cli.settings.base import Choice, Settings
@@ -208,6 +209,7 @@ def test_every_entry_has_a_description_and_every_parameter_a_default_or_a_meanin
 def test_every_choice_of_a_configuration_is_a_kind_of_the_catalogue() -> None:
     fields = [
         *Configuration.model_fields.values(),
+        *Selection.model_fields.values(),
         *parameters(learning.ProjectedGradient).values(),
     ]
     kinds = {m.kind for field in fields for m in field.metadata if isinstance(m, Choice)}

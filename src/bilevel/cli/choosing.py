@@ -22,6 +22,7 @@ from bilevel.cli.progress import WeightProgress
 from bilevel.cli.settings.operators import FourierMask
 from bilevel.cli.settings.rules import RuleSettings
 from bilevel.ground.errors import InputError, nearest
+from bilevel.model import Variational
 from bilevel.report import (
     Compared,
     chosen,
@@ -34,7 +35,7 @@ from bilevel.report import (
 from bilevel.report.choices import failures
 from bilevel.select import Rule, compare
 
-__all__ = ["ALL", "Job", "choose", "from_files", "named_rules", "write_report"]
+__all__ = ["ALL", "Job", "Task", "from_files", "named_rules", "prepare", "write_report"]
 
 ALL = "all"
 
@@ -48,6 +49,30 @@ class Job:
     noise: data.Noise
     target: Tensor | None = None
     learned: float | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job with the energy and the rules that apply to it."""
+
+    job: Job
+    energy: Variational
+    rules: Mapping[str, Rule]
+    unfit: Mapping[str, str]
+
+    def run(self) -> Compared:
+        """What the rules choose."""
+        ids = self.job.ids
+        where = ids[0] if len(ids) == 1 else f"{len(ids)} images"
+        found = compare(
+            self.energy,
+            self.job.y,
+            self.rules,
+            target=self.job.target,
+            learned=self.job.learned,
+            heard=lambda name: WeightProgress(f"{name} on {where}"),
+        )
+        return Compared(ids, replace(found, failures={**self.unfit, **found.failures}))
 
 
 def named_rules(names: str) -> dict[str, RuleSettings]:
@@ -88,54 +113,46 @@ def from_files(
     if isinstance(selection.operator, FourierMask):
         advice = "compare with sharp images in a configuration"
         raise InputError("Fourier data cannot be read from pictures", advice=advice)
-    found = data.load_images(images, grey=True if grey else None)
-    jobs = (
-        Job((name,), y.to(selection.dtype), selection.noise_of(y.to(selection.dtype)))
-        for name, y in found
-    )
+    tasks: list[Task] = []
+    for name, image in data.load_images(images, grey=True if grey else None):
+        y = image.to(selection.dtype)
+        tasks.append(prepare(selection, rules, Job((name,), y, selection.noise_of(y))))
     compared: list[Compared] = []
-    for job in jobs:
-        one = choose(selection, rules, job)
-        if not one.comparison.choices:
-            break
-        compared.append(one)
-        _save(one, out, suffixes=len(rules) > 1)
+    for task in tasks:
+        one = task.run()
+        if one.comparison.choices:
+            compared.append(one)
+            _save(one, out, suffixes=len(rules) > 1)
         if one.comparison.interrupted:
             break
-    interrupted = len(compared) < len(found) or compared[-1].comparison.interrupted
+    interrupted = len(compared) < len(tasks) or compared[-1].comparison.interrupted
     write_report(compared, out, plain(selection), title=title, interrupted=interrupted)
 
 
-def choose(selection: Selection, rules: Mapping[str, RuleSettings], job: Job) -> Compared:
-    """What the rules choose for one job; those that do not apply are named with the reason.
+def prepare(selection: Selection, rules: Mapping[str, RuleSettings], job: Job) -> Task:
+    """What is to be done for one job; rules that do not apply are named with the reason.
 
     Raises:
         InputError: data that do not fit the model, or no rule that applies.
     """
     like = job.y if job.target is None else job.target
     shape = (like.shape[1], like.shape[2], like.shape[3])
-    if job.target is None:
-        shape = selection.image_shape(shape)
+    energy = selection.energy(selection.image_shape(shape) if job.target is None else shape)
+    energy.check(job.y)
     built: dict[str, Rule] = {}
     unfit: dict[str, str] = {}
     for name, settings in rules.items():
         try:
-            built[name] = settings.build(job.noise)
+            rule = settings.build(job.noise)
+            rule.check(energy, job.y)
         except InputError as error:
             unfit[name] = str(error)
-    if not built and job.target is None:
-        given = "; ".join(f"{name}: {why}" for name, why in unfit.items())
-        raise InputError("none of the rules applies", given=given)
-    where = job.ids[0] if len(job.ids) == 1 else f"{len(job.ids)} images"
-    found = compare(
-        selection.energy(shape),
-        job.y,
-        built,
-        target=job.target,
-        learned=job.learned,
-        heard=lambda name: WeightProgress(f"{name} on {where}"),
-    )
-    return Compared(job.ids, replace(found, failures={**unfit, **found.failures}))
+        else:
+            built[name] = rule
+    if not built:
+        reasons = "; ".join(unfit.values())
+        raise InputError(reasons if len(unfit) == 1 else f"no rule applies: {reasons}")
+    return Task(job, energy, built, unfit)
 
 
 def write_report(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from bilevel.cli.choosing import Job, choose, write_report
+from bilevel.cli.choosing import Job, prepare, write_report
 from bilevel.cli.config import Configuration, Document, Selection, plain
 from bilevel.cli.console import check_writable, say
 from bilevel.cli.images import Batch, learning_images
@@ -40,11 +40,10 @@ def from_configuration(
         selection.energy(images.training.shape)
     learned = _learned(selection, configuration, images.training)
     compared: list[Compared] = []
-    batches = images.held_out or (images.training,)
-    for batch in batches:
+    for batch in images.held_out or (images.training,):
         pairs = simulated(configuration, batch)
         job = Job(batch.ids, pairs.y, configuration.noise.build(), pairs.target, learned)
-        compared.append(choose(selection, rules, job))
+        compared.append(prepare(selection, rules, job).run())
         if compared[-1].comparison.interrupted:
             break
     interrupted = compared[-1].comparison.interrupted

@@ -89,13 +89,16 @@ def quality_chart(compared: Compared, k: int, looks: Mapping[str, Look], place: 
     return drawn.svg
 
 
-def criterion_chart(compared: Compared, k: int, name: str, look: Look, place: str) -> str:
+def criterion_chart(
+    compared: Compared, k: int, name: str, look: Look, place: str, *, wide: bool
+) -> str:
     """What a rule looked at for image k, its choice, and the weight of the oracle."""
     comparison = compared.comparison
     choice = comparison.choices[name]
     x, y = _points(choice, k)
     alt = f"criterion of {name} for {compared.ids[k]} over the weight"
-    with chart(f"criterion-{place}", alt, "weight", "criterion", size=(3.3, 2.2)) as drawn:
+    size = (4.9, 2.9) if wide else (3.3, 2.2)
+    with chart(f"criterion-{place}", alt, "weight", "criterion", size=size) as drawn:
         axes = drawn.axes
         axes.set_title(name, loc="left", fontsize=10, color=INK)
         if ORACLE in comparison.choices:

@@ -236,7 +236,7 @@ def _card(group: Compared, k: int, side: int, looks: Mapping[str, Look], place: 
         tiles.append(_tile(choice.x[k], name, _caption(rows[name]), group.ids[k], side))
     if comparison.target is not None:
         tiles.append(_tile(comparison.target[k], "Truth", "", group.ids[k], side))
-    curves = [n for n, choice in choices.items() if drawable(choice, k, n)]
+    curves = [n for n, c in choices.items() if n != ORACLE and drawable(c, k, n)]
     quality = ORACLE in choices and drawable(choices[ORACLE], k, ORACLE)
     return _Card(
         id=group.ids[k],
@@ -245,9 +245,8 @@ def _card(group: Compared, k: int, side: int, looks: Mapping[str, Look], place: 
         tiles=tuple(tiles),
         quality=quality_chart(group, k, looks, place) if quality else "",
         curves=tuple(
-            criterion_chart(group, k, name, looks[name], f"{place}-{n}")
+            criterion_chart(group, k, name, looks[name], f"{place}-{n}", wide=len(curves) == 1)
             for n, name in enumerate(curves)
-            if name != ORACLE
         ),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -134,8 +135,9 @@ def _given(
     """One weight for all rows; the criterion is the error where the truth is known."""
     weight = check_positive(weight, "the learned weight")
     weights = torch.full((len(y),), weight, dtype=torch.float64)
-    path = Path(energy, y, accuracy=accuracy)
+    path, began = Path(energy, y, accuracy=accuracy), time.monotonic()
     point = path.at(weights)
+    path.cost.seconds += time.monotonic() - began
     value = torch.full_like(weights, torch.nan) if target is None else Oracle(target).value(point)
     return Choice(
         rule=LEARNED,

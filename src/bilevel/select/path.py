@@ -29,8 +29,8 @@ class Path:
     Args:
         energy: Ψ and R, smooth; w multiplies R.
         y: data, (b, c', h', w').
-        accuracy: rms distance to the minimiser [grey value]; where no strong convexity is proved,
-            the rms of ∇J is brought to 1 % of it.
+        accuracy: rms distance to the minimiser [grey value]; where strong convexity of 0.01 is not
+            proved, the rms of ∇J is brought to 1 % of it: the distance would cost more.
         solver: of the lower level; L-BFGS if None.
         max_steps: limit of each solve.
         rtol: relative residual of linear systems.
@@ -62,7 +62,7 @@ class Path:
         """The point of the rows ``index`` (all if None) at their weights, (len(index),) float64."""
         index = torch.arange(len(self.y)) if index is None else index
         objective = RowWeighted(self.energy, self.y[index], weight, self.cost)
-        certified = bool((objective.bounds.proved_mu() > 0).all())
+        certified = bool((objective.bounds.proved_mu() >= RESIDUAL).all())
         goal = (
             Tolerance(rms=self.accuracy)
             if certified

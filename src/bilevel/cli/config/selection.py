@@ -170,7 +170,7 @@ def read_selection(path: Path | None, options: Mapping[str, Mapping[str, object]
     tables = {name: given[name] for name in Selection.model_fields if name in given}
     problems: list[Problem] = []
     selection = validate(Selection, {**tables, **options}, problems)
-    if not isinstance(selection, Selection):
+    if problems or not isinstance(selection, Selection):
         words = problems[0].message if path is None else sentence(str(path), text, problems)
         raise InputError(words)
     return selection

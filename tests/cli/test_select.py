@@ -1,0 +1,201 @@
+"""``bilevel select`` from end to end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import bilevel as bl
+from bilevel.cli import choosing
+from bilevel.cli.config import read_selection
+from bilevel.cli.options import table_of
+from cli.tiny import CONFIGURATION, Run
+
+SIGMA = 0.1
+
+
+def picture(folder: Path, name: str = "noisy.png", size: int = 24, channels: int = 1) -> Path:
+    truth = bl.data.shepp_logan(size).float().expand(1, channels, -1, -1).contiguous()
+    pairs = bl.data.simulate(truth, bl.operators.Identity(), bl.data.GaussianNoise(SIGMA))
+    bl.data.save_image(folder / name, pairs.y, bits=16)
+    return folder / name
+
+
+def entry(out: Path, image: str = "noisy.png", rule: str = "sure") -> dict:
+    return json.loads((out / "choices.json").read_text())["images"][image][rule]
+
+
+def test_one_picture_becomes_a_weight_a_reconstruction_and_a_report(
+    run: Run, tmp_path: Path
+) -> None:
+    image, out = picture(tmp_path), tmp_path / "out"
+    outcome = run("select", image, "--sigma", SIGMA, "--out", out)
+    assert outcome.code == 0, outcome
+    assert outcome.err.startswith("sure on noisy.png")
+    assert outcome.out.splitlines()[-1] == f"report:  {out / 'report.html'}"
+    y = bl.data.load_image(image)
+    tv = bl.regularisers.TotalVariation(1.0, 0.01)
+    choice = bl.select(bl.Variational(bl.fidelities.SquaredL2(), tv), y, bl.rules.SURE(SIGMA))
+    found = entry(out)
+    assert found["weight"] == float(choice.weight)
+    assert found["criterion"] == float(choice.value)
+    assert found["certificate"] == float(choice.certificate.rms)
+    assert found["outcome"] == "FOUND"
+    assert found["advice"] == ""
+    assert found["psnr"] is None
+    assert len(found["curve"]["weight"]) == len(found["curve"]["criterion"]) > 5
+    written = bl.data.load_image(out / "noisy.png")
+    assert float((written - choice.x.clamp(0, 1)).abs().max()) <= 1 / 65535
+    cost = json.loads((out / "choices.json").read_text())["rules"]["sure"]["cost"]
+    assert cost["gradient_evaluations"] == choice.cost.gradient_evaluations
+    assert "sure chooses the weight" in (out / "report.html").read_text()
+
+
+def test_several_pictures_of_any_size_and_colour(run: Run, tmp_path: Path) -> None:
+    images = [picture(tmp_path, "a.png"), picture(tmp_path, "b.png", size=16, channels=3)]
+    outcome = run(
+        "select", *images, "--sigma", "25/255", "--rule", "discrepancy", "--out", tmp_path / "o"
+    )
+    assert outcome.code == 0, outcome
+    assert bl.data.load_image(tmp_path / "o" / "b.png").shape == (1, 3, 16, 16)
+    for name in ("a.png", "b.png"):
+        assert entry(tmp_path / "o", name, "discrepancy")["outcome"] == "FOUND"
+    outcome = run("select", images[1], "--grey", "--sigma", 0.1, "--out", tmp_path / "g")
+    assert outcome.code == 0, outcome
+    assert bl.data.load_image(tmp_path / "g" / "b.png").shape == (1, 1, 16, 16)
+
+
+def test_blur_is_undone_and_its_options_are_heard(run: Run, tmp_path: Path) -> None:
+    image, out = picture(tmp_path), tmp_path / "out"
+    operator = "gaussian-blur:size=3,sigma=0.5"
+    rule = "predicted-risk:probes=2"
+    outcome = run(
+        "select", image, "--operator", operator, "--sigma", 0.1, "--rule", rule, "--out", out
+    )
+    assert outcome.code == 0, outcome
+    about = json.loads((out / "choices.json").read_text())["configuration"]
+    assert about["operator"]["size"] == 3
+    assert about["rule"]["probes"] == 2
+    assert entry(out, rule="predicted-risk")["weight"] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({}, "sure"),
+        ({"operator": {"name": "gaussian-blur"}}, "predicted-risk"),
+        ({"rule": {"name": "discrepancy"}}, "discrepancy"),
+        (
+            {"noise": {"name": "gaussian", "sigma": 0.1}, "operator": {"name": "mask"}},
+            "predicted-risk",
+        ),
+    ],
+)
+def test_the_rule_that_is_taken_unless_one_is_asked_for(options: dict, name: str) -> None:
+    assert read_selection(None, options).named_rule[0] == name
+
+
+def test_tables_of_a_configuration_are_taken_and_options_replace_them(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.toml"
+    path.write_text(CONFIGURATION)
+    found = read_selection(path, {})
+    assert found.operator.model_dump()["size"] == 3
+    assert found.noise is not None
+    assert found.ridge is not None
+    other = read_selection(path, {"operator": {"name": "identity"}})
+    assert other.operator.model_dump() == {}
+    assert other.noise == found.noise
+
+
+def test_the_weight_of_a_configuration_gives_back_its_energy(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.toml"
+    path.write_text(CONFIGURATION)
+    found = read_selection(path, {})
+    x = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    unit, weight = found.energy((1, 16, 16)), 0.02
+    tv, ridge = bl.regularisers.TotalVariation(weight, 0.05), bl.regularisers.Tikhonov(0.01)
+    torch.testing.assert_close(weight * unit.regulariser(x), tv(x) + ridge(x))
+    scaled = found.energy((1, 16, 16), 1 / weight)
+    torch.testing.assert_close(weight * scaled(x, x), (unit.fidelity(x, x) + tv(x) + ridge(x)))
+    assert [n for n, p in scaled.named_parameters() if p.requires_grad] == ["fidelity.log_weight"]
+    log = scaled.fidelity.get_parameter("log_weight").detach()
+    assert found.weight_at(log) == pytest.approx(weight, rel=1e-6)
+
+
+def test_what_is_wrong_is_said_in_a_line(run: Run, tmp_path: Path) -> None:
+    image, out = picture(tmp_path), tmp_path / "out"
+    partial = tmp_path / "partial.toml"
+    partial.write_text("[operatr]\nname = 'mask'\n")
+    for options, message in (
+        (
+            ["--operator", "gausian-blur"],
+            "unknown operator \"gausian-blur\"; did you mean 'gaussian-blur'?",
+        ),
+        (["--operator", "gaussian-blur:size"], "--operator takes name:key=value"),
+        (
+            ["--operator", "gaussian-blur", "--rule", "sure", "--sigma", "1"],
+            "SURE is for denoising",
+        ),
+        (["--sigma", "-1"], "noise.sigma must be"),
+        (["--rule", "sur"], "unknown rule"),
+        (["--regulariser", "exact-tv", "--sigma", "0.1"], "rules need a smooth energy"),
+        (["--regulariser", "total-variation:map=true"], "not a map"),
+        (["--operator", "fourier-mask", "--sigma", "0.1"], "Fourier data cannot be read"),
+        (["--config", partial], "unknown table or key 'operatr'; did you mean 'operator'?"),
+    ):
+        assert message in run("select", image, "--out", out, *options).refused()
+    assert not out.exists()
+    assert "overwritten" in run("select", image, "--sigma", 0.1, "--out", tmp_path).refused()
+    assert (
+        "no such file" in run("select", tmp_path / "no.png", "--sigma", 1, "--out", out).refused()
+    )
+
+
+def test_a_weight_that_was_not_found_comes_with_advice(run: Run, tmp_path: Path) -> None:
+    image, out = picture(tmp_path), tmp_path / "out"
+    outcome = run("select", image, "--sigma", 2.0, "--rule", "discrepancy", "--out", out)
+    assert outcome.code == 0, outcome
+    found = entry(out, rule="discrepancy")
+    assert found["outcome"] == "NO_ROOT"
+    assert "noise level" in found["advice"]
+    assert "finds no weight" in outcome.out
+    assert "What needs attention" in (out / "report.html").read_text()
+
+
+def test_an_interrupt_keeps_the_images_that_are_done(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images, out = [picture(tmp_path, name) for name in ("a.png", "b.png")], tmp_path / "out"
+    heard = choosing.WeightProgress.__call__
+
+    def press(progress: choosing.WeightProgress, *values: torch.Tensor) -> None:
+        heard(progress, *values)
+        if "b.png" in progress.what:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(choosing.WeightProgress, "__call__", press)
+    outcome = run("select", *images, "--sigma", 0.1, "--out", out)
+    assert outcome.code == 130
+    assert "interrupted: the report" in outcome.err.splitlines()[-1]
+    assert "Traceback" not in outcome.err
+    assert {path.name for path in out.iterdir()} == {"a.png", "choices.json", "report.html"}
+    assert json.loads((out / "choices.json").read_text())["interrupted"]
+    outcome = run("select", images[1], "--sigma", 0.1, "--out", tmp_path / "nothing")
+    assert outcome.code == 130
+    assert not (tmp_path / "nothing").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "table"),
+    [
+        ("mask", {"name": "mask"}),
+        ("mask:fraction=0.5, seed=3", {"name": "mask", "fraction": 0.5, "seed": 3}),
+        ("poisson:peak=1e2", {"name": "poisson", "peak": 100.0}),
+        ("d:corrected=true,sigma=25/255", {"name": "d", "corrected": True, "sigma": "25/255"}),
+    ],
+)
+def test_options_are_tables(text: str, table: dict) -> None:
+    assert table_of(text, "--operator") == table
