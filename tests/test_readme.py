@@ -72,3 +72,11 @@ def test_an_algorithm_of_ones_own() -> None:
     fit = bl.learn(problem, names["SignDescent"](), budget=bl.Budget(steps=10))
     assert fit.history[-1].value < fit.history[0].value
     assert fit.snapshot is not None
+
+
+def test_choosing_parameters() -> None:
+    truth = bl.data.shepp_logan(24).float()
+    pairs = bl.data.simulate(truth, bl.operators.Identity(), bl.data.GaussianNoise(0.1))
+    names = {"bl": bl, "y": pairs.y, "truth": truth}
+    exec(blocks("docs/choosing-parameters.md"), names)
+    assert bool((names["found"].error("sure") >= names["found"].error("oracle") - 1e-4).all())
