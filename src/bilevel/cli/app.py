@@ -64,7 +64,9 @@ app.command(
 app.command(
     epilog=_example("select noisy.png --sigma 0.1 --out restored")
     + "\n\n"
-    + _example("select *.png --operator gaussian-blur:sigma=2 --sigma 5/255 --out restored")
+    + _example(
+        "select *.png --operator gaussian-blur:boundary=reflecting --sigma 5/255 --out restored"
+    )
 )(select)
 app.command(
     epilog=_example("compare examples/denoising.toml --out runs/rules")

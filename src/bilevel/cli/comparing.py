@@ -7,7 +7,8 @@ from pathlib import Path
 
 import typer
 
-from bilevel.cli.choosing import Job, prepare, write_report
+from bilevel.cli.choice_report import write_report
+from bilevel.cli.choosing import Job, prepare
 from bilevel.cli.config import Configuration, Document, Selection, plain
 from bilevel.cli.console import check_writable, say
 from bilevel.cli.images import Batch, learning_images

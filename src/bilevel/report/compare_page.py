@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from statistics import median
 from typing import Any
 
 from torch import Tensor
@@ -152,9 +153,8 @@ def _tiles(
 ) -> list[tuple[str, str, str]]:
     """Label, value, detail."""
     summary = found[best]
-    low, high = summary.weights
-    weight = number(low) if low == high else f"{number(low, 2)} … {number(high, 2)}"
-    tiles = [("Weight", weight, f"chosen by {best}")]
+    middle = number(median(row.weight for row in summary.rows))
+    tiles = [("Weight" if len(summary.rows) == 1 else "Median weight", middle, f"chosen by {best}")]
     if ORACLE in found:
         lost = _lost(summary, found[ORACLE])
         detail = "level with the oracle" if lost < 0.005 else f"{decibels(lost)} below the oracle"

@@ -48,9 +48,10 @@ def compare(
     images, and the best weight there is shows what could be had. With a picture of data every
     rule that applies is run, and NAME-RULE.png written. Ctrl-C reports what is done.
     """
-    from bilevel.cli.choosing import from_files, named_rules
+    from bilevel.cli.choosing import named_rules
     from bilevel.cli.comparing import from_configuration
     from bilevel.cli.config import read, read_selection
+    from bilevel.cli.selecting import from_files
     from bilevel.ground.errors import InputError
 
     wanted, options = named_rules(rules), tables(operator, noise, sigma, regulariser)

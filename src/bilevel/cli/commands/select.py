@@ -97,9 +97,9 @@ def select(
     Writes NAME.png (16 bits deep), report.html with the curve that the rule followed, and
     choices.json. Ctrl-C keeps the images that are done.
     """
-    from bilevel.cli.choosing import from_files
     from bilevel.cli.config import read_selection
     from bilevel.cli.options import table_of
+    from bilevel.cli.selecting import from_files
 
     options = tables(operator, noise, sigma, regulariser)
     if rule is not None:

@@ -1,0 +1,100 @@
+"""What was chosen, as a page, as numbers, and as a table in the terminal."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+from torch import Tensor
+
+from bilevel.cli.console import results, say
+from bilevel.cli.learning import INTERRUPTED, REPORT
+from bilevel.report import (
+    Compared,
+    chosen,
+    compare_page,
+    compare_table,
+    compare_verdict,
+    summaries,
+    write_page,
+)
+from bilevel.report.choices import failures
+
+__all__ = ["write_report"]
+
+NUMBERS = "choices.json"
+
+
+def write_report(
+    compared: Sequence[Compared],
+    out: Path,
+    configuration: Mapping[str, Any],
+    *,
+    title: str,
+    interrupted: bool = False,
+) -> None:
+    """``report.html`` and ``choices.json``, and a table on standard output.
+
+    Raises:
+        InputError: the folder cannot be written to.
+        typer.Exit: with code 130 if the work was interrupted.
+    """
+    if not compared:
+        say("interrupted before there was anything to report")
+        raise typer.Exit(INTERRUPTED)
+    for name, why in failures(compared).items():
+        say(f"leaving out {name}: {why}")
+    page = compare_page(compared, configuration=configuration, title=title)
+    text = json.dumps(_json(compared, configuration, interrupted), indent=1, allow_nan=False)
+    path, numbers = write_page(out / REPORT, page), write_page(out / NUMBERS, text)
+    console = results()
+    console.print(compare_table(summaries(compared).values()))
+    for sentence in compare_verdict(compared):
+        console.print(sentence, markup=False)
+    console.print(f"numbers: {numbers}\nreport:  {path}", markup=False, soft_wrap=True)
+    if interrupted:
+        say(f"interrupted: the report in {out} tells of what was done until then")
+        raise typer.Exit(INTERRUPTED)
+
+
+def _json(
+    compared: Sequence[Compared], configuration: Mapping[str, Any], interrupted: bool
+) -> dict[str, Any]:
+    """Everything but images; null stands for what is not proved or not known."""
+    images: dict[str, dict[str, Any]] = {}
+    for group in compared:
+        for row in chosen([group]):
+            choice = group.comparison.choices[row.rule]
+            weights, values = choice.curve.row(group.ids.index(row.image))
+            images.setdefault(row.image, {})[row.rule] = {
+                "weight": row.weight,
+                "criterion": _finite(row.value),
+                "outcome": row.outcome.name,
+                "advice": row.advice,
+                "certificate": _finite(row.certificate),
+                "psnr": _finite(row.psnr),
+                "ssim": _finite(row.ssim),
+                "curve": {"weight": _list(weights), "criterion": _list(values)},
+            }
+    return {
+        "images": images,
+        "rules": {
+            name: {"found": s.found, "psnr": _finite(s.psnr), "cost": vars(s.cost)}
+            for name, s in summaries(compared).items()
+        },
+        "failures": dict(failures(compared)),
+        "interrupted": interrupted,
+        "configuration": configuration,
+    }
+
+
+def _list(values: Iterable[Tensor]) -> list[float | None]:
+    return [_finite(float(value)) for value in values]
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
