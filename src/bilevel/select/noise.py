@@ -11,7 +11,7 @@ from bilevel.model import Variational
 from bilevel.model.fidelities import SquaredL2
 from bilevel.select.point import Point
 
-__all__ = ["Level", "check_gaussian", "check_quadratic", "variance_of"]
+__all__ = ["Level", "check_gaussian", "check_quadratic", "level_of", "variance_of"]
 
 Level = float | Tensor
 """A noise level σ [unit of the data]: one for all rows, or one for each, (b,)."""
@@ -35,7 +35,12 @@ def check_gaussian(rule: str, energy: Variational, y: Tensor, sigma: Level) -> N
         raise InputError(expected, given=sigma, advice=advice)
 
 
+def level_of(sigma: Level, point: Point) -> Tensor:
+    """The level σ of the rows of a point, (b,) float64."""
+    level = torch.as_tensor(sigma, dtype=torch.float64)
+    return level[point.index] if level.ndim else level.expand(len(point.index))
+
+
 def variance_of(sigma: Level, point: Point) -> Tensor:
     """σ² of the rows of a point, (b,) float64."""
-    level = torch.as_tensor(sigma, dtype=torch.float64)
-    return (level[point.index] if level.ndim else level.expand(len(point.index))).square()
+    return level_of(sigma, point).square()

@@ -71,7 +71,7 @@ def select(
     if accuracy is None:
         accuracy = ACCURACY * _contrast(energy.start(y))
     low, high = span_of(energy, y) if span is None else _given(span, len(y))
-    path = Path(energy, y, accuracy=accuracy, solver=solver)
+    path = Path(rule.prepare(energy, y), y, accuracy=accuracy, solver=solver)
     weights: list[Tensor] = []
     values: list[Tensor] = []
 
@@ -85,6 +85,7 @@ def select(
 
     find = find_root if rule.goal is Goal.ROOT else find_minimum
     found = find(criterion, low.log(), high.log(), width=width)
+    path.energy = energy
     point = path.at(found.at.exp())
     curve = Curve.of(weights, values)
     outcome = _outcomes(rule, found, curve)
