@@ -17,11 +17,12 @@ Level = float | Tensor
 """A noise level σ [unit of the data]: one for all rows, or one for each, (b,)."""
 
 
-def check_quadratic(rule: str, energy: Variational) -> None:
-    """Raise InputError unless the fidelity is that of Gaussian noise."""
+def check_quadratic(rule: str, energy: Variational) -> SquaredL2:
+    """The fidelity, if it is that of Gaussian noise; otherwise InputError."""
     if not isinstance(energy.fidelity, SquaredL2):
         what = f"{rule} assumes Gaussian noise, that is the fidelity SquaredL2"
         raise InputError(what, given=type(energy.fidelity).__name__)
+    return energy.fidelity
 
 
 def check_gaussian(rule: str, energy: Variational, y: Tensor, sigma: Level) -> None:

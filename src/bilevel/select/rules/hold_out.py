@@ -57,8 +57,7 @@ class HoldOut(Rule):
 
     def prepare(self, energy: Variational, y: Tensor) -> Variational:
         """Ψ(Mask A x; y): data held out add a constant."""
-        fidelity = energy.fidelity
-        assert isinstance(fidelity, SquaredL2)  # by check
+        fidelity = check_quadratic("hold-out", energy)
         operator = Composition(Mask((~self._held(y)).to(y)), fidelity.operator)
         return Variational(SquaredL2(operator, float(fidelity.weight)).to(y), energy.regulariser)
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from bilevel.model import Variational
-from bilevel.model.fidelities import SquaredL2
 from bilevel.select.choice import Outcome
 from bilevel.select.noise import check_quadratic
 from bilevel.select.point import Point
@@ -39,9 +38,7 @@ class LCurve(Rule):
 
     def value(self, point: Point) -> Tensor:
         """Minus the curvature [1]; inf where ‖A x - y‖ or R(x) vanish."""
-        fidelity = point.energy.fidelity
-        assert isinstance(fidelity, SquaredL2)  # by check
-        scale = fidelity.weight.detach().double()
+        scale = check_quadratic("the L-curve", point.energy).weight.detach().double()
         twice = scale * point.fine_residual.double().square().flatten(1).sum(1)
         up = point.penalty_slope / point.penalty
         across = -point.weight * point.penalty_slope / twice
