@@ -21,7 +21,7 @@ from bilevel.model.operators import (
 )
 from bilevel.model.regularisers import Tikhonov
 
-H, W, ROWS, SIGMA = 5, 6, 3, 0.1
+H, W, ROWS, SIGMA = 5, 6, 3, 0.3
 N = H * W
 RNG = np.random.default_rng(7)
 KERNEL = np.array([[0.05, 0.1, 0.0], [0.1, 0.5, 0.1], [0.0, 0.1, 0.05]])
@@ -76,7 +76,7 @@ INNER: dict[str, tuple[Operator, np.ndarray]] = {
 
 @dataclass(frozen=True)
 class Dense:
-    """½‖A x - y‖² + w/2 ‖B x‖² with everything by dense linear algebra; y (m,), one row at a time."""
+    """½‖A x - y‖² + w/2 ‖B x‖² by dense linear algebra, for the data y (m,) of one row."""
 
     a: np.ndarray
     b: np.ndarray

@@ -83,8 +83,9 @@ class Degrees:
             for b, base, shifted, s in self._shifted(point, sigma):
                 yield b, (shifted.x - base.x) / s
         else:
-            for b in self.vectors(point.y):
-                yield b.expand_as(point.y), point.response(b.expand_as(point.y))
+            probes = self.vectors(point.y)
+            for b, dx in zip(probes, point.responses(probes), strict=True):
+                yield b.expand_as(point.y), dx
 
     def slopes(self, point: Point, sigma: Tensor | None = None) -> Iterator[tuple[Tensor, Tensor]]:
         """Every probe with the derivative of its response by log w.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -19,6 +20,9 @@ from bilevel.solve.solvers import LBFGS
 
 __all__ = ["Point", "seen"]
 
+TOGETHER = 2**18
+"""So many grey values at most are solved for at once."""
+
 
 @dataclass(frozen=True)
 class Point:
@@ -34,7 +38,7 @@ class Point:
         >>> energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(1.0))
         >>> path = Path(energy, torch.ones(1, 1, 2, 2), accuracy=1e-6)
         >>> point = path.at(torch.ones(1).double())
-        >>> point.response(torch.ones(1, 1, 2, 2)).flatten()  # (I + w I)⁻¹b
+        >>> next(point.responses(torch.ones(1, 1, 2, 2))).flatten()  # (I + w I)⁻¹b
         tensor([0.5000, 0.5000, 0.5000, 0.5000])
     """
 
@@ -137,15 +141,24 @@ class Point:
         """H⁻¹ rhs."""
         return cg(self.hessian, rhs, rtol=self.rtol).x
 
-    def response(self, b: Tensor) -> Tensor:
-        """(∂x/∂y) b = -H⁻¹ ∂_y(∇_xJ) b, for b like the data."""
-        return self.solve(-self.pushed(b))
+    def responses(self, probes: Tensor) -> Iterator[Tensor]:
+        """(∂x/∂y) b = -H⁻¹ ∂_y(∇_xJ) b of each probe b, (n, c', h', w') -> (b, c, h, w) each.
+
+        Systems of many small images are solved together.
+        """
+        count = len(self.y)
+        for part in probes.split(max(1, TOGETHER // self.x.numel())):
+            rhs = -self.pushed(part.repeat_interleave(count, 0))
+            hessian = self.hessian.rows(torch.arange(count).repeat(len(part)))
+            yield from cg(hessian, rhs, rtol=self.rtol).x.unflatten(0, (len(part), count))
 
     def pushed(self, b: Tensor) -> Tensor:
-        """∂_y(∇_xJ) b, by differentiating the transposed product."""
+        """∂_y(∇_xJ) b, for one or several b for each row, by differentiating the transpose."""
+        times = len(b) // len(self.y)
+        x, data = self.x.repeat(times, 1, 1, 1), self.y.repeat(times, 1, 1, 1)
         with torch.enable_grad():
-            y, q = self.y.detach().requires_grad_(), torch.zeros_like(self.x).requires_grad_()
-            slope = self.energy.fidelity.grad(self.x.detach(), y)
+            y, q = data.detach().requires_grad_(), torch.zeros_like(x).requires_grad_()
+            slope = self.energy.fidelity.grad(x.detach(), y)
             turned = torch.autograd.grad((slope * q).sum(), y, create_graph=True)[0]
             return torch.autograd.grad((turned * b).sum(), q)[0].detach()
 
