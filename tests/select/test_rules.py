@@ -14,6 +14,7 @@ from bilevel.select import Path, Point, rules
 from bilevel.select.degrees import Degrees
 from bilevel.select.rule import Rule
 from bilevel.select.search import find_minimum, find_root
+from bilevel.solve.solvers import NewtonCG
 from contracts.dense import ROWS, SIGMA, Dense, N, Problem, problem
 
 EXACT = Degrees("exact")
@@ -102,7 +103,7 @@ PROBLEMS = [
 
 
 def path_of(p: Problem, rule: Rule) -> Path:
-    return Path(rule.prepare(p.energy, p.y), p.y, accuracy=1e-11, rtol=1e-12)
+    return Path(rule.prepare(p.energy, p.y), p.y, accuracy=1e-11, rtol=1e-12, solver=NewtonCG())
 
 
 def point_at(p: Problem, rule: Rule, *weights: float) -> Point:

@@ -57,32 +57,34 @@ class GSURE(Rule):
 
     def value(self, point: Point) -> Tensor:
         """The estimate of the mean squared error of L A x [grey value²]."""
-        inverse = self._inverse(point)
+        inverse = self.pseudo_inverse(point)
         misfit = inverse(point.residual).double().square().flatten(1).sum(1)
         fitted = self._trace(point, self.degrees.responses(point, level_of(self.sigma, point)))
         noise = inverse.energy()
         if noise is None:
-            probes = self.degrees.vectors(point.y)
-            noise = self.degrees.trace(inverse(b[None]).double().square().sum() for b in probes)
+            lifted = inverse(self.degrees.vectors(point.y))
+            noise = self.degrees.trace(lifted.double().square().flatten(1).sum(1))
         total = misfit + variance_of(self.sigma, point) * (2 * fitted - noise)
         return total / point.x[0].numel()
 
     def slope(self, point: Point) -> Tensor:
         """SUGAR (Deledalle, Vaiter, Fadili and Peyré 2014): of the Monte Carlo estimate."""
-        inverse = self._inverse(point)
+        inverse = self.pseudo_inverse(point)
         moved = inverse(point.energy.fidelity.operator(point.slope))
         misfit = 2 * rows.inner(inverse(point.residual).double(), moved.double())
         fitted = self._trace(point, self.degrees.slopes(point, level_of(self.sigma, point)))
         total = misfit + 2 * variance_of(self.sigma, point) * fitted
         return total / point.x[0].numel()
 
-    def _inverse(self, point: Point) -> PseudoInverse:
+    def pseudo_inverse(self, point: Point) -> PseudoInverse:
+        """L at a point."""
         _, c, h, w = point.x.shape
         return PseudoInverse(point.energy.fidelity.operator, (c, h, w), self.truncation)
 
     def _trace(self, point: Point, pairs: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
-        inverse, operator = self._inverse(point), point.energy.fidelity.operator
-        products = (
-            rows.inner(inverse(b).double(), inverse(operator(dx)).double()) for b, dx in pairs
-        )
-        return self.degrees.trace(products)
+        """tr(Lᵀ L A ∂x/∂y): since L A is symmetric, ⟨L A L b, (∂x/∂y) b⟩ for every probe b."""
+        inverse = self.pseudo_inverse(point)
+        lifted = inverse(self.degrees.vectors(point.y))
+        twice = inverse(point.energy.fidelity.operator(lifted)).double()
+        products = zip(twice, pairs, strict=True)
+        return self.degrees.trace((dx.double() * t).flatten(1).sum(1) for t, (_, dx) in products)
