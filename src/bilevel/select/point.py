@@ -147,7 +147,9 @@ class Point:
         Systems of many small images are solved together.
         """
         count = len(self.y)
-        for part in probes.split(max(1, TOGETHER // self.x.numel())):
+        most = max(1, TOGETHER // self.x.numel())
+        for start in range(0, len(probes), most):
+            part = probes[start : start + most]
             rhs = -self.pushed(part.repeat_interleave(count, 0))
             hessian = self.hessian.rows(torch.arange(count).repeat(len(part)))
             yield from cg(hessian, rhs, rtol=self.rtol).x.unflatten(0, (len(part), count))

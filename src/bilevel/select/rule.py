@@ -30,6 +30,8 @@ class Rule(ABC):
     """
 
     goal: ClassVar[Goal] = Goal.MINIMUM
+    grid: ClassVar[int | None] = None
+    """Points that a minimum is first looked for at, where there may be several."""
 
     @abstractmethod
     def value(self, point: Point) -> Tensor:
