@@ -245,3 +245,25 @@ def test_hold_out_reconstructs_from_all_data_in_the_end() -> None:
     choice = chosen(y, rules.HoldOut())
     alone = Path(energy_of(), y, accuracy=1e-6).at(choice.weight)
     assert rms(choice.x - alone.x) < 2e-3
+
+
+FULL = {
+    **{name: make(SIGMA) for name, make in KNOWING.items()},
+    "corrected": rules.Discrepancy(SIGMA, corrected=True),
+    "monte carlo": rules.SURE(SIGMA, Degrees("monte carlo")),
+    **NOT_KNOWING,
+}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_single_precision_gives_the_same_values_of_colour_images(name: str) -> None:
+    rule, y = FULL[name], torch.cat([image() + noise(seed=s) for s in range(3)], 1)
+    weight = torch.tensor([0.1]).double()
+
+    def value(data: Tensor) -> float:
+        energy = energy_of().to(data)
+        path = Path(rule.prepare(energy, data), data, accuracy=1e-4, rtol=1e-4)
+        return float(rule.value(path.at(weight)))
+
+    exact = value(y)
+    assert value(y.float()) == pytest.approx(exact, rel=0.01, abs=2e-4)

@@ -41,7 +41,6 @@ class HoldOut(Rule):
     part: float = 0.1
     seed: int = 0
     goal: ClassVar[Goal] = Goal.MINIMUM
-    grid: ClassVar[int | None] = 13
 
     def __post_init__(self) -> None:
         """Check the options."""

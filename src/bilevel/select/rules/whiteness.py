@@ -31,7 +31,6 @@ class Whiteness(Rule):
     """
 
     goal: ClassVar[Goal] = Goal.MINIMUM
-    grid: ClassVar[int | None] = 13
 
     def check(self, energy: Variational, y: Tensor) -> None:
         """Gaussian noise."""
