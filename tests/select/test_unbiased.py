@@ -116,6 +116,15 @@ def test_exact_degrees_are_the_trace_of_the_jacobian(operator: Operator) -> None
     assert float(found) == pytest.approx(float(jacobian.trace()), rel=1e-4)
 
 
+def test_a_probe_for_each_row_may_be_given() -> None:
+    point = path_of(BLUR, "tv", noisy(BLUR, 3), rtol=1e-9).at(torch.full((3,), 0.2).double())
+    probes = torch.randn(3, 1, 6, 6, generator=torch.Generator().manual_seed(1)).double()
+    found = point.degrees(probes)
+    for k, dx in enumerate(point.responses(probes)):
+        known = float((probes[k] * BLUR(dx[k : k + 1])).sum())
+        assert float(found[k]) == pytest.approx(known, rel=1e-6)
+
+
 def test_random_probes_agree_with_the_exact_trace_on_average() -> None:
     y = noisy(Identity(), 1)
     point = path_of(Identity(), "tv", y).at(torch.full((1,), 0.2).double())

@@ -9,9 +9,10 @@ from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
 from bilevel.model import Variational
 from bilevel.model.fidelities import SquaredL2
+from bilevel.select.choice import Outcome
 from bilevel.select.point import Point
 
-__all__ = ["Level", "check_gaussian", "check_quadratic", "level_of", "variance_of"]
+__all__ = ["Level", "check_gaussian", "check_quadratic", "level_of", "risk_advice", "variance_of"]
 
 Level = float | Tensor
 """A noise level σ [unit of the data]: one for all rows, or one for each, (b,)."""
@@ -45,3 +46,13 @@ def level_of(sigma: Level, point: Point) -> Tensor:
 def variance_of(sigma: Level, point: Point) -> Tensor:
     """σ² of the rows of a point, (b,) float64."""
     return level_of(sigma, point).square()
+
+
+def risk_advice(outcome: Outcome) -> str:
+    """What to do about an estimated risk that is least at an edge; nothing otherwise."""
+    if outcome is not Outcome.EDGE:
+        return ""
+    return (
+        "the risk still falls at the edge: widen the range; if it falls on towards large weights "
+        "the data may hold no more than noise, towards small ones sigma may be too small"
+    )

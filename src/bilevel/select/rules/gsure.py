@@ -11,8 +11,9 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.ground.checks import check_positive
 from bilevel.model import Variational
+from bilevel.select.choice import Outcome
 from bilevel.select.degrees import ONE_PROBE, Degrees
-from bilevel.select.noise import Level, check_gaussian, level_of, variance_of
+from bilevel.select.noise import Level, check_gaussian, level_of, risk_advice, variance_of
 from bilevel.select.point import Point
 from bilevel.select.pseudo_inverse import PseudoInverse
 from bilevel.select.rule import Goal, Rule
@@ -75,6 +76,10 @@ class GSURE(Rule):
         fitted = self._trace(point, self.degrees.slopes(point, level_of(self.sigma, point)))
         total = misfit + 2 * variance_of(self.sigma, point) * fitted
         return total / point.x[0].numel()
+
+    def advice(self, outcome: Outcome, value: float) -> str:
+        """As for the predicted risk."""
+        return risk_advice(outcome) or super().advice(outcome, value)
 
     def pseudo_inverse(self, point: Point) -> PseudoInverse:
         """L at a point."""

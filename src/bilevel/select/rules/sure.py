@@ -10,8 +10,9 @@ from torch import Tensor
 from bilevel.ground.errors import InputError
 from bilevel.model import Variational
 from bilevel.model.operators import Identity
+from bilevel.select.choice import Outcome
 from bilevel.select.degrees import ONE_PROBE, Degrees
-from bilevel.select.noise import Level, check_gaussian, level_of, variance_of
+from bilevel.select.noise import Level, check_gaussian, level_of, risk_advice, variance_of
 from bilevel.select.point import Point
 from bilevel.select.rule import Goal, Rule
 
@@ -52,6 +53,10 @@ class PredictedRisk(Rule):
         sigma = level_of(self.sigma, point)
         fitted = 2 * sigma.square() * self.degrees.slope(point, sigma)
         return (point.misfit_slope + fitted) / point.size
+
+    def advice(self, outcome: Outcome, value: float) -> str:
+        """A risk at an edge may be that of pure noise, or come from a wrong level."""
+        return risk_advice(outcome) or super().advice(outcome, value)
 
 
 @dataclass(frozen=True)
