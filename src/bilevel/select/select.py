@@ -75,7 +75,7 @@ def select(
     rule.check(energy, y)
     accuracy = accuracy_for(energy, y) if accuracy is None else accuracy
     low, high = span_of(energy, y) if span is None else _given(span, len(y))
-    path = Path(energy, y, accuracy=accuracy, solver=solver)
+    path = Path(rule.prepare(energy, y), y, accuracy=accuracy, solver=solver)
     weights: list[Tensor] = []
     values: list[Tensor] = []
 
@@ -94,6 +94,7 @@ def select(
         found = find_root(criterion, *ends, width=width)
     else:
         found = find_minimum(criterion, *ends, first=rule.grid, width=width)
+    path.energy = energy
     point = path.at(found.at.exp())
     path.cost.seconds += time.monotonic() - began
     curve = Curve.of(weights, values)
