@@ -44,7 +44,7 @@ def test_data_below_the_background_are_refused_in_words() -> None:
     )
     y = torch.full((1, 1, 4, 4), -0.2)
     y[..., 0] = 1.0
-    with pytest.raises(bl.InputError, match="Poisson data lie above -background = -0.1"):
+    with pytest.raises(bl.InputError, match=r"lie above -background = -0\.1"):
         energy.at(y)
 
 
