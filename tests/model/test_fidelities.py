@@ -33,7 +33,7 @@ def test_the_divergence_is_the_likelihood_of_poisson_noise_up_to_a_constant() ->
 
 def test_the_divergence_vanishes_at_the_data_alone() -> None:
     fidelity = bl.fidelities.KullbackLeibler(background=0.2).double()
-    y = torch.tensor([-0.2, 0.0, 0.5, 3.0], dtype=torch.float64).view(1, 1, 2, 2)
+    y = torch.tensor([0.0, 0.1, 0.5, 3.0], dtype=torch.float64).view(1, 1, 2, 2)
     assert float(fidelity(y, y)) == pytest.approx(0.0, abs=1e-12)
     assert float(fidelity(y + 0.1, y)) > 0
 
@@ -46,6 +46,17 @@ def test_data_below_the_background_are_refused_in_words() -> None:
     y[..., 0] = 1.0
     with pytest.raises(bl.InputError, match=r"lie above -background = -0\.1"):
         energy.at(y)
+
+
+def test_pixels_without_a_count_stay_where_the_background_holds_them() -> None:
+    """Without the wall total variation could not keep them from falling without end."""
+    y = torch.full((1, 1, 8, 8), 0.5, dtype=torch.float64)
+    y[..., 2:6, 2:6] = -0.1
+    tv = bl.regularisers.TotalVariation(1e-4, 0.05)
+    energy = bl.Variational(bl.fidelities.KullbackLeibler(background=0.1), tv).double()
+    found = bl.minimise(energy.at(y), bl.solvers.LBFGS(), tol=bl.Tolerance(residual=1e-7))
+    assert float(found.x.min()) == pytest.approx(-0.1, abs=1e-3)
+    assert float(found.x.max()) == pytest.approx(0.5, abs=1e-3)
 
 
 def test_denoising_counts_is_certified_and_needs_no_step() -> None:

@@ -30,10 +30,12 @@ class KullbackLeibler(WeightedFidelity):
     over the peak, minus the background. The peak itself scales the energy alone and is asked for
     only where the noise level matters, by the rules that choose a weight.
 
-    Where A x < 0 the sum goes on as its second-order Taylor polynomial at t = background, so that
-    it is defined, convex and twice differentiable everywhere, with a Lipschitz Hessian and
-    L = w ‖A‖² max z/background². Minimisers with A x >= 0 are not affected. The smaller the
-    background, the larger L.
+    Where A x < 0 the sum goes on as its second-order Taylor polynomial at t = background, plus a
+    wall whose second derivative grows to 2/background within one background: it is convex and
+    twice differentiable everywhere, has a Lipschitz Hessian and grows in all directions that A
+    sees, even where no count is; without a count and a regulariser A x would be -background.
+    Minimisers with A x >= 0 are not affected. L = w ‖A‖² (max z/background² + 2/background): the
+    smaller the background, the larger.
 
     Args:
         operator: A, the identity if None.
@@ -95,7 +97,7 @@ class KullbackLeibler(WeightedFidelity):
         return self._value(self.mean(x), self.counts(y))
 
     def grad(self, x: Tensor, y: Tensor) -> Tensor:
-        """W Aᵀ(1 - z/t), linear in t below the background."""
+        """W Aᵀ(1 - z/t) where A x >= 0."""
         return self._pull(self.mean(x), self.counts(y))
 
     def value_and_grad(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,7 +106,7 @@ class KullbackLeibler(WeightedFidelity):
         return self._value(t, z), self._pull(t, z)
 
     def hessian(self, x: Tensor, y: Tensor) -> LinearMap:
-        """W Aᵀ diag(z/t²) A."""
+        """W Aᵀ diag(z/t²) A where A x >= 0."""
         curvature = self.weight * self._curvature(self.mean(x), self.counts(y))
         return self._weighted(curvature)
 
@@ -117,8 +119,9 @@ class KullbackLeibler(WeightedFidelity):
         return [gram.times(curvature.detach())]
 
     def bounds(self, image_shape: Shape, y: Tensor) -> Bounds:
-        """From 0 to w ‖A‖² max z/background², row by row."""
-        lipschitz = self._scale(image_shape) * self._greatest(y) / self.background**2
+        """From 0 to w ‖A‖² (max z/background² + 2/background), row by row."""
+        greatest = self.counts(y).double().flatten(1).amax(1) / self.background**2
+        lipschitz = self._scale(image_shape) * (greatest + 2 / self.background)
         return Bounds.of(torch.zeros_like(lipschitz), lipschitz)
 
     def variation(self, x: Tensor, y: Tensor, q: Tensor, radius: Tensor) -> Variation:
@@ -144,7 +147,7 @@ class KullbackLeibler(WeightedFidelity):
             return Variation(turn, bent * radius, pull + upper * radius)
 
     def smoothness(self, x: Tensor, y: Tensor, radius: Tensor) -> Smoothness:
-        """No kinks; w ‖A‖³ max 2 z/t³ over the ball."""
+        """No kinks; w ‖A‖³ times the largest third derivative in the ball."""
         norm = self.operator.gram_bounds((x.shape[1], x.shape[2], x.shape[3])).upper ** 0.5
         t, z = self.mean(x).double(), self.counts(y).double()
         steepest = self._steepness(t - rows.expand(norm * radius.double(), t), z)
@@ -159,22 +162,33 @@ class KullbackLeibler(WeightedFidelity):
         return Magnitude(self.bounds(image_shape, y).lipschitz, weight.sqrt() * norm * offset)
 
     def _value(self, t: Tensor, z: Tensor) -> Tensor:
-        s = t.clamp_min(self.background)
-        below = t - s
+        s, u = self._parted(t)
+        low = u.clamp_max(1.0)
         point = s - z - torch.xlogy(z, s) + torch.xlogy(z, z)
-        point = point + below * (1 - z / s) + 0.5 * (z / s.square()) * below.square()
+        point = point - self.background * u * (1 - z / s) + 0.5 * z * u.square()
+        wall = low**3 / 6 + (u - low) * (u + low - 1) / 2
+        point = point + 2 * self.background * wall
         return self.weight * point.flatten(1).sum(1)
 
     def _pull(self, t: Tensor, z: Tensor) -> Tensor:
-        s = t.clamp_min(self.background)
-        return self.weight * self.operator.adjoint(1 - z / s + (z / s.square()) * (t - s))
+        s, u = self._parted(t)
+        low = u.clamp_max(1.0)
+        slope = 1 - z / s - (z / self.background) * u - low.square() - 2 * (u - low)
+        return self.weight * self.operator.adjoint(slope)
 
     def _curvature(self, t: Tensor, z: Tensor) -> Tensor:
-        return z / t.clamp_min(self.background).square()
+        s, u = self._parted(t)
+        return z / s.square() + (2 / self.background) * u.clamp_max(1.0)
+
+    def _parted(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Max(t, background), and how far t is below, in units of the background."""
+        s = t.clamp_min(self.background)
+        return s, (s - t) / self.background
 
     def _steepness(self, t: Tensor, z: Tensor) -> Tensor:
         """Bounds the derivative of the curvature at t and above."""
-        return 2 * z / t.clamp_min(self.background) ** 3
+        wall = (t < self.background).to(z) * (2 / self.background**2)
+        return torch.maximum(2 * z / t.clamp_min(self.background) ** 3, wall)
 
     def _weighted(self, curvature: Tensor) -> LinearMap:
         return LinearMap(
@@ -184,6 +198,3 @@ class KullbackLeibler(WeightedFidelity):
 
     def _scale(self, image_shape: Shape) -> Tensor:
         return self.weight.detach().double() * self.operator.gram_bounds(image_shape).upper
-
-    def _greatest(self, y: Tensor) -> Tensor:
-        return self.counts(y).double().flatten(1).amax(1)
