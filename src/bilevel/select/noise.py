@@ -8,10 +8,11 @@ from torch import Tensor
 from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
 from bilevel.model import Variational
-from bilevel.model.fidelities import SquaredL2
+from bilevel.model.fidelities import KullbackLeibler, SquaredL2
+from bilevel.select.counts import means_of
 from bilevel.select.point import Point
 
-__all__ = ["Level", "check_gaussian", "check_quadratic", "variance_of"]
+__all__ = ["Level", "check_gaussian", "check_quadratic", "standardised", "variance_of"]
 
 Level = float | Tensor
 """A noise level σ [unit of the data]: one for all rows, or one for each, (b,)."""
@@ -39,3 +40,13 @@ def variance_of(sigma: Level, point: Point) -> Tensor:
     """σ² of the rows of a point, (b,) float64."""
     level = torch.as_tensor(sigma, dtype=torch.float64)
     return (level[point.index] if level.ndim else level.expand(len(point.index))).square()
+
+
+def standardised(point: Point) -> Tensor:
+    """A x - y of the same variance everywhere: over √(A x + background) for counts.
+
+    White residuals are then a sign of a good reconstruction for Poisson noise too.
+    """
+    if isinstance(point.energy.fidelity, KullbackLeibler):
+        return point.residual / means_of(point).sqrt().to(point.residual)
+    return point.residual
