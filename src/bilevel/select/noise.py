@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bilevel.data import noise_level
 from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
 from bilevel.model import Variational
@@ -14,8 +15,8 @@ from bilevel.select.point import Point
 
 __all__ = ["Level", "check_gaussian", "check_quadratic", "standardised", "variance_of"]
 
-Level = float | Tensor
-"""A noise level σ [unit of the data]: one for all rows, or one for each, (b,)."""
+Level = float | Tensor | None
+"""A noise level σ [unit of the data]: one for all rows, or one for each, (b,); None: estimated."""
 
 
 def check_quadratic(rule: str, energy: Variational) -> None:
@@ -28,6 +29,9 @@ def check_quadratic(rule: str, energy: Variational) -> None:
 def check_gaussian(rule: str, energy: Variational, y: Tensor, sigma: Level) -> None:
     """The same, with a level for every row of ``y``."""
     check_quadratic(rule, energy)
+    if sigma is None:
+        _check_estimate(y)
+        return
     level = check_finite(torch.as_tensor(sigma, dtype=torch.float64), "the noise level sigma")
     fits = level.shape in {torch.Size([]), torch.Size([len(y)])}
     if not (fits and bool((level > 0).all())):
@@ -36,8 +40,18 @@ def check_gaussian(rule: str, energy: Variational, y: Tensor, sigma: Level) -> N
         raise InputError(expected, given=sigma, advice=advice)
 
 
+def _check_estimate(y: Tensor) -> None:
+    """Raise InputError unless white noise shows in the data."""
+    level = noise_level(y)
+    if not bool((level > 0).all()):
+        advice = "give sigma, or leave these rows out"
+        raise InputError("no noise was found in the data", given=f"sigma = {level}", advice=advice)
+
+
 def variance_of(sigma: Level, point: Point) -> Tensor:
     """σ² of the rows of a point, (b,) float64."""
+    if sigma is None:
+        return noise_level(point.y).square()
     level = torch.as_tensor(sigma, dtype=torch.float64)
     return (level[point.index] if level.ndim else level.expand(len(point.index))).square()
 
