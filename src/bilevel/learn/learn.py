@@ -141,6 +141,8 @@ class _Run:
                 state = self.algorithm.init(self.problem, self.theta)
             self._note(state)
         while self.state is not None and self.state.status is Status.RUNNING:
+            if self.problem.reached(self.state.evaluation):
+                return Status.REACHED
             if budget.exceeded(self.problem.cost, len(self.history) - 1 - self.first):
                 return Status.BUDGET
             with self.problem.metered():

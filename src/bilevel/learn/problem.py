@@ -293,6 +293,11 @@ class BilevelProblem:
             value = float(upper.value(x).double().mean())
             return Slopes(objective.grad(x), cross, upper.grad(x), zero, value)
 
+    def reached(self, at: Evaluation) -> bool:
+        """Whether learning should go no further; False unless overridden."""
+        del at
+        return False
+
     def _solve(self, theta: Theta, index: Tensor, tol: float) -> tuple[Objective, Solution]:
         objective = self.energy.at(self.pairs.y[index], theta, self.cost)
         certified = bool((objective.bounds.proved_mu() > 0).all())
