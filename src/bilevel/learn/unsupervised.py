@@ -11,17 +11,22 @@ from torch import Tensor
 
 from bilevel.data import Pairs
 from bilevel.differentiate import Hypergradient, Upper
+from bilevel.ground import theta as algebra
+from bilevel.ground.checks import check_nonnegative
 from bilevel.ground.errors import InputError
-from bilevel.ground.theta import Theta
+from bilevel.ground.theta import Theta, derivative, leaves
 from bilevel.learn.criteria.criterion import Criterion, DataLoss
+from bilevel.learn.directions import Directions, Draw, Iterates, Slopes
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem
 from bilevel.model import Variational
 from bilevel.model.losses import Loss
-from bilevel.model.operators import Operator
+from bilevel.model.operators import Differences, Operator
 from bilevel.solve import Solver
 
 __all__ = ["UnsupervisedProblem"]
+
+DIFFERENCES = Differences()
 
 
 class UnsupervisedProblem(BilevelProblem):
@@ -32,6 +37,11 @@ class UnsupervisedProblem(BilevelProblem):
     ``BilevelProblem`` with the second as the target learns from them (Noise2Noise, Lehtinen et al.
     2018), since independent noise of mean zero adds a constant to the mean squared error.
 
+    Maps of weights have as many parameters as there are data and would soon fit the noise.
+    ``roughness`` adds so many times the mean of |D log w|² of every map, D its forward differences:
+    neighbours then share what they learn (as in Hintermüller, Rautenberg 2017, who penalise the
+    gradient of the map).
+
     Samples are rows of the criterion, some of which are perturbed data: ``len(problem)`` may be a
     multiple of K, and costs are counted accordingly.
 
@@ -39,6 +49,7 @@ class UnsupervisedProblem(BilevelProblem):
         energy: J; its parameters with ``requires_grad`` are learned, but none of the operator.
         y: data, (K, c', h', w').
         criterion: from ``bl.criteria``.
+        roughness: weight of the smoothness of maps [unit of the criterion].
         ids: one an image, all different; "0", "1", ... unless given.
         solver: of the lower level; as for ``BilevelProblem`` if None.
         hypergradient: the same.
@@ -66,6 +77,7 @@ class UnsupervisedProblem(BilevelProblem):
         y: Tensor,
         criterion: Criterion,
         *,
+        roughness: float = 0.0,
         ids: tuple[str, ...] | None = None,
         solver: Solver[Any] | None = None,
         hypergradient: Hypergradient | None = None,
@@ -92,12 +104,61 @@ class UnsupervisedProblem(BilevelProblem):
             max_steps=max_steps,
         )
         self.criterion, self._terms = criterion, prepared.loss
+        self.roughness = check_nonnegative(roughness, "the roughness")
         self._operator = energy.fidelity.operator
         self._wide = copy.deepcopy(self._operator).double()
 
     def reached(self, at: Evaluation) -> bool:
         """Whether the criterion says so, of all samples."""
-        return at.samples == len(self) and self.criterion.reached(at.value)
+        own = at.value - self._rough(at.theta)[0]
+        return at.samples == len(self) and self.criterion.reached(own)
+
+    def look(
+        self, theta: Theta, *, tol: float, ids: Tensor | None = None
+    ) -> tuple[Evaluation, Tensor]:
+        """As for pairs, the roughness in every loss."""
+        found, losses = super().look(theta, tol=tol, ids=ids)
+        more, _ = self._rough(theta)
+        raised = replace(found, value=found.value + more, corrected=found.corrected + more)
+        return raised, losses + more
+
+    def value_and_grad(
+        self, theta: Theta, *, tol: float, ids: Tensor | None = None, estimate: bool = False
+    ) -> Evaluation:
+        """As for pairs, with the roughness, which is exact."""
+        found = super().value_and_grad(theta, tol=tol, ids=ids, estimate=estimate)
+        more, slope = self._rough(theta)
+        return replace(
+            found,
+            value=found.value + more,
+            corrected=found.corrected + more,
+            grad=algebra.add(found.grad, slope),
+        )
+
+    def directions(self, theta: Theta, at: Iterates, draw: Draw) -> Directions:
+        """As for pairs, with the roughness."""
+        found = super().directions(theta, at, draw)
+        more, slope = self._rough(theta)
+        total = algebra.add(found.theta, slope)
+        return replace(found, theta=total, value=found.value + more)
+
+    def slopes(self, theta: Theta, x: Tensor, draw: Draw) -> Slopes:
+        """As for pairs, with the roughness at the upper level."""
+        found = super().slopes(theta, x, draw)
+        more, slope = self._rough(theta)
+        raised = algebra.add(found.upper_theta, slope)
+        return replace(found, upper_theta=raised, value=found.value + more)
+
+    def _rough(self, theta: Theta) -> tuple[float, Theta]:
+        """The penalty of all maps, and its derivative."""
+        named = leaves(theta)
+        with torch.enable_grad():
+            maps = [value for value in named.values() if value.ndim == 2]
+            total = torch.zeros((), dtype=torch.float64)
+            for value in maps if self.roughness else ():
+                squares = DIFFERENCES(value[None, None]).square().sum().double()
+                total = total + self.roughness * squares / value.numel()
+            return float(total.detach()), derivative(total, named)
 
     def _upper(self, theta: Theta, index: Tensor) -> Upper:
         del theta
