@@ -109,6 +109,15 @@ def test_sure_and_pure_are_unbiased_for_the_prediction_error() -> None:
         assert abs(float(gap.mean())) < 3 * float(gap.std()) / 300**0.5, name
 
 
+def test_hold_out_hands_on_the_energy_that_sees_all_data() -> None:
+    energy, y = energy_for("hold-out"), data_for("hold-out").y
+    problem = bl.UnsupervisedProblem(energy, y, bl.criteria.HoldOut(0.2))
+    fit = bl.learn(problem, budget=bl.Budget(steps=1))
+    found = fit.reconstruct(y, bl.Tolerance(rms=1e-8)).x
+    exact = bl.minimise(energy.at(y, fit.theta), bl.solvers.LBFGS(), tol=bl.Tolerance(rms=1e-8)).x
+    torch.testing.assert_close(found, exact, rtol=0, atol=1e-6)
+
+
 def test_hold_out_judges_by_data_it_does_not_see() -> None:
     problem = problem_for("hold-out")
     y = problem.pairs.y.clone()
@@ -179,10 +188,10 @@ def test_a_map_learned_from_one_noisy_image_gains_over_one_weight() -> None:
     best = float(fit.theta["regulariser.log_weight"].exp())
     many = weighted(torch.full((48, 48), best))
     problem = bl.UnsupervisedProblem(many, pairs.y, criterion, roughness=0.1)
-    found = bl.learn(problem, budget=bl.Budget(steps=15))
+    found = bl.learn(problem, budget=bl.Budget(steps=30))
     learned = found.theta["regulariser.log_weight"]
     assert float(learned[:, :24].mean()) > float(learned[:, 24:].mean()) + 0.1
-    assert psnr_of(many, found.theta, pairs) > psnr_of(one, fit.theta, pairs) + 0.05
+    assert psnr_of(many, found.theta, pairs) > psnr_of(one, fit.theta, pairs) + 0.1
 
 
 def test_whiteness_stops_a_map_before_it_fits_the_noise() -> None:

@@ -170,7 +170,7 @@ class _Run:
     def _finish(self, status: Status) -> Fit:
         problem, cost = self.problem, self.problem.cost + Cost()
         unit = problem.loss.unit
-        fit = Fit.of(problem.energy, self.theta, self.history, status, cost, unit)
+        fit = Fit.of(problem.sought, self.theta, self.history, status, cost, unit)
         fit = replace(fit, algorithm=self.about)
         if not isinstance(self.state, Packable):
             return fit

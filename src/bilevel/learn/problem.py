@@ -98,6 +98,8 @@ class BilevelProblem:
             given = tuple(pairs.target.shape[1:])
             raise InputError(f"targets must have shape (c, h, w) = {tuple(expected)}", given=given)
         self.energy, self.loss, self.pairs = energy, loss, pairs
+        self.sought: Energy = energy
+        """What θ is learned for, the energy of a fit: another one only where data are held out."""
         objective = energy.at(pairs.y[:1])
         self.solver: Solver[Any] = accelerated(objective) if solver is None else solver
         self.hypergradient = automatic(objective) if hypergradient is None else hypergradient

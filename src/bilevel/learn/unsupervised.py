@@ -103,6 +103,7 @@ class UnsupervisedProblem(BilevelProblem):
             chunk=chunk,
             max_steps=max_steps,
         )
+        self.sought = energy
         self.criterion, self._terms = criterion, prepared.loss
         self.roughness = check_nonnegative(roughness, "the roughness")
         self._operator = energy.fidelity.operator

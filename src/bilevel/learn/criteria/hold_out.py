@@ -27,8 +27,8 @@ class HoldOut(Criterion):
     Reconstructions with the learned θ use all data; with a ``part`` as small as usual, their best
     θ is nearly the same.
 
-    The energy of the problem is a copy that does not see the data held out; what is learned is
-    handed on by ``energy.at(y, fit.theta)``.
+    The energy of the problem is a copy that does not see the data held out, that of the fit is the
+    one given.
 
     Args:
         part: of the data that are held out, 0 < part < 1.
