@@ -131,8 +131,9 @@ def test_pure_finds_nearly_the_best_weight() -> None:
 
 def test_residuals_of_counts_are_standardised_to_one_variance() -> None:
     pairs = drawn(step(12), 40.0, 600)
-    variance = standardised(at_truth(pairs)).square().mean(0)
-    plain = at_truth(pairs).residual.square().mean(0)
+    point = at_truth(pairs)
+    variance = standardised(point.residual, point).square().mean(0)
+    plain = point.residual.square().mean(0)
     assert float(variance.max() / variance.min()) < 2 < float(plain.max() / plain.min())
     assert float(variance.mean()) == pytest.approx(1 / 40, rel=0.02)
 

@@ -56,11 +56,11 @@ def variance_of(sigma: Level, point: Point) -> Tensor:
     return (level[point.index] if level.ndim else level.expand(len(point.index))).square()
 
 
-def standardised(point: Point) -> Tensor:
-    """A x - y of the same variance everywhere: over √(A x + background) for counts.
+def standardised(residual: Tensor, point: Point) -> Tensor:
+    """The residual A x - y of a point over √(A x + background) for counts: of one variance.
 
     White residuals are then a sign of a good reconstruction for Poisson noise too.
     """
     if isinstance(point.energy.fidelity, KullbackLeibler):
-        return point.residual / means_of(point).sqrt().to(point.residual)
-    return point.residual
+        return residual / means_of(point).sqrt().to(residual)
+    return residual

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from bilevel.ground import rows
 from bilevel.ground.checks import check_positive
 from bilevel.model import Variational
 from bilevel.select.counts import check_poisson, counts_of
@@ -29,8 +30,7 @@ class PURE(Rule):
 
     Here f_i(z - e_i/peak) ≈ f_i - (∂f_i/∂z_i)/peak, so that the estimate is unbiased to first order
     in 1/peak (Luisier, Blu, Unser 2011, without their Gaussian part): better the more photons
-    there are and the smoother f is. The sum is the mean of cᵀ ∂(A x)/∂y c with c = √z ⊙ b over
-    random signs b.
+    there are and the smoother f is. The sum is the mean of (z ⊙ b)ᵀ ∂(A x)/∂y b over random signs b.
 
     Args:
         peak: photons at grey value 1, that of the noise.
@@ -65,7 +65,9 @@ class PURE(Rule):
 
     def _trace(self, point: Point, z: Tensor) -> Tensor:
         """Σ z_i ∂(A x)_i/∂y_i, (b,)."""
-        probes, root = self.degrees.vectors(point.y), z.sqrt().to(point.y)
-        zero = torch.zeros(len(z), dtype=torch.float64, device=z.device)
-        total = sum((point.degrees(root * b) for b in probes), zero)
+        probes = self.degrees.vectors(point.y)
+        total = torch.zeros(len(z), dtype=torch.float64, device=z.device)
+        for b in probes:
+            change = point.energy.fidelity.operator(point.response(b.expand_as(point.y)))
+            total = total + rows.inner(z * b, change.double())
         return total if self.degrees.way == "exact" else total / len(probes)
