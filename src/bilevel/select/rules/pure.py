@@ -30,7 +30,7 @@ class PURE(Rule):
 
     Here f_i(z - e_i/peak) ≈ f_i - (∂f_i/∂z_i)/peak, so that the estimate is unbiased to first order
     in 1/peak (Luisier, Blu, Unser 2011, without their Gaussian part): better the more photons
-    there are and the smoother f is. The sum is the mean of (z ⊙ b)ᵀ ∂(A x)/∂y b over random signs b.
+    there are and the smoother f is. The sum is the mean of (z ⊙ b)ᵀ ∂(A x)/∂y b over random signs.
 
     Args:
         peak: photons at grey value 1, that of the noise.
