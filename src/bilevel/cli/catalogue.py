@@ -36,7 +36,11 @@ CATALOGUE: Mapping[str, Mapping[str, type]] = {
         "gaussian": noises.Gaussian,
         "poisson": noises.Poisson,
     },
-    "fidelities": {"squared-l2": energies.SquaredL2, "l1": energies.L1},
+    "fidelities": {
+        "squared-l2": energies.SquaredL2,
+        "l1": energies.L1,
+        "kullback-leibler": energies.KullbackLeibler,
+    },
     "regularisers": {
         "total-variation": energies.TotalVariation,
         "fields-of-experts": energies.FieldsOfExperts,
@@ -89,6 +93,15 @@ CATALOGUE: Mapping[str, Mapping[str, type]] = {
         "discrepancy": rules.Discrepancy,
         "sure": rules.SURE,
         "predicted-risk": rules.PredictedRisk,
+        "gsure": rules.GSURE,
+        "gaussianity": rules.Gaussianity,
+        "gcv": rules.GCV,
+        "hold-out": rules.HoldOut,
+        "whiteness": rules.Whiteness,
+        "l-curve": rules.LCurve,
+        "quasi-optimality": rules.QuasiOptimality,
+        "poisson-discrepancy": rules.PoissonDiscrepancy,
+        "pure": rules.PURE,
     },
     "schedules": {
         "constant": learning.Constant,

@@ -51,7 +51,10 @@ def from_files(
         if one.comparison.interrupted:
             break
     interrupted = len(compared) < len(tasks) or compared[-1].comparison.interrupted
-    write_report(compared, out, plain(selection), title=title, interrupted=interrupted)
+    about = plain(selection)
+    if selection.noise is None:
+        about["estimated_noise"] = {task.job.ids[0]: vars(task.job.noise) for task in tasks}
+    write_report(compared, out, about, title=title, interrupted=interrupted)
 
 
 def _save(compared: Compared, out: Path, *, suffixes: bool) -> None:

@@ -96,16 +96,18 @@ class Selection(Settings):
         return float(self.regulariser.model_dump()["weight"])
 
     def noise_of(self, y: torch.Tensor) -> data.Noise:
-        """The noise of data (1, c', h', w').
+        """The noise of data (1, c', h', w'); where it is not known, Gaussian of estimated level.
 
         Raises:
-            InputError: its level is not known.
+            InputError: as :func:`~bilevel.data.noise_level.noise_level`.
         """
         if self.noise is not None:
             return self.noise.build()
-        del y
-        advice = "give it, e.g. --sigma 0.05 or --sigma 10/255"
-        raise InputError("the noise level is not known", advice=advice)
+        try:
+            return data.GaussianNoise(float(data.noise_level(y)))
+        except InputError as error:
+            what = f"the noise level is not given: {error}"
+            raise InputError(what, advice="or give it, e.g. --sigma 10/255") from error
 
     def weight_at(self, log_weight: torch.Tensor) -> float:
         """The weight of the regulariser where the fidelity has that one in its place."""

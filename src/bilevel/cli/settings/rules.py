@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from bilevel import data
-from bilevel.cli.settings.base import Count, Positive, Seed, Settings
+from bilevel.cli.settings.base import Count, Fraction, Positive, Seed, Settings
 from bilevel.ground.errors import InputError
 from bilevel.select import Rule, rules
 from bilevel.select.degrees import Degrees
 
-__all__ = ["SURE", "CountingRule", "Discrepancy", "PredictedRisk", "RuleSettings"]
+__all__ = [
+    "GCV",
+    "GSURE",
+    "PURE",
+    "SURE",
+    "CountingRule",
+    "Discrepancy",
+    "Gaussianity",
+    "HoldOut",
+    "LCurve",
+    "PoissonDiscrepancy",
+    "PredictedRisk",
+    "QuasiOptimality",
+    "RuleSettings",
+    "Whiteness",
+]
 
 
 class RuleSettings(Settings):
@@ -67,6 +83,110 @@ class PredictedRisk(CountingRule):
     def build(self, noise: data.Noise) -> Rule:
         """For Gaussian noise."""
         return rules.PredictedRisk(sigma_of("the predicted risk", noise), self.degrees)
+
+
+class GSURE(CountingRule):
+    """Least estimated error of the part of x that A sees, unbiased: for any operator, σ known."""
+
+    truncation: Positive = Field(
+        default=0.1, description="singular values below this part of the largest count as 0"
+    )
+
+    def build(self, noise: data.Noise) -> Rule:
+        """For Gaussian noise."""
+        return rules.GSURE(sigma_of("GSURE", noise), self.degrees, self.truncation)
+
+
+class Gaussianity(RuleSettings):
+    """Residuals most nearly as large as the noise: the discrepancy principle as a minimum."""
+
+    def build(self, noise: data.Noise) -> Rule:
+        """For Gaussian noise."""
+        return rules.Gaussianity(sigma_of("the Gaussianity of residuals", noise))
+
+
+class GCV(CountingRule):
+    """Generalised cross-validation: data predicted from all the others, σ not needed."""
+
+    robustness: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=1.0, description="below 1 guards against weights far too small"
+    )
+
+    def build(self, noise: data.Noise) -> Rule:
+        """For any level."""
+        del noise
+        return rules.GCV(self.robustness, self.degrees)
+
+
+class HoldOut(RuleSettings):
+    """Data held out are predicted from the rest: σ not needed."""
+
+    part: Fraction = Field(default=0.1, description="of the data that is held out")
+    seed: Seed = Field(default=0, description="of the choice")
+
+    def build(self, noise: data.Noise) -> Rule:
+        """For any level."""
+        del noise
+        return rules.HoldOut(self.part, self.seed)
+
+
+class LCurve(RuleSettings):
+    """The corner of residual against penalty on logarithmic scales: σ not needed."""
+
+    def build(self, noise: data.Noise) -> Rule:
+        """For any level."""
+        del noise
+        return rules.LCurve()
+
+
+class QuasiOptimality(RuleSettings):
+    """Where x changes least with the weight: σ not needed, an operator that loses much is."""
+
+    def build(self, noise: data.Noise) -> Rule:
+        """For any level."""
+        del noise
+        return rules.QuasiOptimality()
+
+
+class Whiteness(RuleSettings):
+    """Residuals as white as can be: σ not needed, but white noise is."""
+
+    def build(self, noise: data.Noise) -> Rule:
+        """For any level."""
+        del noise
+        return rules.Whiteness()
+
+
+class PoissonDiscrepancy(RuleSettings):
+    """As far from the counts as the noise is expected to be: Poisson noise of known peak."""
+
+    target: Literal["expected", "half", "masked"] = Field(
+        default="expected", description="of the divergence from the data"
+    )
+
+    def build(self, noise: data.Noise) -> Rule:
+        """For Poisson noise."""
+        return rules.PoissonDiscrepancy(peak_of("the discrepancy of counts", noise), self.target)
+
+
+class PURE(CountingRule):
+    """Least estimated error of A x, nearly unbiased: Poisson noise of known peak."""
+
+    def build(self, noise: data.Noise) -> Rule:
+        """For Poisson noise."""
+        return rules.PURE(peak_of("PURE", noise), self.degrees)
+
+
+def peak_of(rule: str, noise: data.Noise) -> float:
+    """The photons at grey value 1.
+
+    Raises:
+        InputError: other noise.
+    """
+    if not isinstance(noise, data.PoissonNoise):
+        what = f"{rule} is for Poisson noise of known peak"
+        raise InputError(what, given=type(noise).__name__, advice="`bilevel list rules` has others")
+    return noise.peak
 
 
 def sigma_of(rule: str, noise: data.Noise) -> float:
