@@ -17,7 +17,7 @@ from bilevel.report.compare_figures import (
     styles,
     weights_chart,
 )
-from bilevel.report.compare_words import advices, spread
+from bilevel.report.compare_words import advices, agreement, central, nearest
 from bilevel.report.race_figures import looks_of
 from bilevel.select import Outcome
 from report.test_figures import checked, labels
@@ -131,13 +131,33 @@ def test_means_are_those_of_the_images(known: Compared, pairs: bl.data.Pairs) ->
     assert found.weights[0] <= found.weights[1]
 
 
-def test_the_spread_is_over_rules_that_found_a_weight(known: Compared) -> None:
-    lone = one(known, "sure", "discrepancy", "far")
-    weights = {r.rule: r.weight for r in chosen([lone])}
-    value, _ = spread([lone])
-    factor = weights["discrepancy"] / weights["sure"]
-    assert value == f"× {max(factor, 1 / factor):.2g}"
-    assert spread([one(known, "far")])[0] == "none"
+def weighing(known: Compared, **weights: float) -> Compared:
+    """The first image, the choices having other weights; 'far' stands behind none."""
+    lone = one(known, *weights)
+    changed = {
+        name: replace(choice, weight=torch.tensor([weights[name]]).double())
+        for name, choice in lone.comparison.choices.items()
+    }
+    return Compared(lone.ids, replace(lone.comparison, choices=changed))
+
+
+def test_agreement_counts_weights_near_the_median_that_rules_stand_behind(known: Compared) -> None:
+    assert agreement([weighing(known, sure=0.1, discrepancy=0.15, far=9.0)])[0] == "2 of 2"
+    assert agreement([weighing(known, sure=0.1, discrepancy=0.9, far=0.4)])[0] == "1 of 2"
+    assert agreement([one(known, "far")])[0] == "none"
+
+
+def test_the_central_rule_is_shown_where_the_truth_is_not_known(known: Compared) -> None:
+    assert central([weighing(known, far=0.1, sure=0.1)]) == "sure"
+    assert central([one(known, "far")]) is None
+    page = read(compare_page([weighing(known, far=0.1, sure=0.3)]))
+    assert "data and reconstruction by sure" in page.words
+
+
+def test_of_rules_that_are_level_the_first_is_named(known: Compared) -> None:
+    found = summaries([known])
+    rules = {"discrepancy": found["discrepancy"], "sure": found["sure"], "twin": found["sure"]}
+    assert nearest(rules) == "sure"
 
 
 def test_advice_is_given_once_for_all_images(known: Compared) -> None:

@@ -30,11 +30,14 @@ from bilevel.report.compare_figures import (
     weights_chart,
 )
 from bilevel.report.compare_words import (
+    LEVEL,
     advices,
+    agreement,
+    central,
     compare_claims,
     compare_verdict,
     ended,
-    spread,
+    nearest,
     useful,
 )
 from bilevel.report.comparison import LOOSE
@@ -113,7 +116,7 @@ def compare_page(
         raise InputError("nothing was chosen", given=dict(failures(compared)) or None)
     rows, looks = chosen(compared), styles(names(compared))
     cards = _cards(compared, looks)
-    best = _best(found)
+    best = _best(compared, found)
     truth = ORACLE in found
     context = {
         "title": title,
@@ -140,12 +143,12 @@ def compare_page(
     return render("compare.html.jinja", context)
 
 
-def _best(found: Mapping[str, Summary]) -> str:
+def _best(compared: Sequence[Compared], found: Mapping[str, Summary]) -> str:
     """The rule whose reconstructions are shown first: the nearest to the truth if it is known."""
-    rules = [name for name in found if name != ORACLE] or list(found)
-    if all(math.isnan(found[name].psnr) for name in rules):
-        return max(rules, key=lambda name: found[name].found)
-    return max(rules, key=lambda name: found[name].psnr)
+    rules = {name: summary for name, summary in found.items() if name != ORACLE} or dict(found)
+    if all(math.isnan(summary.psnr) for summary in rules.values()):
+        return central(compared) or next(iter(rules))
+    return nearest(rules)
 
 
 def _tiles(
@@ -157,10 +160,10 @@ def _tiles(
     tiles = [("Weight" if len(summary.rows) == 1 else "Median weight", middle, f"chosen by {best}")]
     if ORACLE in found:
         lost = _lost(summary, found[ORACLE])
-        detail = "level with the oracle" if lost < 0.005 else f"{decibels(lost)} below the oracle"
+        detail = "level with the oracle" if lost < LEVEL else f"{decibels(lost)} below the oracle"
         tiles.append(("PSNR", decibels(summary.psnr), detail))
     elif len(found) > 1:
-        tiles.append(("Agreement", *spread(compared)))
+        tiles.append(("Agreement", *agreement(compared)))
     known = summary.certificate <= LOOSE
     detail = "grey values (rms), at worst" if known else "no distance of use is proved"
     tiles.append(("Proved accuracy", number(summary.certificate) if known else "none", detail))
@@ -198,7 +201,7 @@ def _line(summary: Summary, oracle: Summary | None, looks: Mapping[str, Look]) -
 
 
 def _difference(value: float) -> str:
-    return difference(0.0 if abs(value) < 0.005 else value)
+    return difference(0.0 if abs(value) < LEVEL else value)
 
 
 def _row(row: Chosen, looks: Mapping[str, Look]) -> dict[str, object]:

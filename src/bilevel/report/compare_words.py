@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from statistics import median
 
 from bilevel.report.choices import Chosen, Compared, Summary, chosen, summaries
 from bilevel.report.comparison import LOOSE
@@ -11,7 +13,22 @@ from bilevel.report.words import decibels, number, plural
 from bilevel.select import Outcome
 from bilevel.select.compare import LEARNED, ORACLE
 
-__all__ = ["advices", "compare_claims", "compare_verdict", "ended", "spread", "useful"]
+__all__ = [
+    "LEVEL",
+    "advices",
+    "agreement",
+    "central",
+    "compare_claims",
+    "compare_verdict",
+    "ended",
+    "nearest",
+    "useful",
+]
+
+LEVEL = 0.005
+"""PSNR that differ by less count as level [dB]."""
+NEAR = 2.0
+"""Weights within this factor agree."""
 
 
 def compare_verdict(compared: Sequence[Compared]) -> list[str]:
@@ -30,7 +47,7 @@ def _with_truth(
     oracle = found[ORACLE].psnr
     sentences: list[str] = []
     if rules:
-        best = max(rules, key=lambda name: rules[name].psnr)
+        best = nearest(rules)
         lost = oracle - rules[best].psnr
         sentences.append(
             f"Without seeing the truth, {best} comes closest to it: {decibels(rules[best].psnr)}"
@@ -45,8 +62,14 @@ def _with_truth(
     return sentences or [f"The best weight there is reaches {decibels(oracle)}{average}."]
 
 
+def nearest(rules: Mapping[str, Summary]) -> str:
+    """The rule nearest to the truth, the first of those that are level."""
+    level = max(summary.psnr for summary in rules.values()) - LEVEL
+    return next(name for name, summary in rules.items() if summary.psnr >= level)
+
+
 def _lacks(lost: float) -> str:
-    return "level with" if abs(lost) < 0.005 else f"{decibels(lost)} below"
+    return "level with" if abs(lost) < LEVEL else f"{decibels(lost)} below"
 
 
 def _without(rules: Mapping[str, Summary], images: int) -> list[str]:
@@ -70,26 +93,47 @@ def _without(rules: Mapping[str, Summary], images: int) -> list[str]:
             f"{plural(images, 'image')}; it stands behind {rule.found} of them."
         ]
     weights = [row.weight for rule in rules.values() for row in rule.rows]
+    sure = [r.weight for s in rules.values() for r in s.rows if r.outcome is Outcome.FOUND]
     stands = sum(rule.found == len(rule.rows) for rule in rules.values())
+    middle = f" Their median is {number(median(sure))}." if sure and images == 1 else ""
     return [
         f"{plural(len(rules), 'rule')} choose weights between {number(min(weights))} and "
         f"{number(max(weights))}; {stands} of them stand behind their weight"
-        f"{'' if images == 1 else ' for every image'}.",
+        f"{'' if images == 1 else ' for every image'}.{middle}",
         "The truth is not known: where rules that assume different things agree, the weight "
         "deserves trust.",
     ]
 
 
-def spread(compared: Sequence[Compared]) -> tuple[str, str]:
-    """How far apart the weights of rules that found one are, over the images."""
-    factors: list[float] = []
-    rows = [r for r in chosen(compared) if r.outcome is Outcome.FOUND and r.rule != ORACLE]
-    for image in dict.fromkeys(r.image for r in rows):
-        weights = [r.weight for r in rows if r.image == image]
-        factors.append(max(weights) / min(weights))
-    if not factors:
+def agreement(compared: Sequence[Compared]) -> tuple[str, str]:
+    """How many of the weights that rules stand behind are near the median of their image."""
+    near = total = 0
+    for weights in _found(compared).values():
+        middle = median(weights)
+        total += len(weights)
+        near += sum(middle / NEAR <= weight <= middle * NEAR for weight in weights)
+    if not total:
         return "none", "no rule stands behind a weight"
-    return f"× {number(max(factors), 2)}", "largest weight over smallest, of rules that found one"
+    return f"{near} of {total}", f"weights found lie within a factor {NEAR:g} of the median"
+
+
+def central(compared: Sequence[Compared]) -> str | None:
+    """The rule that stands behind most of its weights, and is then nearest to the median."""
+    rows = [r for r in chosen(compared) if r.outcome is Outcome.FOUND]
+    middles = {image: median(weights) for image, weights in _found(compared).items()}
+    away: dict[str, list[float]] = {}
+    for row in rows:
+        away.setdefault(row.rule, []).append(abs(math.log(row.weight / middles[row.image])))
+    return min(away, key=lambda name: (-len(away[name]), sum(away[name])), default=None)
+
+
+def _found(compared: Sequence[Compared]) -> dict[str, list[float]]:
+    """The weights that rules stand behind, image by image."""
+    found: dict[str, list[float]] = {}
+    for row in chosen(compared):
+        if row.outcome is Outcome.FOUND and row.rule not in (LEARNED, ORACLE):
+            found.setdefault(row.image, []).append(row.weight)
+    return found
 
 
 def ended(summary: Summary) -> str:
