@@ -154,6 +154,44 @@ def test_what_is_wrong_is_said_in_a_line(run: Run, tmp_path: Path) -> None:
     )
 
 
+def test_a_noise_level_that_is_not_given_is_estimated(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def level(y: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(y),), 0.125).double()
+
+    monkeypatch.setattr(bl.data, "noise_level", level)
+    image = picture(tmp_path)
+    for out, options in (("guessed", []), ("given", ["--sigma", 0.125])):
+        outcome = run("select", image, *options, "--out", tmp_path / out)
+        assert outcome.code == 0, outcome
+    assert entry(tmp_path / "guessed") == entry(tmp_path / "given")
+    about = json.loads((tmp_path / "guessed" / "choices.json").read_text())["configuration"]
+    assert about["estimated_noise"] == {"noisy.png": {"sigma": 0.125}}
+
+
+def test_a_noise_level_that_cannot_be_estimated_must_be_given(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def level(y: torch.Tensor) -> torch.Tensor:
+        raise bl.InputError("no package for that")
+
+    monkeypatch.setattr(bl.data, "noise_level", level)
+    said = run("select", picture(tmp_path), "--out", tmp_path / "out").refused()
+    assert "no package for that; or give it, e.g. --sigma 10/255" in said
+
+
+def test_counts_have_a_rule_and_a_fidelity_of_their_own(run: Run, tmp_path: Path) -> None:
+    truth = 0.1 + 0.8 * bl.data.shepp_logan(24).float()
+    noise = bl.data.PoissonNoise(50.0, 0.05)
+    y = bl.data.simulate(truth, bl.operators.Identity(), noise).y
+    bl.data.save_image(tmp_path / "noisy.npy", y)
+    arguments = ("--noise", "poisson:peak=50,background=0.05", "--out", tmp_path / "out")
+    outcome = run("select", tmp_path / "noisy.npy", *arguments)
+    assert outcome.code == 0, outcome
+    assert entry(tmp_path / "out", "noisy.npy", "poisson-discrepancy")["outcome"] == "FOUND"
+
+
 def test_a_weight_that_was_not_found_comes_with_advice(run: Run, tmp_path: Path) -> None:
     image, out = picture(tmp_path), tmp_path / "out"
     outcome = run("select", image, "--sigma", 2.0, "--rule", "discrepancy", "--out", out)
