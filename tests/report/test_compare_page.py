@@ -82,7 +82,7 @@ def test_what_a_page_with_the_truth_says(known: Compared) -> None:
         "to the oracle",
         "Means over 2 images",
         "far one <b>, two: no weight of the range meets the condition",
-        "check the noise level",
+        known.comparison.choices["far"].advice[0],
         "reconstructions are proved",
         "sigma = 0.1",
     ):
