@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import bilevel as bl
-from bilevel.cli import choosing, comparing
+from bilevel.cli import choice_report, choosing, comparing
 from bilevel.cli.catalogue import CATALOGUE
 from bilevel.cli.config import Selection, read
 from bilevel.cli.images import learning_images
@@ -63,7 +63,10 @@ def test_the_learned_weight_is_the_best_one_for_all_training_images(
     assert loss(learned) <= min(loss(0.9 * learned), loss(1.1 * learned))
 
 
-def test_a_picture_is_given_to_every_rule_that_applies(run: Run, tmp_path: Path) -> None:
+def test_a_picture_is_given_to_every_rule_that_applies(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice_report, "compare_page", lambda *found, **texts: "a page")
     image, out = picture(tmp_path, size=12), tmp_path / "out"
     outcome = run("compare", image, "--operator", BLUR, "--sigma", 0.1, "--out", out)
     assert outcome.code == 0, outcome
