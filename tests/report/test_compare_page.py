@@ -154,6 +154,20 @@ def test_the_central_rule_is_shown_where_the_truth_is_not_known(known: Compared)
     assert "data and reconstruction by sure" in page.words
 
 
+def test_what_is_said_where_the_truth_is_not_known(known: Compared) -> None:
+    said = compare_verdict([weighing(known, sure=0.1, discrepancy=0.3, far=9.0)])[0]
+    assert said == "2 of 3 rules find a weight; these lie between 0.1 and 0.3, their median is 0.2."
+    assert compare_verdict([one(known, "far")])[0].startswith("far finds no weight")
+    twice = one(known, "far").comparison
+    both = replace(twice, choices={"far": twice.choices["far"], "further": twice.choices["far"]})
+    assert compare_verdict([Compared(["a"], both)]) == ["None of 2 rules finds a weight."]
+
+
+def test_a_learned_weight_alone_makes_a_page_too(known: Compared) -> None:
+    page = read(compare_page([one(known, "learned")]))
+    assert "The weight learned from other images is 0.08." in page.words
+
+
 def test_of_rules_that_are_level_the_first_is_named(known: Compared) -> None:
     found = summaries([known])
     rules = {"discrepancy": found["discrepancy"], "sure": found["sure"], "twin": found["sure"]}

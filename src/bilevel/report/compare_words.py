@@ -36,7 +36,12 @@ def compare_verdict(compared: Sequence[Compared]) -> list[str]:
     found, images = summaries(compared), sum(len(group.ids) for group in compared)
     rules = {name: s for name, s in found.items() if name not in (LEARNED, ORACLE)}
     stopped = any(group.comparison.interrupted for group in compared)
-    words = _with_truth(found, rules, images) if ORACLE in found else _without(rules, images)
+    if ORACLE in found:
+        words = _with_truth(found, rules, images)
+    elif rules:
+        words = _without(rules, images)
+    else:
+        words = [f"The weight learned from other images is {number(found[LEARNED].weights[0])}."]
     return [*words, *(["Ctrl-C ended the work early."] if stopped else [])]
 
 
@@ -92,14 +97,15 @@ def _without(rules: Mapping[str, Summary], images: int) -> list[str]:
             f"{rule.rule} chooses weights between {number(low)} and {number(high)} for "
             f"{plural(images, 'image')}; it stands behind {rule.found} of them."
         ]
-    weights = [row.weight for rule in rules.values() for row in rule.rows]
-    sure = [r.weight for s in rules.values() for r in s.rows if r.outcome is Outcome.FOUND]
+    sure = [weight for weights in _weights(rules).values() for weight in weights]
+    if not sure:
+        return [f"None of {plural(len(rules), 'rule')} finds a weight."]
     stands = sum(rule.found == len(rule.rows) for rule in rules.values())
-    middle = f" Their median is {number(median(sure))}." if sure and images == 1 else ""
+    every = "" if images == 1 else " for every image"
+    middle = f", their median is {number(median(sure))}" if images == 1 else ""
     return [
-        f"{plural(len(rules), 'rule')} choose weights between {number(min(weights))} and "
-        f"{number(max(weights))}; {stands} of them stand behind their weight"
-        f"{'' if images == 1 else ' for every image'}.{middle}",
+        f"{stands} of {plural(len(rules), 'rule')} find a weight{every}; these lie between "
+        f"{number(min(sure))} and {number(max(sure))}{middle}.",
         "The truth is not known: where rules that assume different things agree, the weight "
         "deserves trust.",
     ]
@@ -108,7 +114,7 @@ def _without(rules: Mapping[str, Summary], images: int) -> list[str]:
 def agreement(compared: Sequence[Compared]) -> tuple[str, str]:
     """How many of the weights that rules stand behind are near the median of their image."""
     near = total = 0
-    for weights in _found(compared).values():
+    for weights in _weights(summaries(compared)).values():
         middle = median(weights)
         total += len(weights)
         near += sum(middle / NEAR <= weight <= middle * NEAR for weight in weights)
@@ -119,20 +125,22 @@ def agreement(compared: Sequence[Compared]) -> tuple[str, str]:
 
 def central(compared: Sequence[Compared]) -> str | None:
     """The rule that stands behind most of its weights, and is then nearest to the median."""
-    rows = [r for r in chosen(compared) if r.outcome is Outcome.FOUND]
-    middles = {image: median(weights) for image, weights in _found(compared).items()}
+    found = {n: s for n, s in summaries(compared).items() if n not in (LEARNED, ORACLE)}
+    rows = [r for s in found.values() for r in s.rows if r.outcome is Outcome.FOUND]
+    middles = {image: median(weights) for image, weights in _weights(found).items()}
     away: dict[str, list[float]] = {}
     for row in rows:
         away.setdefault(row.rule, []).append(abs(math.log(row.weight / middles[row.image])))
     return min(away, key=lambda name: (-len(away[name]), sum(away[name])), default=None)
 
 
-def _found(compared: Sequence[Compared]) -> dict[str, list[float]]:
+def _weights(rules: Mapping[str, Summary]) -> dict[str, list[float]]:
     """The weights that rules stand behind, image by image."""
     found: dict[str, list[float]] = {}
-    for row in chosen(compared):
-        if row.outcome is Outcome.FOUND and row.rule not in (LEARNED, ORACLE):
-            found.setdefault(row.image, []).append(row.weight)
+    for rule in rules.values():
+        for row in rule.rows:
+            if row.outcome is Outcome.FOUND and row.rule not in (LEARNED, ORACLE):
+                found.setdefault(row.image, []).append(row.weight)
     return found
 
 
