@@ -12,7 +12,9 @@ import bilevel as bl
 from bilevel.ground.errors import InputError
 from bilevel.learn import Status
 from bilevel.learn.algorithms import MAID, MASOBA, SABA, SOBA, SRBA, AmIGO, StocBiO
-from bilevel.learn.algorithms.single_loop import Pairing, SingleLoop
+from bilevel.learn.algorithms.pairing import Pairing
+from bilevel.learn.algorithms.saba import Tables
+from bilevel.learn.algorithms.single_loop import SingleLoop, everything
 from contracts.quadratics import DOUBLE, Quadratic
 
 NAME = "regulariser.log_weight"
@@ -205,12 +207,58 @@ def test_divergence_is_told_and_the_last_theta_kept() -> None:
     assert math.isinf(fit.history[-1].value)
 
 
-def test_pairs_of_batches_average_to_all_samples() -> None:
+def test_batches_of_both_levels_average_to_all_samples() -> None:
     pairing = Pairing.of((24, 20), size=7, seed=3)
-    draws = [pairing.draw(pairing.number(t)) for t in range(pairing.count)]
+    rounds = math.lcm(pairing.lower.batches, pairing.upper.batches)
+    draws = [pairing.draw(t) for t in range(rounds)]
     for side, count in (("inner", 24), ("outer", 20)):
         seen = torch.cat([getattr(draw, side) for draw in draws])
         assert len(set(torch.bincount(seen, minlength=count).tolist())) == 1
+
+
+def test_the_memory_of_saba_has_a_row_a_batch_of_each_level() -> None:
+    """Not one a pair: 23 and 19 would have 437."""
+    p = Quadratic.random(0, n=23, m=19).problem()
+    memory = SABA().init(p, p.theta).memory
+    assert isinstance(memory, Tables)
+    assert [len(table.last["w"]) for table in memory.levels] == [23, 19]
+    assert p.cost.hvps < 23 * 20
+
+
+@pytest.mark.parametrize("separable", [False, True], ids=["shared", "images"])
+def test_the_means_in_the_memory_of_saba_are_those_of_all_samples(separable: bool) -> None:
+    """At the start, and after iterations at a θ that does not move."""
+    p = imaging(0.2) if separable else Quadratic.random(0).problem()
+    algorithm = SABA(batch_size=2, outer_step=1e-12, inner_step=1e-12, iterations=30)
+    state = algorithm.step(p, algorithm.init(p, p.theta))
+    assert isinstance(state.memory, Tables)
+    whole = everything(p, p.theta, state.at).theta
+    for name, value in whole.items():
+        mean = sum(table.mean[name] for table in state.memory.levels)
+        assert torch.allclose(torch.as_tensor(mean), value, rtol=1e-6, atol=1e-9)
+
+
+class Watched(bl.Variational):
+    """Notes how many samples its constants were asked for."""
+
+    def bounds(self, y: torch.Tensor) -> bl.model.Bounds:
+        asked.append(len(y))
+        return super().bounds(y)
+
+
+asked: list[int] = []
+
+
+@pytest.mark.parametrize("name", ["SABA", "AmIGO", "SRBA"])
+def test_constants_are_computed_for_the_samples_drawn_alone(name: str) -> None:
+    p = imaging(0.2)
+    p.energy.__class__ = Watched
+    algorithm = IMAGING[name]
+    state = algorithm.init(p, p.theta)
+    asked.clear()
+    algorithm.step(p, state)
+    passes = 1 if name == "SRBA" else 0
+    assert sum(asked) <= (1 + passes) * len(p)
 
 
 @pytest.mark.parametrize(

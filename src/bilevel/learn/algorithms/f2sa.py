@@ -63,7 +63,7 @@ class F2SA(SingleLoop):
     def advance(self, problem: BilevelProblem, now: Now) -> tuple[Directions, Packable]:
         """First derivatives of the next batch, at z and at z + v/λ."""
         pairing, scale = self.pairing(problem), cast(LossScale, now.memory)
-        draw = pairing.draw(pairing.number(now.t))
+        draw = pairing.draw(now.t)
         grown = (1 + now.t / pairing.epoch) ** self.growth
         penalty = self.penalty * scale.value * grown
         rows = problem.rows(draw)

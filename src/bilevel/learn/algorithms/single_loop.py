@@ -24,11 +24,12 @@ from bilevel.learn.algorithm import (
     verdict,
 )
 from bilevel.learn.algorithms.moments import Moments
-from bilevel.learn.directions import Directions, Draw, Iterates, Sampler
+from bilevel.learn.algorithms.pairing import Pairing
+from bilevel.learn.directions import Directions, Draw, Iterates
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem, Memory
 
-__all__ = ["Now", "Pairing", "SingleLoop", "SingleLoopState", "everything", "running"]
+__all__ = ["Now", "SingleLoop", "SingleLoopState", "everything", "running"]
 
 
 @dataclass(frozen=True)
@@ -46,59 +47,6 @@ class SingleLoopState(Packable):
     t: int = 0
     accepted: bool = True
     status: Status = Status.RUNNING
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """Batches of both levels in pairs: over ``count`` pairs each batch comes equally often.
-
-    All batches of a level have the same size, so that the mean over the pairs is that over the
-    samples: the largest divisor of its number of samples up to ``size``.
-
-    Raises:
-        InputError: a size above the number of samples.
-
-    Example:
-        >>> pairing = Pairing.of((6, 4), size=2, seed=0)
-        >>> pairing.count, pairing.epoch, len(pairing.draw(pairing.number(0)).inner)
-        (6, 3, 2)
-    """
-
-    lower: Sampler
-    upper: Sampler
-    order: Sampler
-
-    @staticmethod
-    def of(counts: tuple[int, int], size: int, seed: int) -> Pairing:
-        """For so many samples at the lower and the upper level."""
-        if size > max(counts):
-            expected = f"batch_size must be at most the number of samples, {max(counts)}"
-            raise InputError(expected, given=size)
-        lower, upper = (
-            Sampler(count, _divisor(count, size), seed, name)
-            for count, name in zip(counts, ("lower", "upper"), strict=True)
-        )
-        pairs = math.lcm(lower.batches, upper.batches)
-        return Pairing(lower, upper, Sampler(pairs, 1, seed, "pairs"))
-
-    @property
-    def count(self) -> int:
-        """How many pairs there are."""
-        return self.order.count
-
-    @property
-    def epoch(self) -> int:
-        """Iterations in which the larger side is seen once."""
-        return max(self.lower.batches, self.upper.batches)
-
-    def number(self, t: int) -> int:
-        """Which pair comes in iteration ``t``; each once in ``count`` of them."""
-        return self.order.number(t)
-
-    def draw(self, number: int) -> Draw:
-        """The samples of a pair."""
-        lower, upper = number % self.lower.batches, number % self.upper.batches
-        return Draw(self.lower.batch(lower), self.upper.batch(upper))
 
 
 @dataclass(frozen=True)
@@ -170,7 +118,7 @@ class SingleLoop(Algorithm[SingleLoopState]):
     def init(self, problem: BilevelProblem, theta: Theta) -> SingleLoopState:
         """One loose evaluation: x, v and the scale of θ's step."""
         pairing = self.pairing(problem)
-        problem.lipschitz(theta)
+        problem.lipschitz(theta, torch.tensor([0]))
         accuracy = problem.first_accuracy(theta)
         found = problem.value_and_grad(theta, tol=accuracy)
         at = _remembered(problem, theta)
@@ -238,7 +186,7 @@ class SingleLoop(Algorithm[SingleLoopState]):
         factor = self.inner_step or (1.0 if problem.separable else 0.25)
         if not problem.separable:
             factor *= self.shrunk(problem, t)
-        return factor / problem.lipschitz(theta)[rows].view(-1, 1, 1, 1)
+        return factor / problem.lipschitz(theta, rows).view(-1, 1, 1, 1)
 
     def move(self, problem: BilevelProblem, now: Now, found: Directions) -> None:
         """x and v along their directions."""
@@ -342,10 +290,6 @@ def _remembered(problem: BilevelProblem, theta: Theta) -> Iterates:
     memory = problem.memory
     x = problem.iterates(theta).x if memory.x is None else memory.x.clone()
     return Iterates(x, -memory.q.to(x))
-
-
-def _divisor(count: int, size: int) -> int:
-    return next(d for d in range(min(size, count), 0, -1) if count % d == 0)
 
 
 def everything(problem: BilevelProblem, theta: Theta, at: Iterates) -> Directions:

@@ -80,7 +80,7 @@ class SRBA(SingleLoop):
         if now.t % (self.period or pairing.epoch) == 0:
             found = everything(problem, now.theta, now.at)
         else:
-            found = self._recursive(problem, now, pairing.draw(pairing.number(now.t)))
+            found = self._recursive(problem, now, pairing.draw(now.t))
         past = Past.of(now, found)
         self.move(problem, now, found)
         return found, past
