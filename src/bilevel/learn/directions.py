@@ -55,7 +55,8 @@ class Directions:
 
     ``x`` and ``v`` belong to the ``rows`` of the iterates, ``theta`` and ``value`` (the loss) are
     means over the samples drawn. ``pull`` is the share of ``v`` and ``theta`` that the upper level
-    has, where its samples are drawn apart from those of the lower one.
+    has, where its samples are drawn apart from those of the lower one. ``trust`` is the share of
+    its step that θ may take, below one where x and v are behind.
     """
 
     x: Tensor
@@ -64,6 +65,7 @@ class Directions:
     value: float
     rows: Tensor
     pull: Pull | None = None
+    trust: float = 1.0
 
 
 @dataclass(frozen=True)

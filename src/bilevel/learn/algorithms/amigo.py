@@ -37,6 +37,7 @@ class AmIGO(SingleLoop):
 
     inner_steps: int = 5
     warm: ClassVar[bool] = True
+    accelerated: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -56,7 +57,9 @@ class AmIGO(SingleLoop):
         for k in range(steps):
             found = problem.directions(now.theta, now.at, self._draw(problem, now, k))
             now.at.move(rows, torch.zeros_like(found.x), step * found.v)
-        return problem.directions(now.theta, now.at, self.pairing(problem).draw(now.t)), None
+        draw = self.pairing(problem).draw(now.t)
+        found = problem.directions(now.theta, now.at, draw)
+        return self.trusted(problem, now, found), None
 
     def _draw(self, problem: BilevelProblem, now: Now, k: int) -> Draw:
         t = now.t if problem.separable else now.t * self.inner_steps + k

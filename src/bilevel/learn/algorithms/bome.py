@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 from torch import Tensor
 
@@ -51,9 +51,11 @@ class BOME(SingleLoop):
         0.5
     """
 
+    first_change: float | None = 0.1
     inner_steps: int = 10
     barrier: float = 0.5
     penalty: float = 10.0
+    accelerated: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Check the options."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 from bilevel.ground import theta as algebra
 from bilevel.ground.checks import check_nonnegative, check_positive
@@ -46,9 +46,11 @@ class F2SA(SingleLoop):
         0.5
     """
 
+    first_change: float | None = 0.1
     decay: float = 0.5
     penalty: float = 100.0
     growth: float = 1 / 7
+    accelerated: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -74,5 +76,6 @@ class F2SA(SingleLoop):
         cross = algebra.add(there.lower_theta, here.lower_theta, -1.0)
         slope = algebra.add(there.upper_theta, cross, penalty)
         found = Directions(here.lower, bent, slope, here.value, rows)
+        found = self.trusted(problem, now, found)
         self.move(problem, now, found)
         return found, scale

@@ -61,6 +61,6 @@ class MASOBA(SOBA):
         """SOBA's directions, averaged."""
         found, _ = super().advance(problem, now)
         last = cast(Average, now.memory).theta
-        share = self.average * self.shrunk(problem, now.t)
+        share = self.average * self.shrunk(problem, now.t) * found.trust
         mean = algebra.add(last, algebra.add(found.theta, last, -1.0), share)
         return replace(found, theta=mean), Average(mean)

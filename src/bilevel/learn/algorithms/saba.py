@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
+from torch import Tensor
 
 from bilevel.ground import theta as algebra
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
 from bilevel.learn.algorithms.single_loop import Now, SingleLoop
-from bilevel.learn.directions import Directions, Draw, Iterates
+from bilevel.learn.directions import Directions, Iterates
 from bilevel.learn.problem import BilevelProblem
 
 __all__ = ["SABA"]
@@ -20,25 +21,33 @@ __all__ = ["SABA"]
 
 @dataclass(frozen=True)
 class Table(Packable):
-    """Last directions by batch of one level, (batches, ...), and their means. Written in place."""
+    """Last directions by batch of one level, (batches, ...), and their means. Written in place.
+
+    Batches that have not been seen yet count as the mean of those that have.
+    """
 
     last: Theta
     mean: Theta
+    seen: Tensor
 
     @staticmethod
-    def of(rows: Sequence[Theta]) -> Table:
-        """One row a batch."""
-        last = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-        return Table(last, {name: value.mean(0) for name, value in last.items()})
+    def of(batches: int, like: Theta) -> Table:
+        """Nothing is seen yet."""
+        last = {name: value.new_zeros(batches, *value.shape) for name, value in like.items()}
+        mean = {name: torch.zeros_like(value) for name, value in like.items()}
+        return Table(last, mean, torch.zeros(batches, dtype=torch.bool))
 
     def corrected(self, number: int, found: Theta) -> Theta:
         """Direction less the last one of this batch, plus the mean; both are then renewed."""
-        better: Theta = {}
+        better, known = dict(found), bool(self.seen[number])
+        self.seen[number] = True
+        count = int(self.seen.sum())
         for name, value in found.items():
-            change = value - self.last[name][number]
-            better[name] = change + self.mean[name]
-            self.mean[name].add_(change, alpha=1 / len(self.last[name]))
-            self.last[name][number] = value
+            mean, last = self.mean[name], self.last[name]
+            change = value - (last[number] if known else mean)
+            better[name] = change + mean
+            mean.add_(change, alpha=1 / count)
+            last[number] = value
         return better
 
 
@@ -60,26 +69,21 @@ class SABA(SingleLoop):
     """
 
     def remember(self, problem: BilevelProblem, theta: Theta, at: Iterates) -> Packable:
-        """The directions of all batches at the start."""
+        """Empty tables."""
         pairing = self.pairing(problem)
-        sizes = [pairing.lower.batches, pairing.upper.batches]
-        levels: tuple[list[Theta], ...] = ([], [])
-        for k in range(pairing.epoch):
-            lower, upper = (k % size for size in sizes)
-            draw = Draw(pairing.lower.batch(lower), pairing.upper.batch(upper))
-            parts = _parts(problem.directions(theta, at, draw))
-            for level, part, size in zip(levels, parts, sizes, strict=False):
-                if k < size:
-                    level.append(part)
-        return Tables(tuple(Table.of(level) for level in levels if level))
+        if problem.separable:
+            return Tables((Table.of(pairing.lower.batches, theta),))
+        below = Table.of(pairing.lower.batches, {**theta, _X: at.x, _V: at.v})
+        return Tables((below, Table.of(pairing.upper.batches, {**theta, _V: at.v})))
 
     def advance(self, problem: BilevelProblem, now: Now) -> tuple[Directions, Packable]:
         """Directions of the next draw, corrected level by level."""
         pairing, tables = self.pairing(problem), cast(Tables, now.memory)
-        found = problem.directions(now.theta, now.at, pairing.draw(now.t))
-        better = tables.corrected(pairing.numbers(now.t), _parts(found))
-        x, v = better.pop(_X, found.x), better.pop(_V, found.v)
-        found = replace(found, x=x, v=v, theta=better)
+        found = self.look(problem, now, pairing.draw(now.t))
+        if found.trust > 0:
+            better = tables.corrected(pairing.numbers(now.t), _parts(found))
+            x, v = better.pop(_X, found.x), better.pop(_V, found.v)
+            found = replace(found, x=x, v=v, theta=better)
         self.move(problem, now, found)
         return found, tables
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from abc import abstractmethod
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -23,13 +24,19 @@ from bilevel.learn.algorithm import (
     settled,
     verdict,
 )
+from bilevel.learn.algorithms.following import approach, lag
+from bilevel.learn.algorithms.mean import Mean, Turn
 from bilevel.learn.algorithms.moments import Moments
 from bilevel.learn.algorithms.pairing import Pairing
 from bilevel.learn.directions import Directions, Draw, Iterates
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem, Memory
 
-__all__ = ["Now", "SingleLoop", "SingleLoopState", "everything", "running"]
+__all__ = ["Now", "SingleLoop", "SingleLoopState", "running"]
+
+_LAG = 0.2
+"""D_x and D_v relative to a cold start up to which θ takes its whole step."""
+_STEPS = 8
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,11 @@ class SingleLoopState(Packable):
     accuracy: float
     first: float
     """The loss at the start."""
+    reach: float
+    """How far an outer step may move an entry of θ, where the step is searched."""
+    good: Theta
+    """Where the running loss was least, and this loss below."""
+    least: float
     memory: Packable | None = None
     moments: Moments | None = None
     t: int = 0
@@ -56,18 +68,27 @@ class SingleLoop(Algorithm[SingleLoopState]):
     One outer step is ``iterations`` of them. Its loss and gradient are running means, about which
     nothing is proved; when they say that θ is stationary, one evaluation with errors decides.
 
-    Where ``outer_step`` is searched, no outer step moves an entry of θ by more than
-    ``first_change``. If moreover ``decay`` is zero, the step is halved when the mean direction
-    turns around from one outer step to the next, or the directions alternate, and a fifth longer
-    when it hardly changes.
+    Where each sample has its own x, D_x and D_v are exact for the samples drawn and tell how far x
+    and v are behind: θ takes min(1, 0.2/r) of its step where D_x or D_v are r times those of a cold
+    start, at the price of a gradient, and waits where r >= 1. Hence x and v always come nearer to
+    their limits than θ moves away, however far from the solution it starts and however badly the
+    lower level is conditioned.
+
+    Where ``outer_step`` is searched, no entry of θ moves by more than ``first_change`` in the first
+    outer step. If moreover ``decay`` is zero, this limit and the step are halved when the mean
+    direction turns around from one outer step to the next, or the directions alternate; when it
+    hardly changes, the limit is doubled where it was hit, or else the step made a fifth longer.
 
     Args:
         batch_size: samples an iteration; the largest divisor of their number up to it is taken.
         inner_step: of x and v, in units of 1/L; None takes 1 where each sample has its own x and
             1/4 where they share it, since samples may be steeper than their mean.
+        inner_steps: of x and v before θ moves. All but the last are accelerated, those of x by
+            momentum, those of v by conjugate gradients, which takes exact directions: None takes 8
+            where each sample has its own x; where they share it there is 1, as in the papers.
         outer_step: of θ in an iteration; None lets the first ``iterations`` move an entry by
             ``first_change``.
-        first_change: see above.
+        first_change: see above; None takes 1/2 where each sample has its own x, otherwise 1/10.
         decay: iteration t takes steps (1 + t/epoch)^-decay as long; those of x and v stay where
             each sample has its own.
         iterations: in an outer step; None takes an epoch of the larger level.
@@ -84,18 +105,21 @@ class SingleLoop(Algorithm[SingleLoopState]):
 
     batch_size: int = 1
     inner_step: float | None = None
+    inner_steps: int | None = None
     outer_step: float | None = None
-    first_change: float = 0.1
+    first_change: float | None = None
     decay: float = 0.0
     iterations: int | None = None
     precondition: str = "none"
     tol: float = 3e-3
     floor: float = 1e-7
     seed: int = 0
+    accelerated: ClassVar[bool] = True
+    """Whether :meth:`look` brings x and v near from afar: then only one draw is evaluated first."""
 
     def __post_init__(self) -> None:
         """Check the options."""
-        for name in ("batch_size", "iterations"):
+        for name in ("batch_size", "inner_steps", "iterations"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1", given=value)
@@ -116,66 +140,96 @@ class SingleLoop(Algorithm[SingleLoopState]):
         return None
 
     def init(self, problem: BilevelProblem, theta: Theta) -> SingleLoopState:
-        """One loose evaluation: x, v and the scale of θ's step."""
+        """One loose evaluation: the scale of θ's step."""
         pairing = self.pairing(problem)
         problem.lipschitz(theta, torch.tensor([0]))
         accuracy = problem.first_accuracy(theta)
-        found = problem.value_and_grad(theta, tol=accuracy)
-        at = _remembered(problem, theta)
-        change = self.first_change / (self.iterations or pairing.epoch)
-        step = self.outer_step or change
-        if self.outer_step is None and self.precondition == "none":
-            step = normalised_step(found.grad, change)
+        ids = pairing.draw(0).inner if problem.separable and self.accelerated else None
+        found = problem.value_and_grad(theta, tol=accuracy, ids=ids)
         status = verdict(problem, found, self.tol)
+        if found.finite and status is not Status.RUNNING:
+            found = problem.value_and_grad(theta, tol=accuracy)
+            status = verdict(problem, found, self.tol)
+        at, reach = _remembered(problem, theta), self._first_change(problem)
+        step = self.outer_step or reach / self._count(problem)
+        if self.outer_step is None and self.precondition == "none":
+            step = normalised_step(found.grad, step)
         memory = self.remember(problem, theta, at) if status is Status.RUNNING else None
         moments = Moments.zeros(theta) if self.precondition == "adam" else None
         return SingleLoopState(
-            found, step, at, accuracy, found.value, memory, moments, status=status
+            evaluation=found,
+            step=step,
+            at=at,
+            accuracy=accuracy,
+            first=found.value,
+            reach=reach,
+            good=theta,
+            least=math.inf,
+            memory=memory,
+            moments=moments,
+            status=status,
         )
 
     def step(self, problem: BilevelProblem, state: SingleLoopState) -> SingleLoopState:
         """``iterations`` of the loop; the state given is left as it was."""
-        count = self.iterations or self.pairing(problem).epoch
+        count = self._count(problem)
         theta, moments = state.evaluation.theta, state.moments
         at, memory = copy.deepcopy((state.at, state.memory))
-        mean = _Mean()
+        mean = Mean()
         for t in range(state.t, state.t + count):
             length = state.step * self.shrunk(problem, t)
             found, memory = self.advance(problem, Now(theta, at, t, memory, length))
             mean.add(found)
-            if moments is None:
-                direction = found.theta
-            else:
-                direction, moments = moments.scaled(found.theta)
+            if not mean.finite:
+                break
+            if found.trust == 0:
+                continue
+            direction = found.theta
+            if moments is not None:
+                direction, moments = moments.scaled(direction)
             if self.outer_step is None:
-                length = min(length, normalised_step(direction, self.first_change / count))
-            moved = problem.space.project(algebra.add(theta, direction, -length))
-            if not mean.finite or not all(bool(v.isfinite().all()) for v in moved.values()):
-                lost = running(problem, theta, math.inf, found.theta)
-                return replace(state, evaluation=lost, accepted=False, status=Status.DIVERGED)
-            theta = moved
-        new = running(problem, theta, mean.value, mean.theta)
-        constant = self.outer_step is None and self.decay == 0
-        factor = mean.change(state.evaluation.grad) if constant else 1.0
-        moved = algebra.add(theta, state.evaluation.theta, -1.0)
-        if max(float(v.abs().max()) for v in moved.values()) > 0.5 * self.first_change:
-            factor = min(factor, 1.0)
-        return self._checked(
-            problem,
-            replace(
-                state,
-                evaluation=new,
-                step=state.step * factor,
-                at=at,
-                memory=memory,
-                moments=moments,
-                t=state.t + count,
-            ),
+                length = min(length, normalised_step(direction, state.reach / count))
+            theta = problem.space.project(algebra.add(theta, direction, -found.trust * length))
+        if not mean.finite or not all(bool(v.isfinite().all()) for v in theta.values()):
+            lost = running(problem, state.good, math.inf, mean.theta)
+            return replace(state, evaluation=lost, accepted=False, status=Status.DIVERGED)
+        best = mean.value < state.least
+        state = replace(
+            self._paced(state, theta, mean),
+            evaluation=running(problem, theta, mean.value, mean.theta),
+            at=at,
+            good=state.evaluation.theta if best else state.good,
+            least=min(mean.value, state.least),
+            memory=memory,
+            moments=moments,
+            t=state.t + count,
+        )
+        return self._checked(problem, state) if mean.trust > 0 else state
+
+    def _paced(self, state: SingleLoopState, theta: Theta, mean: Mean) -> SingleLoopState:
+        """With the step and the reach of the next outer step."""
+        if self.outer_step is not None or self.decay > 0:
+            return state
+        turn = mean.turn(state.evaluation.grad)
+        if turn is Turn.BACK:
+            return replace(state, step=state.step / 2, reach=state.reach / 2)
+        moves = algebra.add(theta, state.evaluation.theta, -1.0).values()
+        far = max(float(v.abs().max()) for v in moves) > 0.5 * state.reach
+        if turn is Turn.ASIDE or (not far and mean.trust < 0.5):
+            return state
+        return (
+            replace(state, reach=2 * state.reach) if far else replace(state, step=1.2 * state.step)
         )
 
     def pairing(self, problem: BilevelProblem) -> Pairing:
         """The batches."""
         return Pairing.of(problem.counts, self.batch_size, self.seed)
+
+    def _count(self, problem: BilevelProblem) -> int:
+        return self.iterations or self.pairing(problem).epoch
+
+    def _first_change(self, problem: BilevelProblem) -> float:
+        return self.first_change or (0.5 if problem.separable else 0.1)
 
     def shrunk(self, problem: BilevelProblem, t: int) -> float:
         """The factor of the steps in iteration ``t``."""
@@ -183,10 +237,34 @@ class SingleLoop(Algorithm[SingleLoopState]):
 
     def inner(self, problem: BilevelProblem, theta: Theta, rows: Tensor, t: int) -> Tensor:
         """Steps of x and v in the rows given, (b, 1, 1, 1)."""
-        factor = self.inner_step or (1.0 if problem.separable else 0.25)
-        if not problem.separable:
-            factor *= self.shrunk(problem, t)
+        factor = self._factor(problem, t)
         return factor / problem.lipschitz(theta, rows).view(-1, 1, 1, 1)
+
+    def _factor(self, problem: BilevelProblem, t: int) -> float:
+        """Of steps of x and v, in units of 1/L."""
+        if problem.separable:
+            return self.inner_step or 1.0
+        return (self.inner_step or 0.25) * self.shrunk(problem, t)
+
+    def look(self, problem: BilevelProblem, now: Now, draw: Draw) -> Directions:
+        """The directions of the samples drawn, after all steps of x and v but the last."""
+        if not problem.separable:
+            if (self.inner_steps or 1) > 1:
+                advice = "use AmIGO, or inner_steps=None"
+                given = self.inner_steps
+                raise InputError("samples that share x take one step", given=given, advice=advice)
+            return problem.directions(now.theta, now.at, draw)
+        steps = _STEPS if self.inner_steps is None else self.inner_steps
+        factor = self._factor(problem, now.t)
+        approach(problem, now.theta, now.at, draw, steps - 1, factor)
+        return self.trusted(problem, now, problem.directions(now.theta, now.at, draw))
+
+    def trusted(self, problem: BilevelProblem, now: Now, found: Directions) -> Directions:
+        """With the trust that x and v deserve, before they move along ``found``."""
+        if not problem.separable:
+            return found
+        behind = lag(problem, now.theta, now.at, found)
+        return replace(found, trust=min(1.0, _LAG / behind) if behind < 1 else 0.0)
 
     def move(self, problem: BilevelProblem, now: Now, found: Directions) -> None:
         """x and v along their directions."""
@@ -198,17 +276,18 @@ class SingleLoop(Algorithm[SingleLoopState]):
 
         Not where the loss has grown: gradients are small relative to the losses of a divergence.
         """
-        at, small = state.evaluation, self.tol * problem.loss.scale(state.evaluation.value)
-        grown = at.value - state.first > problem.loss.scale(state.first)
-        if grown or projected_gradient_norm(problem, at) > small:
+        now, small = state.evaluation, self.tol * problem.loss.scale(state.evaluation.value)
+        grown = now.value - state.first > problem.loss.scale(state.first)
+        if grown or projected_gradient_norm(problem, now) > small:
             return state
         problem.memory = Memory(state.at.x.clone(), -state.at.v)
-        real = settled(problem, problem.value_and_grad(at.theta, tol=state.accuracy), self.tol)
+        real = settled(problem, problem.value_and_grad(now.theta, tol=state.accuracy), self.tol)
         status = verdict(problem, real, self.tol)
         accuracy = state.accuracy
         if real.finite and projected_gradient_norm(problem, real) <= small:
             accuracy = max(accuracy / 4, self.floor)
-        return replace(state, evaluation=real, accuracy=accuracy, status=status)
+        at = _remembered(problem, real.theta)
+        return replace(state, evaluation=real, at=at, accuracy=accuracy, status=status)
 
 
 @dataclass(frozen=True)
@@ -242,66 +321,8 @@ def running(problem: BilevelProblem, theta: Theta, value: float, grad: Theta) ->
     )
 
 
-@dataclass
-class _Mean:
-    """Of the directions of θ in an outer step, and whether they alternate."""
-
-    total: Theta = field(default_factory=dict[str, Tensor])
-    last: Theta = field(default_factory=dict[str, Tensor])
-    loss: float = 0.0
-    count: int = 0
-    turns: float = 0.0
-    power: float = 0.0
-
-    def add(self, found: Directions) -> None:
-        """One iteration."""
-        grad = found.theta
-        self.turns += algebra.inner(grad, self.last) if self.last else 0.0
-        self.power += algebra.inner(grad, grad)
-        self.total = algebra.add(self.total, grad) if self.total else grad
-        self.loss, self.count, self.last = self.loss + found.value, self.count + 1, grad
-
-    @property
-    def finite(self) -> bool:
-        """Whether loss and directions are numbers so far."""
-        return math.isfinite(self.loss) and math.isfinite(self.power)
-
-    def change(self, before: Theta) -> float:
-        """The factor of the step that the mean direction ``before`` and this one ask for."""
-        now = self.theta
-        both = algebra.inner(now, before)
-        if both < 0 or self.turns < -0.5 * self.power:
-            return 0.5
-        return 1.2 if both > 0.8 * algebra.norm(now) * algebra.norm(before) else 1.0
-
-    @property
-    def value(self) -> float:
-        """The mean loss."""
-        return self.loss / self.count
-
-    @property
-    def theta(self) -> Theta:
-        """The mean direction."""
-        return {name: value / self.count for name, value in self.total.items()}
-
-
 def _remembered(problem: BilevelProblem, theta: Theta) -> Iterates:
     """x and v = -q of the last evaluation."""
     memory = problem.memory
     x = problem.iterates(theta).x if memory.x is None else memory.x.clone()
     return Iterates(x, -memory.q.to(x))
-
-
-def everything(problem: BilevelProblem, theta: Theta, at: Iterates) -> Directions:
-    """The directions of all samples, in chunks where each has its own x."""
-    lower, upper = (torch.arange(count) for count in problem.counts)
-    if not problem.separable:
-        return problem.directions(theta, at, Draw(lower, upper))
-    chunks = (lower[k : k + problem.chunk] for k in range(0, len(lower), problem.chunk))
-    parts = [problem.directions(theta, at, Draw(k, k)) for k in chunks]
-    mean: Theta = {name: torch.zeros_like(value) for name, value in theta.items()}
-    for part in parts:
-        mean = algebra.add(mean, part.theta, len(part.rows) / len(lower))
-    value = sum(part.value * len(part.rows) for part in parts) / len(lower)
-    x, v, rows = (torch.cat([getattr(p, name) for p in parts]) for name in ("x", "v", "rows"))
-    return Directions(x, v, mean, value, rows)

@@ -29,6 +29,6 @@ class SOBA(SingleLoop):
     def advance(self, problem: BilevelProblem, now: Now) -> tuple[Directions, Packable | None]:
         """The directions of the next batch."""
         pairing = self.pairing(problem)
-        found = problem.directions(now.theta, now.at, pairing.draw(now.t))
+        found = self.look(problem, now, pairing.draw(now.t))
         self.move(problem, now, found)
         return found, None

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import cast
 
+import torch
 from torch import Tensor
 
 from bilevel.ground import theta as algebra
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
-from bilevel.learn.algorithms.single_loop import Now, SingleLoop, everything
+from bilevel.learn.algorithms.single_loop import Now, SingleLoop
 from bilevel.learn.directions import Directions, Draw, Iterates
 from bilevel.learn.problem import BilevelProblem
 
-__all__ = ["SRBA"]
+__all__ = ["SRBA", "everything"]
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class SRBA(SingleLoop):
         """All samples at a restart, otherwise two looks at the next batch."""
         pairing = self.pairing(problem)
         if now.t % (self.period or pairing.epoch) == 0:
-            found = everything(problem, now.theta, now.at)
+            found = everything(self, problem, now)
         else:
             found = self._recursive(problem, now, pairing.draw(now.t))
         past = Past.of(now, found)
@@ -87,11 +88,29 @@ class SRBA(SingleLoop):
 
     def _recursive(self, problem: BilevelProblem, now: Now, draw: Draw) -> Directions:
         past = cast(Past, now.memory)
-        here = problem.directions(now.theta, now.at, draw)
         there = past.directions(problem, now.at, draw)
+        here = self.look(problem, now, draw)
         change = algebra.add(here.theta, there.theta, -1.0)
         found = replace(here, theta=algebra.add(past.estimate, change))
         if problem.separable:
             return found
         x, v = past.slope + here.x - there.x, past.bent + here.v - there.v
         return replace(found, x=x, v=v)
+
+
+def everything(algorithm: SingleLoop, problem: BilevelProblem, now: Now) -> Directions:
+    """What :meth:`SingleLoop.look` sees of all samples, in chunks where each has its own x."""
+    lower, upper = (torch.arange(count) for count in problem.counts)
+    if not problem.separable:
+        return algorithm.look(problem, now, Draw(lower, upper))
+    chunks = (lower[k : k + problem.chunk] for k in range(0, len(lower), problem.chunk))
+    parts = [algorithm.look(problem, now, Draw(k, k)) for k in chunks]
+    mean: Theta = {name: torch.zeros_like(value) for name, value in now.theta.items()}
+    for part in parts:
+        mean = algebra.add(mean, part.theta, len(part.rows) / len(lower))
+    value, trust = (
+        sum(getattr(p, name) * len(p.rows) for p in parts) / len(lower)
+        for name in ("value", "trust")
+    )
+    x, v, rows = (torch.cat([getattr(p, name) for p in parts]) for name in ("x", "v", "rows"))
+    return Directions(x, v, mean, value, rows, trust=trust)
