@@ -10,12 +10,9 @@ from bilevel.ground import rows
 from bilevel.ground.theta import Theta
 from bilevel.learn.directions import Directions, Draw, Iterates
 from bilevel.learn.problem import BilevelProblem, smooth
-from bilevel.linear import cg
+from bilevel.linear import LinearMap
 
 __all__ = ["approach", "lag"]
-
-_ROUNDING = 100.0
-"""Units in the last place of the terms of a residual below which it says nothing."""
 
 
 def approach(
@@ -25,7 +22,7 @@ def approach(
 
     Those of x are Nesterov's, of length ``factor``/L; momentum is that of the proved strong
     convexity, or grows as k/(k + 3) where none is proved. Those of v are conjugate gradients.
-    A step of x costs a gradient, one of v a Hessian-vector product.
+    A step of x costs a gradient, one of v a Hessian-vector product, and v one more to start.
     """
     if steps < 1:
         return
@@ -42,24 +39,40 @@ def approach(
             momentum = torch.where(known < 1, known, k / (k + 3))
             x, last = moved + momentum * (moved - last), moved
         pull = Upper(problem.loss, problem.pairs.target[drawn]).grad(last)
-        found = cg(objective.hessian(last), -pull, x0=at.v[drawn], max_steps=steps)
-        at.x[drawn], at.v[drawn] = last, found.x
+        at.v[drawn] = _closer(objective.hessian(last), -pull, at.v[drawn], steps)
+        at.x[drawn] = last
 
 
-def lag(problem: BilevelProblem, theta: Theta, at: Iterates, found: Directions) -> float:
-    """How far x and v are behind, relative to a cold start: the larger of two ratios.
+def lag(problem: BilevelProblem, at: Iterates, found: Directions) -> float:
+    """How far x and v are behind: the larger of two ratios over the rows of ``found``, free.
 
-    ‖∇J(x)‖ to that at the energy's own start, at the price of a gradient, and ‖D_v‖ to ‖∇ℓ‖,
-    which is D_v at v = 0; both over the rows of ``found``, the directions at ``at``.
+    Σ|⟨v, D_x⟩| to the loss, which is what x(θ) would change it by to first order if v were exact,
+    and ‖D_v‖ to ‖∇ℓ‖, which is D_v at v = 0. ``found`` are the directions at ``at``.
     """
-    with problem.metered():
-        drawn, x = found.rows, at.x[found.rows]
-        objective = smooth(problem.energy.at(problem.pairs.y[drawn], theta, problem.cost))
-        pull = Upper(problem.loss, problem.pairs.target[drawn]).grad(x)
-        floor = _ROUNDING * torch.finfo(x.dtype).eps * _norm(x) + torch.finfo(x.dtype).tiny
-        cold = _norm(objective.grad(objective.start()))
-        stiff = float(objective.bounds.lipschitz.max())
-        return max(_norm(found.x) / (cold + stiff * floor), _norm(found.v) / (_norm(pull) + floor))
+    x, v = at.x[found.rows], at.v[found.rows]
+    pull = Upper(problem.loss, problem.pairs.target[found.rows]).grad(x)
+    change = float(rows.inner(v, found.x).abs().double().mean())
+    small = torch.finfo(x.dtype).tiny
+    of_x = change / (problem.loss.scale(found.value) + small)
+    return max(of_x, _norm(found.v) / (_norm(pull) + small))
+
+
+def _closer(operator: LinearMap, b: Tensor, v: Tensor, steps: int) -> Tensor:
+    """``steps`` of conjugate gradients for operator(v) = b; rows of no curvature stay.
+
+    Without the residual afresh that a solver ends with: the next directions show it.
+    """
+    r = b - operator(v)
+    p, power = r, rows.inner(r, r)
+    for _ in range(steps):
+        image = operator(p)
+        curvature = rows.inner(p, image)
+        length = rows.expand(torch.where(curvature > 0, power / curvature, 0), p)
+        v, r = v + length * p, r - length * image
+        now = rows.inner(r, r)
+        p = r + rows.expand(torch.where(power > 0, now / power, 0), p) * p
+        power = now
+    return v
 
 
 def _norm(x: Tensor) -> float:

@@ -24,7 +24,7 @@ class Turn(Enum):
 
     BACK = -1
     ASIDE = 0
-    NONE = 1
+    STRAIGHT = 1
 
 
 @dataclass
@@ -32,6 +32,7 @@ class Mean:
     """Of the directions of θ in an outer step by their trust, and whether they alternate."""
 
     total: Theta = field(default_factory=dict[str, Tensor])
+    places: Theta = field(default_factory=dict[str, Tensor])
     last: Theta = field(default_factory=dict[str, Tensor])
     loss: float = 0.0
     count: int = 0
@@ -39,13 +40,14 @@ class Mean:
     turns: float = 0.0
     power: float = 0.0
 
-    def add(self, found: Directions) -> None:
-        """One iteration."""
+    def add(self, theta: Theta, found: Directions) -> None:
+        """One iteration at ``theta``."""
         grad, weight = found.theta, found.trust + _SMALL
         self.turns += weight * algebra.inner(grad, self.last) if self.last else 0.0
         self.power += weight * algebra.inner(grad, grad)
-        zero = self.total or {name: torch.zeros_like(value) for name, value in grad.items()}
-        self.total = algebra.add(zero, grad, weight)
+        zero = {name: torch.zeros_like(value) for name, value in grad.items()}
+        self.total = algebra.add(self.total or zero, grad, weight)
+        self.places = algebra.add(self.places or zero, theta, weight)
         self.loss, self.count, self.last = self.loss + found.value, self.count + 1, grad
         self.weight += weight
 
@@ -66,7 +68,18 @@ class Mean:
         if both < 0 or self.turns < -0.5 * self.power:
             return Turn.BACK
         straight = both > 0.8 * algebra.norm(now) * algebra.norm(before)
-        return Turn.NONE if straight else Turn.ASIDE
+        return Turn.STRAIGHT if straight else Turn.ASIDE
+
+    def newton(self, centre: Theta, before: Theta) -> float:
+        """The step 1/curvature that the mean ``before`` at ``centre`` and this one show.
+
+        ⟨Δθ, Δg⟩/‖Δg‖², the shorter of Barzilai and Borwein's; negative where F is concave.
+        """
+        change = algebra.add(self.theta, before, -1.0)
+        power = algebra.inner(change, change)
+        if power == 0:
+            return 0.0
+        return algebra.inner(algebra.add(self.centre, centre, -1.0), change) / power
 
     @property
     def value(self) -> float:
@@ -77,3 +90,8 @@ class Mean:
     def theta(self) -> Theta:
         """The mean direction."""
         return {name: value / self.weight for name, value in self.total.items()}
+
+    @property
+    def centre(self) -> Theta:
+        """The mean θ: to first order, the mean direction is that at it."""
+        return {name: value / self.weight for name, value in self.places.items()}

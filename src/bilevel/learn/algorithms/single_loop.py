@@ -35,7 +35,7 @@ from bilevel.learn.problem import BilevelProblem, Memory
 __all__ = ["Now", "SingleLoop", "SingleLoopState", "running"]
 
 _LAG = 0.2
-"""D_x and D_v relative to a cold start up to which θ takes its whole step."""
+"""The largest lag at which θ takes its whole step."""
 _STEPS = 8
 
 
@@ -51,9 +51,12 @@ class SingleLoopState(Packable):
     """The loss at the start."""
     reach: float
     """How far an outer step may move an entry of θ, where the step is searched."""
+    centre: Theta
+    """The mean θ of the last outer step."""
     good: Theta
-    """Where the running loss was least, and this loss below."""
+    """The start of the outer step whose running loss was least."""
     least: float
+    """This loss."""
     memory: Packable | None = None
     moments: Moments | None = None
     t: int = 0
@@ -69,15 +72,16 @@ class SingleLoop(Algorithm[SingleLoopState]):
     nothing is proved; when they say that θ is stationary, one evaluation with errors decides.
 
     Where each sample has its own x, D_x and D_v are exact for the samples drawn and tell how far x
-    and v are behind: θ takes min(1, 0.2/r) of its step where D_x or D_v are r times those of a cold
-    start, at the price of a gradient, and waits where r >= 1. Hence x and v always come nearer to
-    their limits than θ moves away, however far from the solution it starts and however badly the
-    lower level is conditioned.
+    and v are behind: θ takes min(1, 0.2/r) of its step, and waits where r >= 1. Here r is the
+    larger of |⟨v, D_x⟩|, what x has still to change the loss by, relative to it, and of ‖D_v‖
+    relative to its value at v = 0. So θ never runs away from x and v, however far from the solution
+    it starts and however badly the lower level is conditioned.
 
     Where ``outer_step`` is searched, no entry of θ moves by more than ``first_change`` in the first
-    outer step. If moreover ``decay`` is zero, this limit and the step are halved when the mean
-    direction turns around from one outer step to the next, or the directions alternate; when it
-    hardly changes, the limit is doubled where it was hit, or else the step made a fifth longer.
+    outer step. If moreover ``decay`` is zero, this limit is doubled where it was hit and the mean
+    direction hardly changed, and halved where it turned around or the directions alternate. So is
+    the step; but where the mean directions of two outer steps show a positive curvature, it is what
+    makes two Newton steps of an outer step, by the secant of Barzilai and Borwein (1988, (6)).
 
     Args:
         batch_size: samples an iteration; the largest divisor of their number up to it is taken.
@@ -163,6 +167,7 @@ class SingleLoop(Algorithm[SingleLoopState]):
             accuracy=accuracy,
             first=found.value,
             reach=reach,
+            centre=theta,
             good=theta,
             least=math.inf,
             memory=memory,
@@ -179,7 +184,7 @@ class SingleLoop(Algorithm[SingleLoopState]):
         for t in range(state.t, state.t + count):
             length = state.step * self.shrunk(problem, t)
             found, memory = self.advance(problem, Now(theta, at, t, memory, length))
-            mean.add(found)
+            mean.add(theta, found)
             if not mean.finite:
                 break
             if found.trust == 0:
@@ -211,15 +216,19 @@ class SingleLoop(Algorithm[SingleLoopState]):
         if self.outer_step is not None or self.decay > 0:
             return state
         turn = mean.turn(state.evaluation.grad)
-        if turn is Turn.BACK:
-            return replace(state, step=state.step / 2, reach=state.reach / 2)
         moves = algebra.add(theta, state.evaluation.theta, -1.0).values()
         far = max(float(v.abs().max()) for v in moves) > 0.5 * state.reach
-        if turn is Turn.ASIDE or (not far and mean.trust < 0.5):
-            return state
-        return (
-            replace(state, reach=2 * state.reach) if far else replace(state, step=1.2 * state.step)
-        )
+        step, reach = state.step, state.reach
+        if turn is Turn.BACK:
+            step, reach = step / 2, reach / 2
+        elif turn is Turn.STRAIGHT and far:
+            step, reach = step * 2, reach * 2
+        elif turn is Turn.STRAIGHT and mean.trust > 0.5:
+            step *= 1.2
+        newton = mean.newton(state.centre, state.evaluation.grad)
+        if newton > 0 and self.precondition == "none":
+            step = min(max(min(0.5, 2 / mean.count) * newton, state.step / 2), 4 * state.step)
+        return replace(state, step=step, reach=reach, centre=mean.centre)
 
     def pairing(self, problem: BilevelProblem) -> Pairing:
         """The batches."""
@@ -263,7 +272,7 @@ class SingleLoop(Algorithm[SingleLoopState]):
         """With the trust that x and v deserve, before they move along ``found``."""
         if not problem.separable:
             return found
-        behind = lag(problem, now.theta, now.at, found)
+        behind = lag(problem, now.at, found)
         return replace(found, trust=min(1.0, _LAG / behind) if behind < 1 else 0.0)
 
     def move(self, problem: BilevelProblem, now: Now, found: Directions) -> None:
@@ -287,7 +296,9 @@ class SingleLoop(Algorithm[SingleLoopState]):
         if real.finite and projected_gradient_norm(problem, real) <= small:
             accuracy = max(accuracy / 4, self.floor)
         at = _remembered(problem, real.theta)
-        return replace(state, evaluation=real, at=at, accuracy=accuracy, status=status)
+        return replace(
+            state, evaluation=real, centre=real.theta, at=at, accuracy=accuracy, status=status
+        )
 
 
 @dataclass(frozen=True)
