@@ -53,7 +53,8 @@ class SRBA(SingleLoop):
 
     An estimate is the last one plus the change of the batch's directions since; every ``period``
     iterations it is made from all samples. Where each sample has its own x, D_x and D_v are exact,
-    and only D_θ is estimated. Other options: see
+    and only D_θ is estimated; what it changes by as x and v of the samples drawn follow θ is a
+    known part of the mean, and counts as such. Other options: see
     :class:`~bilevel.learn.algorithms.single_loop.SingleLoop`.
 
     Args:
@@ -89,13 +90,14 @@ class SRBA(SingleLoop):
     def _recursive(self, problem: BilevelProblem, now: Now, draw: Draw) -> Directions:
         past = cast(Past, now.memory)
         there = past.directions(problem, now.at, draw)
+        before = problem.directions(now.theta, now.at, draw)
+        estimate = algebra.add(past.estimate, algebra.add(before.theta, there.theta, -1.0))
+        if not problem.separable:
+            x, v = past.slope + before.x - there.x, past.bent + before.v - there.v
+            return replace(before, x=x, v=v, theta=estimate)
         here = self.look(problem, now, draw)
-        change = algebra.add(here.theta, there.theta, -1.0)
-        found = replace(here, theta=algebra.add(past.estimate, change))
-        if problem.separable:
-            return found
-        x, v = past.slope + here.x - there.x, past.bent + here.v - there.v
-        return replace(found, x=x, v=v)
+        share, followed = len(here.rows) / len(problem), algebra.add(here.theta, before.theta, -1.0)
+        return replace(here, theta=algebra.add(estimate, followed, share))
 
 
 def everything(algorithm: SingleLoop, problem: BilevelProblem, now: Now) -> Directions:
