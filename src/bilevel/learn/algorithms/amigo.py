@@ -37,7 +37,6 @@ class AmIGO(SingleLoop):
 
     inner_steps: int = 5
     warm: ClassVar[bool] = True
-    accelerated: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Check the options."""

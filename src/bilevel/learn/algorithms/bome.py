@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import cast
 
 from torch import Tensor
 
@@ -55,7 +55,6 @@ class BOME(SingleLoop):
     inner_steps: int = 10
     barrier: float = 0.5
     penalty: float = 10.0
-    accelerated: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Check the options."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import cast
 
 from bilevel.ground import theta as algebra
 from bilevel.ground.checks import check_nonnegative, check_positive
@@ -50,7 +50,6 @@ class F2SA(SingleLoop):
     decay: float = 0.5
     penalty: float = 100.0
     growth: float = 1 / 7
-    accelerated: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Check the options."""

@@ -12,7 +12,8 @@ from torch import Tensor
 from bilevel.ground import theta as algebra
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
-from bilevel.learn.algorithms.single_loop import Now, SingleLoop
+from bilevel.learn.algorithms.accelerated import Accelerated
+from bilevel.learn.algorithms.single_loop import Now
 from bilevel.learn.directions import Directions, Iterates
 from bilevel.learn.problem import BilevelProblem
 
@@ -52,7 +53,7 @@ class Table(Packable):
 
 
 @dataclass(frozen=True)
-class SABA(SingleLoop):
+class SABA(Accelerated):
     """SAGA on all three directions, with constant steps (Dagréou et al. 2022, arXiv 2201.13409).
 
     By their analysis the mean of ‖∇F‖² is O(1/T), and falls linearly where F is gradient dominated,
@@ -61,7 +62,8 @@ class SABA(SingleLoop):
     Memory: where each sample has its own x, D_x and D_v are exact, and only D_θ is remembered, one
     row of the size of θ a batch; x and v take two images a sample. Where samples share their x, a
     row a batch for each level: of the sizes of x, v and θ below, of v and θ above. Options: see
-    :class:`~bilevel.learn.algorithms.single_loop.SingleLoop`.
+    :class:`~bilevel.learn.algorithms.single_loop.SingleLoop` and
+    :class:`~bilevel.learn.algorithms.accelerated.Accelerated`.
 
     Example:
         >>> SABA(batch_size=4).decay

@@ -6,7 +6,6 @@ import copy
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -24,11 +23,11 @@ from bilevel.learn.algorithm import (
     settled,
     verdict,
 )
-from bilevel.learn.algorithms.following import approach, lag
+from bilevel.learn.algorithms.following import lag
 from bilevel.learn.algorithms.mean import Mean, Turn
 from bilevel.learn.algorithms.moments import Moments
 from bilevel.learn.algorithms.pairing import Pairing
-from bilevel.learn.directions import Directions, Draw, Iterates
+from bilevel.learn.directions import Directions, Iterates
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem, Memory
 
@@ -36,7 +35,8 @@ __all__ = ["Now", "SingleLoop", "SingleLoopState", "running"]
 
 _LAG = 0.2
 """The largest lag at which θ takes its whole step."""
-_STEPS = 8
+_PATIENCE = 10
+"""Outer steps that θ waits for x and v before the end."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,8 @@ class SingleLoopState(Packable):
     memory: Packable | None = None
     moments: Moments | None = None
     t: int = 0
+    waited: int = 0
+    """Outer steps in which θ did not move, up to the last."""
     accepted: bool = True
     status: Status = Status.RUNNING
 
@@ -74,8 +76,9 @@ class SingleLoop(Algorithm[SingleLoopState]):
     Where each sample has its own x, D_x and D_v are exact for the samples drawn and tell how far x
     and v are behind: θ takes min(1, 0.2/r) of its step, and waits where r >= 1. Here r is the
     larger of |⟨v, D_x⟩|, what x has still to change the loss by, relative to it, and of ‖D_v‖
-    relative to its value at v = 0. So θ never runs away from x and v, however far from the solution
-    it starts and however badly the lower level is conditioned.
+    relative to its value at v = 0. So θ does not run away from x and v, however far from the
+    solution it starts and however badly the lower level is conditioned; after ten outer steps of
+    waiting the fit ends as FLOOR. A divergence ends with the θ of the least running loss.
 
     Where ``outer_step`` is searched, no entry of θ moves by more than ``first_change`` in the first
     outer step. If moreover ``decay`` is zero, this limit is doubled where it was hit and the mean
@@ -87,9 +90,6 @@ class SingleLoop(Algorithm[SingleLoopState]):
         batch_size: samples an iteration; the largest divisor of their number up to it is taken.
         inner_step: of x and v, in units of 1/L; None takes 1 where each sample has its own x and
             1/4 where they share it, since samples may be steeper than their mean.
-        inner_steps: of x and v before θ moves. All but the last are accelerated, those of x by
-            momentum, those of v by conjugate gradients, which takes exact directions: None takes 8
-            where each sample has its own x; where they share it there is 1, as in the papers.
         outer_step: of θ in an iteration; None lets the first ``iterations`` move an entry by
             ``first_change``.
         first_change: see above; None takes 1/2 where each sample has its own x, otherwise 1/10.
@@ -109,7 +109,6 @@ class SingleLoop(Algorithm[SingleLoopState]):
 
     batch_size: int = 1
     inner_step: float | None = None
-    inner_steps: int | None = None
     outer_step: float | None = None
     first_change: float | None = None
     decay: float = 0.0
@@ -118,12 +117,10 @@ class SingleLoop(Algorithm[SingleLoopState]):
     tol: float = 3e-3
     floor: float = 1e-7
     seed: int = 0
-    accelerated: ClassVar[bool] = True
-    """Whether :meth:`look` brings x and v near from afar: then only one draw is evaluated first."""
 
     def __post_init__(self) -> None:
         """Check the options."""
-        for name in ("batch_size", "inner_steps", "iterations"):
+        for name in ("batch_size", "iterations"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1", given=value)
@@ -143,13 +140,16 @@ class SingleLoop(Algorithm[SingleLoopState]):
         del problem, theta, at
         return None
 
+    def first(self, problem: BilevelProblem) -> Tensor | None:
+        """The samples evaluated at the start, all if None."""
+        del problem
+
     def init(self, problem: BilevelProblem, theta: Theta) -> SingleLoopState:
         """One loose evaluation: the scale of θ's step."""
-        pairing = self.pairing(problem)
+        self.pairing(problem)
         problem.lipschitz(theta, torch.tensor([0]))
         accuracy = problem.first_accuracy(theta)
-        ids = pairing.draw(0).inner if problem.separable and self.accelerated else None
-        found = problem.value_and_grad(theta, tol=accuracy, ids=ids)
+        found = problem.value_and_grad(theta, tol=accuracy, ids=self.first(problem))
         status = verdict(problem, found, self.tol)
         if found.finite and status is not Status.RUNNING:
             found = problem.value_and_grad(theta, tol=accuracy)
@@ -208,8 +208,12 @@ class SingleLoop(Algorithm[SingleLoopState]):
             memory=memory,
             moments=moments,
             t=state.t + count,
+            waited=0 if mean.trust > 0 else state.waited + 1,
+            accepted=mean.trust > 0,
         )
-        return self._checked(problem, state) if mean.trust > 0 else state
+        if mean.trust > 0:
+            return self._checked(problem, state)
+        return replace(state, status=Status.FLOOR) if state.waited >= _PATIENCE else state
 
     def _paced(self, state: SingleLoopState, theta: Theta, mean: Mean) -> SingleLoopState:
         """With the step and the reach of the next outer step."""
@@ -246,27 +250,14 @@ class SingleLoop(Algorithm[SingleLoopState]):
 
     def inner(self, problem: BilevelProblem, theta: Theta, rows: Tensor, t: int) -> Tensor:
         """Steps of x and v in the rows given, (b, 1, 1, 1)."""
-        factor = self._factor(problem, t)
+        factor = self.factor(problem, t)
         return factor / problem.lipschitz(theta, rows).view(-1, 1, 1, 1)
 
-    def _factor(self, problem: BilevelProblem, t: int) -> float:
+    def factor(self, problem: BilevelProblem, t: int) -> float:
         """Of steps of x and v, in units of 1/L."""
         if problem.separable:
             return self.inner_step or 1.0
         return (self.inner_step or 0.25) * self.shrunk(problem, t)
-
-    def look(self, problem: BilevelProblem, now: Now, draw: Draw) -> Directions:
-        """The directions of the samples drawn, after all steps of x and v but the last."""
-        if not problem.separable:
-            if (self.inner_steps or 1) > 1:
-                advice = "use AmIGO, or inner_steps=None"
-                given = self.inner_steps
-                raise InputError("samples that share x take one step", given=given, advice=advice)
-            return problem.directions(now.theta, now.at, draw)
-        steps = _STEPS if self.inner_steps is None else self.inner_steps
-        factor = self._factor(problem, now.t)
-        approach(problem, now.theta, now.at, draw, steps - 1, factor)
-        return self.trusted(problem, now, problem.directions(now.theta, now.at, draw))
 
     def trusted(self, problem: BilevelProblem, now: Now, found: Directions) -> Directions:
         """With the trust that x and v deserve, before they move along ``found``."""

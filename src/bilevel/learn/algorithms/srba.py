@@ -12,7 +12,8 @@ from bilevel.ground import theta as algebra
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
-from bilevel.learn.algorithms.single_loop import Now, SingleLoop
+from bilevel.learn.algorithms.accelerated import Accelerated
+from bilevel.learn.algorithms.single_loop import Now
 from bilevel.learn.directions import Directions, Draw, Iterates
 from bilevel.learn.problem import BilevelProblem
 
@@ -48,14 +49,15 @@ class Past(Packable):
 
 
 @dataclass(frozen=True)
-class SRBA(SingleLoop):
+class SRBA(Accelerated):
     """SARAH on all three directions, constant steps (Dagréou et al. 2023, arXiv 2302.08766).
 
     An estimate is the last one plus the change of the batch's directions since; every ``period``
     iterations it is made from all samples. Where each sample has its own x, D_x and D_v are exact,
     and only D_θ is estimated; what it changes by as x and v of the samples drawn follow θ is a
     known part of the mean, and counts as such. Other options: see
-    :class:`~bilevel.learn.algorithms.single_loop.SingleLoop`.
+    :class:`~bilevel.learn.algorithms.single_loop.SingleLoop` and
+    :class:`~bilevel.learn.algorithms.accelerated.Accelerated`.
 
     Args:
         period: iterations from one restart to the next; None takes an epoch.
@@ -100,8 +102,8 @@ class SRBA(SingleLoop):
         return replace(here, theta=algebra.add(estimate, followed, share))
 
 
-def everything(algorithm: SingleLoop, problem: BilevelProblem, now: Now) -> Directions:
-    """What :meth:`SingleLoop.look` sees of all samples, in chunks where each has its own x."""
+def everything(algorithm: Accelerated, problem: BilevelProblem, now: Now) -> Directions:
+    """What :meth:`Accelerated.look` sees of all samples, in chunks where each has its own x."""
     lower, upper = (torch.arange(count) for count in problem.counts)
     if not problem.separable:
         return algorithm.look(problem, now, Draw(lower, upper))
