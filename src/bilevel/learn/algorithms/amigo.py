@@ -70,7 +70,8 @@ class StocBiO(AmIGO):
     """As AmIGO, but v starts from zero: a Neumann series (Ji, Yang and Liang 2021, Algorithm 2).
 
     arXiv 2010.07962. With ``inner_steps`` terms its bias is at most (1 - μ/L)^inner_steps of the
-    adjoint for an ``inner_step`` of one.
+    adjoint for an ``inner_step`` of one: it needs the more of them the larger L/μ is, and where
+    each sample has its own x, θ waits if they are far too few.
 
     Example:
         >>> StocBiO().inner_steps

@@ -22,7 +22,7 @@ class F2SA(SingleLoop):
     """z → argmin J and x → argmin J + ℓ/λ (Kwon et al. 2023, Algorithm 1, arXiv 2301.10945).
 
     θ moves along ∂_θℓ(x) + λ (∂_θJ(x) - ∂_θJ(z)), the gradient of min_x ℓ + λ (J - min J), which is
-    within O(1/λ) of ∇F (Lemma 3.1). By their analysis ‖∇F‖ <= ε after O(ε^(-7/2)) iterations with
+    within O(1/λ) of ∇F (Lemma 3.1). By their analysis ‖∇F‖² <= ε after O(ε^(-7/2)) iterations with
     noise at both levels, where λ ∝ t^(1/7); O(ε^(-5/2)), λ ∝ t^(1/5), with noise of the loss alone;
     O(ε^(-3/2)), λ ∝ t^(1/3), with none.
 

@@ -36,7 +36,7 @@ __all__ = ["Now", "SingleLoop", "SingleLoopState", "running"]
 _LAG = 0.2
 """The largest lag at which θ takes its whole step."""
 _PATIENCE = 10
-"""Outer steps that θ waits for x and v before the end."""
+"""How many outer steps θ waits for x and v before the end."""
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,13 @@ class SingleLoopState(Packable):
     """How far an outer step may move an entry of θ, where the step is searched."""
     centre: Theta
     """The mean θ of the last outer step."""
-    good: Theta
-    """The start of the outer step whose running loss was least."""
-    least: float
-    """This loss."""
+    good: Evaluation
+    """Where the running loss was least: at the start of that outer step."""
     memory: Packable | None = None
     moments: Moments | None = None
     t: int = 0
     waited: int = 0
-    """Outer steps in which θ did not move, up to the last."""
+    """Outer steps that θ waited for x and v, up to the last."""
     accepted: bool = True
     status: Status = Status.RUNNING
 
@@ -168,8 +166,7 @@ class SingleLoop(Algorithm[SingleLoopState]):
             first=found.value,
             reach=reach,
             centre=theta,
-            good=theta,
-            least=math.inf,
+            good=found,
             memory=memory,
             moments=moments,
             status=status,
@@ -196,32 +193,34 @@ class SingleLoop(Algorithm[SingleLoopState]):
                 length = min(length, normalised_step(direction, state.reach / count))
             theta = problem.space.project(algebra.add(theta, direction, -found.trust * length))
         if not mean.finite or not all(bool(v.isfinite().all()) for v in theta.values()):
-            lost = running(problem, state.good, math.inf, mean.theta)
-            return replace(state, evaluation=lost, accepted=False, status=Status.DIVERGED)
-        best = mean.value < state.least
+            return replace(state, evaluation=state.good, accepted=False, status=Status.DIVERGED)
+        start, moved = state.evaluation.theta, _largest(theta, state.evaluation.theta)
+        good = running(problem, start, mean.value, mean.theta)
         state = replace(
-            self._paced(state, theta, mean),
+            self._paced(state, moved, mean),
             evaluation=running(problem, theta, mean.value, mean.theta),
             at=at,
-            good=state.evaluation.theta if best else state.good,
-            least=min(mean.value, state.least),
+            good=good if state.t == 0 or mean.value < state.good.value else state.good,
             memory=memory,
             moments=moments,
             t=state.t + count,
-            waited=0 if mean.trust > 0 else state.waited + 1,
+            waited=state.waited + 1 if self._waits(problem, moved, mean) else 0,
             accepted=mean.trust > 0,
         )
-        if mean.trust > 0:
-            return self._checked(problem, state)
-        return replace(state, status=Status.FLOOR) if state.waited >= _PATIENCE else state
+        if state.waited >= _PATIENCE:
+            return replace(state, status=Status.FLOOR)
+        return self._checked(problem, state) if mean.trust > 0 else state
 
-    def _paced(self, state: SingleLoopState, theta: Theta, mean: Mean) -> SingleLoopState:
+    def _waits(self, problem: BilevelProblem, moved: float, mean: Mean) -> bool:
+        """Whether θ has hardly moved because it was hardly trusted."""
+        return mean.trust < 0.25 and moved < 0.05 * self._first_change(problem)
+
+    def _paced(self, state: SingleLoopState, moved: float, mean: Mean) -> SingleLoopState:
         """With the step and the reach of the next outer step."""
         if self.outer_step is not None or self.decay > 0:
             return state
         turn = mean.turn(state.evaluation.grad)
-        moves = algebra.add(theta, state.evaluation.theta, -1.0).values()
-        far = max(float(v.abs().max()) for v in moves) > 0.5 * state.reach
+        far = moved > 0.5 * state.reach
         step, reach = state.step, state.reach
         if turn is Turn.BACK:
             step, reach = step / 2, reach / 2
@@ -321,6 +320,11 @@ def running(problem: BilevelProblem, theta: Theta, value: float, grad: Theta) ->
         unsolved=0,
         samples=0,
     )
+
+
+def _largest(theta: Theta, last: Theta) -> float:
+    """The largest change of an entry."""
+    return max(float((theta[name] - last[name]).abs().max()) for name in theta)
 
 
 def _remembered(problem: BilevelProblem, theta: Theta) -> Iterates:
