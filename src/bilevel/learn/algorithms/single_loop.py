@@ -82,7 +82,7 @@ class SingleLoop(Algorithm[SingleLoopState]):
     outer step. If moreover ``decay`` is zero, this limit is doubled where it was hit and the mean
     direction hardly changed, and halved where it turned around or the directions alternate. So is
     the step; but where the mean directions of two outer steps show a positive curvature, it is what
-    makes two Newton steps of an outer step, by the secant of Barzilai and Borwein (1988, (6)).
+    makes two Newton steps of an outer step, by the secant of Barzilai and Borwein (1988).
 
     Args:
         batch_size: samples an iteration; the largest divisor of their number up to it is taken.
