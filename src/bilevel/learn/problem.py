@@ -243,13 +243,14 @@ class BilevelProblem:
         x = self.energy.start(self.pairs.y) if self._x is None else self._x
         return Iterates(x.detach().clone(), torch.zeros_like(x))
 
-    def lipschitz(self, theta: Theta) -> Tensor:
-        """L of the lower level, one value for each row of the iterates.
+    def lipschitz(self, theta: Theta, rows: Tensor | None = None) -> Tensor:
+        """L of the lower level, one value for each of the ``rows`` of the iterates, all if None.
 
         Raises:
             InputError: the energy declares none.
         """
-        bounds = self.energy.at(self.pairs.y, theta, self.cost).bounds
+        y = self.pairs.y if rows is None else self.pairs.y[rows]
+        bounds = self.energy.at(y, theta, self.cost).bounds
         if not bounds.smooth:
             advice = "use an algorithm that solves the lower level, e.g. MAID"
             raise InputError("single-loop algorithms need a Lipschitz constant", advice=advice)
