@@ -98,9 +98,11 @@ class LBFGS(Algorithm[LBFGSState]):
             attempts=3 if state.pairs else 6,
             direction=direction,
         )
-        if found.evaluation is None:
+        new = found.evaluation
+        idle = state.accuracy <= self.floor and new is not None and new.corrected >= at.corrected
+        if new is None or idle:
             return self._failed(problem, state)
-        new = settled(problem, found.evaluation, self.tol)
+        new = settled(problem, new, self.tol)
         pairs = self._updated(problem, state, at, new)
         status = verdict(problem, new, self.tol)
         noisy = at.corrected - new.corrected < 10 * abs(new.corrected - new.value)
