@@ -86,13 +86,13 @@ class LBFGS(Algorithm[LBFGSState]):
         at = state.evaluation
         slope = projected_gradient(problem, at)
         direction = unflatten(quasi_newton(flatten(slope), state.pairs), at.theta)
+        step = normalised_step(slope, self.first_change) if state.accepted else state.step
         if Trial.along(problem, at, 1e-3, direction).slope >= 0:
-            return self._failed(problem, state)
-        step = 1.0 if state.pairs else normalised_step(slope, self.first_change)
+            return self._failed(problem, state, step)
         found = search(
             problem,
             at,
-            step,
+            1.0 if state.pairs else step,
             state.accuracy,
             sufficient_decrease,
             attempts=3 if state.pairs else 6,
@@ -101,7 +101,7 @@ class LBFGS(Algorithm[LBFGSState]):
         new = found.evaluation
         idle = state.accuracy <= self.floor and new is not None and new.corrected >= at.corrected
         if new is None or idle:
-            return self._failed(problem, state)
+            return self._failed(problem, state, found.step)
         new = settled(problem, new, self.tol)
         pairs = self._updated(problem, state, at, new)
         status = verdict(problem, new, self.tol)
@@ -120,17 +120,25 @@ class LBFGS(Algorithm[LBFGSState]):
             return state.pairs
         return (*state.pairs, (moved, change))[-self.memory :]
 
-    def _failed(self, problem: BilevelProblem, state: LBFGSState) -> LBFGSState:
-        """Look more closely; where that was of no use, forget the curvature; at the floor, end."""
+    def _failed(self, problem: BilevelProblem, state: LBFGSState, last: float) -> LBFGSState:
+        """Look more closely; where that was of no use, forget the curvature; at the floor, end.
+
+        Without memory, searches go on from the scale of the curvature forgotten, or from the
+        ``last`` step: what fits the start is too long near the end.
+        """
         finest = state.accuracy <= self.floor
         if state.pairs and (finest or not state.accepted):
-            return replace(state, pairs=(), accepted=False)
+            moved, change = state.pairs[-1]
+            scale = float(moved @ change) / float(change @ change)
+            return replace(state, pairs=(), step=scale, accepted=False)
         if finest:
             return replace(state, accepted=False, status=Status.FLOOR)
         finer = max(self.tighten * state.accuracy, self.floor)
         at = settled(problem, problem.value_and_grad(state.evaluation.theta, tol=finer), self.tol)
         status = verdict(problem, at, self.tol)
-        return replace(state, evaluation=at, accuracy=finer, accepted=False, status=status)
+        return replace(
+            state, evaluation=at, step=last, accuracy=finer, accepted=False, status=status
+        )
 
 
 def projected_gradient(problem: BilevelProblem, at: Evaluation) -> Theta:
