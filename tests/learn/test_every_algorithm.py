@@ -123,7 +123,7 @@ def test_nor_does_a_lower_level_that_is_hardly_solved(name: str) -> None:
 
 
 RUNAWAYS = {
-    "SOBA": SOBA(outer_step=1e4),
+    "SOBA": SOBA(outer_step=1e6),
     "Adam": TorchOptimiser(lr=1e3),
     "fixed step": ProjectedGradient(Constant(1e-3), step_size=1e6),
     "batches": ProjectedGradient(Constant(1e-3), step_size=1e6, batch_size=1),
@@ -140,7 +140,7 @@ def test_a_loss_that_has_grown_is_told(name: str) -> None:
 
 def test_the_looks_that_tell_cost_nothing_and_change_nothing() -> None:
     """Also where a fit goes on: growth is seen from its first start."""
-    runaway = SOBA(outer_step=1e4)
+    runaway = SOBA(outer_step=1e6)
     whole = bl.learn(small(RIDGES), runaway, budget=bl.Budget(steps=3))
     problem = small(RIDGES)
     half = bl.learn(problem, runaway, budget=bl.Budget(steps=2))
