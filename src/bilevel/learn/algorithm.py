@@ -38,6 +38,7 @@ class Status(Packable, Enum):
     BUDGET = "the budget is used up"
     INTERRUPTED = "interrupted"
     BROKEN = "most adjoint systems broke down: use Implicit('minres') or a more convex energy"
+    WORSE = "the loss is higher than at the start: take shorter steps, or more of them"
     DIVERGED = "loss or gradient are no longer finite"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from bilevel.ground import theta as algebra
 from bilevel.ground.theta import Theta
 from bilevel.learn.algorithm import Trial, normalised_step
 from bilevel.learn.evaluation import Evaluation
@@ -16,10 +17,19 @@ Accept = Callable[[Evaluation, Trial, Evaluation, float], bool]
 
 
 def sufficient_decrease(at: Evaluation, trial: Trial, new: Evaluation, step: float) -> bool:
-    """Armijo's test on corrected values, up to a tenth of their corrections."""
+    """Armijo's test on corrected values; where these hide the change, that on the slopes.
+
+    A tenth of the corrections may hide it. The slope at the new point must then not be as steep
+    uphill as it was downhill here (Hager and Zhang 2005, approximate Wolfe conditions): values
+    that are equal up to noise tell nothing of a step that is too long.
+    """
     del step
+    goal = at.corrected + 0.1 * trial.slope
     noise = abs(at.corrected - at.value) + abs(new.corrected - new.value)
-    return new.corrected <= at.corrected + 0.1 * trial.slope + 0.1 * noise
+    if new.corrected <= goal or new.corrected > goal + 0.1 * noise:
+        return new.corrected <= goal
+    move = algebra.add(trial.theta, at.theta, -1.0)
+    return algebra.inner(new.grad, move) <= -0.8 * trial.slope
 
 
 @dataclass(frozen=True)

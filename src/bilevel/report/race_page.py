@@ -157,6 +157,7 @@ _ENDS = {
     Status.BUDGET: "budget used up",
     Status.INTERRUPTED: "interrupted",
     Status.BROKEN: "adjoint systems broke down",
+    Status.WORSE: "worse than the start",
     Status.DIVERGED: "diverged",
     Status.RUNNING: "still running",
 }

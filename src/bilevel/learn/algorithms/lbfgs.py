@@ -120,9 +120,11 @@ class LBFGS(Algorithm[LBFGSState]):
             direction=direction,
         )
         reach = found.step / normalised_step(direction, 1.0)
-        if found.evaluation is None:
+        new = found.evaluation
+        idle = state.accuracy <= self.floor and new is not None and new.corrected >= at.corrected
+        if new is None or idle:
             return self._failed(problem, replace(state, longest=reach))
-        new = settled(problem, found.evaluation, self.tol)
+        new = settled(problem, new, self.tol)
         status = verdict(problem, new, self.tol)
         noisy = at.corrected - new.corrected < 5 * abs(new.corrected - new.value)
         accuracy = max(state.accuracy / 2, self.floor) if noisy else state.accuracy
@@ -155,7 +157,9 @@ class LBFGS(Algorithm[LBFGSState]):
         finer = max(self.tighten * state.accuracy, self.floor)
         at = settled(problem, problem.value_and_grad(state.evaluation.theta, tol=finer), self.tol)
         status = verdict(problem, at, self.tol)
-        return replace(state, evaluation=at, accuracy=finer, accepted=False, status=status)
+        return replace(
+            state, evaluation=at, step=last, accuracy=finer, accepted=False, status=status
+        )
 
 
 def projected_gradient(problem: BilevelProblem, at: Evaluation) -> Theta:

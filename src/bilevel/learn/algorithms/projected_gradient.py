@@ -112,14 +112,12 @@ class ProjectedGradient(Algorithm[GradientState]):
         found = search(problem, state.evaluation, 2 * state.step, epsilon, sufficient_decrease)
         if found.evaluation is None:
             return replace(state, accepted=False)
-        new = settled(problem, found.evaluation, self.tol)
+        new, at = settled(problem, found.evaluation, self.tol), state.evaluation
+        idle, status = new.corrected >= at.corrected, self._verdict(problem, new)
+        if idle and state.idle and epsilon >= at.accuracy and status is Status.RUNNING:
+            status = Status.FLOOR
         return replace(
-            state,
-            evaluation=new,
-            step=found.step,
-            accepted=True,
-            idle=new.corrected >= state.evaluation.corrected,
-            status=self._verdict(problem, new),
+            state, evaluation=new, step=found.step, accepted=True, idle=idle, status=status
         )
 
     def _closer(
