@@ -157,9 +157,7 @@ class LBFGS(Algorithm[LBFGSState]):
         finer = max(self.tighten * state.accuracy, self.floor)
         at = settled(problem, problem.value_and_grad(state.evaluation.theta, tol=finer), self.tol)
         status = verdict(problem, at, self.tol)
-        return replace(
-            state, evaluation=at, step=last, accuracy=finer, accepted=False, status=status
-        )
+        return replace(state, evaluation=at, accuracy=finer, accepted=False, status=status)
 
 
 def projected_gradient(problem: BilevelProblem, at: Evaluation) -> Theta:
