@@ -54,6 +54,8 @@ ALGORITHMS = {
     "geometric": ProjectedGradient(),
     "polynomial": ProjectedGradient(Polynomial(2.0)),
     "adaptive": ProjectedGradient(Adaptive()),
+    "momentum": ProjectedGradient(accelerated=True),
+    "growing batches": ProjectedGradient(batch_size=2, growth=1.5),
     "MAID": MAID(),
     "accelerated MAID": MAID(accelerated=True),
     "L-BFGS": LBFGS(),

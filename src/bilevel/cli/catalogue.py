@@ -66,7 +66,7 @@ CATALOGUE: Mapping[str, Mapping[str, type]] = {
         "accelerated-maid": learning.AcceleratedMAID,
         "l-bfgs": learning.LBFGS,
         "dynamic-sampling": learning.DynamicSampling,
-        "projected-gradient": learning.ProjectedGradient,
+        "projected-gradient": descent.ProjectedGradient,
         "hoag": descent.HOAG,
         "gauss-newton": descent.GaussNewton,
         "torch": descent.TorchOptimiser,

@@ -99,7 +99,11 @@ class Trial:
     ) -> Trial:
         """The projected step along ``direction``, the gradient if None."""
         downhill = at.grad if direction is None else direction
-        theta = problem.space.project(algebra.add(at.theta, downhill, -step))
+        return Trial.to(at, problem.space.project(algebra.add(at.theta, downhill, -step)))
+
+    @staticmethod
+    def to(at: Evaluation, theta: Theta) -> Trial:
+        """The step that ends at ``theta``, of the set."""
         move = algebra.add(theta, at.theta, -1.0)
         return Trial(theta, algebra.norm(move), algebra.inner(at.grad, move))
 

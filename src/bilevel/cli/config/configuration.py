@@ -11,6 +11,7 @@ import torch
 from pydantic import Field, model_validator
 
 from bilevel.cli.settings.base import Choice, Count, Seed, Settings, Unfit
+from bilevel.cli.settings.descent import ProjectedGradient
 from bilevel.cli.settings.energies import (
     Box,
     FidelitySettings,
@@ -23,7 +24,6 @@ from bilevel.cli.settings.learning import (
     Automatic,
     BudgetSettings,
     LossSettings,
-    ProjectedGradient,
     SquaredError,
 )
 from bilevel.cli.settings.noises import NoiseSettings, Poisson
