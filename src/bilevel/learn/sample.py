@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +12,7 @@ from bilevel.ground.randomness import generator
 from bilevel.ground.theta import Theta, add, flatten, inner
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem
-from bilevel.model import Objective
-from bilevel.solve import Solution
+from bilevel.learn.view import View
 
 __all__ = ["Nested", "Sample", "SampledEvaluation", "pooled"]
 
@@ -36,7 +35,7 @@ class SampledEvaluation(Evaluation):
         return self.noise > ratio**2 * inner(self.grad, self.grad)
 
 
-class Sample(BilevelProblem):
+class Sample(View):
     """The mean over the samples ``ids`` of ``whole``: their warm starts, cost and budget are its.
 
     Gradients come from up to eight blocks, whose scatter tells the variance: no sample is solved
@@ -59,8 +58,8 @@ class Sample(BilevelProblem):
 
     def __init__(self, whole: BilevelProblem, ids: Tensor, blocks: int = BLOCKS) -> None:
         """Shares all but the samples."""
-        vars(self).update(vars(whole))
-        self.whole, self.ids, self.blocks = whole, ids, blocks
+        super().__init__(whole)
+        self.ids, self.blocks = ids, blocks
 
     def __len__(self) -> int:
         """Number of samples n."""
@@ -76,7 +75,7 @@ class Sample(BilevelProblem):
         """
         chosen = self.ids if ids is None else ids
         blocks = torch.tensor_split(chosen, min(self.blocks, len(chosen)))
-        whole = super().value_and_grad
+        whole = self.whole.value_and_grad
         parts = [whole(theta, tol=tol, ids=block, estimate=estimate) for block in blocks]
         mean = pooled(parts)
         spread = 0.0
@@ -86,15 +85,19 @@ class Sample(BilevelProblem):
         variance = spread / (len(parts) - 1) if len(parts) > 1 else 0.0
         return SampledEvaluation(**vars(mean), variance=variance)
 
+    def look(
+        self, theta: Theta, *, tol: float, ids: Tensor | None = None
+    ) -> tuple[Evaluation, Tensor]:
+        """As of the whole problem."""
+        return self.whole.look(theta, tol=tol, ids=self.ids if ids is None else ids)
+
+    def gauss_newton(self, theta: Theta, *, tol: float, ids: Tensor | None = None) -> Tensor:
+        """As of the whole problem, (p, p)."""
+        return self.whole.gauss_newton(theta, tol=tol, ids=self.ids if ids is None else ids)
+
     def first_accuracy(self, theta: Theta, fraction: float = 0.02) -> float:
         """That of the whole problem [grey value]."""
         return self.whole.first_accuracy(theta, fraction)
-
-    def _chunks(self, ids: Tensor | None) -> Iterator[Tensor]:
-        return super()._chunks(self.ids if ids is None else ids)
-
-    def _solve(self, theta: Theta, index: Tensor, tol: float) -> tuple[Objective, Solution]:
-        return self.whole._solve(theta, index, tol)
 
 
 @dataclass(frozen=True)
