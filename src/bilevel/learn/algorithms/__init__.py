@@ -21,6 +21,7 @@ from bilevel.learn.algorithms.scaled import Scaled
 from bilevel.learn.algorithms.soba import SOBA
 from bilevel.learn.algorithms.srba import SRBA
 from bilevel.learn.algorithms.torch_optimiser import TorchOptimiser
+from bilevel.learn.algorithms.trust_region import TrustRegion
 
 __all__ = [
     "BOME",
@@ -45,5 +46,6 @@ __all__ = [
     "Scaled",
     "StocBiO",
     "TorchOptimiser",
+    "TrustRegion",
     "automatic",
 ]
