@@ -22,6 +22,7 @@ from bilevel.learn.algorithms import (
     GaussNewton,
     ProjectedGradient,
     TorchOptimiser,
+    TrustRegion,
 )
 from bilevel.learn.schedules import Adaptive, Constant, Geometric, Polynomial
 
@@ -62,6 +63,7 @@ ALGORITHMS = {
     "HOAG": HOAG(),
     "Gauss-Newton": GaussNewton(),
     "Rprop": TorchOptimiser("Rprop", lr=0.3),
+    "trust region": TrustRegion(),
 }
 
 

@@ -69,6 +69,7 @@ CATALOGUE: Mapping[str, Mapping[str, type]] = {
         "projected-gradient": descent.ProjectedGradient,
         "hoag": descent.HOAG,
         "gauss-newton": descent.GaussNewton,
+        "trust-region": descent.TrustRegion,
         "torch": descent.TorchOptimiser,
         "grid": searches.Grid,
         "random": searches.RandomSearch,

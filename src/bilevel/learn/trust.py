@@ -57,7 +57,7 @@ def bfgs(pairs: tuple[Curvature, ...]) -> Callable[[Tensor], Tensor]:
 
     Example:
         >>> moved, change = torch.tensor([1.0, 0.0]), torch.tensor([2.0, 1.0])
-        >>> bfgs(((moved, change),))(moved)
+        >>> bfgs(((moved, change),))(moved).round()
         tensor([2., 1.])
     """
     if not pairs:
@@ -113,8 +113,9 @@ def piecewise_step(
 ) -> Step:
     """Minimise the largest of the ``pieces`` over ‖d‖ <= ``radius`` with θ + d in its set.
 
-    With a small quadratic term, by accelerated projected gradients on the dual, whose weights make
-    a convex combination w of the gradients. ‖θ - P(θ - s w)‖/s is the criticality.
+    With a small quadratic term, by accelerated projected gradients on the dual, until the gap is
+    1 % of the decrease. Its weights make a convex combination w of the gradients, and
+    ‖θ - P(θ - s w)‖/s is the criticality.
     """
     slopes, offsets = pieces.slopes, pieces.offsets
     length = 10 * radius / float(slopes.square().sum(1).max()) ** 0.5
@@ -124,11 +125,12 @@ def piecewise_step(
     ahead, rate = weights, 1 / (length * largest)
     for k in range(steps):
         move = _feasible(problem, at, -length * (ahead @ slopes), radius)
-        new = simplex.project(ahead + rate * (slopes @ move - offsets))
-        change = new - weights
-        ahead, weights = new + k / (k + 3) * change, new
-        if float(change.abs().max()) < 1e-9:
+        values = slopes @ move - offsets
+        if float(values.max() - ahead @ values) <= 0.01 * -float(values.max()):
+            weights = simplex.project(ahead)
             break
+        new = simplex.project(ahead + rate * values)
+        ahead, weights = new + k / (k + 3) * (new - weights), new
     combined = weights @ slopes
     move = _feasible(problem, at, -length * combined, radius)
     short = length / 10

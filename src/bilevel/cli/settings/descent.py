@@ -1,4 +1,4 @@
-"""The table [algorithm]: projected gradients, HOAG, Gauss-Newton and the optimisers of torch."""
+"""The table [algorithm]: projected gradients, HOAG, Gauss-Newton, trust region, torch's own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bilevel.cli.settings.learning import (
 from bilevel.ground.errors import InputError
 from bilevel.learn import Algorithm, algorithms
 
-__all__ = ["HOAG", "GaussNewton", "ProjectedGradient", "TorchOptimiser"]
+__all__ = ["HOAG", "GaussNewton", "ProjectedGradient", "TorchOptimiser", "TrustRegion"]
 
 
 class ProjectedGradient(AccurateSettings):
@@ -108,6 +108,25 @@ class GaussNewton(AlgorithmSettings):
     def build(self) -> Algorithm[Any]:
         """Gauss-Newton."""
         return algorithms.GaussNewton(**self.model_dump())
+
+
+class TrustRegion(AccurateSettings):
+    """Quadratic models, then several gradients at once: for exact TV, whose loss has kinks."""
+
+    last_radius: Positive = Field(
+        default=algorithms.TrustRegion.last_radius,
+        description="within which gradients must cancel each other at a kink",
+    )
+    memory: Annotated[int, Field(ge=2)] = Field(
+        default=algorithms.TrustRegion.memory, description="curvatures and gradients kept"
+    )
+    tighten: Fraction = Field(
+        default=algorithms.TrustRegion.tighten, description="factor of the accuracy"
+    )
+
+    def build(self) -> Algorithm[Any]:
+        """The trust region."""
+        return algorithms.TrustRegion(**self.model_dump())
 
 
 class TorchOptimiser(AlgorithmSettings):
