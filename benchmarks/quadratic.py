@@ -193,6 +193,8 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     count = chosen.instances
     conditions = [int(c) for c in chosen.conditions.split(",")]
+    file = "quadratic" if conditions == list(CONDITIONS) else f"quadratic_{chosen.conditions}"
+    file = file.replace(",", "_")
     for condition in conditions:
         instances = [Instance.random(condition, seed) for seed in range(count)]
         for name, method in METHODS.items():
@@ -201,9 +203,9 @@ def main() -> None:
             best_fixed(i) for i in instances
         ]
         print(condition, {name: spread(by[condition]) for name, by in found.items()}, flush=True)
-    lines = [[name, *(spread(by[c]) for c in conditions)] for name, by in found.items()]
-    name = "quadratic" if conditions == list(CONDITIONS) else f"quadratic_{chosen.conditions}"
-    save(name.replace(",", "_"), table(["method", *map(str, conditions)], lines), {"work": found})
+        so_far = conditions[: conditions.index(condition) + 1]
+        lines = [[name, *(spread(by[c]) for c in so_far)] for name, by in found.items()]
+        save(file, table(["method", *map(str, so_far)], lines), {"work": found})
 
 
 if __name__ == "__main__":

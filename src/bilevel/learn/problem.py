@@ -177,8 +177,12 @@ class BilevelProblem:
                 total.add(found, solution)
             return total.mean()
 
-    def gauss_newton(self, theta: Theta, *, tol: float, ids: Tensor | None = None) -> Tensor:
+    def gauss_newton(
+        self, theta: Theta, *, tol: float, rtol: float = 1e-6, ids: Tensor | None = None
+    ) -> Tensor:
         """Mean of Sᵀ ∇²ℓ S over the samples with S = dx/dθ, (p, p) float64: for few parameters.
+
+        The systems of S are solved to the relative residual ``rtol``.
 
         Raises:
             InputError: an energy that has no second derivatives.
@@ -187,7 +191,7 @@ class BilevelProblem:
             total = torch.zeros(())
             for index in self._chunks(ids):
                 objective, solution = self._solve(theta, index, tol)
-                slopes = tangents(objective, solution.x)
+                slopes = tangents(objective, solution.x, rtol=rtol)
                 total = total + gauss_newton(self._upper(theta, index), solution.x, slopes)
             return total / (len(self) if ids is None else len(ids))
 

@@ -91,9 +91,12 @@ class Sample(View):
         """As of the whole problem."""
         return self.whole.look(theta, tol=tol, ids=self.ids if ids is None else ids)
 
-    def gauss_newton(self, theta: Theta, *, tol: float, ids: Tensor | None = None) -> Tensor:
+    def gauss_newton(
+        self, theta: Theta, *, tol: float, rtol: float = 1e-6, ids: Tensor | None = None
+    ) -> Tensor:
         """As of the whole problem, (p, p)."""
-        return self.whole.gauss_newton(theta, tol=tol, ids=self.ids if ids is None else ids)
+        chosen = self.ids if ids is None else ids
+        return self.whole.gauss_newton(theta, tol=tol, rtol=rtol, ids=chosen)
 
     def first_accuracy(self, theta: Theta, fraction: float = 0.02) -> float:
         """That of the whole problem [grey value]."""

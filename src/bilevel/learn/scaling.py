@@ -163,9 +163,11 @@ class ScaledProblem(View):
             estimate=at.estimate * self._largest,
         )
 
-    def gauss_newton(self, theta: Theta, *, tol: float, ids: Tensor | None = None) -> Tensor:
+    def gauss_newton(
+        self, theta: Theta, *, tol: float, rtol: float = 1e-6, ids: Tensor | None = None
+    ) -> Tensor:
         """By θ′, (p, p)."""
-        found = self.whole.gauss_newton(self.outward(theta), tol=tol, ids=ids)
+        found = self.whole.gauss_newton(self.outward(theta), tol=tol, rtol=rtol, ids=ids)
         s = torch.cat([torch.full((v.numel(),), self.scales[k]) for k, v in theta.items()])
         return found * torch.outer(s, s).to(found)
 

@@ -14,6 +14,7 @@ __all__ = ["Accept", "Search", "below_model", "search", "sufficient_decrease"]
 
 LONGEST = 1.0
 Accept = Callable[[Evaluation, Trial, Evaluation, float], bool]
+Path = Callable[[float], Trial]
 
 
 def sufficient_decrease(at: Evaluation, trial: Trial, new: Evaluation, step: float) -> bool:
@@ -55,24 +56,21 @@ def search(
     *,
     shrink: float = 0.5,
     attempts: int = 12,
-    direction: Theta | None = None,
-    onward: Callable[[Theta], Theta] | None = None,
+    longest: float = LONGEST,
+    direction: Theta | Path | None = None,
 ) -> Search:
     """Try ``step``, ``shrink`` · ``step``, ... until ``accept(at, trial, new, step)``.
 
-    ``onward`` says from where a step ends to where the trial lies, there itself if None. Steps go
-    against ``direction``, the gradient if None. No entry of θ moves by more than
-    ``LONGEST``: a flat loss far from the minimum would otherwise throw θ across it, to where the
-    lower level is expensive. A point where more than a twentieth of the adjoint systems break
-    down, and more than here, is refused: its values are not comparable. The accepted point comes
-    with its gradient: nothing that was computed there is lost.
+    Steps go against ``direction``, the gradient if None, or along a path of trials. No entry of θ
+    moves by more than ``longest`` against it: a flat loss far from the minimum would otherwise
+    throw θ across it, to where the lower level is expensive. A point where more than a twentieth of
+    the adjoint systems break down, and more than here, is refused: its values are not comparable.
+    The accepted point comes with its gradient: nothing that was computed there is lost.
     """
-    downhill = at.grad if direction is None else direction
-    step = min(step, normalised_step(downhill, LONGEST))
+    downhill = at.grad if direction is None or callable(direction) else direction
+    step = min(step, normalised_step(downhill, longest))
     for tries in range(1, attempts + 1):
-        trial = Trial.along(problem, at, step, downhill)
-        if onward is not None:
-            trial = Trial.to(at, onward(trial.theta))
+        trial = direction(step) if callable(direction) else Trial.along(problem, at, step, downhill)
         if trial.moved == 0:
             break
         new = problem.value_and_grad(trial.theta, tol=accuracy)

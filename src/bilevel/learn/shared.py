@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from bilevel.data import Pairs
 from bilevel.differentiate import Hypergradient, Upper
+from bilevel.differentiate.tangents import tangents
 from bilevel.ground import theta as algebra
 from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
-from bilevel.ground.theta import Theta, derivative, leaves
+from bilevel.ground.theta import Theta, derivative, flatten, leaves, unflatten
 from bilevel.learn.directions import Directions, Draw, Iterates, Slopes
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem
@@ -52,9 +53,9 @@ class SharedProblem(BilevelProblem):
     """min_θ 1/m Σ_j ℓ_j(x(θ), θ) with one x(θ) = argmin_x 1/n Σ_i J_i(x, θ): machine learning.
 
     All algorithms take it but those that draw samples of the separable form (ISGD, and
-    ``ProjectedGradient`` with a batch size); Gauss-Newton leaves out what the ℓ_j depend on θ
-    directly. Costs count samples: a gradient of the whole lower level is n gradient evaluations.
-    The accuracy ``tol`` of a value is that of x in rms where ``bounds`` are given, otherwise of ∇J.
+    ``ProjectedGradient`` with a batch size). Costs count samples: a gradient of the whole lower
+    level is n gradient evaluations. The accuracy ``tol`` of a value is that of x in rms where
+    ``bounds`` are given, otherwise of ∇J.
 
     Args:
         lower: the J_i.
@@ -152,6 +153,24 @@ class SharedProblem(BilevelProblem):
                 newton = cg(objective.hessian(x), objective.grad(x), rtol=0.1).x
                 doubt = algebra.norm(algebra.add(self._direct(theta, x - newton), direct, -1.0))
         return replace(found, grad=algebra.add(found.grad, direct), estimate=found.estimate + doubt)
+
+    def gauss_newton(
+        self, theta: Theta, *, tol: float, rtol: float = 1e-6, ids: Tensor | None = None
+    ) -> Tensor:
+        """∇²_tt ℓ(x + S t, θ + t) at t = 0, (p, p) float64: with what ℓ depends on θ directly."""
+        del ids
+        with self.metered():
+            objective, solution = self._solve(theta, torch.tensor([0]), tol)
+            slopes = tangents(objective, solution.x, rtol=rtol).flatten(1)
+            x, at = solution.x.flatten(), flatten(theta)
+
+            def loss(t: Tensor) -> Tensor:
+                near = (x + t @ slopes).view(self.shape)
+                return self.upper.whole(near, unflatten(at + t, theta))
+
+            with torch.enable_grad():
+                found = torch.autograd.functional.hessian(loss, torch.zeros_like(at))
+            return cast(Tensor, found).double()
 
     def _direct(self, theta: Theta, x: Tensor) -> Theta:
         """∂_θ of the upper level at x; the estimate of its error is its change by a Newton step."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import cast
 
+import torch
 from torch import Tensor
 
 from bilevel.ground.checks import check_positive
@@ -14,20 +16,32 @@ from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step, s
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem
 from bilevel.learn.search import search, sufficient_decrease
+from bilevel.model.objective import SmoothObjective
 
 __all__ = ["LBFGS"]
+
+FEW = 8
+"""Parameters up to which the first curvature is that of Gauss and Newton."""
+FIT = 0.5
+"""Relative error with which the first curvature may explain a step and be kept."""
 
 Curvature = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
 class LBFGSState(Packable):
-    """Where L-BFGS is; ``pairs`` are the last changes of θ and of the projected gradient."""
+    """Where L-BFGS is; ``pairs`` are the last changes of θ and of the projected gradient.
+
+    ``first`` is the inverse curvature that these change, and ``longest`` how far the next search
+    may move an entry of θ.
+    """
 
     evaluation: Evaluation
     step: float
     accuracy: float
     pairs: tuple[Curvature, ...] = ()
+    first: Tensor | None = None
+    longest: float = 1.0
     accepted: bool = True
     status: Status = Status.RUNNING
 
@@ -38,13 +52,17 @@ class LBFGS(Algorithm[LBFGSState]):
 
     Used for bilevel learning by De los Reyes, Schönlieb and Valkonen (2016). Values are
     adjoint-corrected. The correction, first order in ε, tells when ε is too large: ε is halved
-    after a step whose decrease is not ten times the correction. After a search that finds no
-    decrease ε is tightened, after the next one the curvature forgotten.
+    after a step whose decrease is not five times the correction. After a search that finds no
+    decrease ε is tightened and the next search goes no further than this one; after the next
+    one the curvature is forgotten.
+
+    For up to eight parameters of a smooth energy the first curvature is the Gauss-Newton matrix at
+    θ_0, kept while it explains how the gradient changes.
 
     Args:
         memory: pairs kept.
         first_accuracy: ε_0 [grey value]; None takes 2 % of the first residual.
-        first_change: how far the first step moves an entry of θ.
+        first_change: how far a first step without curvature moves an entry of θ.
         floor: accuracies below are not asked for [grey value].
         tighten: factor of ε after a failed search.
         tol: stop when the projected gradient and its error are below ``tol`` times the loss.
@@ -78,51 +96,60 @@ class LBFGS(Algorithm[LBFGSState]):
         """Evaluate θ_0 to ε_0."""
         accuracy = self.first_accuracy or problem.first_accuracy(theta)
         at = problem.value_and_grad(theta, tol=accuracy)
-        step = normalised_step(at.grad, self.first_change)
-        return LBFGSState(at, step, accuracy, status=verdict(problem, at, self.tol))
+        step, status = normalised_step(at.grad, self.first_change), verdict(problem, at, self.tol)
+        first = first_curvature(problem, at) if status is Status.RUNNING else None
+        longest = self.first_change if first is None else 1.0
+        return LBFGSState(at, step, accuracy, (), first, longest, status=status)
 
     def step(self, problem: BilevelProblem, state: LBFGSState) -> LBFGSState:
         """Search along the quasi-Newton direction, or along the gradient without memory."""
         at = state.evaluation
         slope = projected_gradient(problem, at)
-        direction = unflatten(quasi_newton(flatten(slope), state.pairs), at.theta)
+        direction = unflatten(quasi_newton(flatten(slope), state.pairs, state.first), at.theta)
         if Trial.along(problem, at, 1e-3, direction).slope >= 0:
             return self._failed(problem, state)
-        step = 1.0 if state.pairs else normalised_step(slope, self.first_change)
+        informed = state.first is not None or bool(state.pairs)
         found = search(
             problem,
             at,
-            step,
+            1.0 if informed else normalised_step(slope, state.longest),
             state.accuracy,
             sufficient_decrease,
-            attempts=3 if state.pairs else 6,
+            attempts=3 if informed else 6,
+            longest=state.longest,
             direction=direction,
         )
+        reach = found.step / normalised_step(direction, 1.0)
         if found.evaluation is None:
-            return self._failed(problem, state)
+            return self._failed(problem, replace(state, longest=reach))
         new = settled(problem, found.evaluation, self.tol)
-        pairs = self._updated(problem, state, at, new)
         status = verdict(problem, new, self.tol)
-        noisy = at.corrected - new.corrected < 10 * abs(new.corrected - new.value)
+        noisy = at.corrected - new.corrected < 5 * abs(new.corrected - new.value)
         accuracy = max(state.accuracy / 2, self.floor) if noisy else state.accuracy
-        return LBFGSState(new, found.step, accuracy, pairs, status=status)
+        pairs, first = self._learned(problem, state, new)
+        longest = 1.0 if pairs else min(1.0, 2 * reach)
+        return LBFGSState(new, found.step, accuracy, pairs, first, longest, status=status)
 
-    def _updated(
-        self, problem: BilevelProblem, state: LBFGSState, at: Evaluation, new: Evaluation
-    ) -> tuple[Curvature, ...]:
-        """The memory with the new pair, if that has positive curvature."""
+    def _learned(
+        self, problem: BilevelProblem, state: LBFGSState, new: Evaluation
+    ) -> tuple[tuple[Curvature, ...], Tensor | None]:
+        """The memory with the new pair, if that has positive curvature; ``first`` if it fits."""
+        at, first = state.evaluation, state.first
         moved = flatten(new.theta) - flatten(at.theta)
         slopes = [flatten(projected_gradient(problem, e)) for e in (at, new)]
         change = slopes[1] - slopes[0]
+        if first is not None and (first @ change - moved).norm() > FIT * moved.norm():
+            first = None
         if float(moved @ change) <= 1e-8 * float((moved @ moved) * (change @ change)) ** 0.5:
-            return state.pairs
-        return (*state.pairs, (moved, change))[-self.memory :]
+            return state.pairs, first
+        return (*state.pairs, (moved, change))[-self.memory :], first
 
     def _failed(self, problem: BilevelProblem, state: LBFGSState) -> LBFGSState:
         """Look more closely; where that was of no use, forget the curvature; at the floor, end."""
         finest = state.accuracy <= self.floor
-        if state.pairs and (finest or not state.accepted):
-            return replace(state, pairs=(), accepted=False)
+        informed = state.first is not None or bool(state.pairs)
+        if informed and (finest or not state.accepted):
+            return replace(state, pairs=(), first=None, accepted=False)
         if finest:
             return replace(state, accepted=False, status=Status.FLOOR)
         finer = max(self.tighten * state.accuracy, self.floor)
@@ -138,14 +165,31 @@ def projected_gradient(problem: BilevelProblem, at: Evaluation) -> Theta:
     return {name: (value - there[name]) / step for name, value in at.theta.items()}
 
 
-def quasi_newton(slope: Tensor, pairs: tuple[Curvature, ...]) -> Tensor:
+def first_curvature(problem: BilevelProblem, at: Evaluation) -> Tensor | None:
+    """Inverse of the Gauss-Newton matrix at θ, (p, p); None for many parameters, or if it is 0."""
+    p = flatten(at.theta).numel()
+    if p > FEW or not isinstance(problem.energy.at(problem.pairs.y[:1]), SmoothObjective):
+        return None
+    matrix = problem.gauss_newton(at.theta, tol=at.accuracy, rtol=0.01)
+    values, vectors = cast(tuple[Tensor, Tensor], torch.linalg.eigh(matrix))
+    if not float(values[-1]) > 0:
+        return None
+    values = values.clamp(min=1e-3 * float(values[-1]))
+    return ((vectors / values) @ vectors.T).to(flatten(at.theta))
+
+
+def quasi_newton(
+    slope: Tensor, pairs: tuple[Curvature, ...], first: Tensor | None = None
+) -> Tensor:
     """The two-loop recursion: an approximation of the inverse Hessian times ``slope``."""
     q = slope.clone()
     weights: list[Tensor] = []
     for moved, change in reversed(pairs):
         weights.append((moved @ q) / (moved @ change))
         q = q - weights[-1] * change
-    if pairs:
+    if first is not None:
+        q = first @ q
+    elif pairs:
         moved, change = pairs[-1]
         q = q * ((moved @ change) / (change @ change))
     for (moved, change), weight in zip(pairs, reversed(weights), strict=True):

@@ -137,25 +137,28 @@ class ProjectedGradient(Algorithm[GradientState]):
     def _on(self, seen: BilevelProblem, state: GradientState, epsilon: float) -> GradientState:
         """Search a step from here."""
         at, moving = state.evaluation, state.momentum is not None
+
+        def reached(step: float) -> Theta:
+            return Trial.along(seen, at, step).theta
+
         found = search(
             seen,
             at,
             (1.2 if moving else 2.0) * state.step,
             epsilon,
             below_model if moving else sufficient_decrease,
-            onward=lambda reached: _onward(seen, state, reached)[0],
+            direction=lambda step: Trial.to(at, _onward(seen, state, reached(step))[0]),
         )
         if found.evaluation is None:
             still = Momentum(at.theta) if moving else None
             return replace(state, accepted=False, momentum=still)
-        reached = Trial.along(seen, at, found.step).theta
         return replace(
             state,
             evaluation=found.evaluation,
             step=found.step,
             accepted=True,
             idle=found.evaluation.corrected >= at.corrected,
-            momentum=_onward(seen, state, reached)[1],
+            momentum=_onward(seen, state, reached(found.step))[1],
         )
 
     def _closer(
