@@ -154,8 +154,11 @@ class SharedProblem(BilevelProblem):
                 doubt = algebra.norm(algebra.add(self._direct(theta, x - newton), direct, -1.0))
         return replace(found, grad=algebra.add(found.grad, direct), estimate=found.estimate + doubt)
 
-    def gauss_newton(self, theta: Theta, *, tol: float, rtol: float = 1e-6) -> Tensor:
+    def gauss_newton(
+        self, theta: Theta, *, tol: float, rtol: float = 1e-6, ids: Tensor | None = None
+    ) -> Tensor:
         """∇²_tt ℓ(x + S t, θ + t) at t = 0, (p, p) float64: with what ℓ depends on θ directly."""
+        del ids
         with self.metered():
             objective, solution = self._solve(theta, torch.tensor([0]), tol)
             slopes = tangents(objective, solution.x, rtol=rtol).flatten(1)
