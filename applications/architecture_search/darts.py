@@ -16,6 +16,7 @@ from bilevel.ground.checks import check_nonnegative, check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.learn.algorithm import Algorithm, Status
+from bilevel.learn.algorithms.moments import Moments
 from bilevel.learn.directions import Draw, Iterates, Sampler
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem
@@ -25,7 +26,7 @@ __all__ = ["DARTS", "DartsState"]
 
 @dataclass(frozen=True)
 class DartsState(Packable):
-    """Weights and adjoint, the velocity of the weights and the moments of Adam.
+    """Weights and adjoint, the velocity of the weights and the moments of α.
 
     The evaluation names the α reached; its loss and gradient are those that led there.
     """
@@ -33,8 +34,7 @@ class DartsState(Packable):
     evaluation: Evaluation
     at: Iterates
     velocity: Tensor
-    mean: dict[str, Tensor]
-    square: dict[str, Tensor]
+    moments: Moments
     step: float
     t: int = 0
     accepted: bool = True
@@ -90,11 +90,10 @@ class DARTS(Algorithm[DartsState]):
         """At the start of the problem."""
         shared = _shared(problem)
         at = shared.iterates(theta)
-        nothing = {name: torch.zeros_like(value) for name, value in theta.items()}
         found = self.approximation(shared, theta, at, self._draw(shared, 0))
         size = min(self.batch_size, shared.upper.size)
         first = _evaluation(theta, found, size)
-        return DartsState(first, at, torch.zeros_like(at.x), nothing, nothing, self.step_size)
+        return DartsState(first, at, torch.zeros_like(at.x), Moments.zeros(theta), self.step_size)
 
     def step(self, problem: BilevelProblem, state: DartsState) -> DartsState:
         """α first, then x, on the samples of this step."""
@@ -120,16 +119,9 @@ class DARTS(Algorithm[DartsState]):
     def _adam(
         self, state: DartsState, theta: bl.Theta, grad: bl.Theta
     ) -> tuple[DartsState, bl.Theta]:
-        """Kingma & Ba 2015, Algorithm 1, with L2 decay in the gradient."""
-        first, second, count = 0.5, 0.999, state.t - self.warm_up + 1
-        mean, square, moved = {}, {}, {}
-        for name, value in theta.items():
-            g = grad[name] + self.decay * value
-            mean[name] = first * state.mean[name] + (1 - first) * g
-            square[name] = second * state.square[name] + (1 - second) * g.square()
-            scale = (square[name] / (1 - second**count)).sqrt() + 1e-8
-            moved[name] = value - self.step_size * mean[name] / (1 - first**count) / scale
-        return replace(state, mean=mean, square=square), moved
+        decayed = algebra.add(grad, theta, self.decay)
+        direction, moments = state.moments.scaled(decayed, kept=0.5)
+        return replace(state, moments=moments), algebra.add(theta, direction, -self.step_size)
 
     def _descend(
         self, problem: bl.SharedProblem, state: DartsState, theta: bl.Theta, ids: Tensor
