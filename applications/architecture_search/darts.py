@@ -11,6 +11,7 @@ from torch import Tensor
 
 import bilevel as bl
 from architecture_search.gradients import Approximation, ArchitectureGradient
+from architecture_search.momentum import Momentum
 from bilevel.ground import theta as algebra
 from bilevel.ground.checks import check_nonnegative, check_positive
 from bilevel.ground.errors import InputError
@@ -53,6 +54,7 @@ class DARTS(Algorithm[DartsState]):
         decay: weight decay of α.
         lower_step: of the network weights, with momentum; it falls to zero as a cosine.
         momentum: of the network weights.
+        clip: the longest gradient of the network weights.
         horizon: steps after which ``lower_step`` is zero.
         warm_up: first steps, in which α rests.
         batch_size: samples a step at each level.
@@ -72,6 +74,7 @@ class DARTS(Algorithm[DartsState]):
     decay: float = 1e-3
     lower_step: float = 0.05
     momentum: float = 0.9
+    clip: float = 1.0
     horizon: int = 300
     warm_up: int = 0
     batch_size: int = 50
@@ -79,12 +82,11 @@ class DARTS(Algorithm[DartsState]):
 
     def __post_init__(self) -> None:
         """Check the options."""
-        for name in ("step_size", "lower_step", "horizon", "batch_size"):
+        for name in ("step_size", "horizon", "batch_size"):
             check_positive(getattr(self, name), name)
-        for name in ("decay", "momentum", "warm_up"):
+        for name in ("decay", "warm_up"):
             check_nonnegative(getattr(self, name), name)
-        if self.momentum >= 1:
-            raise InputError("momentum must be below 1", given=self.momentum)
+        _ = self._lower
 
     def init(self, problem: BilevelProblem, theta: bl.Theta) -> DartsState:
         """At the start of the problem."""
@@ -126,16 +128,18 @@ class DARTS(Algorithm[DartsState]):
     def _descend(
         self, problem: bl.SharedProblem, state: DartsState, theta: bl.Theta, ids: Tensor
     ) -> DartsState:
-        share = min(state.t / self.horizon, 1.0)
-        size = self.lower_step * 0.5 * (1 + math.cos(math.pi * share))
         with torch.enable_grad():
             point = state.at.x.detach().requires_grad_()
             loss = problem.lower.mean(point.view(problem.shape), theta, ids)
             slope = algebra.derivative(loss, {"": point})[""]
         problem.cost.gradient_evaluations += len(ids)
-        velocity = self.momentum * state.velocity + slope
-        moved = Iterates(state.at.x - size * velocity, state.at.v)
-        return replace(state, at=moved, velocity=velocity)
+        share = state.t / self.horizon
+        x, velocity = self._lower.moved(state.at.x, state.velocity, slope, share)
+        return replace(state, at=Iterates(x, state.at.v), velocity=velocity)
+
+    @property
+    def _lower(self) -> Momentum:
+        return Momentum(self.lower_step, self.momentum, self.clip)
 
     def _draw(self, problem: bl.SharedProblem, t: int) -> Draw:
         parts = []

@@ -9,26 +9,33 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw"]
+__all__ = ["chosen", "draw"]
 
 BLUE, ORANGE, GREY, INK = "#0072b2", "#d55e00", "#8a9199", "#1d2329"
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Accuracies on the left, one cell a panel on the right; a PNG at ``path``."""
+    """Accuracies on the left, the three best cells on the right; a PNG at ``path``."""
     from matplotlib.figure import Figure
 
-    found = results["found"]
-    same: dict[str, list[str]] = {}
-    for name, entry in found.items():
-        same.setdefault(str(entry["cell"]), []).append(name)
-    figure = Figure(figsize=(10.5, 1.2 + 1.9 * max(2, len(same))), layout="constrained")
+    best = sorted(results["found"], key=lambda name: -_validation(results["found"][name]))[:3]
+    figure = Figure(figsize=(10.5, 5.2), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))
     _accuracies(left.add_subplot(), results)
-    axes = right.subplots(len(same), 1, squeeze=False)[:, 0]
-    for panel, names in zip(axes, same.values(), strict=True):
-        _cell(panel, found[names[0]]["cell"], "found by: " + "; ".join(names))
+    axes = right.subplots(len(best), 1, squeeze=False)[:, 0]
+    for panel, name in zip(axes, best, strict=True):
+        entry = results["found"][name]
+        _cell(panel, entry["cell"], f"{name}: {_validation(entry):.1f} % of the validation samples")
     figure.savefig(path, dpi=110)
+
+
+def chosen(results: dict[str, Any]) -> str:
+    """The search whose cell is best on the validation samples, after training from scratch."""
+    return max(results["found"], key=lambda name: _validation(results["found"][name]))
+
+
+def _validation(entry: dict[str, Any]) -> float:
+    return 100 * statistics.mean(entry["validation"])
 
 
 def _accuracies(axes: Axes, results: dict[str, Any]) -> None:
