@@ -116,7 +116,7 @@ def test_cleaning_comes_near_to_right_labels() -> None:
     right = parts.test.accuracy(cleaning.trained(dirty.clean, parts, tol=1e-3))
     naive = parts.test.accuracy(cleaning.trained(parts.training, parts, tol=1e-3))
     problem = cleaning.problem_of(parts)
-    algorithm = bl.algorithms.SABA(batch_size=30, first_change=1.0)
+    algorithm = bl.algorithms.SABA(batch_size=30, first_change=3.0)
     fit = bl.learn(problem, algorithm, budget=bl.Budget(steps=20))
     found = parts.test.accuracy(problem.x(fit.theta, tol=1e-3))
     assert found >= right - 0.03 and found > naive + 0.05
