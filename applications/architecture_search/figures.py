@@ -19,7 +19,7 @@ def draw(results: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     best = sorted(results["found"], key=lambda name: -_validation(results["found"][name]))[:3]
-    figure = Figure(figsize=(10.5, 5.2), layout="constrained")
+    figure = Figure(figsize=(10.5, 6.6), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))
     _accuracies(left.add_subplot(), results)
     axes = right.subplots(len(best), 1, squeeze=False)[:, 0]
@@ -49,11 +49,11 @@ def _accuracies(axes: Axes, results: dict[str, Any]) -> None:
         axes.plot(seeds, [row] * len(seeds), "|", color=BLUE, ms=9, alpha=0.6)
         axes.plot(statistics.mean(seeds), row, "o", color=BLUE)
         axes.annotate(
-            f"{statistics.mean(seeds):.1f}", (min(seeds), row), (-6, 0),
-            textcoords="offset points", ha="right", va="center", color=INK, fontsize=9,
+            f"{statistics.mean(seeds):.1f}", (statistics.mean(seeds), row), (0, 7),
+            textcoords="offset points", ha="center", va="bottom", color=INK, fontsize=9,
         )  # fmt: skip
     axes.plot(random, [len(rows) - 1] * len(random), "o", color=ORANGE, alpha=0.6)
-    axes.set_yticks(range(len(rows)), [row.replace(", ", ",\n") for row in rows])
+    axes.set_yticks(range(len(rows)), [row.replace(" order, ", " order,\n") for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel("test accuracy [%]; dots: mean of 3 seeds, ticks: seeds")
     axes.spines[["top", "right"]].set_visible(False)
@@ -85,5 +85,5 @@ def _cell(axes: Axes, cell: dict[str, str], title: str) -> None:
         axes.text(node, 0, "in" if node == 0 else str(node), ha="center", va="center", fontsize=9)
     axes.set_title(title, fontsize=9, color=INK, loc="left")
     axes.set_xlim(-0.3, nodes - 0.7)
-    axes.set_ylim(-0.75, 0.75)
+    axes.set_ylim(-1.0, 0.75)
     axes.axis("off")
