@@ -154,9 +154,11 @@ _ENDS = {
     Status.FLOOR: "no further decrease can be told",
     Status.EXHAUSTED: "all trials made",
     Status.RESOLVED: "trust region small enough",
+    Status.KINKED: "stationary at a kink, not proved",
     Status.BUDGET: "budget used up",
     Status.INTERRUPTED: "interrupted",
     Status.BROKEN: "adjoint systems broke down",
+    Status.WORSE: "worse than the start",
     Status.DIVERGED: "diverged",
     Status.RUNNING: "still running",
 }
