@@ -9,19 +9,21 @@ from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
 from bilevel.model import Variational
 from bilevel.model.fidelities import SquaredL2
+from bilevel.select.choice import Outcome
 from bilevel.select.point import Point
 
-__all__ = ["Level", "check_gaussian", "check_quadratic", "variance_of"]
+__all__ = ["Level", "check_gaussian", "check_quadratic", "level_of", "risk_advice", "variance_of"]
 
 Level = float | Tensor
 """A noise level σ [unit of the data]: one for all rows, or one for each, (b,)."""
 
 
-def check_quadratic(rule: str, energy: Variational) -> None:
-    """Raise InputError unless the fidelity is that of Gaussian noise."""
+def check_quadratic(rule: str, energy: Variational) -> SquaredL2:
+    """The fidelity, if it is that of Gaussian noise; otherwise InputError."""
     if not isinstance(energy.fidelity, SquaredL2):
         what = f"{rule} assumes Gaussian noise, that is the fidelity SquaredL2"
         raise InputError(what, given=type(energy.fidelity).__name__)
+    return energy.fidelity
 
 
 def check_gaussian(rule: str, energy: Variational, y: Tensor, sigma: Level) -> None:
@@ -35,7 +37,22 @@ def check_gaussian(rule: str, energy: Variational, y: Tensor, sigma: Level) -> N
         raise InputError(expected, given=sigma, advice=advice)
 
 
+def level_of(sigma: Level, point: Point) -> Tensor:
+    """The level σ of the rows of a point, (b,) float64."""
+    level = torch.as_tensor(sigma, dtype=torch.float64)
+    return level[point.index] if level.ndim else level.expand(len(point.index))
+
+
 def variance_of(sigma: Level, point: Point) -> Tensor:
     """σ² of the rows of a point, (b,) float64."""
-    level = torch.as_tensor(sigma, dtype=torch.float64)
-    return (level[point.index] if level.ndim else level.expand(len(point.index))).square()
+    return level_of(sigma, point).square()
+
+
+def risk_advice(outcome: Outcome) -> str:
+    """What to do about an estimated risk that is least at an edge; nothing otherwise."""
+    if outcome is not Outcome.EDGE:
+        return ""
+    return (
+        "the risk still falls at the edge: widen the range; if it falls on towards large weights "
+        "the data may hold no more than noise, towards small ones sigma may be too small"
+    )

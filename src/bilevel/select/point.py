@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from bilevel.ground import rows
+from bilevel.ground.randomness import generator
 from bilevel.linear import LinearMap, cg
 from bilevel.model import Variational
+from bilevel.model.operators import Operator
 from bilevel.model.row_weighted import RowWeighted
-from bilevel.solve import Solution
+from bilevel.solve import Solution, Tolerance, minimise
+from bilevel.solve.solvers import LBFGS
 
-__all__ = ["Point"]
+__all__ = ["Point", "seen"]
+
+TOGETHER = 2**18
+"""So many grey values at most are solved for at once."""
 
 
 @dataclass(frozen=True)
@@ -31,8 +38,8 @@ class Point:
         >>> energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(1.0))
         >>> path = Path(energy, torch.ones(1, 1, 2, 2), accuracy=1e-6)
         >>> point = path.at(torch.ones(1).double())
-        >>> point.degrees(torch.ones(1, 1, 2, 2))  # bᵀ(I + w I)⁻¹b
-        tensor([2.], dtype=torch.float64)
+        >>> next(point.responses(torch.ones(1, 1, 2, 2))).flatten()  # (I + w I)⁻¹b
+        tensor([0.5000, 0.5000, 0.5000, 0.5000])
     """
 
     energy: Variational
@@ -56,10 +63,15 @@ class Point:
         """The data."""
         return self.objective.y
 
-    @property
+    @cached_property
+    def seen(self) -> Tensor:
+        """The data that A reaches, (c', h', w') bool."""
+        return seen(self.energy.fidelity.operator, self.x)
+
+    @cached_property
     def size(self) -> int:
-        """m, the number of data of a row."""
-        return self.y[0].numel()
+        """m, the number of data seen of a row."""
+        return int(self.seen.sum())
 
     @cached_property
     def prediction(self) -> Tensor:
@@ -68,8 +80,18 @@ class Point:
 
     @cached_property
     def residual(self) -> Tensor:
-        """A x - y."""
-        return self.prediction - self.y
+        """A x - y, 0 where nothing is seen."""
+        return self.seen * (self.prediction - self.y)
+
+    @cached_property
+    def fine_residual(self) -> Tensor:
+        """A x - y after one more Newton step: as good where it is smaller than the accuracy of x.
+
+        For criteria that divide by the residual: where x is still the data it started from, a
+        residual of 0 would look like the best of all.
+        """
+        step = self.solve(self.objective.grad(self.x))
+        return self.residual - self.energy.fidelity.operator(step)
 
     @cached_property
     def misfit(self) -> Tensor:
@@ -92,22 +114,63 @@ class Point:
         pull = self.objective.penalty_grad(self.x)
         return self.solve(-rows.expand(self.weight.to(pull), pull) * pull)
 
+    @cached_property
+    def misfit_slope(self) -> Tensor:
+        """d‖A x - y‖²/dlog w, (b,) float64."""
+        moved = self.energy.fidelity.operator(self.slope)
+        return 2 * rows.inner(self.residual.double(), moved.double())
+
+    @cached_property
+    def penalty_slope(self) -> Tensor:
+        """dR(x)/dlog w, (b,) float64."""
+        return rows.inner(self.objective.penalty_grad(self.x).double(), self.slope.double())
+
+    def moved(self, y: Tensor, residual: float, rtol: float) -> Point:
+        """The point at other data and the same weights.
+
+        Args:
+            y: the data, like those here.
+            residual: rms that ∇J is brought to, from x on [that of ∇J].
+            rtol: of the linear systems there.
+        """
+        objective = RowWeighted(self.energy, y, self.weight, self.objective.cost)
+        solution = minimise(objective, LBFGS(), self.x, tol=Tolerance(residual=residual))
+        return replace(self, objective=objective, solution=solution, rtol=rtol)
+
     def solve(self, rhs: Tensor) -> Tensor:
         """H⁻¹ rhs."""
         return cg(self.hessian, rhs, rtol=self.rtol).x
 
-    def response(self, b: Tensor) -> Tensor:
-        """(∂x/∂y) b = -H⁻¹ ∂_y(∇_xJ) b, for b like the data."""
-        return self.solve(-self._pushed(b))
-
     def degrees(self, b: Tensor) -> Tensor:
-        """bᵀ ∂(A x)/∂y b, (b,) float64; its mean over b with E bbᵀ = I is df = tr ∂(A x)/∂y."""
-        return rows.inner(b.double(), self.energy.fidelity.operator(self.response(b)).double())
+        """bᵀ A (∂x/∂y) b for one b for each row, (b, c', h', w') -> (b,) float64."""
+        response = self.solve(-self.pushed(b))
+        return rows.inner(b.double(), self.energy.fidelity.operator(response).double())
 
-    def _pushed(self, b: Tensor) -> Tensor:
-        """∂_y(∇_xΨ(A x; y)) b, by differentiating the transposed product."""
+    def responses(self, probes: Tensor) -> Iterator[Tensor]:
+        """(∂x/∂y) b = -H⁻¹ ∂_y(∇_xJ) b of each probe b, (n, c', h', w') -> (b, c, h, w) each.
+
+        Systems of many small images are solved together.
+        """
+        count = len(self.y)
+        most = max(1, TOGETHER // self.x.numel())
+        for start in range(0, len(probes), most):
+            part = probes[start : start + most]
+            rhs = -self.pushed(part.repeat_interleave(count, 0))
+            hessian = self.hessian.rows(torch.arange(count).repeat(len(part)))
+            yield from cg(hessian, rhs, rtol=self.rtol).x.unflatten(0, (len(part), count))
+
+    def pushed(self, b: Tensor) -> Tensor:
+        """∂_y(∇_xJ) b, for one or several b for each row, by differentiating the transpose."""
+        times = len(b) // len(self.y)
+        x, data = self.x.repeat(times, 1, 1, 1), self.y.repeat(times, 1, 1, 1)
         with torch.enable_grad():
-            y, q = self.y.detach().requires_grad_(), torch.zeros_like(self.x).requires_grad_()
-            slope = self.energy.fidelity.grad(self.x.detach(), y)
+            y, q = data.detach().requires_grad_(), torch.zeros_like(x).requires_grad_()
+            slope = self.energy.fidelity.grad(x.detach(), y)
             turned = torch.autograd.grad((slope * q).sum(), y, create_graph=True)[0]
             return torch.autograd.grad((turned * b).sum(), q)[0].detach()
+
+
+def seen(operator: Operator, x: Tensor) -> Tensor:
+    """The data that A reaches, (c', h', w') bool: rows of A that are not 0, as under a mask."""
+    random = torch.randn(x[:1].shape, generator=generator(0, "seen"))
+    return operator(random.to(x))[0] != 0

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from bilevel.ground.errors import InputError
 from bilevel.model import Variational
 from bilevel.select.choice import Outcome
 from bilevel.select.point import Point
@@ -36,6 +37,20 @@ class Rule(ABC):
     def value(self, point: Point) -> Tensor:
         """The criterion, (b,) float64; inf where it is not defined."""
 
+    def slope(self, point: Point) -> Tensor:
+        """The derivative of the criterion by log w, (b,) float64.
+
+        Raises:
+            InputError: a rule whose slope is not known.
+        """
+        del point
+        raise InputError(f"the slope of {type(self).__name__} is not known")
+
+    def prepare(self, energy: Variational, y: Tensor) -> Variational:
+        """The energy that is minimised while weights are compared; the last uses all data."""
+        del y
+        return energy
+
     def check(self, energy: Variational, y: Tensor) -> None:
         """Raise InputError unless the rule applies to such data."""
         del energy, y
@@ -50,5 +65,6 @@ ADVICE = {
     Outcome.FOUND: "",
     Outcome.EDGE: "widen the range of weights; if the optimum moves along, the rule gives none",
     Outcome.NO_ROOT: "check the noise level and widen the range of weights",
+    Outcome.UNDEFINED: "take another rule: these data give this one nothing to go by",
     Outcome.FLAT: "any of these weights will do: the data hardly depend on it",
 }

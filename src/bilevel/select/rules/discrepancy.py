@@ -10,8 +10,9 @@ from torch import Tensor
 
 from bilevel.ground.checks import check_positive
 from bilevel.model import Variational
+from bilevel.select.choice import Outcome
 from bilevel.select.degrees import ONE_PROBE, Degrees
-from bilevel.select.noise import Level, check_gaussian, variance_of
+from bilevel.select.noise import Level, check_gaussian, level_of, variance_of
 from bilevel.select.point import Point
 from bilevel.select.rule import Goal, Rule
 
@@ -54,6 +55,28 @@ class Discrepancy(Rule):
         """The relative excess of ‖A x - y‖² over its target."""
         expected = torch.full_like(point.misfit, point.size)
         if self.corrected:
-            expected = expected - self.degrees.of(point)
+            expected = expected - self.degrees.of(point, level_of(self.sigma, point))
         variance = variance_of(self.sigma, point)
         return (point.misfit - self.tau**2 * variance * expected) / (variance * point.size)
+
+    def slope(self, point: Point) -> Tensor:
+        """Of the same; corrected, that of the Monte Carlo count of degrees of freedom."""
+        slope = point.misfit_slope / variance_of(self.sigma, point)
+        if self.corrected:
+            fitted = self.degrees.slope(point, level_of(self.sigma, point))
+            slope = slope + self.tau**2 * fitted
+        return slope / point.size
+
+    def advice(self, outcome: Outcome, value: float) -> str:
+        """Whether residuals stay too large or too small."""
+        if outcome is not Outcome.NO_ROOT:
+            return super().advice(outcome, value)
+        if value > 0:
+            return (
+                "residuals stay larger than the noise at every weight: either sigma is too small, "
+                "or A does not explain the data, or the range must reach to smaller weights"
+            )
+        return (
+            "residuals stay smaller than the noise at every weight: either sigma is too large, or "
+            "the data hold no more than noise, or the range must reach to larger weights"
+        )

@@ -35,4 +35,11 @@ class Oracle(Rule):
 
     def value(self, point: Point) -> Tensor:
         """The mean squared error [grey value²]."""
-        return (point.x - self.target[point.index]).double().square().flatten(1).mean(1)
+        return self._error(point).square().flatten(1).mean(1)
+
+    def slope(self, point: Point) -> Tensor:
+        """2 ⟨x_w - x̃, dx/dlog w⟩/n."""
+        return 2 * (self._error(point) * point.slope.double()).flatten(1).mean(1)
+
+    def _error(self, point: Point) -> Tensor:
+        return (point.x - self.target[point.index]).double()

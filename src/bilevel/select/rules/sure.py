@@ -10,8 +10,9 @@ from torch import Tensor
 from bilevel.ground.errors import InputError
 from bilevel.model import Variational
 from bilevel.model.operators import Identity
+from bilevel.select.choice import Outcome
 from bilevel.select.degrees import ONE_PROBE, Degrees
-from bilevel.select.noise import Level, check_gaussian, variance_of
+from bilevel.select.noise import Level, check_gaussian, level_of, risk_advice, variance_of
 from bilevel.select.point import Point
 from bilevel.select.rule import Goal, Rule
 
@@ -44,8 +45,18 @@ class PredictedRisk(Rule):
     def value(self, point: Point) -> Tensor:
         """The estimate of the mean squared error of A x [unit of the data squared]."""
         variance = variance_of(self.sigma, point)
-        fitted = 2 * variance * self.degrees.of(point)
+        fitted = 2 * variance * self.degrees.of(point, level_of(self.sigma, point))
         return (point.misfit + fitted) / point.size - variance
+
+    def slope(self, point: Point) -> Tensor:
+        """SUGAR (Deledalle, Vaiter, Fadili and Peyré 2014): of the Monte Carlo estimate."""
+        sigma = level_of(self.sigma, point)
+        fitted = 2 * sigma.square() * self.degrees.slope(point, sigma)
+        return (point.misfit_slope + fitted) / point.size
+
+    def advice(self, outcome: Outcome, value: float) -> str:
+        """A risk at an edge may be that of pure noise, or come from a wrong level."""
+        return risk_advice(outcome) or super().advice(outcome, value)
 
 
 @dataclass(frozen=True)

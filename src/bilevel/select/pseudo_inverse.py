@@ -1,0 +1,72 @@
+"""Truncated or regularised inverses of operators: data to the part of the image they tell of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from bilevel.linear import LinearMap, cg
+from bilevel.model.operators import Mask, Operator, Shape
+
+__all__ = ["PseudoInverse"]
+
+RTOL = 1e-6
+"""Relative residual of the linear systems of an operator that is diagonal in no known basis."""
+
+
+@dataclass(frozen=True)
+class PseudoInverse:
+    """L = g(AᵀA) Aᵀ with g(s) ≈ 1/s.
+
+    Where AᵀA is diagonal in the Fourier basis or, for a mask, pixel by pixel: g(s) = 1/s for
+    s > t² max(s), else 0. Elsewhere g(s) = 1/(s + t² ‖A‖²) by conjugate gradients, with the
+    operator's upper bound of ‖A‖².
+
+    Args:
+        operator: A.
+        image_shape: (c, h, w).
+        truncation: t [1], of singular values in comparison with the largest.
+
+    Example:
+        >>> inverse = PseudoInverse(Mask(torch.tensor([[2.0, 0.01]])), (1, 1, 2), 0.1)
+        >>> inverse(torch.ones(1, 1, 1, 2))
+        tensor([[[[0.5000, 0.0000]]]])
+    """
+
+    operator: Operator
+    image_shape: Shape
+    truncation: float
+
+    def __call__(self, y: Tensor) -> Tensor:
+        """L y: (b, c', h', w') -> (b, c, h, w)."""
+        pulled = self.operator.adjoint(y)
+        s = self._eigenvalues
+        if s is None:
+            ridge = self.truncation**2 * self.operator.gram_bounds(self.image_shape).upper
+            gram = LinearMap.shared(lambda v: self.operator.adjoint(self.operator(v)) + ridge * v)
+            return cg(gram, pulled, rtol=RTOL).x
+        if isinstance(self.operator, Mask):
+            return self._inverted(s).to(y) * pulled
+        z = self._inverted(s).to(y) * cast(Tensor, torch.fft.fft2(pulled))
+        return cast(Tensor, torch.fft.ifft2(z)).real
+
+    def energy(self) -> Tensor | None:
+        """tr LLᵀ, () float64; None where no basis is known."""
+        s = self._eigenvalues
+        return None if s is None else (self._inverted(s).square() * s).sum()
+
+    @cached_property
+    def _eigenvalues(self) -> Tensor | None:
+        """Of AᵀA, (c, h, w) float64."""
+        if isinstance(self.operator, Mask):
+            return self.operator.mask.double().square().expand(self.image_shape)
+        spectrum = self.operator.gram_spectrum(self.image_shape)
+        return None if spectrum is None else spectrum.expand(self.image_shape)
+
+    def _inverted(self, s: Tensor) -> Tensor:
+        kept = s > self.truncation**2 * s.max()
+        return torch.where(kept, 1 / s, 0.0)

@@ -1,0 +1,67 @@
+"""Generalised cross-validation, plain and robust."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from bilevel.ground.errors import InputError
+from bilevel.model import Variational
+from bilevel.select.choice import Outcome
+from bilevel.select.degrees import ONE_PROBE, Degrees
+from bilevel.select.noise import check_quadratic
+from bilevel.select.point import Point
+from bilevel.select.rule import Goal, Rule
+
+__all__ = ["GCV"]
+
+
+@dataclass(frozen=True)
+class GCV(Rule):
+    """V = m ‖A x_w - y‖²/(m - df)² with df = tr P, P = ∂(A x)/∂y (Golub, Heath and Wahba 1979).
+
+    It needs no noise level. ``robustness`` γ < 1 gives (γ + (1 - γ) tr(PᵀP)/m) V instead, which
+    guards against weights far too small (Lukas 2006, robust GCV, for linear x_w).
+
+    Args:
+        robustness: γ in (0, 1]; 1 is plain GCV.
+        degrees: how traces are computed.
+
+    Raises:
+        InputError: γ outside (0, 1].
+
+    Example:
+        >>> GCV(robustness=0.5).robustness
+        0.5
+    """
+
+    robustness: float = 1.0
+    degrees: Degrees = ONE_PROBE
+    goal: ClassVar[Goal] = Goal.MINIMUM
+
+    def __post_init__(self) -> None:
+        """Check the options."""
+        if not 0 < self.robustness <= 1:
+            raise InputError("robustness must lie in (0, 1]", given=self.robustness)
+
+    def check(self, energy: Variational, y: Tensor) -> None:
+        """Gaussian noise."""
+        check_quadratic("GCV", energy)
+
+    def value(self, point: Point) -> Tensor:
+        """V times the factor, about the variance of the noise [unit of the data squared]."""
+        df, square = self.degrees.moments(point)
+        misfit = point.fine_residual.double().square().flatten(1).sum(1)
+        left = point.size - df
+        factor = self.robustness + (1 - self.robustness) * square / point.size
+        value = factor * point.size * misfit / left.square()
+        return torch.where((left > 0) & (misfit > 0), value, torch.inf)
+
+    def advice(self, outcome: Outcome, value: float) -> str:
+        """At an edge, the robust variant may have a minimum inside."""
+        if outcome is Outcome.EDGE:
+            return "take a robustness below 1, e.g. rules.GCV(robustness=0.3), or widen the range"
+        return super().advice(outcome, value)

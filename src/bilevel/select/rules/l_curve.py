@@ -1,0 +1,56 @@
+"""The corner of the curve of residuals against penalties."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from bilevel.model import Variational
+from bilevel.select.choice import Outcome
+from bilevel.select.noise import check_quadratic
+from bilevel.select.point import Point
+from bilevel.select.rule import Goal, Rule
+
+__all__ = ["LCurve"]
+
+
+@dataclass(frozen=True)
+class LCurve(Rule):
+    """The greatest curvature of w -> (ln ‖A x_w - y‖, ln R(x_w)) (Hansen and O'Leary 1993).
+
+    Since Ψ' = -w R' along the curve, its slope is -2Ψ/(w R) with Ψ = ½ ‖A x - y‖² (times the
+    weight of the fidelity): the curvature takes first derivatives by log w only, that is one
+    linear system. It needs no noise level; denoising often has no corner.
+
+    Example:
+        >>> LCurve().goal
+        <Goal.MINIMUM: 'minimum'>
+    """
+
+    goal: ClassVar[Goal] = Goal.MINIMUM
+    grid: ClassVar[int | None] = 13
+
+    def check(self, energy: Variational, y: Tensor) -> None:
+        """Gaussian noise."""
+        check_quadratic("the L-curve", energy)
+
+    def value(self, point: Point) -> Tensor:
+        """Minus the curvature [1]; inf where ‖A x - y‖ or R(x) vanish."""
+        scale = check_quadratic("the L-curve", point.energy).weight.detach().double()
+        twice = scale * point.fine_residual.double().square().flatten(1).sum(1)
+        up = point.penalty_slope / point.penalty
+        across = -point.weight * point.penalty_slope / twice
+        slope = -twice / (point.weight * point.penalty)
+        turn = slope * (2 * across - 1 - up)
+        curvature = turn / (across * (1 + slope.square()) ** 1.5)
+        defined = (twice > 0) & (point.penalty > 0) & (across > 0)
+        return torch.where(defined, -curvature, torch.inf)
+
+    def advice(self, outcome: Outcome, value: float) -> str:
+        """A curve without a corner has no answer."""
+        if outcome is Outcome.EDGE:
+            return "the curve has no corner in this range: widen it or use another rule, e.g. GCV"
+        return super().advice(outcome, value)
