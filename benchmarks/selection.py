@@ -103,9 +103,7 @@ def compared(
     return found
 
 
-def gaussian(
-    task: str, x: Tensor, level: float, *, known: bool
-) -> dict[str, dict[str, float]]:
+def gaussian(task: str, x: Tensor, level: float, *, known: bool) -> dict[str, dict[str, float]]:
     """With σ given, or estimated from the data."""
     forward = operator(task)
     y = bl.data.simulate(x, forward, bl.data.GaussianNoise(level), seed=0).y
@@ -171,7 +169,9 @@ def lines(by: dict[float, dict[str, dict[str, float]]]) -> str:
                 cells.append(f"{one['psnr']:.2f} dB")
             else:
                 cells.append(f"{one['loss']:.2f} ({one['deviation']:.2f}){missing}")
-        cost = [f"{one[name]['gradients']:.0f} + {one[name]['products']:.0f}" for one in by.values()]
+        cost = [
+            f"{one[name]['gradients']:.0f} + {one[name]['products']:.0f}" for one in by.values()
+        ]
         found.append([*cells, " / ".join(cost)])
     header = ["rule", *(f"{level:g}" for level in by), "gradients + products a crop"]
     return table(header, found) + "\n"

@@ -209,6 +209,12 @@ CASES = {
         'name = "fields-of-experts"',
         "convex",
     ),
+    "counts of another background": (
+        "[budget]",
+        '[fidelity]\nname = "kullback-leibler"\nbackground = 0.1\n[budget]',
+        "background = 0.1",
+        'set name = "poisson" and background = 0.1 in [noise]',
+    ),
     "box without bounds": ("[budget]", "[box]\n[budget]", "[box]", "add e.g. lower = 0.0"),
     "empty box": (
         "[budget]",

@@ -93,17 +93,22 @@ ENERGIES = {
     "box": "[box]\nlower = 0.0\n",
     "outliers": '[fidelity]\nname = "l1"\n',
     "exact": "",
+    "counts": '[fidelity]\nname = "kullback-leibler"\nbackground = 0.1\n',
 }
+COUNTING = 'name = "poisson"\npeak = 50.0\nbackground = 0.1'
 FITTING: dict[str, tuple[type[Solver[Any]], type[Solver[Any]]]] = {
     "smooth": (solvers.Nesterov, solvers.LBFGS),
     "box": (solvers.FISTA, solvers.FISTA),
     "outliers": (solvers.PDHG, solvers.PDHG),
     "exact": (solvers.PDHG, solvers.PDHG),
+    "counts": (solvers.Nesterov, solvers.LBFGS),
 }
 
 
 def configured(energy: str, solver: str = "") -> Configuration:
     text = CONFIGURATION.replace("[budget]", f"{ENERGIES[energy]}{solver}[budget]")
+    if energy == "counts":
+        text = text.replace('name = "gaussian"\nsigma = "10/255"', COUNTING)
     if energy == "exact":
         text = text.replace("smoothing = 0.05\n", "").replace("total-variation", "exact-tv")
     return parse(text, Path("tiny.toml")).configuration

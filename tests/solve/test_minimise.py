@@ -163,7 +163,7 @@ def test_quadratic_terms_share_the_fourier_basis() -> None:
     ridge = bl.regularisers.Tikhonov(0.1, sharpen)
     energy = bl.Variational(bl.fidelities.SquaredL2(blur), ridge).double()
     y = torch.rand(1, 1, 6, 9, dtype=torch.float64)
-    apart = energy.fidelity.bounds((1, 6, 9)).mu + energy.regulariser.bounds((1, 6, 9)).mu
+    apart = energy.fidelity.bounds((1, 6, 9), y).mu + energy.regulariser.bounds((1, 6, 9)).mu
     assert float(energy.bounds(y).mu) > float(apart) + 1e-4
     basis = torch.eye(54, dtype=torch.float64).reshape(54, 1, 6, 9)
     matrix = energy.hessian(basis, y)(basis).flatten(1).detach()

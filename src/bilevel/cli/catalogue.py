@@ -35,7 +35,11 @@ CATALOGUE: Mapping[str, Mapping[str, type]] = {
         "gaussian": noises.Gaussian,
         "poisson": noises.Poisson,
     },
-    "fidelities": {"squared-l2": energies.SquaredL2, "l1": energies.L1},
+    "fidelities": {
+        "squared-l2": energies.SquaredL2,
+        "l1": energies.L1,
+        "kullback-leibler": energies.KullbackLeibler,
+    },
     "regularisers": {
         "total-variation": energies.TotalVariation,
         "fields-of-experts": energies.FieldsOfExperts,

@@ -5,6 +5,7 @@ from bilevel.data.embedded import embedded_image, embedded_images, embedded_name
 from bilevel.data.external import find_data
 from bilevel.data.images import list_images, load_image, load_images, to_grey
 from bilevel.data.noise import GaussianNoise, Noise, NoNoise, PoissonNoise
+from bilevel.data.noise_level import noise_level
 from bilevel.data.pairs import Pairs, simulate
 from bilevel.data.phantom import shepp_logan
 from bilevel.data.writing import save_image
@@ -24,6 +25,7 @@ __all__ = [
     "list_images",
     "load_image",
     "load_images",
+    "noise_level",
     "patches",
     "save_image",
     "shepp_logan",

@@ -1,5 +1,6 @@
 """The upper level: problem, loop, fit."""
 
+from bilevel.learn import criteria
 from bilevel.learn.algorithm import Algorithm, Status
 from bilevel.learn.budget import Budget
 from bilevel.learn.evaluation import Evaluation
@@ -10,6 +11,7 @@ from bilevel.learn.race import Entry, Race, race
 from bilevel.learn.record import Record
 from bilevel.learn.shared import FiniteSum, SharedProblem
 from bilevel.learn.taylor import TaylorTest, check_hypergradient
+from bilevel.learn.unsupervised import UnsupervisedProblem
 
 __all__ = [
     "Algorithm",
@@ -24,7 +26,9 @@ __all__ = [
     "SharedProblem",
     "Status",
     "TaylorTest",
+    "UnsupervisedProblem",
     "check_hypergradient",
+    "criteria",
     "learn",
     "load",
     "race",

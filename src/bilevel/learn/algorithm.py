@@ -33,6 +33,7 @@ class Status(Packable, Enum):
     CONVERGED = "the projected gradient is small, and so is its proved error"
     STATIONARY = "the projected gradient is small, and so is its estimated error (not proved)"
     FLOOR = "no further decrease can be told from rounding or from the limit of the lower solver"
+    REACHED = "the criterion is down to what pure noise has: going on would fit it"
     EXHAUSTED = "all trials are made (a search proves nothing about what lies between them)"
     RESOLVED = "the trust region has shrunk to the radius asked for (not proved)"
     KINKED = "a convex combination of the gradients nearby is small, as at a kink (not proved)"

@@ -148,6 +148,8 @@ class _Run:
                 state = self.algorithm.init(self.problem, self.theta)
             self._note(state)
         while self.state is not None and self.state.status is Status.RUNNING:
+            if self.problem.reached(self.state.evaluation):
+                return Status.REACHED
             if budget.exceeded(self.problem.cost, len(self.history) - 1 - self.first):
                 return Status.BUDGET
             with self.problem.metered():
@@ -186,7 +188,7 @@ class _Run:
     def _finish(self, status: Status) -> Fit:
         problem, cost = self.problem, self.problem.cost + Cost()
         unit = problem.loss.unit
-        fit = Fit.of(problem.energy, self.theta, self.history, status, cost, unit)
+        fit = Fit.of(problem.sought, self.theta, self.history, status, cost, unit)
         fit = replace(fit, algorithm=self.about)
         if not isinstance(self.state, Packable):
             return fit

@@ -98,6 +98,8 @@ class BilevelProblem:
             given = tuple(pairs.target.shape[1:])
             raise InputError(f"targets must have shape (c, h, w) = {tuple(expected)}", given=given)
         self.energy, self.loss, self.pairs = energy, loss, pairs
+        self.sought: Energy = energy
+        """What θ is learned for, the energy of a fit: another one only where data are held out."""
         objective = energy.at(pairs.y[:1])
         self.solver: Solver[Any] = accelerated(objective) if solver is None else solver
         self.hypergradient = automatic(objective) if hypergradient is None else hypergradient
@@ -295,6 +297,11 @@ class BilevelProblem:
             zero = {name: torch.zeros_like(value) for name, value in theta.items()}
             value = float(upper.value(x).double().mean())
             return Slopes(objective.grad(x), cross, upper.grad(x), zero, value)
+
+    def reached(self, at: Evaluation) -> bool:
+        """Whether learning should go no further; False unless overridden."""
+        del at
+        return False
 
     def _solve(self, theta: Theta, index: Tensor, tol: float) -> tuple[Objective, Solution]:
         objective = self.energy.at(self.pairs.y[index], theta, self.cost)

@@ -152,7 +152,7 @@ class RowWeighted(SmoothObjective):
     def preconditioner(self, x: Tensor) -> Preconditioner | None:
         """From the stencils of both terms."""
         with torch.no_grad():
-            data = self._energy.fidelity.stencils(x)
+            data = self._energy.fidelity.stencils(x, self.y)
             own = self._energy.regulariser.stencils(x)
             scaled = None if own is None else [part.times(self._wide(x)) for part in own]
             parts = joined([data, scaled])

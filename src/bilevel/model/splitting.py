@@ -115,7 +115,7 @@ class Absent(Fidelity):
         """0."""
         return LinearMap.shared(torch.zeros_like)
 
-    def bounds(self, image_shape: Shape) -> Bounds:
+    def bounds(self, image_shape: Shape, y: Tensor) -> Bounds:
         """0."""
         return Bounds.of(0.0, 0.0)
 

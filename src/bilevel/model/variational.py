@@ -70,7 +70,7 @@ class Variational(Separable):
 
     def preconditioner(self, x: Tensor, y: Tensor) -> Preconditioner | None:
         """From the stencils of all terms."""
-        found = [self.fidelity.stencils(x), *(part.stencils(x) for part in self._parts)]
+        found = [self.fidelity.stencils(x, y), *(part.stencils(x) for part in self._parts)]
         parts = joined(found)
         return None if parts is None else Preconditioner.of(parts, x)
 
@@ -78,7 +78,7 @@ class Variational(Separable):
         """Sum of the bounds; quadratic terms that share the Fourier basis are added there first."""
         shape = self._image_shape(y)
         found = [(term, term.bounds(shape)) for term in self._parts]
-        total = self.fidelity.bounds(shape)
+        total = self.fidelity.bounds(shape, y)
         for _, bounds in found:
             total = total + bounds
         return replace(total, mu=torch.maximum(total.mu, self._joint_mu(found, shape)))
@@ -112,7 +112,9 @@ class Variational(Separable):
         """Terms of the fidelity, data included, plus those of the regulariser."""
         shape = self._image_shape(y)
         terms = self.fidelity.magnitude(shape, y)
-        upper = (bounds.lipschitz - self.fidelity.bounds(shape).lipschitz.to(y.device)).clamp_min(0)
+        upper = (
+            bounds.lipschitz - self.fidelity.bounds(shape, y).lipschitz.to(y.device)
+        ).clamp_min(0)
         return Magnitude((terms.slope + upper).expand(len(y)), terms.offset)
 
     def at(self, y: Tensor, theta: Theta | None = None, cost: Cost | None = None) -> Objective:
@@ -137,7 +139,7 @@ class Variational(Separable):
     def check(self, y: Tensor) -> None:
         """Data must fit the operator, images the regulariser."""
         super().check(y)
-        self.fidelity.operator.check_data(y)
+        self.fidelity.check(y)
         self.regulariser.check(self._image_shape(y))
 
     def _image_shape(self, y: Tensor) -> Shape:

@@ -152,6 +152,7 @@ _ENDS = {
     Status.CONVERGED: "stationary, proved",
     Status.STATIONARY: "stationary, estimated",
     Status.FLOOR: "no further decrease can be told",
+    Status.REACHED: "criterion down to that of noise",
     Status.EXHAUSTED: "all trials made",
     Status.RESOLVED: "trust region small enough",
     Status.KINKED: "stationary at a kink, not proved",

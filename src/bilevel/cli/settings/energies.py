@@ -21,6 +21,7 @@ __all__ = [
     "ExactTotalVariation",
     "FidelitySettings",
     "FieldsOfExperts",
+    "KullbackLeibler",
     "RegulariserSettings",
     "Ridge",
     "RidgeRegulariser",
@@ -59,6 +60,17 @@ class L1(FidelitySettings):
     def build(self, operator: Operator) -> fidelities.Fidelity:
         """The sum of absolute differences."""
         return fidelities.L1(operator, self.weight, learn=self.learn)
+
+
+class KullbackLeibler(FidelitySettings):
+    """weight times the Kullback-Leibler divergence of A x + background: Poisson noise."""
+
+    weight: Positive = Field(default=1.0, description="factor")
+    background: Positive = Field(description="that of the noise [grey value]")
+
+    def build(self, operator: Operator) -> fidelities.Fidelity:
+        """The divergence."""
+        return fidelities.KullbackLeibler(operator, self.background, self.weight, learn=self.learn)
 
 
 class RegulariserSettings(Learner):

@@ -52,14 +52,18 @@ class Fidelity(Part):
         what = f"{type(self).__name__} gives no quadratic majoriser"
         raise InputError(what, advice="use another solver")
 
-    def stencils(self, x: Tensor) -> list[Stencil] | None:
+    def check(self, y: Tensor) -> None:
+        """Raise InputError unless ``y`` can be data of the operator."""
+        self.operator.check_data(y)
+
+    def stencils(self, x: Tensor, y: Tensor) -> list[Stencil] | None:
         """As in :class:`~bilevel.model.regularisers.Regulariser`."""
-        del x
+        del x, y
         return None
 
     @abstractmethod
-    def bounds(self, image_shape: Shape) -> Bounds:
-        """Bounds of the Hessian."""
+    def bounds(self, image_shape: Shape, y: Tensor) -> Bounds:
+        """Bounds of the Hessian for all x, of all rows together or of each row of ``y``."""
 
     @abstractmethod
     def variation(self, x: Tensor, y: Tensor, q: Tensor, radius: Tensor) -> Variation:

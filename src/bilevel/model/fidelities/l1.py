@@ -59,9 +59,9 @@ class L1(WeightedFidelity):
         what = "an L1 fidelity is not smooth and has no derivative"
         raise InputError(what, advice="take SquaredL2, or FISTA or PDHG on energy.at(y)")
 
-    def bounds(self, image_shape: Shape) -> Bounds:
+    def bounds(self, image_shape: Shape, y: Tensor) -> Bounds:
         """Convex, and no more."""
-        del image_shape
+        del image_shape, y
         return Bounds.of(0.0, float("inf"))
 
     def magnitude(self, image_shape: Shape, y: Tensor) -> Magnitude:

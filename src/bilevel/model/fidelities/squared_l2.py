@@ -56,12 +56,12 @@ class SquaredL2(WeightedFidelity):
         """The Hessian itself."""
         return self.hessian(x, y)
 
-    def stencils(self, x: Tensor) -> list[Stencil] | None:
+    def stencils(self, x: Tensor, y: Tensor) -> list[Stencil] | None:
         """For denoising, missing pixels and convolutions."""
         gram = self.operator.gram_stencil(x)
         return None if gram is None else [gram.times(self.weight.detach())]
 
-    def bounds(self, image_shape: Shape) -> Bounds:
+    def bounds(self, image_shape: Shape, y: Tensor) -> Bounds:
         """W times the bounds of AᵀA."""
         gram, weight = self.operator.gram_bounds(image_shape), self.weight.detach().double()
         return Bounds.of(weight * gram.lower, weight * gram.upper)
@@ -77,7 +77,7 @@ class SquaredL2(WeightedFidelity):
             return Variation.zero(x)
         with torch.no_grad():
             pull, turn = rows.norm(self.grad(x, y)), rows.norm(self.hessian(x, y)(q))
-            upper = self.bounds((x.shape[1], x.shape[2], x.shape[3])).lipschitz
+            upper = self.bounds((x.shape[1], x.shape[2], x.shape[3]), y).lipschitz
             return Variation(torch.zeros_like(turn), turn * radius, pull + upper * radius)
 
     def smoothness(self, x: Tensor, y: Tensor, radius: Tensor) -> Smoothness:

@@ -119,11 +119,11 @@ class Convolution(Operator):
         return image_shape
 
     def gram_stencil(self, x: Tensor) -> Stencil:
-        """The kernel, made odd-sided; at the border as if the image went on periodically."""
+        """The kernel, made odd-sided and turned; at the border as if the image were periodic."""
         high, wide = self.kernel.shape[-2:]
         odd = pad(self.kernel, (0, 1 - wide % 2, 0, 1 - high % 2)).expand(x.shape[1], -1, -1)
         one = Stencil.identity(x)
-        return replace(one, filters=one.filters * odd[:, None])
+        return replace(one, filters=one.filters * odd.flip(-2, -1)[:, None])
 
     def options(self) -> dict[str, object]:
         """The arguments that build this operator again."""

@@ -52,7 +52,7 @@ class Operator(nn.Module, ABC):
         return None
 
     def gram_stencil(self, x: Tensor) -> Stencil | None:
-        """AᵀA on images like ``x``, at least away from the border; None if it is no stencil."""
+        """AᵀA on images like ``x`` away from the border, K = A; None if it is no stencil."""
         del x
         return None
 

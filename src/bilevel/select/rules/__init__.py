@@ -7,6 +7,8 @@ from bilevel.select.rules.gsure import GSURE
 from bilevel.select.rules.hold_out import HoldOut
 from bilevel.select.rules.l_curve import LCurve
 from bilevel.select.rules.oracle import Oracle
+from bilevel.select.rules.poisson_discrepancy import PoissonDiscrepancy
+from bilevel.select.rules.pure import PURE
 from bilevel.select.rules.quasi_optimality import QuasiOptimality
 from bilevel.select.rules.sure import SURE, PredictedRisk
 from bilevel.select.rules.whiteness import Whiteness
@@ -14,12 +16,14 @@ from bilevel.select.rules.whiteness import Whiteness
 __all__ = [
     "GCV",
     "GSURE",
+    "PURE",
     "SURE",
     "Discrepancy",
     "Gaussianity",
     "HoldOut",
     "LCurve",
     "Oracle",
+    "PoissonDiscrepancy",
     "PredictedRisk",
     "QuasiOptimality",
     "Whiteness",

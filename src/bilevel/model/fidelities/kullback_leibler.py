@@ -1,0 +1,200 @@
+"""The Kullback-Leibler divergence from the data: Poisson noise."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import torch
+from torch import Tensor
+
+from bilevel.ground import rows
+from bilevel.ground.checks import check_positive
+from bilevel.ground.errors import InputError
+from bilevel.linear import LinearMap
+from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
+from bilevel.model.fidelities.weighted import WeightedFidelity
+from bilevel.model.operators.operator import Operator, Shape
+from bilevel.model.preconditioner import Stencil
+
+__all__ = ["KullbackLeibler"]
+
+ROUNDING = 1e-5
+"""Data may lie so far below -background, relative to the largest of them."""
+
+
+class KullbackLeibler(WeightedFidelity):
+    """Ψ(A x; y) = w Σ t - z - z log(t/z) with t = A x + background and z = y + background >= 0.
+
+    Up to a constant, peak/w times it is minus the log-likelihood of data drawn by
+    :class:`~bilevel.data.PoissonNoise` of that ``peak`` and the same background: such y are counts
+    over the peak, minus the background. The peak itself scales the energy alone and is asked for
+    only where the noise level matters, by the rules that choose a weight.
+
+    Where A x < 0 the sum goes on as its second-order Taylor polynomial at t = background, plus a
+    wall whose second derivative grows to 2/background within one background: it is convex and
+    twice differentiable everywhere, has a Lipschitz Hessian and grows in all directions that A
+    sees, even where no count is; without a count and a regulariser A x would be -background.
+    Minimisers with A x >= 0 are not affected. L = w ‖A‖² (max z/background² + 2/background): the
+    smaller the background, the larger.
+
+    Args:
+        operator: A, the identity if None.
+        background: > 0 [grey value].
+        weight: w [1], fixed unless ``learn=("weight",)``.
+
+    Raises:
+        InputError: a background or weight that is not positive, an unknown name in ``learn``;
+            later data below -background.
+
+    Example:
+        >>> fidelity = KullbackLeibler(background=1.0)
+        >>> x, y = torch.zeros(1, 1, 1, 2), torch.ones(1, 1, 1, 2)
+        >>> fidelity(x, y)  # 2 (1 - 2 + 2 log 2)
+        tensor([0.7726])
+        >>> fidelity.grad(x, y)  # 1 - 2/1
+        tensor([[[[-1., -1.]]]])
+    """
+
+    def __init__(
+        self,
+        operator: Operator | None = None,
+        background: float = 0.01,
+        weight: float = 1.0,
+        *,
+        learn: Collection[str] = (),
+    ) -> None:
+        """Forward operator, background and weight."""
+        super().__init__(operator, weight, learn=learn)
+        self.background = check_positive(background, "the background")
+
+    def options(self) -> dict[str, object]:
+        """What builds it again."""
+        return {**super().options(), "background": self.background}
+
+    def check(self, y: Tensor) -> None:
+        """Data of the operator, none below -background."""
+        super().check(y)
+        z = y + self.background
+        if bool((z < -ROUNDING * z.abs().max()).any()):
+            what = f"Poisson data lie above -background = {-self.background:g}"
+            advice = "take the background of the noise, or clamp the data"
+            raise InputError(what, given=f"a least value of {float(y.min()):.3g}", advice=advice)
+
+    def mean(self, x: Tensor) -> Tensor:
+        """T = A x + background, what the scaled counts are on average."""
+        return self.operator(x) + self.background
+
+    def counts(self, y: Tensor) -> Tensor:
+        """Z = y + background, the counts over the peak."""
+        return (y + self.background).clamp_min(0.0)
+
+    def start(self, y: Tensor) -> Tensor:
+        """As for Gaussian noise, not negative."""
+        return super().start(y).clamp_min(0.0)
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Ψ(A x; y), (b,)."""
+        return self._value(self.mean(x), self.counts(y))
+
+    def grad(self, x: Tensor, y: Tensor) -> Tensor:
+        """W Aᵀ(1 - z/t) where A x >= 0."""
+        return self._pull(self.mean(x), self.counts(y))
+
+    def value_and_grad(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Both, with A x computed once."""
+        t, z = self.mean(x), self.counts(y)
+        return self._value(t, z), self._pull(t, z)
+
+    def hessian(self, x: Tensor, y: Tensor) -> LinearMap:
+        """W Aᵀ diag(z/t²) A where A x >= 0."""
+        curvature = self.weight * self._curvature(self.mean(x), self.counts(y))
+        return self._weighted(curvature)
+
+    def stencils(self, x: Tensor, y: Tensor) -> list[Stencil] | None:
+        """Those of AᵀA with z/t² at every datum."""
+        gram = self.operator.gram_stencil(x)
+        if gram is None:
+            return None
+        curvature = self.weight * self._curvature(self.mean(x), self.counts(y))
+        return [gram.times(curvature.detach())]
+
+    def bounds(self, image_shape: Shape, y: Tensor) -> Bounds:
+        """From 0 to w ‖A‖² (max z/background² + 2/background), row by row."""
+        greatest = self.counts(y).double().flatten(1).amax(1) / self.background**2
+        lipschitz = self._scale(image_shape) * (greatest + 2 / self.background)
+        return Bounds.of(torch.zeros_like(lipschitz), lipschitz)
+
+    def variation(self, x: Tensor, y: Tensor, q: Tensor, radius: Tensor) -> Variation:
+        """‖Aᵀ(δ A q)‖ with |δ| bounded by its values at t ± ‖A‖ radius, and by its slope there."""
+        with torch.no_grad():
+            shape = (x.shape[1], x.shape[2], x.shape[3])
+            norm = self.operator.gram_bounds(shape).upper ** 0.5
+            weight = self.weight.detach().double()
+            t, z = self.mean(x).double(), self.counts(y).double()
+            reach, aq = rows.expand(norm * radius.double(), t), self.operator(q).double().abs()
+            here = self._curvature(t, z)
+            jump = torch.maximum(
+                self._curvature(t - reach, z) - here, here - self._curvature(t + reach, z)
+            )
+            steepest = (self._steepness(t - reach, z) * aq).flatten(1).amax(1)
+            change = torch.minimum(rows.norm(jump * aq), steepest * norm * radius)
+            turn = weight * norm * change
+            if not self.log_weight.requires_grad:
+                nothing = torch.zeros_like(turn)
+                return Variation(turn, nothing, nothing)
+            bent = rows.norm(self.hessian(x, y)(q)).double() + turn
+            pull, upper = rows.norm(self.grad(x, y)).double(), self.bounds(shape, y).lipschitz
+            return Variation(turn, bent * radius, pull + upper * radius)
+
+    def smoothness(self, x: Tensor, y: Tensor, radius: Tensor) -> Smoothness:
+        """No kinks; w ‖A‖³ times the largest third derivative in the ball."""
+        norm = self.operator.gram_bounds((x.shape[1], x.shape[2], x.shape[3])).upper ** 0.5
+        t, z = self.mean(x).double(), self.counts(y).double()
+        steepest = self._steepness(t - rows.expand(norm * radius.double(), t), z)
+        lipschitz = self.weight.detach().double() * norm**3 * steepest.flatten(1).amax(1)
+        return Smoothness(torch.zeros_like(lipschitz), lipschitz)
+
+    def magnitude(self, image_shape: Shape, y: Tensor) -> Magnitude:
+        """L ‖x‖ + w ‖A‖ (√m + 2 ‖z‖/background)."""
+        weight, norm = self.weight.detach().double(), self._scale(image_shape) ** 0.5
+        z = self.counts(y).double()
+        offset = z[0].numel() ** 0.5 + 2 * rows.norm(z) / self.background
+        return Magnitude(self.bounds(image_shape, y).lipschitz, weight.sqrt() * norm * offset)
+
+    def _value(self, t: Tensor, z: Tensor) -> Tensor:
+        s, u = self._parted(t)
+        low = u.clamp_max(1.0)
+        point = s - z - torch.xlogy(z, s) + torch.xlogy(z, z)
+        point = point - self.background * u * (1 - z / s) + 0.5 * z * u.square()
+        wall = low**3 / 6 + (u - low) * (u + low - 1) / 2
+        point = point + 2 * self.background * wall
+        return self.weight * point.flatten(1).sum(1)
+
+    def _pull(self, t: Tensor, z: Tensor) -> Tensor:
+        s, u = self._parted(t)
+        low = u.clamp_max(1.0)
+        slope = 1 - z / s - (z / self.background) * u - low.square() - 2 * (u - low)
+        return self.weight * self.operator.adjoint(slope)
+
+    def _curvature(self, t: Tensor, z: Tensor) -> Tensor:
+        s, u = self._parted(t)
+        return z / s.square() + (2 / self.background) * u.clamp_max(1.0)
+
+    def _parted(self, t: Tensor) -> tuple[Tensor, Tensor]:
+        """Max(t, background), and how far t is below, in units of the background."""
+        s = t.clamp_min(self.background)
+        return s, (s - t) / self.background
+
+    def _steepness(self, t: Tensor, z: Tensor) -> Tensor:
+        """Bounds the derivative of the curvature at t and above."""
+        wall = (t < self.background).to(z) * (2 / self.background**2)
+        return torch.maximum(2 * z / t.clamp_min(self.background) ** 3, wall)
+
+    def _weighted(self, curvature: Tensor) -> LinearMap:
+        return LinearMap(
+            lambda v: self.operator.adjoint(curvature * self.operator(v)),
+            lambda index: self._weighted(curvature[index]),
+        )
+
+    def _scale(self, image_shape: Shape) -> Tensor:
+        return self.weight.detach().double() * self.operator.gram_bounds(image_shape).upper

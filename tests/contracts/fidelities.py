@@ -1,0 +1,166 @@
+"""What every smooth fidelity must do; inherit ``FidelityContract`` and name it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from bilevel.ground import rows
+from bilevel.ground.randomness import generator
+from bilevel.ground.theta import bind, learnable
+from bilevel.model import Variational, space_of
+from bilevel.model.describe import build, describe
+from bilevel.model.fidelities import Fidelity, KullbackLeibler, SquaredL2
+from bilevel.model.operators import Operator
+from bilevel.model.regularisers import Tikhonov
+from contracts.zoo import OPERATORS, PIXELS, SHAPE, Random, dense_hessian, log_uniform
+
+SEEDS = range(3)
+
+
+def squared(a: Operator, rng: Random) -> Fidelity:
+    return SquaredL2(a, log_uniform(rng, -0.5, 0.5), learn=("weight",))
+
+
+def divergence(a: Operator, rng: Random) -> Fidelity:
+    background, weight = log_uniform(rng, -1.5, 0), log_uniform(rng, -0.5, 0.5)
+    return KullbackLeibler(a, background, weight, learn=("weight",))
+
+
+FIDELITIES: dict[str, Callable[[Operator, Random], Fidelity]] = {
+    "squared L2": squared,
+    "Kullback-Leibler": divergence,
+}
+
+
+class FidelityContract:
+    names: ClassVar[tuple[str, ...]]
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        metafunc.parametrize("name", self.names)
+
+    @staticmethod
+    def make(name: str, seed: int) -> tuple[Fidelity, Tensor, Tensor, Random]:
+        """Any operator in turn; images that are negative here and there, data that are zero."""
+        rng = generator(seed, "fidelity", name)
+        operator = list(OPERATORS.values())[seed % len(OPERATORS)](rng)
+        fidelity = FIDELITIES[name](operator, rng).double()
+        x = 1.5 * torch.rand(3, *SHAPE, generator=rng, dtype=torch.float64) - 0.3
+        y = torch.rand(fidelity.operator(x).shape, generator=rng, dtype=torch.float64)
+        return fidelity, x.detach(), (y - 0.2).clamp_min(0.0), rng
+
+    @pytest.mark.parametrize("seed", range(len(OPERATORS)))
+    def test_gradient_is_that_of_the_value(self, name: str, seed: int) -> None:
+        fidelity, x, y, _ = self.make(name, seed)
+        point = x.clone().requires_grad_()
+        expected = torch.autograd.grad(fidelity(point, y).sum(), point)[0]
+        torch.testing.assert_close(fidelity.grad(x, y), expected, rtol=1e-9, atol=1e-11)
+        value, slope = fidelity.value_and_grad(x, y)
+        torch.testing.assert_close(value, fidelity(x, y))
+        torch.testing.assert_close(slope, expected)
+
+    @pytest.mark.parametrize("seed", range(len(OPERATORS)))
+    def test_hessian_is_that_of_the_value_within_the_bounds(self, name: str, seed: int) -> None:
+        fidelity, x, y, _ = self.make(name, seed)
+        basis = torch.eye(PIXELS, dtype=x.dtype).reshape(PIXELS, *SHAPE)
+        energy = Variational(fidelity, Tikhonov(1e-8).double())
+        bounds = fidelity.bounds(SHAPE, y).for_rows(y)
+        for k in range(len(x)):
+            hessian = fidelity.hessian(*(part[[k] * PIXELS] for part in (x, y)))
+            matrix = hessian(basis).flatten(1).detach()
+            exact = dense_hessian(energy, x[k : k + 1], y[k : k + 1])
+            torch.testing.assert_close(matrix, exact, rtol=1e-6, atol=1e-7)
+            eigenvalues = torch.linalg.eigvalsh(matrix)
+            assert float(eigenvalues[0]) >= float(bounds.mu[k]) - 1e-10
+            assert float(eigenvalues[-1]) <= float(bounds.lipschitz[k]) + 1e-10
+        hessian, index = fidelity.hessian(x, y), torch.tensor([2, 0])
+        torch.testing.assert_close(hessian.rows(index)(x[index]), hessian(x)[index])
+
+    def test_stencils_have_the_diagonal_of_the_hessian(self, name: str) -> None:
+        basis = torch.eye(PIXELS, dtype=torch.float64).reshape(PIXELS, *SHAPE)
+        given = 0
+        for seed in range(len(OPERATORS)):
+            fidelity, x, y, _ = self.make(name, seed)
+            x, y = x[:1], y[:1]
+            stencils = fidelity.stencils(x, y)
+            for stencil in stencils or ():
+                given += 1
+                hessian = fidelity.hessian(*(part.expand(PIXELS, -1, -1, -1) for part in (x, y)))
+                exact = hessian(basis).flatten(1).diagonal().view(SHAPE)
+                inner = (..., slice(2, -2), slice(2, -2))
+                found = stencil.diagonal(x.shape)[0]
+                torch.testing.assert_close(found[inner], exact[inner].detach())
+        assert given >= 3
+
+    def test_a_batch_gives_what_its_rows_give(self, name: str) -> None:
+        fidelity, x, y, _ = self.make(name, 0)
+        alone = torch.cat([fidelity.grad(x[k : k + 1], y[k : k + 1]) for k in range(3)])
+        torch.testing.assert_close(fidelity.grad(x, y), alone, rtol=1e-13, atol=1e-14)
+        lone = torch.cat(
+            [fidelity.bounds(SHAPE, y[k : k + 1]).for_rows(y[:1]).lipschitz for k in range(3)]
+        )
+        torch.testing.assert_close(fidelity.bounds(SHAPE, y).for_rows(y).lipschitz, lone)
+
+    @pytest.mark.parametrize("seed", range(len(OPERATORS)))
+    def test_variation_bounds_every_change_in_the_ball(self, name: str, seed: int) -> None:
+        fidelity, x, y, rng = self.make(name, seed)
+        q = torch.randn(x.shape, generator=rng, dtype=x.dtype)
+        radius = 10 ** (1 - 5 * torch.rand(3, generator=rng, dtype=x.dtype))
+        bound = fidelity.variation(x, y, q, radius)
+        for other in self.others(fidelity, x, y, q, radius, rng):
+            turn = fidelity.hessian(other, y)(q) - fidelity.hessian(x, y)(q)
+            assert bool((rows.norm(turn) <= bound.hessian * (1 + 1e-9) + 1e-12).all())
+            here, there = (self.cross(fidelity, point, y) for point in (x, other))
+            change = rows.inner(there - here, q).abs()
+            assert bool((change <= bound.cross * (1 + 1e-6) + 1e-9).all())
+            assert bool((rows.norm(there) <= bound.cross_norm * (1 + 1e-6) + 1e-9).all())
+
+    @pytest.mark.parametrize("seed", range(len(OPERATORS)))
+    def test_smoothness_bounds_the_change_of_the_hessian(self, name: str, seed: int) -> None:
+        fidelity, x, y, rng = self.make(name, seed)
+        radius = 10 ** (-4 * torch.rand(3, generator=rng, dtype=x.dtype))
+        found = fidelity.smoothness(x, y, radius)
+        assert bool((found.kinks == 0).all())
+        v = torch.randn(x.shape, generator=rng, dtype=x.dtype)
+        for other in self.others(fidelity, x, y, v, radius, rng):
+            for unit in (v, other - x):
+                turn = fidelity.hessian(other, y)(unit) - fidelity.hessian(x, y)(unit)
+                most = found.lipschitz * radius * rows.norm(unit)
+                assert bool((rows.norm(turn) <= most * (1 + 1e-9) + 1e-12).all())
+
+    @pytest.mark.parametrize("seed", range(len(OPERATORS)))
+    def test_magnitude_exceeds_the_gradient(self, name: str, seed: int) -> None:
+        fidelity, x, y, _ = self.make(name, seed)
+        found = fidelity.magnitude(SHAPE, y)
+        for size in (0.0, 1.0, -1.0, 100.0, -100.0):
+            slope = rows.norm(fidelity.grad(size * x, y))
+            assert bool((slope <= found.slope * rows.norm(size * x) + found.offset).all())
+
+    def test_described_and_built_again(self, name: str) -> None:
+        fidelity, x, y, _ = self.make(name, 1)
+        twin = build(*describe(fidelity))
+        assert torch.equal(twin(x, y), fidelity(x, y))
+        assert learnable(twin).keys() == learnable(fidelity).keys()
+        theta = learnable(fidelity)
+        torch.testing.assert_close(space_of(fidelity).project(theta), theta)
+
+    @staticmethod
+    def others(fidelity, x, y, q, radius, rng):
+        """On the sphere: random directions and those that matter."""
+        pixel = torch.zeros_like(x)
+        pixel[..., 2, 3] = -1
+        random = torch.randn(x.shape, generator=rng, dtype=x.dtype)
+        for shift in (random, q, fidelity.grad(x, y).detach() + 1e-300, pixel, -torch.ones_like(x)):
+            yield x + rows.expand(radius / rows.norm(shift), x) * shift
+
+    @staticmethod
+    def cross(fidelity, x, y):
+        """∂∇Ψ/∂log w by differences, like x."""
+        name, value = next(iter(learnable(fidelity).items()))
+        step = 1e-6
+        ends = [bind(fidelity, {name: value + sign * step}).grad(x, y) for sign in (1, -1)]
+        return ((ends[0] - ends[1]) / (2 * step)).detach()
