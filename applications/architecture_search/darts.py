@@ -11,11 +11,13 @@ from torch import Tensor
 
 import bilevel as bl
 from architecture_search.gradients import Approximation, ArchitectureGradient
+from architecture_search.momentum import Momentum
 from bilevel.ground import theta as algebra
 from bilevel.ground.checks import check_nonnegative, check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.learn.algorithm import Algorithm, Status
+from bilevel.learn.algorithms.moments import Moments
 from bilevel.learn.directions import Draw, Iterates, Sampler
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem
@@ -25,7 +27,7 @@ __all__ = ["DARTS", "DartsState"]
 
 @dataclass(frozen=True)
 class DartsState(Packable):
-    """Weights and adjoint, the velocity of the weights and the moments of Adam.
+    """Weights and adjoint, the velocity of the weights and the moments of α.
 
     The evaluation names the α reached; its loss and gradient are those that led there.
     """
@@ -33,8 +35,7 @@ class DartsState(Packable):
     evaluation: Evaluation
     at: Iterates
     velocity: Tensor
-    mean: dict[str, Tensor]
-    square: dict[str, Tensor]
+    moments: Moments
     step: float
     t: int = 0
     accepted: bool = True
@@ -53,6 +54,7 @@ class DARTS(Algorithm[DartsState]):
         decay: weight decay of α.
         lower_step: of the network weights, with momentum; it falls to zero as a cosine.
         momentum: of the network weights.
+        clip: the longest gradient of the network weights.
         horizon: steps after which ``lower_step`` is zero.
         warm_up: first steps, in which α rests.
         batch_size: samples a step at each level.
@@ -72,6 +74,7 @@ class DARTS(Algorithm[DartsState]):
     decay: float = 1e-3
     lower_step: float = 0.05
     momentum: float = 0.9
+    clip: float = 1.0
     horizon: int = 300
     warm_up: int = 0
     batch_size: int = 50
@@ -79,22 +82,20 @@ class DARTS(Algorithm[DartsState]):
 
     def __post_init__(self) -> None:
         """Check the options."""
-        for name in ("step_size", "lower_step", "horizon", "batch_size"):
+        for name in ("step_size", "horizon", "batch_size"):
             check_positive(getattr(self, name), name)
-        for name in ("decay", "momentum", "warm_up"):
+        for name in ("decay", "warm_up"):
             check_nonnegative(getattr(self, name), name)
-        if self.momentum >= 1:
-            raise InputError("momentum must be below 1", given=self.momentum)
+        _ = self._lower
 
     def init(self, problem: BilevelProblem, theta: bl.Theta) -> DartsState:
         """At the start of the problem."""
         shared = _shared(problem)
         at = shared.iterates(theta)
-        nothing = {name: torch.zeros_like(value) for name, value in theta.items()}
         found = self.approximation(shared, theta, at, self._draw(shared, 0))
         size = min(self.batch_size, shared.upper.size)
         first = _evaluation(theta, found, size)
-        return DartsState(first, at, torch.zeros_like(at.x), nothing, nothing, self.step_size)
+        return DartsState(first, at, torch.zeros_like(at.x), Moments.zeros(theta), self.step_size)
 
     def step(self, problem: BilevelProblem, state: DartsState) -> DartsState:
         """α first, then x, on the samples of this step."""
@@ -120,30 +121,25 @@ class DARTS(Algorithm[DartsState]):
     def _adam(
         self, state: DartsState, theta: bl.Theta, grad: bl.Theta
     ) -> tuple[DartsState, bl.Theta]:
-        """Kingma & Ba 2015, Algorithm 1, with L2 decay in the gradient."""
-        first, second, count = 0.5, 0.999, state.t - self.warm_up + 1
-        mean, square, moved = {}, {}, {}
-        for name, value in theta.items():
-            g = grad[name] + self.decay * value
-            mean[name] = first * state.mean[name] + (1 - first) * g
-            square[name] = second * state.square[name] + (1 - second) * g.square()
-            scale = (square[name] / (1 - second**count)).sqrt() + 1e-8
-            moved[name] = value - self.step_size * mean[name] / (1 - first**count) / scale
-        return replace(state, mean=mean, square=square), moved
+        decayed = algebra.add(grad, theta, self.decay)
+        direction, moments = state.moments.scaled(decayed, kept=0.5)
+        return replace(state, moments=moments), algebra.add(theta, direction, -self.step_size)
 
     def _descend(
         self, problem: bl.SharedProblem, state: DartsState, theta: bl.Theta, ids: Tensor
     ) -> DartsState:
-        share = min(state.t / self.horizon, 1.0)
-        size = self.lower_step * 0.5 * (1 + math.cos(math.pi * share))
         with torch.enable_grad():
             point = state.at.x.detach().requires_grad_()
             loss = problem.lower.mean(point.view(problem.shape), theta, ids)
             slope = algebra.derivative(loss, {"": point})[""]
         problem.cost.gradient_evaluations += len(ids)
-        velocity = self.momentum * state.velocity + slope
-        moved = Iterates(state.at.x - size * velocity, state.at.v)
-        return replace(state, at=moved, velocity=velocity)
+        share = state.t / self.horizon
+        x, velocity = self._lower.moved(state.at.x, state.velocity, slope, share)
+        return replace(state, at=Iterates(x, state.at.v), velocity=velocity)
+
+    @property
+    def _lower(self) -> Momentum:
+        return Momentum(self.lower_step, self.momentum, self.clip)
 
     def _draw(self, problem: bl.SharedProblem, t: int) -> Draw:
         parts = []

@@ -9,26 +9,33 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["draw"]
+__all__ = ["chosen", "draw"]
 
 BLUE, ORANGE, GREY, INK = "#0072b2", "#d55e00", "#8a9199", "#1d2329"
 
 
 def draw(results: dict[str, Any], path: Path) -> None:
-    """Accuracies on the left, one cell a panel on the right; a PNG at ``path``."""
+    """Accuracies on the left, the three best cells on the right; a PNG at ``path``."""
     from matplotlib.figure import Figure
 
-    found = results["found"]
-    same: dict[str, list[str]] = {}
-    for name, entry in found.items():
-        same.setdefault(str(entry["cell"]), []).append(name)
-    figure = Figure(figsize=(10.5, 1.2 + 1.9 * max(2, len(same))), layout="constrained")
+    best = sorted(results["found"], key=lambda name: -_validation(results["found"][name]))[:3]
+    figure = Figure(figsize=(10.5, 6.6), layout="constrained")
     left, right = figure.subfigures(1, 2, width_ratios=(1, 1.25))
     _accuracies(left.add_subplot(), results)
-    axes = right.subplots(len(same), 1, squeeze=False)[:, 0]
-    for panel, names in zip(axes, same.values(), strict=True):
-        _cell(panel, found[names[0]]["cell"], "found by: " + "; ".join(names))
+    axes = right.subplots(len(best), 1, squeeze=False)[:, 0]
+    for panel, name in zip(axes, best, strict=True):
+        entry = results["found"][name]
+        _cell(panel, entry["cell"], f"{name}: {_validation(entry):.1f} % of the validation samples")
     figure.savefig(path, dpi=110)
+
+
+def chosen(results: dict[str, Any]) -> str:
+    """The search whose cell is best on the validation samples, after training from scratch."""
+    return max(results["found"], key=lambda name: _validation(results["found"][name]))
+
+
+def _validation(entry: dict[str, Any]) -> float:
+    return 100 * statistics.mean(entry["validation"])
 
 
 def _accuracies(axes: Axes, results: dict[str, Any]) -> None:
@@ -42,11 +49,11 @@ def _accuracies(axes: Axes, results: dict[str, Any]) -> None:
         axes.plot(seeds, [row] * len(seeds), "|", color=BLUE, ms=9, alpha=0.6)
         axes.plot(statistics.mean(seeds), row, "o", color=BLUE)
         axes.annotate(
-            f"{statistics.mean(seeds):.1f}", (min(seeds), row), (-6, 0),
-            textcoords="offset points", ha="right", va="center", color=INK, fontsize=9,
+            f"{statistics.mean(seeds):.1f}", (statistics.mean(seeds), row), (0, 7),
+            textcoords="offset points", ha="center", va="bottom", color=INK, fontsize=9,
         )  # fmt: skip
     axes.plot(random, [len(rows) - 1] * len(random), "o", color=ORANGE, alpha=0.6)
-    axes.set_yticks(range(len(rows)), [row.replace(", ", ",\n") for row in rows])
+    axes.set_yticks(range(len(rows)), [row.replace(" order, ", " order,\n") for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel("test accuracy [%]; dots: mean of 3 seeds, ticks: seeds")
     axes.spines[["top", "right"]].set_visible(False)
@@ -78,5 +85,5 @@ def _cell(axes: Axes, cell: dict[str, str], title: str) -> None:
         axes.text(node, 0, "in" if node == 0 else str(node), ha="center", va="center", fontsize=9)
     axes.set_title(title, fontsize=9, color=INK, loc="left")
     axes.set_xlim(-0.3, nodes - 0.7)
-    axes.set_ylim(-0.75, 0.75)
+    axes.set_ylim(-1.0, 0.75)
     axes.axis("off")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from architecture_search.digits import Labelled, cross_entropy_sum
+from architecture_search.momentum import Momentum
 from architecture_search.network import Cell, Network
 from bilevel.ground.checks import check_positive
 from bilevel.learn.directions import Sampler
@@ -25,6 +25,7 @@ class Training:
         step: the first step size.
         batch_size: samples a step.
         decay: weight decay.
+        clip: the longest gradient.
         channels: of every node.
 
     Raises:
@@ -39,11 +40,12 @@ class Training:
     step: float = 0.05
     batch_size: int = 50
     decay: float = 3e-4
+    clip: float = 1.0
     channels: int = 8
 
     def __post_init__(self) -> None:
         """Check the options."""
-        for name in ("epochs", "step", "batch_size", "channels"):
+        for name in ("epochs", "step", "batch_size", "clip", "channels"):
             check_positive(getattr(self, name), name)
 
     def accuracies(
@@ -55,12 +57,12 @@ class Training:
         loss = cross_entropy_sum(network, train, self.decay)
         sampler = Sampler(len(train), min(self.batch_size, len(train)), seed, "training")
         steps = self.epochs * sampler.batches
-        velocity = torch.zeros_like(x)
+        momentum, velocity = Momentum(self.step, clip=self.clip), torch.zeros_like(x)
         for t in range(steps):
             value = loss.mean(x, {"alpha": alpha}, sampler.batch(sampler.number(t)))
-            size = self.step * 0.5 * (1 + math.cos(math.pi * t / steps))
-            velocity = 0.9 * velocity + torch.autograd.grad(value, x)[0]
-            x = (x.detach() - size * velocity).requires_grad_()
+            slope = torch.autograd.grad(value, x)[0]
+            x, velocity = momentum.moved(x.detach(), velocity, slope, t / steps)
+            x.requires_grad_()
         with torch.no_grad():
             return tuple(
                 float((network.scores(x, alpha, p.images).argmax(1) == p.classes).double().mean())

@@ -15,8 +15,6 @@ from hyper_parameters.digits import Samples, Split
 
 __all__ = ["Corrupted", "corrupt", "problem_of", "trained"]
 
-RIDGE = 1e-2
-
 
 @dataclass(frozen=True)
 class Corrupted:
@@ -47,7 +45,7 @@ def corrupt(parts: Split, probability: float = 0.5, *, seed: int = 0) -> Corrupt
     return Corrupted(replace(parts, training=training), wrong)
 
 
-def problem_of(parts: Split) -> bl.SharedProblem:
+def problem_of(parts: Split, *, ridge: float = 3e-2) -> bl.SharedProblem:
     """min_w validation loss of x(w) = argmin mean σ(w_i) ℓ_i(x) + ½ ridge ‖x‖² (Franceschi 2017).
 
     ``logits`` w (n,) start at 0, so that all samples count by one half.
@@ -56,7 +54,7 @@ def problem_of(parts: Split) -> bl.SharedProblem:
 
     def lower(x: Tensor, theta: bl.Theta, ids: Tensor) -> Tensor:
         weights = theta["logits"][ids].sigmoid()
-        return (weights * training.losses(x, ids)).mean() + 0.5 * RIDGE * x.square().sum()
+        return (weights * training.losses(x, ids)).mean() + 0.5 * ridge * x.square().sum()
 
     def upper(x: Tensor, theta: bl.Theta, ids: Tensor) -> Tensor:
         del theta
@@ -68,12 +66,12 @@ def problem_of(parts: Split) -> bl.SharedProblem:
         bl.FiniteSum(len(validation), upper),
         {"logits": torch.zeros(len(training), dtype=training.features.dtype)},
         torch.zeros(training.features.shape[1], 10, dtype=training.features.dtype),
-        bounds=Bounds.of(RIDGE, 0.5 * norm**2 / len(training) + RIDGE),
+        bounds=Bounds.of(ridge, 0.5 * norm**2 / len(training) + ridge),
     )
 
 
-def trained(samples: Samples, parts: Split, *, tol: float = 1e-4) -> Tensor:
-    """The classifier (d, 10) of unweighted training on ``samples``, with the same ridge."""
-    problem = problem_of(replace(parts, training=samples))
+def trained(samples: Samples, parts: Split, *, ridge: float = 1e-2, tol: float = 1e-4) -> Tensor:
+    """The classifier (d, 10) of unweighted training on ``samples``."""
+    problem = problem_of(replace(parts, training=samples), ridge=ridge)
     everyone = torch.full((len(samples),), 40.0, dtype=samples.features.dtype)
     return problem.x({"logits": everyone}, tol=tol)

@@ -29,6 +29,7 @@ from architecture_search.gradients import (
     Implicit,
     SecondOrder,
 )
+from architecture_search.momentum import Momentum
 from architecture_search.network import Network, full_cell
 from architecture_search.operations import NAMES, OPERATIONS, ZERO
 from architecture_search.run import table
@@ -256,6 +257,15 @@ def test_architecture_rests_while_weights_warm_up() -> None:
     assert fit.theta["alpha"].all()
 
 
+def test_long_gradients_are_shortened_and_short_ones_kept() -> None:
+    x, velocity = torch.ones(2, dtype=DOUBLE), torch.zeros(2, dtype=DOUBLE)
+    slope = torch.tensor([3.0, 4.0], dtype=DOUBLE)
+    moved, kept = Momentum(0.1, clip=2.0).moved(x, velocity, slope, 0.0)
+    assert torch.allclose(kept, 0.4 * slope) and torch.allclose(moved, x - 0.04 * slope)
+    moved, kept = Momentum(0.1, clip=6.0).moved(x, kept, slope, 0.5)
+    assert torch.allclose(kept, 1.36 * slope) and torch.allclose(moved, x - 0.05 * kept)
+
+
 def test_a_search_goes_on_bit_for_bit() -> None:
     problem, algorithm = search(Implicit(2, 0.1, warm=True))
     whole = bl.learn(problem, algorithm, budget=bl.Budget(steps=6))
@@ -300,6 +310,7 @@ def test_parts_of_the_digits_are_disjoint() -> None:
         (lambda: Implicit(0), "max_steps"),
         (lambda: Implicit(damping=-1.0), "damping"),
         (lambda: DARTS(FirstOrder(), momentum=1.0), "momentum"),
+        (lambda: DARTS(FirstOrder(), clip=0.0), "clip"),
         (lambda: Training(epochs=0), "epochs"),
     ],
 )
@@ -308,7 +319,7 @@ def test_bad_options_are_named(call, message: str) -> None:
         call()
 
 
-MODULES = ["cells", "darts", "digits", "gradients", "network", "operations", "training"]
+MODULES = ["cells", "darts", "digits", "gradients", "momentum", "network", "operations", "training"]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -328,9 +339,11 @@ def test_results_become_a_table_and_a_picture(tmp_path: Path) -> None:
         "products": 0,
     }
     random = [{"accuracy": [0.3, 0.5]}, {"accuracy": [0.5, 0.7]}]
-    results = {"found": {"first order": entry}, "random": random}
+    worse = {**entry, "validation": [0.5, 0.6], "accuracy": [0.9, 0.9]}
+    results = {"found": {"first order, 0": entry, "first order, 1": worse}, "random": random}
     text = table(results)
-    assert "| first order | 12 | 1,000, 0 | 70.0 | 60.0 | 50.0 to 70.0 |" in text
+    assert "| first order, 0 | 12 | 1,000, 0 | 70.0 | 60.0 | 50.0 to 70.0 |" in text
     assert "| 2 random, mean ± deviation | | | | 50.0 ± 14.1 | cells: 40.0 to 60.0 |" in text
+    assert "validation samples: first order, 0; 10.0 points above the mean" in text
     draw(results, tmp_path / "cells.png")
     assert (tmp_path / "cells.png").read_bytes().startswith(b"\x89PNG")

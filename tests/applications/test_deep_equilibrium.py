@@ -258,6 +258,17 @@ def test_a_small_classifier_learns_the_digits() -> None:
     assert digits.accuracy(model, held_out, held_out_labels) > 0.7
 
 
+def test_the_setting_is_chosen_on_training_digits_held_back() -> None:
+    pytest.importorskip("sklearn")
+    images, _, labels, _ = digits.split()
+    training, validation, _, expected = digits.held_back(images, labels)
+    together = torch.cat([training, validation]).flatten(1)
+    assert torch.equal(together.sum(0), images.flatten(1).sum(0))
+    assert int(expected.bincount().max()) <= 1.1 * int(expected.bincount().min())
+    settings = [(1e-7, 2), (1e-2, 2)]
+    assert digits.best_setting(images[:256], labels[:256], settings) == (1e-2, 2)
+
+
 def test_a_small_denoiser_learns_end_to_end() -> None:
     model = Denoiser(channels=4, contraction=0.8)
     target = denoising.crops(torch.rand(1, 1, 1, 1).expand(2, 1, 24, 24), 4, 16, 0)

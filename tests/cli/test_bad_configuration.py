@@ -149,6 +149,12 @@ CASES = {
         "batch_size = 2",
         "step_size = 10.0",
     ),
+    "growth without a batch": (
+        "[budget]",
+        '[algorithm]\nname = "projected-gradient"\ngrowth = 2.0\n[budget]',
+        "growth = 2.0",
+        "batch_size = 8",
+    ),
     "batch larger than the data": (
         "[budget]",
         '[algorithm]\nname = "projected-gradient"\nbatch_size = 8\nstep_size = 1.0\n[budget]',

@@ -123,6 +123,14 @@ def test_every_operator_learns_and_evaluates_images_of_another_size(
     assert (tmp_path / "fit" / "evaluation-pictures" / "evaluation.html").is_file()
 
 
+def test_scales_of_nothing_that_is_learned_are_refused(run: Run, tmp_path: Path) -> None:
+    wrong = CONFIGURATION.replace("[budget]", "[scales]\nregularizer = 2.0\n[budget]")
+    (tmp_path / "one.toml").write_text(wrong)
+    said = run("learn", tmp_path / "one.toml", "--out", tmp_path / "fit").refused()
+    assert "scales: the scales name 'regularizer'" in said
+    assert "regulariser.terms.0.log_weight" in said
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -140,6 +148,7 @@ def test_every_operator_learns_and_evaluates_images_of_another_size(
             "[budget]": '[algorithm]\nname = "projected-gradient"\nbatch_size = 1\nstep_size = 1\n'
             '[algorithm.schedule]\nname = "polynomial"\n[budget]'
         },
+        {"[budget]": '[scales]\n"regulariser" = 4.0\n[budget]'},
         {"[data]": 'precision = "float64"\n[data]\ngrey = false'},
         {"[budget]": "[fidelity]\nlearn = ['weight']\n[budget]"},
     ],

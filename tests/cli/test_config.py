@@ -45,7 +45,7 @@ def test_defaults_are_those_of_the_library() -> None:
     assert learning.MAID().build() == algorithms.MAID()
     assert learning.AcceleratedMAID().build() == algorithms.MAID(accelerated=True)
     assert learning.DynamicSampling().build() == algorithms.DynamicSampling()
-    assert learning.ProjectedGradient().build() == algorithms.ProjectedGradient()
+    assert descent.ProjectedGradient().build() == algorithms.ProjectedGradient()
     assert descent.HOAG().build() == algorithms.HOAG()
     assert descent.GaussNewton().build() == algorithms.GaussNewton()
     assert descent.TorchOptimiser().build() == algorithms.TorchOptimiser()
@@ -215,7 +215,7 @@ def test_every_choice_of_a_configuration_is_a_kind_of_the_catalogue() -> None:
     fields = [
         *Configuration.model_fields.values(),
         *Selection.model_fields.values(),
-        *parameters(learning.ProjectedGradient).values(),
+        *parameters(descent.ProjectedGradient).values(),
     ]
     kinds = {m.kind for field in fields for m in field.metadata if isinstance(m, Choice)}
     assert kinds | {"potentials"} == set(CATALOGUE)

@@ -22,6 +22,7 @@ from bilevel.learn.algorithms import (
     GaussNewton,
     ProjectedGradient,
     TorchOptimiser,
+    TrustRegion,
 )
 from bilevel.learn.schedules import Adaptive, Constant, Geometric, Polynomial
 
@@ -54,12 +55,15 @@ ALGORITHMS = {
     "geometric": ProjectedGradient(),
     "polynomial": ProjectedGradient(Polynomial(2.0)),
     "adaptive": ProjectedGradient(Adaptive()),
+    "momentum": ProjectedGradient(accelerated=True),
+    "growing batches": ProjectedGradient(batch_size=2, growth=1.5),
     "MAID": MAID(),
     "accelerated MAID": MAID(accelerated=True),
     "L-BFGS": LBFGS(),
     "HOAG": HOAG(),
     "Gauss-Newton": GaussNewton(),
     "Rprop": TorchOptimiser("Rprop", lr=0.3),
+    "trust region": TrustRegion(),
 }
 
 

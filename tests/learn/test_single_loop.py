@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,13 @@ import bilevel as bl
 from bilevel.ground.errors import InputError
 from bilevel.learn import Status
 from bilevel.learn.algorithms import MAID, MASOBA, SABA, SOBA, SRBA, AmIGO, StocBiO
-from bilevel.learn.algorithms.single_loop import Pairing, SingleLoop
+from bilevel.learn.algorithms.following import approach, lag
+from bilevel.learn.algorithms.pairing import Pairing
+from bilevel.learn.algorithms.saba import Tables
+from bilevel.learn.algorithms.single_loop import Now, SingleLoop
+from bilevel.learn.algorithms.srba import everything
+from bilevel.learn.directions import Draw, Iterates
+from bilevel.linear import cg
 from contracts.quadratics import DOUBLE, Quadratic
 
 NAME = "regulariser.log_weight"
@@ -196,21 +203,137 @@ def test_a_state_is_left_as_it_was() -> None:
     assert not torch.equal(first.at.x, state.at.x)
 
 
-def test_divergence_is_told_and_the_last_theta_kept() -> None:
+def test_divergence_is_told_and_the_best_theta_kept() -> None:
     q = Quadratic.random(0)
+    start = near(q, 0)
     algorithm = SOBA(batch_size=4, outer_step=1e3, decay=0.0, tol=TINY)
-    fit = bl.learn(q.problem(near(q, 0)), algorithm, budget=bl.Budget(steps=500))
+    fit = bl.learn(q.problem(start), algorithm, budget=bl.Budget(steps=50))
     assert fit.status is Status.DIVERGED
-    assert bool(fit.theta["w"].isfinite().all())
-    assert math.isinf(fit.history[-1].value)
+    assert torch.equal(fit.theta["w"], start)
+    assert fit.history[-1].value == min(record.value for record in fit.history[1:])
 
 
-def test_pairs_of_batches_average_to_all_samples() -> None:
+@pytest.mark.parametrize("factor", [0.01, 100.0])
+@pytest.mark.parametrize("name", ["SABA", "SRBA"])
+def test_far_starts_end_at_the_dense_search(name: str, factor: float, best: float) -> None:
+    p = imaging(factor * math.exp(best))
+    fit = bl.learn(p, IMAGING[name], budget=bl.Budget(steps=25))
+    assert fit.status is Status.STATIONARY
+    assert abs(float(fit.theta[NAME]) - best) <= 0.01
+
+
+@pytest.mark.parametrize("change", [0.5, 5.0])
+def test_large_first_steps_do_not_run_away(change: float, best: float) -> None:
+    p = imaging(2 * math.exp(best))
+    fit = bl.learn(p, SABA(batch_size=2, first_change=change), budget=bl.Budget(steps=15))
+    assert abs(float(fit.theta[NAME]) - best) <= 0.01
+
+
+def test_an_adjoint_that_never_comes_near_ends_the_fit(best: float) -> None:
+    """Two terms from zero are far too few where L/μ is in the thousands."""
+    p = imaging(100 * math.exp(best))
+    fit = bl.learn(p, StocBiO(2, inner_steps=2, iterations=1), budget=bl.Budget(steps=50))
+    assert fit.status is Status.FLOOR
+    assert float(fit.theta[NAME]) - best > 4
+
+
+def test_the_first_evaluation_is_of_the_first_draw() -> None:
+    for algorithm, count in ((SABA(batch_size=2), 2), (AmIGO(batch_size=2), 6)):
+        p = imaging(0.3)
+        assert algorithm.init(p, p.theta).evaluation.samples == count
+
+
+def close(p: bl.BilevelProblem, theta: bl.Theta, accuracy: float = 1e-10) -> Iterates:
+    """x(θ) and -H⁻¹∇ℓ."""
+    p.value_and_grad(theta, tol=accuracy)
+    x = p.iterates(theta).x
+    pull = p.loss.grad(x, p.pairs.target)
+    return Iterates(x, -cg(p.energy.at(p.pairs.y, theta).hessian(x), pull, rtol=1e-12).x)
+
+
+@pytest.mark.parametrize("steps", [10, 30])
+def test_steps_of_x_and_v_contract_by_the_root_of_the_condition_number(steps: int) -> None:
+    p, draw = imaging(0.05), Draw(torch.arange(6), torch.arange(6))
+    exact = close(p, p.theta)
+    cold = p.energy.start(p.pairs.y)
+    at = Iterates(cold.clone(), torch.zeros_like(cold))
+    approach(p, p.theta, at, draw, steps, 1.0)
+    root = float(p.lipschitz(p.theta)[0]) ** -0.5
+    rate = 2 * root**-1 * (1 - root) ** (steps / 2)
+    assert float((at.x - exact.x).norm()) <= rate * float((cold - exact.x).norm())
+    assert float((at.v - exact.v).norm()) <= 2 * rate * float(exact.v.norm())
+    assert p.cost.hvps > 0
+
+
+def test_the_lag_of_x_is_what_the_loss_still_changes_by() -> None:
+    p, draw = imaging(0.1), Draw(torch.arange(6), torch.arange(6))
+    exact = close(p, p.theta)
+    assert lag(p, exact, p.directions(p.theta, exact, draw)) < 1e-6
+    g = torch.Generator().manual_seed(0)
+    moved = exact.x + 1e-4 * torch.randn(exact.x.shape, generator=g, dtype=DOUBLE)
+    pull = p.loss.grad(moved, p.pairs.target)
+    v = -cg(p.energy.at(p.pairs.y, p.theta).hessian(moved), pull, rtol=1e-12).x
+    at = Iterates(moved, v)
+    found = lag(p, at, p.directions(p.theta, at, draw))
+    before, after = (p.loss.value(x, p.pairs.target) for x in (moved, exact.x))
+    assert found == pytest.approx(float((before - after).abs().mean() / before.mean()), rel=0.05)
+    cold = Iterates(exact.x, torch.zeros_like(exact.x))
+    assert lag(p, cold, p.directions(p.theta, cold, draw)) == pytest.approx(1.0)
+
+
+def test_batches_of_both_levels_average_to_all_samples() -> None:
     pairing = Pairing.of((24, 20), size=7, seed=3)
-    draws = [pairing.draw(pairing.number(t)) for t in range(pairing.count)]
+    rounds = math.lcm(pairing.lower.batches, pairing.upper.batches)
+    draws = [pairing.draw(t) for t in range(rounds)]
     for side, count in (("inner", 24), ("outer", 20)):
         seen = torch.cat([getattr(draw, side) for draw in draws])
         assert len(set(torch.bincount(seen, minlength=count).tolist())) == 1
+
+
+def test_the_memory_of_saba_has_a_row_a_batch_of_each_level() -> None:
+    """Not one a pair: 23 and 19 would have 437."""
+    p = Quadratic.random(0, n=23, m=19).problem()
+    memory = SABA().init(p, p.theta).memory
+    assert isinstance(memory, Tables)
+    assert [len(table.last["w"]) for table in memory.levels] == [23, 19]
+    assert p.cost.hvps < 23 * 20
+
+
+@pytest.mark.parametrize("separable", [False, True], ids=["shared", "images"])
+def test_the_means_in_the_memory_of_saba_are_those_of_all_samples(separable: bool) -> None:
+    """After iterations at a θ, an x and a v that do not move."""
+    p = imaging(0.2) if separable else Quadratic.random(0).problem()
+    algorithm = SABA(2, inner_step=1e-12, inner_steps=1, outer_step=1e-12, iterations=30)
+    p.value_and_grad(p.theta, tol=1e-3)
+    state = algorithm.step(p, algorithm.init(p, p.theta))
+    assert isinstance(state.memory, Tables)
+    whole = everything(algorithm, p, Now(p.theta, state.at, 0, None, 0.0)).theta
+    for name, value in whole.items():
+        mean = sum(table.mean[name] for table in state.memory.levels)
+        assert torch.allclose(torch.as_tensor(mean), value, rtol=1e-6, atol=1e-9)
+
+
+class Watched(bl.Variational):
+    """Notes how many samples its constants were asked for."""
+
+    def bounds(self, y: torch.Tensor) -> bl.model.Bounds:
+        asked.append(len(y))
+        return super().bounds(y)
+
+
+asked: list[int] = []
+
+
+@pytest.mark.parametrize("name", ["SABA", "AmIGO"])
+def test_constants_are_computed_for_the_samples_drawn_alone(name: str) -> None:
+    """A few times each, not all of them in each of six iterations."""
+    p = imaging(0.2)
+    p.energy.__class__ = Watched
+    algorithm = replace(IMAGING[name], batch_size=1)
+    state = algorithm.init(p, p.theta)
+    asked.clear()
+    algorithm.step(p, state)
+    assert sum(asked) <= 3 * len(p)
 
 
 @pytest.mark.parametrize(
@@ -225,6 +348,8 @@ def test_pairs_of_batches_average_to_all_samples() -> None:
         (lambda: SRBA(period=0), "period must be at least 1"),
         (lambda: MASOBA(average=1.5), r"average must lie in \(0, 1\]"),
         (lambda: AmIGO(inner_steps=0), "inner_steps must be at least 1"),
+        (lambda: SABA(inner_steps=0), "inner_steps must be at least 1"),
+        (lambda: fitted_to(SABA(inner_steps=2)), "inner_steps must be 1 where samples share x"),
         (lambda: fitted_to(SOBA(batch_size=25)), "batch_size must be at most"),
         (lambda: rough(SOBA()), "Lipschitz|smooth"),
     ],

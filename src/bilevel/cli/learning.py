@@ -16,6 +16,7 @@ from bilevel.cli.reconstruction import CONFIGURATION, Reconstructor, simulated
 from bilevel.cli.resuming import resumable
 from bilevel.ground.errors import BilevelError
 from bilevel.learn import BilevelProblem, Fit, Status, learn
+from bilevel.learn.scaling import resolved
 from bilevel.report import (
     Samples,
     Scores,
@@ -80,9 +81,12 @@ def _learned(
     configuration = document.configuration
     with document.blaming("data.size"):
         problem = build_problem(configuration, images.training)
+    with document.blaming("scales"):
+        resolved(configuration.scales, problem.theta)
+        algorithm = configuration.learner(configuration.algorithm)
     numbers = sum(value.numel() for value in problem.theta.values())
     say(f"learning {numbers} parameter{'' if numbers == 1 else 's'} from {images.training}")
-    budget, algorithm = configuration.budget.build(), configuration.algorithm.build()
+    budget = configuration.budget.build()
     if before is not None:
         if before.snapshot is not None:
             before.snapshot.restore(algorithm, problem)  # raises before anything is written

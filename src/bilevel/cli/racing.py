@@ -123,7 +123,8 @@ def _raced(
         say(f"{names.index(name) + 1} of {len(names)}: {name}")
         return LearningProgress(budget)
 
-    algorithms: dict[str, Algorithm[Any]] = {name: s.build() for name, s in runners.items()}
+    learner = document.configuration.learner
+    algorithms: dict[str, Algorithm[Any]] = {name: learner(s) for name, s in runners.items()}
     found = race(problem, algorithms, budget, watch=watch)
     for name, why in found.failures.items():
         say(f"{name} could not run: {why}")

@@ -36,9 +36,11 @@ class Status(Packable, Enum):
     REACHED = "the criterion is down to what pure noise has: going on would fit it"
     EXHAUSTED = "all trials are made (a search proves nothing about what lies between them)"
     RESOLVED = "the trust region has shrunk to the radius asked for (not proved)"
+    KINKED = "a convex combination of the gradients nearby is small, as at a kink (not proved)"
     BUDGET = "the budget is used up"
     INTERRUPTED = "interrupted"
     BROKEN = "most adjoint systems broke down: use Implicit('minres') or a more convex energy"
+    WORSE = "the loss is higher than at the start: take shorter steps, or more of them"
     DIVERGED = "loss or gradient are no longer finite"
 
 
@@ -100,7 +102,11 @@ class Trial:
     ) -> Trial:
         """The projected step along ``direction``, the gradient if None."""
         downhill = at.grad if direction is None else direction
-        theta = problem.space.project(algebra.add(at.theta, downhill, -step))
+        return Trial.to(at, problem.space.project(algebra.add(at.theta, downhill, -step)))
+
+    @staticmethod
+    def to(at: Evaluation, theta: Theta) -> Trial:
+        """The step that ends at ``theta``, of the set."""
         move = algebra.add(theta, at.theta, -1.0)
         return Trial(theta, algebra.norm(move), algebra.inner(at.grad, move))
 

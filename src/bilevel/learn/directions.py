@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from bilevel.ground.packing import Packable
 from bilevel.ground.randomness import generator
 from bilevel.ground.theta import Theta
 
-__all__ = ["Directions", "Draw", "Iterates", "Sampler", "Slopes"]
+__all__ = ["Directions", "Draw", "Iterates", "Pull", "Sampler", "Slopes"]
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,21 @@ class Draw:
 
 
 @dataclass(frozen=True)
+class Pull:
+    """∇_xℓ and ∂_θℓ of the samples drawn at the upper level."""
+
+    x: Tensor
+    theta: Theta
+
+
+@dataclass(frozen=True)
 class Directions:
     """D_x = ∇_xJ, D_v = ∇²_xxJ v + ∇ℓ, D_θ = ∂_θ∇_xJ·v + ∂_θℓ (Dagréou et al. 2022, (5)-(7)).
 
     ``x`` and ``v`` belong to the ``rows`` of the iterates, ``theta`` and ``value`` (the loss) are
-    means over the samples drawn.
+    means over the samples drawn. ``pull`` is the share of ``v`` and ``theta`` that the upper level
+    has, where its samples are drawn apart from those of the lower one. ``trust`` is the share of
+    its step that θ may take, below one where x and v are behind.
     """
 
     x: Tensor
@@ -53,6 +64,8 @@ class Directions:
     theta: Theta
     value: float
     rows: Tensor
+    pull: Pull | None = None
+    trust: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -99,11 +112,17 @@ class Sampler:
     def number(self, t: int) -> int:
         """Which batch comes at step ``t``."""
         epoch, place = divmod(t, self.batches)
-        return int(self._permutation(self.batches, "epoch", epoch)[place])
+        return int(_permutation(self.batches, self.seed, self.name, "epoch", epoch)[place])
 
     def batch(self, number: int) -> Tensor:
         """The samples of a batch."""
-        return torch.tensor_split(self._permutation(self.count, "batches"), self.batches)[number]
+        order = _permutation(self.count, self.seed, self.name, "batches")
+        size, longer = divmod(self.count, self.batches)
+        start = number * size + min(number, longer)
+        return order[start : start + size + (number < longer)]
 
-    def _permutation(self, length: int, *key: object) -> Tensor:
-        return torch.randperm(length, generator=generator(self.seed, self.name, *key))
+
+@lru_cache(maxsize=16)
+def _permutation(length: int, seed: int, *key: object) -> Tensor:
+    """Kept, since every iteration of an epoch asks for the same two; not to be written."""
+    return torch.randperm(length, generator=generator(seed, *key))

@@ -17,6 +17,7 @@ from bilevel.learn.algorithm import Algorithm, State, Status, projected_gradient
 from bilevel.learn.algorithms.automatic import Automatic
 from bilevel.learn.budget import Budget
 from bilevel.learn.fit import Fit
+from bilevel.learn.growth import grown, told
 from bilevel.learn.problem import BilevelProblem, BudgetExhausted
 from bilevel.learn.record import Record
 from bilevel.learn.snapshot import Snapshot
@@ -39,6 +40,11 @@ def learn(
 
     Ctrl-C ends with the last θ that was accepted, as does the budget, which is looked at between
     evaluations. With ``checkpoint`` the fit is also saved there, before and after every step.
+
+    Where the history does not tell that the loss has fallen (batches, running means, steps that
+    nothing guards), a look at the θ of the beginning and of the end does; if it has grown, the
+    status is WORSE. These looks concern at most one chunk of samples and count neither as cost
+    nor towards the budget.
 
     Args:
         problem: what to minimise.
@@ -89,6 +95,7 @@ class _Run:
         self.about = algorithm.about(problem)
         self.writer = None if checkpoint is None else Writer(Path(checkpoint))
         self.theta: Theta = problem.theta
+        self.start: Theta = problem.theta
         self.history: list[Record] = []
         self.state: State | None = None
         self.first = 0
@@ -105,7 +112,7 @@ class _Run:
             check_finite(value, f"theta0['{name}']")
         bind(problem.energy, theta0)
         problem.cost = Cost()
-        self.theta = problem.space.project({**problem.theta, **theta0})
+        self.theta = self.start = problem.space.project({**problem.theta, **theta0})
 
     def go_on(self, fit: Fit) -> None:
         """From where ``fit`` ended."""
@@ -113,7 +120,7 @@ class _Run:
             advice = "start anew with theta0=fit.theta"
             raise InputError("the fit holds no state to go on from", advice=advice)
         self.state = fit.snapshot.restore(self.algorithm, self.problem)
-        at = self.state.evaluation
+        at, self.start = self.state.evaluation, fit.snapshot.start
         self.theta = at.theta if at.finite else fit.theta
         self.history = list(fit.history[: fit.snapshot.records])
         self.first = max(len(self.history) - 1, 0)
@@ -130,7 +137,7 @@ class _Run:
             status = Status.INTERRUPTED
         finally:
             self.problem.budget = None
-        fit = self._finish(status)
+        fit = self._finish(self._judged(status))
         if self.writer is not None:
             fit.save(self.writer.folder)
         return replace(fit, snapshot=None if fit.snapshot is None else fit.snapshot.copy())
@@ -149,6 +156,17 @@ class _Run:
                 state = self.algorithm.step(self.problem, self.state)
             self._note(state)
         return Status.RUNNING if self.state is None else self.state.status
+
+    def _judged(self, status: Status) -> Status:
+        """WORSE if the loss has grown since the first look, and nothing worse is known."""
+        lines = self.history
+        known = status in (Status.DIVERGED, Status.BROKEN, Status.INTERRUPTED)
+        if known or len(lines) < 2 or told(lines[0], lines[-1]):
+            return status
+        try:
+            return Status.WORSE if grown(self.problem, self.start, self.theta) else status
+        except KeyboardInterrupt:
+            return status
 
     def _note(self, state: State) -> None:
         problem, at = self.problem, state.evaluation
@@ -175,7 +193,8 @@ class _Run:
         if not isinstance(self.state, Packable):
             return fit
         count = len(self.history)
-        return replace(fit, snapshot=Snapshot.of(self.algorithm, self.state, problem, count))
+        snapshot = Snapshot.of(self.algorithm, self.state, problem, count, self.start)
+        return replace(fit, snapshot=snapshot)
 
 
 class Writer:

@@ -179,7 +179,9 @@ class BilevelProblem:
                 total.add(found, solution)
             return total.mean()
 
-    def gauss_newton(self, theta: Theta, *, tol: float, rtol: float = 1e-6) -> Tensor:
+    def gauss_newton(
+        self, theta: Theta, *, tol: float, rtol: float = 1e-6, ids: Tensor | None = None
+    ) -> Tensor:
         """Mean of Sᵀ ∇²ℓ S over the samples with S = dx/dθ, (p, p) float64: for few parameters.
 
         The systems of S are solved to the relative residual ``rtol``.
@@ -189,11 +191,11 @@ class BilevelProblem:
         """
         with self.metered():
             total = torch.zeros(())
-            for index in self._chunks(None):
+            for index in self._chunks(ids):
                 objective, solution = self._solve(theta, index, tol)
                 slopes = tangents(objective, solution.x, rtol=rtol)
                 total = total + gauss_newton(self._upper(theta, index), solution.x, slopes)
-            return total / len(self)
+            return total / (len(self) if ids is None else len(ids))
 
     def first_accuracy(self, theta: Theta, fraction: float = 0.02) -> float:
         """An accuracy to start from [grey value]: ``fraction`` of the certificate at the start.
@@ -245,13 +247,14 @@ class BilevelProblem:
         x = self.energy.start(self.pairs.y) if self._x is None else self._x
         return Iterates(x.detach().clone(), torch.zeros_like(x))
 
-    def lipschitz(self, theta: Theta) -> Tensor:
-        """L of the lower level, one value for each row of the iterates.
+    def lipschitz(self, theta: Theta, rows: Tensor | None = None) -> Tensor:
+        """L of the lower level, one value for each of the ``rows`` of the iterates, all if None.
 
         Raises:
             InputError: the energy declares none.
         """
-        bounds = self.energy.at(self.pairs.y, theta, self.cost).bounds
+        y = self.pairs.y if rows is None else self.pairs.y[rows]
+        bounds = self.energy.at(y, theta, self.cost).bounds
         if not bounds.smooth:
             advice = "use an algorithm that solves the lower level, e.g. MAID"
             raise InputError("single-loop algorithms need a Lipschitz constant", advice=advice)

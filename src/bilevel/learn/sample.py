@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from bilevel.ground.randomness import generator
 from bilevel.ground.theta import Theta, add, flatten, inner
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem
-from bilevel.model import Objective
-from bilevel.solve import Solution
+from bilevel.learn.view import View
 
-__all__ = ["Sample", "SampledEvaluation", "pooled"]
+__all__ = ["Nested", "Sample", "SampledEvaluation", "pooled"]
 
 BLOCKS = 8
 
@@ -35,15 +35,16 @@ class SampledEvaluation(Evaluation):
         return self.noise > ratio**2 * inner(self.grad, self.grad)
 
 
-class Sample(BilevelProblem):
+class Sample(View):
     """The mean over the samples ``ids`` of ``whole``: their warm starts, cost and budget are its.
 
     Gradients come from up to eight blocks, whose scatter tells the variance: no sample is solved
-    twice for it.
+    twice for it. A single block is faster, and tells nothing: its variance counts as 0.
 
     Args:
         whole: with an x for each sample.
         ids: which samples, (n,).
+        blocks: how many at most.
 
     Example:
         >>> import bilevel as bl
@@ -55,10 +56,10 @@ class Sample(BilevelProblem):
         (2, True)
     """
 
-    def __init__(self, whole: BilevelProblem, ids: Tensor) -> None:
+    def __init__(self, whole: BilevelProblem, ids: Tensor, blocks: int = BLOCKS) -> None:
         """Shares all but the samples."""
-        vars(self).update(vars(whole))
-        self.whole, self.ids = whole, ids
+        super().__init__(whole)
+        self.ids, self.blocks = ids, blocks
 
     def __len__(self) -> int:
         """Number of samples n."""
@@ -73,8 +74,8 @@ class Sample(BilevelProblem):
             BudgetExhausted: during ``learn``, when the budget is used up.
         """
         chosen = self.ids if ids is None else ids
-        blocks = torch.tensor_split(chosen, min(BLOCKS, len(chosen)))
-        whole = super().value_and_grad
+        blocks = torch.tensor_split(chosen, min(self.blocks, len(chosen)))
+        whole = self.whole.value_and_grad
         parts = [whole(theta, tol=tol, ids=block, estimate=estimate) for block in blocks]
         mean = pooled(parts)
         spread = 0.0
@@ -84,15 +85,63 @@ class Sample(BilevelProblem):
         variance = spread / (len(parts) - 1) if len(parts) > 1 else 0.0
         return SampledEvaluation(**vars(mean), variance=variance)
 
+    def look(
+        self, theta: Theta, *, tol: float, ids: Tensor | None = None
+    ) -> tuple[Evaluation, Tensor]:
+        """As of the whole problem."""
+        return self.whole.look(theta, tol=tol, ids=self.ids if ids is None else ids)
+
+    def gauss_newton(
+        self, theta: Theta, *, tol: float, rtol: float = 1e-6, ids: Tensor | None = None
+    ) -> Tensor:
+        """As of the whole problem, (p, p)."""
+        chosen = self.ids if ids is None else ids
+        return self.whole.gauss_newton(theta, tol=tol, rtol=rtol, ids=chosen)
+
     def first_accuracy(self, theta: Theta, fraction: float = 0.02) -> float:
         """That of the whole problem [grey value]."""
         return self.whole.first_accuracy(theta, fraction)
 
-    def _chunks(self, ids: Tensor | None) -> Iterator[Tensor]:
-        return super()._chunks(self.ids if ids is None else ids)
 
-    def _solve(self, theta: Theta, index: Tensor, tol: float) -> tuple[Objective, Solution]:
-        return self.whole._solve(theta, index, tol)
+@dataclass(frozen=True)
+class Nested:
+    """Samples of every size: each holds the smaller ones, in a random order that ``seed`` gives.
+
+    Example:
+        >>> Nested(seed=0).order(4).sort().values
+        tensor([0, 1, 2, 3])
+    """
+
+    seed: int
+    blocks: int = BLOCKS
+
+    def order(self, count: int) -> Tensor:
+        """Of all samples, (count,)."""
+        return torch.randperm(count, generator=generator(self.seed, "samples"))
+
+    def first(self, problem: BilevelProblem, count: int) -> BilevelProblem:
+        """The first ``count`` samples; the problem itself for all of them."""
+        size = len(problem)
+        if count == size:
+            return problem
+        return Sample(problem, self.order(size)[:count], self.blocks)
+
+    def enlarged(self, problem: BilevelProblem, at: Evaluation, count: int) -> Evaluation:
+        """``at``, of the first samples, as it is of ``count``: only those that are new are solved.
+
+        Raises:
+            BudgetExhausted: during ``learn``, when the budget is used up.
+        """
+        seen = at.samples
+        if not isinstance(at, SampledEvaluation) or count <= seen:
+            return at
+        others = Sample(problem, self.order(len(problem))[seen:count], self.blocks)
+        new = others.value_and_grad(at.theta, tol=at.accuracy)
+        both = pooled([at, new])
+        if count == len(problem):
+            return both
+        variance = (seen * at.variance + new.samples * new.variance) / count
+        return SampledEvaluation(**vars(both), variance=variance)
 
 
 def pooled(parts: Sequence[Evaluation]) -> Evaluation:

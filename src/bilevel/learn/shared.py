@@ -16,7 +16,7 @@ from bilevel.ground import theta as algebra
 from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta, derivative, flatten, leaves, unflatten
-from bilevel.learn.directions import Directions, Draw, Iterates, Slopes
+from bilevel.learn.directions import Directions, Draw, Iterates, Pull, Slopes
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem
 from bilevel.linear import LinearMap, cg, lanczos
@@ -154,8 +154,11 @@ class SharedProblem(BilevelProblem):
                 doubt = algebra.norm(algebra.add(self._direct(theta, x - newton), direct, -1.0))
         return replace(found, grad=algebra.add(found.grad, direct), estimate=found.estimate + doubt)
 
-    def gauss_newton(self, theta: Theta, *, tol: float, rtol: float = 1e-6) -> Tensor:
+    def gauss_newton(
+        self, theta: Theta, *, tol: float, rtol: float = 1e-6, ids: Tensor | None = None
+    ) -> Tensor:
         """∇²_tt ℓ(x + S t, θ + t) at t = 0, (p, p) float64: with what ℓ depends on θ directly."""
+        del ids
         with self.metered():
             objective, solution = self._solve(theta, torch.tensor([0]), tol)
             slopes = tangents(objective, solution.x, rtol=rtol).flatten(1)
@@ -175,12 +178,12 @@ class SharedProblem(BilevelProblem):
         with torch.enable_grad():
             return derivative(self.upper.whole(x.view(self.shape), named), named)
 
-    def lipschitz(self, theta: Theta) -> Tensor:
+    def lipschitz(self, theta: Theta, rows: Tensor | None = None) -> Tensor:
         """The one given, or half more than the largest Ritz value at the first x and θ.
 
         An estimate, the same wherever a fit goes on.
         """
-        del theta
+        del theta, rows
         bounds = self.energy.bounds(self.pairs.y)
         if bounds.smooth:
             return bounds.lipschitz.view(1)
@@ -207,12 +210,14 @@ class SharedProblem(BilevelProblem):
             bent = derivative((slope * v).sum(), {"": x, **named})
             loss = self.upper.mean(x, named, draw.outer)
             pull = derivative(loss, {"": x, **named})
+            by_x = pull.pop("")
             return Directions(
                 x=slope.detach().view_as(at.x),
-                v=(bent.pop("") + pull.pop("")).view_as(at.v),
+                v=(bent.pop("") + by_x).view_as(at.v),
                 theta=algebra.add(bent, pull),
                 value=float(loss.detach()),
                 rows=row,
+                pull=Pull(by_x.view_as(at.v), pull),
             )
 
     def slope(self, theta: Theta, x: Tensor, draw: Draw) -> Tensor:

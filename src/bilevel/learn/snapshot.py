@@ -8,6 +8,7 @@ from typing import Any
 
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
+from bilevel.ground.theta import Theta
 from bilevel.learn.algorithm import Algorithm, State
 from bilevel.learn.problem import BilevelProblem, Memory
 
@@ -27,15 +28,22 @@ class Snapshot(Packable):
     memory: Memory
     records: int
     """Lines of the history up to this state."""
+    start: Theta
+    """θ of the first look, projected."""
     samples: str
     """Fingerprint of the samples."""
 
     @staticmethod
     def of(
-        algorithm: Algorithm[Any], state: State, problem: BilevelProblem, records: int
+        algorithm: Algorithm[Any],
+        state: State,
+        problem: BilevelProblem,
+        records: int,
+        start: Theta,
     ) -> Snapshot:
         """Not copied: it changes with the problem."""
-        return Snapshot(repr(algorithm), state, problem.memory, records, problem.fingerprint)
+        memory, samples = problem.memory, problem.fingerprint
+        return Snapshot(repr(algorithm), state, memory, records, start, samples)
 
     def copy(self) -> Snapshot:
         """The same, to keep."""

@@ -41,7 +41,11 @@ class TrialState(Packable):
 
 @dataclass(frozen=True)
 class TrialSearch(Algorithm[TrialState]):
-    """Base of the searches. The start is looked at first; no gradient is ever computed."""
+    """Base of the searches. The start is looked at first; no gradient is ever computed.
+
+    A trial where more than a twentieth of the samples miss their accuracy, and more than at the
+    best so far, is not taken: its loss means nothing.
+    """
 
     box: Box = field(default_factory=dict[str, tuple[float, float]])
     accuracy: float = 1e-3
@@ -90,7 +94,8 @@ class TrialSearch(Algorithm[TrialState]):
         }
         theta = problem.space.project({**at.theta, **chosen})
         new = problem.look(theta, tol=self.accuracy)[0]
-        better = new.value < at.value or not at.finite
+        solved = new.uncertified <= max(at.uncertified, new.samples // 20)
+        better = (solved and new.value < at.value) or not at.finite
         values = torch.cat([state.values, torch.tensor([new.value], dtype=torch.float64)])
         return replace(
             state,

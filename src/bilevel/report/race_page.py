@@ -155,9 +155,11 @@ _ENDS = {
     Status.REACHED: "criterion down to that of noise",
     Status.EXHAUSTED: "all trials made",
     Status.RESOLVED: "trust region small enough",
+    Status.KINKED: "stationary at a kink, not proved",
     Status.BUDGET: "budget used up",
     Status.INTERRUPTED: "interrupted",
     Status.BROKEN: "adjoint systems broke down",
+    Status.WORSE: "worse than the start",
     Status.DIVERGED: "diverged",
     Status.RUNNING: "still running",
 }

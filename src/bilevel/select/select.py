@@ -151,12 +151,19 @@ def _outcomes(rule: Rule, found: Found, curve: Curve) -> list[Outcome]:
     missed = Outcome.NO_ROOT if rule.goal is Goal.ROOT else Outcome.EDGE
     outcome: list[Outcome] = []
     for k in range(len(found.at)):
-        inside = bool(found.inside[k])
         _, values = curve.row(k)
         known = values[values.isfinite()]
-        flat = len(known) > 1 and float(known.max() - known.min()) <= FLAT * float(
-            known.abs().max()
-        )
-        flat = flat and rule.goal is Goal.MINIMUM
-        outcome.append(Outcome.FLAT if flat else Outcome.FOUND if inside else missed)
+        if not len(known):
+            outcome.append(Outcome.UNDEFINED)
+        elif rule.goal is Goal.MINIMUM and _flat(known):
+            outcome.append(Outcome.FLAT)
+        else:
+            outcome.append(Outcome.FOUND if bool(found.inside[k]) else missed)
     return outcome
+
+
+def _flat(values: Tensor) -> bool:
+    """Whether they differ by less than a small part of their size."""
+    return len(values) > 1 and float(values.max() - values.min()) <= FLAT * float(
+        values.abs().max()
+    )

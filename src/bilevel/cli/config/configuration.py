@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, model_validator
 
-from bilevel.cli.settings.base import Choice, Count, Seed, Settings, Unfit
+from bilevel.cli.settings.base import Choice, Count, Positive, Seed, Settings, Unfit
+from bilevel.cli.settings.descent import ProjectedGradient
 from bilevel.cli.settings.energies import (
     Box,
     FidelitySettings,
@@ -24,13 +25,14 @@ from bilevel.cli.settings.learning import (
     Automatic,
     BudgetSettings,
     LossSettings,
-    ProjectedGradient,
     SquaredError,
 )
 from bilevel.cli.settings.noises import NoiseSettings, Poisson
 from bilevel.cli.settings.operators import FourierMask, OperatorSettings
 from bilevel.cli.settings.solvers import Default, SolverSettings
 from bilevel.ground.errors import InputError
+from bilevel.learn import Algorithm
+from bilevel.learn.algorithms import Scaled
 from bilevel.model import Objective, Variational
 from bilevel.model.operators import Operator, Shape
 
@@ -87,6 +89,10 @@ class Configuration(Settings):
     loss: Annotated[LossSettings, Choice("losses", "squared-error")] = SquaredError()
     solver: Annotated[SolverSettings, Choice("solvers", "default")] = Default()
     algorithm: Annotated[AlgorithmSettings, Choice("algorithms", "automatic")] = Automatic()
+    scales: dict[str, Positive] = Field(
+        default={},
+        description="how far a unit of the algorithm moves a parameter, by name or prefix",
+    )
     budget: BudgetSettings
     output: OutputSettings = OutputSettings()
 
@@ -94,6 +100,11 @@ class Configuration(Settings):
     def dtype(self) -> torch.dtype:
         """Of images and parameters."""
         return torch.float64 if self.precision == "float64" else torch.float32
+
+    def learner(self, settings: AlgorithmSettings) -> Algorithm[Any]:
+        """An algorithm, in the units of [scales]."""
+        algorithm = settings.build()
+        return Scaled(algorithm, self.scales) if self.scales else algorithm
 
     def forward(self, shape: Shape) -> Operator:
         """The operator for images (c, h, w)."""

@@ -1,4 +1,4 @@
-"""The table [algorithm]: HOAG, Gauss-Newton and the optimisers of torch."""
+"""The table [algorithm]: projected gradients, HOAG, Gauss-Newton, trust region, torch's own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from bilevel.cli.settings.base import Choice, Fraction, Positive, Unfit
+from bilevel.cli.settings.base import Choice, Count, Fraction, Positive, Seed, Unfit
 from bilevel.cli.settings.learning import (
     AccurateSettings,
     AlgorithmSettings,
@@ -17,7 +17,40 @@ from bilevel.cli.settings.learning import (
 from bilevel.ground.errors import InputError
 from bilevel.learn import Algorithm, algorithms
 
-__all__ = ["HOAG", "GaussNewton", "TorchOptimiser"]
+__all__ = ["HOAG", "GaussNewton", "ProjectedGradient", "TorchOptimiser", "TrustRegion"]
+
+
+class ProjectedGradient(AccurateSettings):
+    """Projected gradient with a schedule of the lower level's accuracy."""
+
+    schedule: Annotated[ScheduleSettings, Choice("schedules")] = Geometric()
+    step_size: Positive | None = Field(default=None, description="searched in every step if none")
+    accelerated: bool = Field(
+        default=algorithms.ProjectedGradient.accelerated, description="with momentum"
+    )
+    batch_size: Count | None = Field(
+        default=None, description="images a step; needs a step_size or growth"
+    )
+    growth: Annotated[float, Field(ge=1)] = Field(
+        default=algorithms.ProjectedGradient.growth,
+        description="factor of the images from step to step, up to all",
+    )
+    seed: Seed = Field(default=0, description="of the batches")
+
+    @model_validator(mode="after")
+    def _check(self) -> ProjectedGradient:
+        if self.batch_size is None and self.growth > 1:
+            raise Unfit("growth", "needs a batch_size", advice="add e.g. batch_size = 8")
+        if self.batch_size is not None and self.step_size is None and self.growth == 1:
+            advice = "add e.g. step_size = 10.0 or growth = 2.0, or leave batch_size out"
+            raise Unfit("batch_size", "needs a step_size", advice=advice)
+        return self
+
+    def build(self) -> Algorithm[Any]:
+        """Algorithm 1."""
+        return algorithms.ProjectedGradient(
+            schedule=self.schedule.build(), **self.model_dump(exclude={"schedule"})
+        )
 
 
 class HOAG(AccurateSettings):
@@ -75,6 +108,25 @@ class GaussNewton(AlgorithmSettings):
     def build(self) -> Algorithm[Any]:
         """Gauss-Newton."""
         return algorithms.GaussNewton(**self.model_dump())
+
+
+class TrustRegion(AccurateSettings):
+    """Quadratic models, then several gradients at once: for exact TV, whose loss has kinks."""
+
+    last_radius: Positive = Field(
+        default=algorithms.TrustRegion.last_radius,
+        description="within which gradients must cancel each other at a kink",
+    )
+    memory: Annotated[int, Field(ge=2)] = Field(
+        default=algorithms.TrustRegion.memory, description="curvatures and gradients kept"
+    )
+    tighten: Fraction = Field(
+        default=algorithms.TrustRegion.tighten, description="factor of the accuracy"
+    )
+
+    def build(self) -> Algorithm[Any]:
+        """The trust region."""
+        return algorithms.TrustRegion(**self.model_dump())
 
 
 class TorchOptimiser(AlgorithmSettings):

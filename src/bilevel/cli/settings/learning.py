@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from bilevel.cli.settings.base import Choice, Count, Fraction, Positive, Seed, Settings, Unfit
+from bilevel.cli.settings.base import Count, Fraction, Positive, Seed, Settings, Unfit
 from bilevel.learn import Algorithm, Budget, algorithms, schedules
 from bilevel.model import losses
 
@@ -26,7 +26,6 @@ __all__ = [
     "Geometric",
     "LossSettings",
     "Polynomial",
-    "ProjectedGradient",
     "ScheduleSettings",
     "SquaredError",
 ]
@@ -226,35 +225,6 @@ class DynamicSampling(LBFGS):
     def build(self) -> Algorithm[Any]:
         """Dynamic sampling."""
         return algorithms.DynamicSampling(**self.model_dump())
-
-
-class ProjectedGradient(AccurateSettings):
-    """Projected gradient with a schedule of the lower level's accuracy."""
-
-    schedule: Annotated[ScheduleSettings, Choice("schedules")] = Geometric()
-    step_size: Positive | None = Field(default=None, description="searched in every step if none")
-    batch_size: Count | None = Field(default=None, description="images a step; needs a step_size")
-    seed: Seed = Field(default=0, description="of the batches")
-
-    @model_validator(mode="after")
-    def _check(self) -> ProjectedGradient:
-        if self.batch_size is not None and self.step_size is None:
-            advice = "add e.g. step_size = 10.0, or leave batch_size out"
-            raise Unfit("batch_size", "needs a step_size", advice=advice)
-        return self
-
-    def build(self) -> Algorithm[Any]:
-        """Algorithm 1."""
-        return algorithms.ProjectedGradient(
-            schedule=self.schedule.build(),
-            step_size=self.step_size,
-            first_accuracy=self.first_accuracy,
-            first_change=self.first_change,
-            batch_size=self.batch_size,
-            floor=self.floor,
-            tol=self.tol,
-            seed=self.seed,
-        )
 
 
 class BudgetSettings(Settings):

@@ -37,9 +37,8 @@ class SingleLoopSettings(AlgorithmSettings):
     outer_step: Positive | None = Field(
         default=None, description="of the parameters; found by first_change if none"
     )
-    first_change: Positive = Field(
-        default=algorithms.SOBA.first_change,
-        description="how far the first epoch moves a parameter",
+    first_change: Positive | None = Field(
+        default=None, description="how far the first epoch moves a parameter; 1/2 if none"
     )
     decay: Power = Field(default=0.0, description="power of the epochs by which steps shrink")
     iterations: Count | None = Field(default=None, description="in a record; an epoch if none")
@@ -53,7 +52,15 @@ class SingleLoopSettings(AlgorithmSettings):
     seed: Seed = Field(default=0, description="of the batches")
 
 
-class SOBA(SingleLoopSettings):
+class AcceleratedSettings(SingleLoopSettings):
+    """One that takes several accelerated steps of the former before one of the latter."""
+
+    inner_steps: Count | None = Field(
+        default=None, description="of reconstructions and adjoints before the parameters; 8 if none"
+    )
+
+
+class SOBA(AcceleratedSettings):
     """Plain stochastic steps that decrease."""
 
     decay: Power = Field(
@@ -68,8 +75,8 @@ class SOBA(SingleLoopSettings):
 class MASOBA(SOBA):
     """SOBA with a moving average of the gradients."""
 
-    average: Annotated[float, Field(gt=0, le=1)] = Field(
-        default=algorithms.MASOBA.average, description="share of the newest gradient"
+    average: Annotated[float, Field(gt=0, le=1)] | None = Field(
+        default=None, description="share of the newest gradient; 4/epoch if none"
     )
 
     def build(self) -> Algorithm[Any]:
@@ -77,7 +84,7 @@ class MASOBA(SOBA):
         return algorithms.MASOBA(**self.model_dump())
 
 
-class SABA(SingleLoopSettings):
+class SABA(AcceleratedSettings):
     """Constant steps, with a memory of the gradients of all batches."""
 
     def build(self) -> Algorithm[Any]:
@@ -85,7 +92,7 @@ class SABA(SingleLoopSettings):
         return algorithms.SABA(**self.model_dump())
 
 
-class SRBA(SingleLoopSettings):
+class SRBA(AcceleratedSettings):
     """Constant steps, with gradients estimated recursively."""
 
     period: Count | None = Field(
@@ -121,9 +128,16 @@ class StocBiO(SingleLoopSettings):
         return algorithms.StocBiO(**self.model_dump())
 
 
-class F2SA(SOBA):
+class F2SA(SingleLoopSettings):
     """First derivatives alone: the loss enters the energy, divided by a penalty that grows."""
 
+    decay: Power = Field(
+        default=algorithms.F2SA.decay, description="power of the epochs by which steps shrink"
+    )
+    first_change: Positive | None = Field(
+        default=algorithms.F2SA.first_change,
+        description="how far the first epoch moves a parameter",
+    )
     penalty: Positive = Field(
         default=algorithms.F2SA.penalty, description="the first, in units of the Lipschitz ratio"
     )
@@ -139,6 +153,10 @@ class F2SA(SOBA):
 class BOME(SingleLoopSettings):
     """First derivatives alone: descent of the loss, with a barrier around least energies."""
 
+    first_change: Positive | None = Field(
+        default=algorithms.BOME.first_change,
+        description="how far the first epoch moves a parameter",
+    )
     inner_steps: Count = Field(
         default=algorithms.BOME.inner_steps, description="of reconstructions, to the least energy"
     )

@@ -17,9 +17,11 @@ from bilevel.learn.algorithms.optuna_search import OptunaSearch
 from bilevel.learn.algorithms.projected_gradient import ProjectedGradient
 from bilevel.learn.algorithms.random_search import RandomSearch
 from bilevel.learn.algorithms.saba import SABA
+from bilevel.learn.algorithms.scaled import Scaled
 from bilevel.learn.algorithms.soba import SOBA
 from bilevel.learn.algorithms.srba import SRBA
 from bilevel.learn.algorithms.torch_optimiser import TorchOptimiser
+from bilevel.learn.algorithms.trust_region import TrustRegion
 
 __all__ = [
     "BOME",
@@ -41,7 +43,9 @@ __all__ = [
     "OptunaSearch",
     "ProjectedGradient",
     "RandomSearch",
+    "Scaled",
     "StocBiO",
     "TorchOptimiser",
+    "TrustRegion",
     "automatic",
 ]

@@ -10,7 +10,7 @@ import torch
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.learn.algorithms.single_loop import Now, SingleLoop
-from bilevel.learn.directions import Directions
+from bilevel.learn.directions import Directions, Draw
 from bilevel.learn.problem import BilevelProblem
 
 __all__ = ["AmIGO", "StocBiO"]
@@ -46,23 +46,23 @@ class AmIGO(SingleLoop):
 
     def advance(self, problem: BilevelProblem, now: Now) -> tuple[Directions, Packable | None]:
         """Steps of x, steps of v, and the direction of θ at their ends."""
-        steps = self.inner_steps
+        steps, rows = self.inner_steps, problem.rows(self.pairing(problem).draw(now.t))
+        step = self.inner(problem, now.theta, rows, now.t).to(now.at.x)
         for k in range(steps):
-            found = self._directions(problem, now, k)
-            step = self.inner(problem, now.theta, found.rows, now.t).to(found.x)
-            now.at.move(found.rows, step * found.x, torch.zeros_like(found.v))
-            if not self.warm:
-                now.at.v[found.rows] = 0.0
-        for k in range(steps, 2 * steps):
-            found = self._directions(problem, now, k)
-            step = self.inner(problem, now.theta, found.rows, now.t).to(found.x)
-            now.at.move(found.rows, torch.zeros_like(found.x), step * found.v)
-        return self._directions(problem, now, 2 * steps), None
+            slope = problem.slope(now.theta, now.at.x[rows], self._draw(problem, now, k))
+            now.at.move(rows, step * slope, torch.zeros_like(slope))
+        if not self.warm:
+            now.at.v[rows] = 0.0
+        for k in range(steps):
+            found = problem.directions(now.theta, now.at, self._draw(problem, now, k))
+            now.at.move(rows, torch.zeros_like(found.x), step * found.v)
+        draw = self.pairing(problem).draw(now.t)
+        found = problem.directions(now.theta, now.at, draw)
+        return self.trusted(problem, now, found), None
 
-    def _directions(self, problem: BilevelProblem, now: Now, k: int) -> Directions:
-        pairing = self.pairing(problem)
-        t = now.t if problem.separable else now.t * (2 * self.inner_steps + 1) + k
-        return problem.directions(now.theta, now.at, pairing.draw(pairing.number(t)))
+    def _draw(self, problem: BilevelProblem, now: Now, k: int) -> Draw:
+        t = now.t if problem.separable else now.t * self.inner_steps + k
+        return self.pairing(problem).draw(t)
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,8 @@ class StocBiO(AmIGO):
     """As AmIGO, but v starts from zero: a Neumann series (Ji, Yang and Liang 2021, Algorithm 2).
 
     arXiv 2010.07962. With ``inner_steps`` terms its bias is at most (1 - μ/L)^inner_steps of the
-    adjoint for an ``inner_step`` of one.
+    adjoint for an ``inner_step`` of one: it needs the more of them the larger L/μ is, and where
+    each sample has its own x, θ waits if they are far too few.
 
     Example:
         >>> StocBiO().inner_steps

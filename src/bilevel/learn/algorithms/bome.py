@@ -51,6 +51,7 @@ class BOME(SingleLoop):
         0.5
     """
 
+    first_change: float | None = 0.1
     inner_steps: int = 10
     barrier: float = 0.5
     penalty: float = 10.0
@@ -73,7 +74,7 @@ class BOME(SingleLoop):
     def advance(self, problem: BilevelProblem, now: Now) -> tuple[Directions, Packable]:
         """One step of x and the direction of θ, from first derivatives of the next batch."""
         pairing, scale = self.pairing(problem), cast(LossScale, now.memory)
-        draw = pairing.draw(pairing.number(now.t))
+        draw = pairing.draw(now.t)
         unit = self.penalty * scale.value / self.shrunk(problem, now.t)
         rows = problem.rows(draw)
         step = self.inner(problem, now.theta, rows, 0).to(now.at.x)

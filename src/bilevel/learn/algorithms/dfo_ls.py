@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
@@ -87,14 +88,16 @@ class DFOLS(Algorithm[DFOLSState]):
         """
         first = self.first_accuracy or problem.first_accuracy(theta)
         at, losses = problem.look(theta, tol=first)
-        if bool((losses < 0).any()):
-            advice = "use the squared error"
-            raise InputError("DFOLS needs losses that are not negative", advice=advice)
+        _check(losses)
         status = Status.RUNNING if at.finite else Status.DIVERGED
         return DFOLSState(at, self.radius, first, status=status)
 
     def step(self, problem: BilevelProblem, state: DFOLSState) -> DFOLSState:
-        """A run of the engine."""
+        """A run of the engine.
+
+        Raises:
+            InputError: losses that become negative.
+        """
         begin = state.step
         end = max(self.shrink * begin, self.last_radius)
         accuracy = max(state.first * (end / self.radius) ** 2, self.floor)
@@ -131,5 +134,12 @@ class _Run:
         new, losses = self.problem.look(self.problem.space.project(theta), tol=self.accuracy)
         if new.finite and (self.best is None or new.value < self.best.value):
             self.best = new
+        _check(losses)
         residuals = (losses / len(losses)).sqrt().nan_to_num(1e6, 1e6)
         return residuals.cpu().numpy()
+
+
+def _check(losses: Tensor) -> None:
+    if bool((losses < 0).any()):
+        advice = "use the squared error"
+        raise InputError("DFOLS needs losses that are not negative", advice=advice)

@@ -5,17 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-import torch
-from torch import Tensor
-
 from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
-from bilevel.ground.randomness import generator
 from bilevel.ground.theta import Theta
 from bilevel.learn.algorithm import Status, settled, verdict
 from bilevel.learn.algorithms.lbfgs import LBFGS, LBFGSState
 from bilevel.learn.problem import BilevelProblem
-from bilevel.learn.sample import Sample, SampledEvaluation, pooled
+from bilevel.learn.sample import Nested, SampledEvaluation
 
 __all__ = ["DynamicSampling"]
 
@@ -71,11 +67,11 @@ class DynamicSampling(LBFGS):
             advice = "use L-BFGS, or SABA for batches"
             raise InputError("dynamic sampling needs an x for each sample", advice=advice)
         seen = min(self.first, len(problem))
-        return self._grown(problem, super().init(self._sample(problem, seen), theta))
+        return self._grown(problem, super().init(Nested(self.seed).first(problem, seen), theta))
 
     def step(self, problem: BilevelProblem, state: LBFGSState) -> LBFGSState:
         """One of L-BFGS on the samples so far; then perhaps more samples."""
-        sample = self._sample(problem, state.evaluation.samples)
+        sample = Nested(self.seed).first(problem, state.evaluation.samples)
         return self._grown(problem, super().step(sample, state))
 
     def _grown(self, problem: BilevelProblem, state: LBFGSState) -> LBFGSState:
@@ -85,22 +81,11 @@ class DynamicSampling(LBFGS):
             return state
         if state.status is Status.RUNNING and not at.drowned(self.theta):
             return state
-        seen, count = at.samples, min(math.ceil(self.growth * at.samples), len(problem))
-        others = Sample(problem, self._order(problem)[seen:count])
-        new = others.value_and_grad(at.theta, tol=at.accuracy)
-        both = pooled([at, new])
+        count = min(math.ceil(self.growth * at.samples), len(problem))
+        both = Nested(self.seed).enlarged(problem, at, count)
         if count == len(problem):
             both = settled(problem, both, self.tol)
             return replace(state, evaluation=both, status=verdict(problem, both, self.tol))
-        variance = (seen * at.variance + new.samples * new.variance) / count
-        both = SampledEvaluation(**vars(both), variance=variance)
         found = verdict(problem, both, self.tol)
         status = found if found in LOST else Status.RUNNING
         return replace(state, evaluation=both, status=status)
-
-    def _sample(self, problem: BilevelProblem, count: int) -> BilevelProblem:
-        """The first samples in the order; the problem itself for all of them."""
-        return problem if count == len(problem) else Sample(problem, self._order(problem)[:count])
-
-    def _order(self, problem: BilevelProblem) -> Tensor:
-        return torch.randperm(len(problem), generator=generator(self.seed, "samples"))

@@ -22,7 +22,7 @@ class F2SA(SingleLoop):
     """z → argmin J and x → argmin J + ℓ/λ (Kwon et al. 2023, Algorithm 1, arXiv 2301.10945).
 
     θ moves along ∂_θℓ(x) + λ (∂_θJ(x) - ∂_θJ(z)), the gradient of min_x ℓ + λ (J - min J), which is
-    within O(1/λ) of ∇F (Lemma 3.1). By their analysis ‖∇F‖ <= ε after O(ε^(-7/2)) iterations with
+    within O(1/λ) of ∇F (Lemma 3.1). By their analysis ‖∇F‖² <= ε after O(ε^(-7/2)) iterations with
     noise at both levels, where λ ∝ t^(1/7); O(ε^(-5/2)), λ ∝ t^(1/5), with noise of the loss alone;
     O(ε^(-3/2)), λ ∝ t^(1/3), with none.
 
@@ -46,6 +46,7 @@ class F2SA(SingleLoop):
         0.5
     """
 
+    first_change: float | None = 0.1
     decay: float = 0.5
     penalty: float = 100.0
     growth: float = 1 / 7
@@ -63,7 +64,7 @@ class F2SA(SingleLoop):
     def advance(self, problem: BilevelProblem, now: Now) -> tuple[Directions, Packable]:
         """First derivatives of the next batch, at z and at z + v/λ."""
         pairing, scale = self.pairing(problem), cast(LossScale, now.memory)
-        draw = pairing.draw(pairing.number(now.t))
+        draw = pairing.draw(now.t)
         grown = (1 + now.t / pairing.epoch) ** self.growth
         penalty = self.penalty * scale.value * grown
         rows = problem.rows(draw)
@@ -74,5 +75,6 @@ class F2SA(SingleLoop):
         cross = algebra.add(there.lower_theta, here.lower_theta, -1.0)
         slope = algebra.add(there.upper_theta, cross, penalty)
         found = Directions(here.lower, bent, slope, here.value, rows)
+        found = self.trusted(problem, now, found)
         self.move(problem, now, found)
         return found, scale

@@ -52,7 +52,7 @@ class LBFGS(Algorithm[LBFGSState]):
 
     Used for bilevel learning by De los Reyes, Schönlieb and Valkonen (2016). Values are
     adjoint-corrected. The correction, first order in ε, tells when ε is too large: ε is halved
-    after a step whose decrease is not ten times the correction. After a search that finds no
+    after a step whose decrease is not five times the correction. After a search that finds no
     decrease ε is tightened and the next search goes no further than this one; after the next
     one the curvature is forgotten.
 
@@ -120,11 +120,13 @@ class LBFGS(Algorithm[LBFGSState]):
             direction=direction,
         )
         reach = found.step / normalised_step(direction, 1.0)
-        if found.evaluation is None:
+        new = found.evaluation
+        idle = state.accuracy <= self.floor and new is not None and new.corrected >= at.corrected
+        if new is None or idle:
             return self._failed(problem, replace(state, longest=reach))
-        new = settled(problem, found.evaluation, self.tol)
+        new = settled(problem, new, self.tol)
         status = verdict(problem, new, self.tol)
-        noisy = at.corrected - new.corrected < 10 * abs(new.corrected - new.value)
+        noisy = at.corrected - new.corrected < 5 * abs(new.corrected - new.value)
         accuracy = max(state.accuracy / 2, self.floor) if noisy else state.accuracy
         pairs, first = self._learned(problem, state, new)
         longest = 1.0 if pairs else min(1.0, 2 * reach)

@@ -34,7 +34,8 @@ class LossScale(Packable):
         if problem.separable:
             lower = upper = lower[: problem.chunk]
         draw = Draw(lower, upper)
-        x = at.x[problem.rows(draw)]
+        rows = problem.rows(draw)
+        x = at.x[rows]
         pull = problem.slopes(theta, x, draw).upper
         size = _norm(pull)
         length = _SMALL * (_norm(x) or 1.0)
@@ -42,7 +43,7 @@ class LossScale(Packable):
             return LossScale(1.0)
         moved = problem.slopes(theta, x - (length / size) * pull, draw).upper
         steepness = _norm(moved - pull) / length
-        return LossScale(steepness / float(problem.lipschitz(theta).min()) or 1.0)
+        return LossScale(steepness / float(problem.lipschitz(theta, rows).min()) or 1.0)
 
 
 def _norm(x: Tensor) -> float:

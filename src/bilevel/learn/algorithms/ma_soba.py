@@ -31,10 +31,11 @@ class MASOBA(SOBA):
     """θ moves along h ← (1 - a) h + a D_θ (Chen, Xiao and Balasubramanian 2023, Algorithm 1).
 
     arXiv 2306.12067. Other options: see
-    :class:`~bilevel.learn.algorithms.single_loop.SingleLoop`.
+    :class:`~bilevel.learn.algorithms.soba.SOBA`.
 
     Args:
-        average: a; it shrinks as the steps do.
+        average: a; it shrinks as the steps do. None takes 4/epoch, at most 1, so that the average
+            forgets faster than θ moves: with longer memories it circles around the solution.
 
     Raises:
         InputError: an ``average`` outside (0, 1].
@@ -44,12 +45,12 @@ class MASOBA(SOBA):
         0.5
     """
 
-    average: float = 0.1
+    average: float | None = None
 
     def __post_init__(self) -> None:
         """Check the options."""
         super().__post_init__()
-        if not 0 < self.average <= 1:
+        if self.average is not None and not 0 < self.average <= 1:
             raise InputError("average must lie in (0, 1]", given=self.average)
 
     def remember(self, problem: BilevelProblem, theta: Theta, at: Iterates) -> Packable:
@@ -61,6 +62,7 @@ class MASOBA(SOBA):
         """SOBA's directions, averaged."""
         found, _ = super().advance(problem, now)
         last = cast(Average, now.memory).theta
-        share = self.average * self.shrunk(problem, now.t)
+        average = self.average or min(1.0, 4 / self.pairing(problem).epoch)
+        share = average * self.shrunk(problem, now.t) * found.trust
         mean = algebra.add(last, algebra.add(found.theta, last, -1.0), share)
         return replace(found, theta=mean), Average(mean)

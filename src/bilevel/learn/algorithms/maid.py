@@ -65,7 +65,8 @@ class MAID(Algorithm[MAIDState]):
         first_accuracy: ε_0 [grey value]; None takes 2 % of the first residual.
         first_change: how far the first step moves θ.
         tol: stop when the projected gradient and its proved error are below ``tol`` times the loss.
-        floor: accuracies below are not asked for [grey value].
+        floor: accuracies below are not asked for [grey value]; where the loss proves no interval,
+            θ is then known to about its square root, and MAID ends there as FLOOR.
         shrink: ρ, factor of the step in a search.
         grow: ρ̄, factor of the step after a success at the first try.
         tighten: ν, factor of ε when it is too large.

@@ -11,7 +11,7 @@ from bilevel.ground.theta import Theta
 
 __all__ = ["Moments"]
 
-_FIRST, _SECOND, _SMALL = 0.9, 0.999, 1e-30
+_SECOND, _SMALL = 0.999, 1e-30
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,14 @@ class Moments(Packable):
         zero = {name: torch.zeros_like(value) for name, value in like.items()}
         return Moments(zero, dict(zero))
 
-    def scaled(self, found: Theta) -> tuple[Theta, Moments]:
-        """The direction in units of its own size, and the moments with it."""
-        first = {n: _FIRST * self.first[n] + (1 - _FIRST) * d for n, d in found.items()}
+    def scaled(self, found: Theta, *, kept: float = 0.9) -> tuple[Theta, Moments]:
+        """The direction in units of its own size, and the moments with it.
+
+        ``kept`` is how much of the mean of directions a step keeps, β_1.
+        """
+        first = {n: kept * self.first[n] + (1 - kept) * d for n, d in found.items()}
         second = {n: _SECOND * self.second[n] + (1 - _SECOND) * d * d for n, d in found.items()}
         count = self.count + 1
-        unbiased = (1 - _SECOND**count) ** 0.5 / (1 - _FIRST**count)
+        unbiased = (1 - _SECOND**count) ** 0.5 / (1 - kept**count)
         direction = {n: unbiased * first[n] / (second[n].sqrt() + _SMALL) for n in found}
         return direction, Moments(first, second, count)

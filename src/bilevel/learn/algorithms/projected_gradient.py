@@ -5,27 +5,26 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field, replace
 
-import torch
-from torch import Tensor
-
 from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
-from bilevel.ground.randomness import generator
 from bilevel.ground.theta import Theta
 from bilevel.ground.theta import norm as theta_norm
 from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step, settled, verdict
+from bilevel.learn.directions import Sampler
 from bilevel.learn.evaluation import Evaluation
+from bilevel.learn.momentum import Momentum
 from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.sample import Nested, Sample
 from bilevel.learn.schedules import Geometric, Progress, Schedule
-from bilevel.learn.search import search, sufficient_decrease
+from bilevel.learn.search import below_model, search, sufficient_decrease
 
 __all__ = ["ProjectedGradient"]
 
 
 @dataclass(frozen=True)
 class GradientState(Packable):
-    """Where Algorithm 1 is."""
+    """Where Algorithm 1 is; with ``momentum`` the evaluation is at the extrapolated point."""
 
     evaluation: Evaluation
     step: float
@@ -34,6 +33,7 @@ class GradientState(Packable):
     accepted: bool = True
     idle: bool = False
     """Whether the last step was within the noise of its values: no decrease can be told."""
+    momentum: Momentum | None = None
     status: Status = Status.RUNNING
 
 
@@ -41,16 +41,24 @@ class GradientState(Packable):
 class ProjectedGradient(Algorithm[GradientState]):
     """θ_{t+1} = P_Θ(θ_t - η ĝ_t), lower level to accuracy ε_t (Pedregosa 2016, with projections).
 
+    A batch that grows is a part of the next one, so that only its new samples are solved after a
+    search; on all samples it is the method without batches (Friedlander and Schmidt 2012, "Hybrid
+    deterministic-stochastic methods for data fitting"). Nothing is proved, and nothing ends but by
+    budget, before it holds all of them.
+
     Args:
         schedule: ε_t; summable schedules give stationary limit points.
         step_size: η; None searches it (backtracking from twice the last one).
         first_accuracy: ε_0 [grey value]; None takes 2 % of the first residual.
         first_change: how far the first step moves an entry of θ when η is searched.
-        batch_size: samples a step, drawn without replacement in seeded epochs; None takes all.
-            Minibatches need a ``step_size`` and end by budget only.
+        batch_size: samples a step; None takes all.
+        growth: a step has so many times the samples of the last one. At 1 batches are drawn in
+            seeded epochs, need a ``step_size`` and end by budget.
+        accelerated: take gradients where momentum leads to (:class:`Momentum`); values may rise.
+            A searched η is one at which the loss lies below its model of curvature 1/η.
         floor: accuracies below are not asked for [grey value].
         tol: stop when the projected gradient and its error are below ``tol`` times the loss.
-        seed: of the minibatches.
+        seed: of the batches.
 
     Raises:
         InputError: options that contradict each other.
@@ -68,11 +76,18 @@ class ProjectedGradient(Algorithm[GradientState]):
     floor: float = 1e-7
     tol: float = 3e-3
     seed: int = 0
+    growth: float = 1.0
+    accelerated: bool = False
 
     def __post_init__(self) -> None:
         """Check the options."""
-        if self.batch_size is not None and (self.batch_size < 1 or self.step_size is None):
-            advice = "give both, e.g. batch_size=8, step_size=10.0"
+        if not (math.isfinite(self.growth) and self.growth >= 1):
+            raise InputError("growth must be at least 1", given=self.growth)
+        if self.batch_size is None and self.growth > 1:
+            raise InputError("growth needs a batch_size", advice="e.g. batch_size=8")
+        fixed = self.step_size is not None or self.growth > 1
+        if self.batch_size is not None and (self.batch_size < 1 or not fixed):
+            advice = "give both, e.g. batch_size=8, step_size=10.0, or growth above 1"
             raise InputError("minibatches need batch_size >= 1 and a step_size", advice=advice)
         for name in ("step_size", "first_accuracy", "first_change", "floor", "tol"):
             value = getattr(self, name)
@@ -86,40 +101,72 @@ class ProjectedGradient(Algorithm[GradientState]):
             raise InputError(what, given=self.batch_size)
         first = self.first_accuracy or problem.first_accuracy(theta)
         epsilon = max(self.schedule.accuracy(Progress(0, first, first)), self.floor)
-        at = problem.value_and_grad(theta, tol=epsilon, ids=self._batch(problem, 0))
+        at = self._batch(problem, 0).value_and_grad(theta, tol=epsilon)
         step = self.step_size or normalised_step(at.grad, self.first_change)
-        return GradientState(at, step, first, status=self._verdict(problem, at))
+        momentum = Momentum(theta) if self.accelerated else None
+        return self._judged(problem, GradientState(at, step, first, momentum=momentum))
 
     def step(self, problem: BilevelProblem, state: GradientState) -> GradientState:
         """One step, with ε_{t+1} at the new θ."""
-        at = state.evaluation
+        at, seen = state.evaluation, self._batch(problem, state.t)
         if self.schedule.needs_estimate and math.isnan(at.estimate):
-            ids = self._batch(problem, state.t)
-            at = problem.value_and_grad(at.theta, tol=at.accuracy, ids=ids, estimate=True)
-        norm, stuck = theta_norm(at.grad), not state.accepted
-        idle = stuck or state.idle
-        now = Progress(state.t + 1, state.first, at.accuracy, at.doubt, norm, idle)
+            at = seen.value_and_grad(at.theta, tol=at.accuracy, estimate=True)
+        idle = not state.accepted or state.idle
+        now = Progress(state.t + 1, state.first, at.accuracy, at.doubt, theta_norm(at.grad), idle)
         epsilon = max(self.schedule.accuracy(now), self.floor)
         state = replace(state, evaluation=at, t=now.t)
         if self.step_size is not None:
-            theta = Trial.along(problem, at, self.step_size).theta
-            new = problem.value_and_grad(theta, tol=epsilon, ids=self._batch(problem, now.t))
-            return replace(state, evaluation=new, status=self._verdict(problem, new))
-        return self._closer(problem, state, epsilon) if stuck else self._on(problem, state, epsilon)
+            return self._judged(problem, self._along(problem, state, epsilon))
+        if not state.accepted:
+            state = self._closer(problem, state, epsilon)
+            if state.status is not Status.RUNNING:
+                return state
+        before, state = state, self._on(seen, state, epsilon)
+        at = self._nested.enlarged(problem, state.evaluation, self._size(problem, now.t))
+        state = self._judged(problem, replace(state, evaluation=at))
+        return self._at_floor(before, state) if at.samples == len(problem) else state
 
-    def _on(self, problem: BilevelProblem, state: GradientState, epsilon: float) -> GradientState:
-        """Search a decrease from here."""
-        found = search(problem, state.evaluation, 2 * state.step, epsilon, sufficient_decrease)
+    def _at_floor(self, before: GradientState, state: GradientState) -> GradientState:
+        """FLOOR after two steps without decrease at one accuracy; momentum may go uphill."""
+        idle = before.idle and state.idle and state.accepted and not self.accelerated
+        closer = state.evaluation.accuracy < before.evaluation.accuracy
+        ended = idle and not closer and state.status is Status.RUNNING
+        return replace(state, status=Status.FLOOR) if ended else state
+
+    def _along(
+        self, problem: BilevelProblem, state: GradientState, epsilon: float
+    ) -> GradientState:
+        """By the step size given, to the next batch."""
+        reached = Trial.along(problem, state.evaluation, state.step).theta
+        theta, momentum = _onward(problem, state, reached)
+        new = self._batch(problem, state.t).value_and_grad(theta, tol=epsilon)
+        return replace(state, evaluation=new, momentum=momentum)
+
+    def _on(self, seen: BilevelProblem, state: GradientState, epsilon: float) -> GradientState:
+        """Search a step from here."""
+        at, moving = state.evaluation, state.momentum is not None
+
+        def reached(step: float) -> Theta:
+            return Trial.along(seen, at, step).theta
+
+        found = search(
+            seen,
+            at,
+            (1.2 if moving else 2.0) * state.step,
+            epsilon,
+            below_model if moving else sufficient_decrease,
+            direction=lambda step: Trial.to(at, _onward(seen, state, reached(step))[0]),
+        )
         if found.evaluation is None:
-            return replace(state, accepted=False)
-        new = settled(problem, found.evaluation, self.tol)
+            still = Momentum(at.theta) if moving else None
+            return replace(state, accepted=False, momentum=still)
         return replace(
             state,
-            evaluation=new,
+            evaluation=found.evaluation,
             step=found.step,
             accepted=True,
-            idle=new.corrected >= state.evaluation.corrected,
-            status=self._verdict(problem, new),
+            idle=found.evaluation.corrected >= at.corrected,
+            momentum=_onward(seen, state, reached(found.step))[1],
         )
 
     def _closer(
@@ -127,21 +174,42 @@ class ProjectedGradient(Algorithm[GradientState]):
     ) -> GradientState:
         """After a search that found none: look at θ more closely, if the schedule allows."""
         at = state.evaluation
-        if epsilon >= at.accuracy:
-            return replace(state, status=Status.FLOOR)
-        new = settled(problem, problem.value_and_grad(at.theta, tol=epsilon), self.tol)
-        state = replace(state, evaluation=new, status=self._verdict(problem, new))
-        return state if state.status is not Status.RUNNING else self._on(problem, state, epsilon)
+        if epsilon < at.accuracy:
+            seen = self._nested.first(problem, at.samples)
+            new = seen.value_and_grad(at.theta, tol=epsilon)
+            return self._judged(problem, replace(state, evaluation=new))
+        return replace(state, status=Status.FLOOR) if at.samples == len(problem) else state
 
-    def _verdict(self, problem: BilevelProblem, at: Evaluation) -> Status:
-        if self.batch_size is None:
-            return verdict(problem, at, self.tol)
-        return Status.RUNNING if at.finite else Status.DIVERGED
+    def _judged(self, problem: BilevelProblem, state: GradientState) -> GradientState:
+        """With the status at its evaluation; a batch says nothing of all samples."""
+        at = state.evaluation
+        if at.samples < len(problem):
+            return replace(state, status=Status.RUNNING if at.finite else Status.DIVERGED)
+        at = settled(problem, at, self.tol)
+        return replace(state, evaluation=at, status=verdict(problem, at, self.tol))
 
-    def _batch(self, problem: BilevelProblem, t: int) -> Tensor | None:
-        if self.batch_size is None:
-            return None
-        batches = math.ceil(len(problem) / self.batch_size)
-        epoch, position = divmod(t, batches)
-        order = torch.randperm(len(problem), generator=generator(self.seed, "epoch", epoch))
-        return torch.chunk(order, batches)[position]
+    def _batch(self, problem: BilevelProblem, t: int) -> BilevelProblem:
+        """The samples of step t."""
+        if self.batch_size is None or self.growth > 1:
+            return self._nested.first(problem, self._size(problem, t))
+        sampler = Sampler(len(problem), self.batch_size, self.seed, "lower")
+        return Sample(problem, sampler.batch(sampler.number(t)), blocks=1)
+
+    def _size(self, problem: BilevelProblem, t: int) -> int:
+        size = len(problem) if self.batch_size is None else self.batch_size
+        while t > 0 and self.growth > 1 and size < len(problem):
+            size, t = math.ceil(self.growth * size), t - 1
+        return min(size, len(problem))
+
+    @property
+    def _nested(self) -> Nested:
+        return Nested(self.seed, blocks=1)
+
+
+def _onward(
+    problem: BilevelProblem, state: GradientState, reached: Theta
+) -> tuple[Theta, Momentum | None]:
+    """Where the next gradient is taken after the step to ``reached``."""
+    if state.momentum is None:
+        return reached, None
+    return state.momentum.onward(problem, state.evaluation.theta, reached)

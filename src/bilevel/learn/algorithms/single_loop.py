@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from abc import abstractmethod
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,12 +23,20 @@ from bilevel.learn.algorithm import (
     settled,
     verdict,
 )
+from bilevel.learn.algorithms.following import lag
+from bilevel.learn.algorithms.mean import Mean, Turn
 from bilevel.learn.algorithms.moments import Moments
-from bilevel.learn.directions import Directions, Draw, Iterates, Sampler
+from bilevel.learn.algorithms.pairing import Pairing
+from bilevel.learn.directions import Directions, Iterates
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem, Memory
 
-__all__ = ["Now", "Pairing", "SingleLoop", "SingleLoopState", "everything", "running"]
+__all__ = ["Now", "SingleLoop", "SingleLoopState", "running"]
+
+_LAG = 0.2
+"""The largest lag at which θ takes its whole step."""
+_PATIENCE = 10
+"""How many outer steps θ waits for x and v before the end."""
 
 
 @dataclass(frozen=True)
@@ -41,64 +49,19 @@ class SingleLoopState(Packable):
     accuracy: float
     first: float
     """The loss at the start."""
+    reach: float
+    """How far an outer step may move an entry of θ, where the step is searched."""
+    centre: Theta
+    """The mean θ of the last outer step."""
+    good: Evaluation
+    """Where the running loss was least: at the start of that outer step."""
     memory: Packable | None = None
     moments: Moments | None = None
     t: int = 0
+    waited: int = 0
+    """Outer steps that θ waited for x and v, up to the last."""
     accepted: bool = True
     status: Status = Status.RUNNING
-
-
-@dataclass(frozen=True)
-class Pairing:
-    """Batches of both levels in pairs: over ``count`` pairs each batch comes equally often.
-
-    All batches of a level have the same size, so that the mean over the pairs is that over the
-    samples: the largest divisor of its number of samples up to ``size``.
-
-    Raises:
-        InputError: a size above the number of samples.
-
-    Example:
-        >>> pairing = Pairing.of((6, 4), size=2, seed=0)
-        >>> pairing.count, pairing.epoch, len(pairing.draw(pairing.number(0)).inner)
-        (6, 3, 2)
-    """
-
-    lower: Sampler
-    upper: Sampler
-    order: Sampler
-
-    @staticmethod
-    def of(counts: tuple[int, int], size: int, seed: int) -> Pairing:
-        """For so many samples at the lower and the upper level."""
-        if size > max(counts):
-            expected = f"batch_size must be at most the number of samples, {max(counts)}"
-            raise InputError(expected, given=size)
-        lower, upper = (
-            Sampler(count, _divisor(count, size), seed, name)
-            for count, name in zip(counts, ("lower", "upper"), strict=True)
-        )
-        pairs = math.lcm(lower.batches, upper.batches)
-        return Pairing(lower, upper, Sampler(pairs, 1, seed, "pairs"))
-
-    @property
-    def count(self) -> int:
-        """How many pairs there are."""
-        return self.order.count
-
-    @property
-    def epoch(self) -> int:
-        """Iterations in which the larger side is seen once."""
-        return max(self.lower.batches, self.upper.batches)
-
-    def number(self, t: int) -> int:
-        """Which pair comes in iteration ``t``; each once in ``count`` of them."""
-        return self.order.number(t)
-
-    def draw(self, number: int) -> Draw:
-        """The samples of a pair."""
-        lower, upper = number % self.lower.batches, number % self.upper.batches
-        return Draw(self.lower.batch(lower), self.upper.batch(upper))
 
 
 @dataclass(frozen=True)
@@ -108,10 +71,18 @@ class SingleLoop(Algorithm[SingleLoopState]):
     One outer step is ``iterations`` of them. Its loss and gradient are running means, about which
     nothing is proved; when they say that θ is stationary, one evaluation with errors decides.
 
-    Where ``outer_step`` is searched, no outer step moves an entry of θ by more than
-    ``first_change``. If moreover ``decay`` is zero, the step is halved when the mean direction
-    turns around from one outer step to the next, or the directions alternate, and a fifth longer
-    when it hardly changes.
+    Where each sample has its own x, D_x and D_v are exact for the samples drawn and tell how far x
+    and v are behind: θ takes min(1, 0.2/r) of its step, and waits where r >= 1. Here r is the
+    larger of |⟨v, D_x⟩|, what x has still to change the loss by, relative to it, and of ‖D_v‖
+    relative to its value at v = 0. So θ does not run away from x and v, however far from the
+    solution it starts and however badly the lower level is conditioned; after ten outer steps of
+    waiting the fit ends as FLOOR. A divergence ends with the θ of the least running loss.
+
+    Where ``outer_step`` is searched, no entry of θ moves by more than ``first_change`` in the first
+    outer step. If moreover ``decay`` is zero, this limit is doubled where it was hit and the mean
+    direction hardly changed, and halved where it turned around or the directions alternate. So is
+    the step; but where the mean directions of two outer steps show a positive curvature, it is what
+    makes two Newton steps of an outer step, by the secant of Barzilai and Borwein (1988).
 
     Args:
         batch_size: samples an iteration; the largest divisor of their number up to it is taken.
@@ -119,7 +90,7 @@ class SingleLoop(Algorithm[SingleLoopState]):
             1/4 where they share it, since samples may be steeper than their mean.
         outer_step: of θ in an iteration; None lets the first ``iterations`` move an entry by
             ``first_change``.
-        first_change: see above.
+        first_change: see above; None takes 1/2 where each sample has its own x, otherwise 1/10.
         decay: iteration t takes steps (1 + t/epoch)^-decay as long; those of x and v stay where
             each sample has its own.
         iterations: in an outer step; None takes an epoch of the larger level.
@@ -137,7 +108,7 @@ class SingleLoop(Algorithm[SingleLoopState]):
     batch_size: int = 1
     inner_step: float | None = None
     outer_step: float | None = None
-    first_change: float = 0.1
+    first_change: float | None = None
     decay: float = 0.0
     iterations: int | None = None
     precondition: str = "none"
@@ -167,67 +138,110 @@ class SingleLoop(Algorithm[SingleLoopState]):
         del problem, theta, at
         return None
 
+    def first(self, problem: BilevelProblem) -> Tensor | None:
+        """The samples evaluated at the start, all if None."""
+        del problem
+
     def init(self, problem: BilevelProblem, theta: Theta) -> SingleLoopState:
-        """One loose evaluation: x, v and the scale of θ's step."""
-        pairing = self.pairing(problem)
-        problem.lipschitz(theta)
+        """One loose evaluation: the scale of θ's step."""
+        self.pairing(problem)
+        problem.lipschitz(theta, torch.tensor([0]))
         accuracy = problem.first_accuracy(theta)
-        found = problem.value_and_grad(theta, tol=accuracy)
-        at = _remembered(problem, theta)
-        change = self.first_change / (self.iterations or pairing.epoch)
-        step = self.outer_step or change
-        if self.outer_step is None and self.precondition == "none":
-            step = normalised_step(found.grad, change)
+        found = problem.value_and_grad(theta, tol=accuracy, ids=self.first(problem))
         status = verdict(problem, found, self.tol)
+        if found.finite and status is not Status.RUNNING:
+            found = problem.value_and_grad(theta, tol=accuracy)
+            status = verdict(problem, found, self.tol)
+        at, reach = _remembered(problem, theta), self._first_change(problem)
+        step = self.outer_step or reach / self._count(problem)
+        if self.outer_step is None and self.precondition == "none":
+            step = normalised_step(found.grad, step)
         memory = self.remember(problem, theta, at) if status is Status.RUNNING else None
         moments = Moments.zeros(theta) if self.precondition == "adam" else None
         return SingleLoopState(
-            found, step, at, accuracy, found.value, memory, moments, status=status
+            evaluation=found,
+            step=step,
+            at=at,
+            accuracy=accuracy,
+            first=found.value,
+            reach=reach,
+            centre=theta,
+            good=found,
+            memory=memory,
+            moments=moments,
+            status=status,
         )
 
     def step(self, problem: BilevelProblem, state: SingleLoopState) -> SingleLoopState:
         """``iterations`` of the loop; the state given is left as it was."""
-        count = self.iterations or self.pairing(problem).epoch
+        count = self._count(problem)
         theta, moments = state.evaluation.theta, state.moments
         at, memory = copy.deepcopy((state.at, state.memory))
-        mean = _Mean()
+        mean = Mean()
         for t in range(state.t, state.t + count):
             length = state.step * self.shrunk(problem, t)
             found, memory = self.advance(problem, Now(theta, at, t, memory, length))
-            mean.add(found)
-            if moments is None:
-                direction = found.theta
-            else:
-                direction, moments = moments.scaled(found.theta)
+            mean.add(theta, found)
+            if not mean.finite:
+                break
+            if found.trust == 0:
+                continue
+            direction = found.theta
+            if moments is not None:
+                direction, moments = moments.scaled(direction)
             if self.outer_step is None:
-                length = min(length, normalised_step(direction, self.first_change / count))
-            moved = problem.space.project(algebra.add(theta, direction, -length))
-            if not mean.finite or not all(bool(v.isfinite().all()) for v in moved.values()):
-                lost = running(problem, theta, math.inf, found.theta)
-                return replace(state, evaluation=lost, accepted=False, status=Status.DIVERGED)
-            theta = moved
-        new = running(problem, theta, mean.value, mean.theta)
-        constant = self.outer_step is None and self.decay == 0
-        factor = mean.change(state.evaluation.grad) if constant else 1.0
-        moved = algebra.add(theta, state.evaluation.theta, -1.0)
-        if max(float(v.abs().max()) for v in moved.values()) > 0.5 * self.first_change:
-            factor = min(factor, 1.0)
-        return self._checked(
-            problem,
-            replace(
-                state,
-                evaluation=new,
-                step=state.step * factor,
-                at=at,
-                memory=memory,
-                moments=moments,
-                t=state.t + count,
-            ),
+                length = min(length, normalised_step(direction, state.reach / count))
+            theta = problem.space.project(algebra.add(theta, direction, -found.trust * length))
+        if not mean.finite or not all(bool(v.isfinite().all()) for v in theta.values()):
+            return replace(state, evaluation=state.good, accepted=False, status=Status.DIVERGED)
+        start, moved = state.evaluation.theta, _largest(theta, state.evaluation.theta)
+        good = running(problem, start, mean.value, mean.theta)
+        state = replace(
+            self._paced(state, moved, mean),
+            evaluation=running(problem, theta, mean.value, mean.theta),
+            at=at,
+            good=good if state.t == 0 or mean.value < state.good.value else state.good,
+            memory=memory,
+            moments=moments,
+            t=state.t + count,
+            waited=state.waited + 1 if self._waits(problem, moved, mean) else 0,
+            accepted=mean.trust > 0,
         )
+        if state.waited >= _PATIENCE:
+            return replace(state, status=Status.FLOOR)
+        return self._checked(problem, state) if mean.trust > 0 else state
+
+    def _waits(self, problem: BilevelProblem, moved: float, mean: Mean) -> bool:
+        """Whether θ has hardly moved because it was hardly trusted."""
+        return mean.trust < 0.25 and moved < 0.05 * self._first_change(problem)
+
+    def _paced(self, state: SingleLoopState, moved: float, mean: Mean) -> SingleLoopState:
+        """With the step and the reach of the next outer step."""
+        if self.outer_step is not None or self.decay > 0:
+            return state
+        turn = mean.turn(state.evaluation.grad)
+        far = moved > 0.5 * state.reach
+        step, reach = state.step, state.reach
+        if turn is Turn.BACK:
+            step, reach = step / 2, reach / 2
+        elif turn is Turn.STRAIGHT and far:
+            step, reach = step * 2, reach * 2
+        elif turn is Turn.STRAIGHT and mean.trust > 0.5:
+            step *= 1.2
+        newton = mean.newton(state.centre, state.evaluation.grad)
+        if newton > 0 and self.precondition == "none":
+            step = min(max(min(0.5, 2 / mean.count) * newton, state.step / 2), 4 * state.step)
+        return replace(state, step=step, reach=reach, centre=mean.centre)
 
     def pairing(self, problem: BilevelProblem) -> Pairing:
         """The batches."""
         return Pairing.of(problem.counts, self.batch_size, self.seed)
+
+    def _count(self, problem: BilevelProblem) -> int:
+        return self.iterations or self.pairing(problem).epoch
+
+    def _first_change(self, problem: BilevelProblem) -> float:
+        return self.first_change or (0.5 if problem.separable else 0.1)
 
     def shrunk(self, problem: BilevelProblem, t: int) -> float:
         """The factor of the steps in iteration ``t``."""
@@ -235,10 +249,21 @@ class SingleLoop(Algorithm[SingleLoopState]):
 
     def inner(self, problem: BilevelProblem, theta: Theta, rows: Tensor, t: int) -> Tensor:
         """Steps of x and v in the rows given, (b, 1, 1, 1)."""
-        factor = self.inner_step or (1.0 if problem.separable else 0.25)
+        factor = self.factor(problem, t)
+        return factor / problem.lipschitz(theta, rows).view(-1, 1, 1, 1)
+
+    def factor(self, problem: BilevelProblem, t: int) -> float:
+        """Of steps of x and v, in units of 1/L."""
+        if problem.separable:
+            return self.inner_step or 1.0
+        return (self.inner_step or 0.25) * self.shrunk(problem, t)
+
+    def trusted(self, problem: BilevelProblem, now: Now, found: Directions) -> Directions:
+        """With the trust that x and v deserve, before they move along ``found``."""
         if not problem.separable:
-            factor *= self.shrunk(problem, t)
-        return factor / problem.lipschitz(theta)[rows].view(-1, 1, 1, 1)
+            return found
+        behind = lag(problem, now.at, found)
+        return replace(found, trust=min(1.0, _LAG / behind) if behind < 1 else 0.0)
 
     def move(self, problem: BilevelProblem, now: Now, found: Directions) -> None:
         """x and v along their directions."""
@@ -250,17 +275,20 @@ class SingleLoop(Algorithm[SingleLoopState]):
 
         Not where the loss has grown: gradients are small relative to the losses of a divergence.
         """
-        at, small = state.evaluation, self.tol * problem.loss.scale(state.evaluation.value)
-        grown = at.value - state.first > problem.loss.scale(state.first)
-        if grown or projected_gradient_norm(problem, at) > small:
+        now, small = state.evaluation, self.tol * problem.loss.scale(state.evaluation.value)
+        grown = now.value - state.first > problem.loss.scale(state.first)
+        if grown or projected_gradient_norm(problem, now) > small:
             return state
         problem.memory = Memory(state.at.x.clone(), -state.at.v)
-        real = settled(problem, problem.value_and_grad(at.theta, tol=state.accuracy), self.tol)
+        real = settled(problem, problem.value_and_grad(now.theta, tol=state.accuracy), self.tol)
         status = verdict(problem, real, self.tol)
         accuracy = state.accuracy
         if real.finite and projected_gradient_norm(problem, real) <= small:
             accuracy = max(accuracy / 4, self.floor)
-        return replace(state, evaluation=real, accuracy=accuracy, status=status)
+        at = _remembered(problem, real.theta)
+        return replace(
+            state, evaluation=real, centre=real.theta, at=at, accuracy=accuracy, status=status
+        )
 
 
 @dataclass(frozen=True)
@@ -294,47 +322,9 @@ def running(problem: BilevelProblem, theta: Theta, value: float, grad: Theta) ->
     )
 
 
-@dataclass
-class _Mean:
-    """Of the directions of θ in an outer step, and whether they alternate."""
-
-    total: Theta = field(default_factory=dict[str, Tensor])
-    last: Theta = field(default_factory=dict[str, Tensor])
-    loss: float = 0.0
-    count: int = 0
-    turns: float = 0.0
-    power: float = 0.0
-
-    def add(self, found: Directions) -> None:
-        """One iteration."""
-        grad = found.theta
-        self.turns += algebra.inner(grad, self.last) if self.last else 0.0
-        self.power += algebra.inner(grad, grad)
-        self.total = algebra.add(self.total, grad) if self.total else grad
-        self.loss, self.count, self.last = self.loss + found.value, self.count + 1, grad
-
-    @property
-    def finite(self) -> bool:
-        """Whether loss and directions are numbers so far."""
-        return math.isfinite(self.loss) and math.isfinite(self.power)
-
-    def change(self, before: Theta) -> float:
-        """The factor of the step that the mean direction ``before`` and this one ask for."""
-        now = self.theta
-        both = algebra.inner(now, before)
-        if both < 0 or self.turns < -0.5 * self.power:
-            return 0.5
-        return 1.2 if both > 0.8 * algebra.norm(now) * algebra.norm(before) else 1.0
-
-    @property
-    def value(self) -> float:
-        """The mean loss."""
-        return self.loss / self.count
-
-    @property
-    def theta(self) -> Theta:
-        """The mean direction."""
-        return {name: value / self.count for name, value in self.total.items()}
+def _largest(theta: Theta, last: Theta) -> float:
+    """The largest change of an entry."""
+    return max(float((theta[name] - last[name]).abs().max()) for name in theta)
 
 
 def _remembered(problem: BilevelProblem, theta: Theta) -> Iterates:
@@ -342,22 +332,3 @@ def _remembered(problem: BilevelProblem, theta: Theta) -> Iterates:
     memory = problem.memory
     x = problem.iterates(theta).x if memory.x is None else memory.x.clone()
     return Iterates(x, -memory.q.to(x))
-
-
-def _divisor(count: int, size: int) -> int:
-    return next(d for d in range(min(size, count), 0, -1) if count % d == 0)
-
-
-def everything(problem: BilevelProblem, theta: Theta, at: Iterates) -> Directions:
-    """The directions of all samples, in chunks where each has its own x."""
-    lower, upper = (torch.arange(count) for count in problem.counts)
-    if not problem.separable:
-        return problem.directions(theta, at, Draw(lower, upper))
-    chunks = (lower[k : k + problem.chunk] for k in range(0, len(lower), problem.chunk))
-    parts = [problem.directions(theta, at, Draw(k, k)) for k in chunks]
-    mean: Theta = {name: torch.zeros_like(value) for name, value in theta.items()}
-    for part in parts:
-        mean = algebra.add(mean, part.theta, len(part.rows) / len(lower))
-    value = sum(part.value * len(part.rows) for part in parts) / len(lower)
-    x, v, rows = (torch.cat([getattr(p, name) for p in parts]) for name in ("x", "v", "rows"))
-    return Directions(x, v, mean, value, rows)

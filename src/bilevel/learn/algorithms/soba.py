@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bilevel.ground.packing import Packable
-from bilevel.learn.algorithms.single_loop import Now, SingleLoop
+from bilevel.learn.algorithms.accelerated import Accelerated
+from bilevel.learn.algorithms.single_loop import Now
 from bilevel.learn.directions import Directions
 from bilevel.learn.problem import BilevelProblem
 
@@ -13,11 +14,12 @@ __all__ = ["SOBA"]
 
 
 @dataclass(frozen=True)
-class SOBA(SingleLoop):
+class SOBA(Accelerated):
     """Steps along the directions of a batch, ∝ t^(-1/2) (Dagréou et al. 2022, arXiv 2201.13409).
 
     By their analysis the mean of ‖∇F‖² over T iterations is O(log T / √T). Options: see
-    :class:`~bilevel.learn.algorithms.single_loop.SingleLoop`.
+    :class:`~bilevel.learn.algorithms.single_loop.SingleLoop` and
+    :class:`~bilevel.learn.algorithms.accelerated.Accelerated`.
 
     Example:
         >>> SOBA().decay
@@ -29,6 +31,6 @@ class SOBA(SingleLoop):
     def advance(self, problem: BilevelProblem, now: Now) -> tuple[Directions, Packable | None]:
         """The directions of the next batch."""
         pairing = self.pairing(problem)
-        found = problem.directions(now.theta, now.at, pairing.draw(pairing.number(now.t)))
+        found = self.look(problem, now, pairing.draw(now.t))
         self.move(problem, now, found)
         return found, None

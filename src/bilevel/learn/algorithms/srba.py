@@ -5,17 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import cast
 
+import torch
 from torch import Tensor
 
 from bilevel.ground import theta as algebra
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
-from bilevel.learn.algorithms.single_loop import Now, SingleLoop, everything
+from bilevel.learn.algorithms.accelerated import Accelerated
+from bilevel.learn.algorithms.single_loop import Now
 from bilevel.learn.directions import Directions, Draw, Iterates
 from bilevel.learn.problem import BilevelProblem
 
-__all__ = ["SRBA"]
+__all__ = ["SRBA", "everything"]
 
 
 @dataclass(frozen=True)
@@ -47,13 +49,15 @@ class Past(Packable):
 
 
 @dataclass(frozen=True)
-class SRBA(SingleLoop):
+class SRBA(Accelerated):
     """SARAH on all three directions, constant steps (Dagréou et al. 2023, arXiv 2302.08766).
 
     An estimate is the last one plus the change of the batch's directions since; every ``period``
     iterations it is made from all samples. Where each sample has its own x, D_x and D_v are exact,
-    and only D_θ is estimated. Other options: see
-    :class:`~bilevel.learn.algorithms.single_loop.SingleLoop`.
+    and only D_θ is estimated; what it changes by as x and v of the samples drawn follow θ is a
+    known part of the mean, and counts as such. Other options: see
+    :class:`~bilevel.learn.algorithms.single_loop.SingleLoop` and
+    :class:`~bilevel.learn.algorithms.accelerated.Accelerated`.
 
     Args:
         period: iterations from one restart to the next; None takes an epoch.
@@ -78,20 +82,39 @@ class SRBA(SingleLoop):
         """All samples at a restart, otherwise two looks at the next batch."""
         pairing = self.pairing(problem)
         if now.t % (self.period or pairing.epoch) == 0:
-            found = everything(problem, now.theta, now.at)
+            found = everything(self, problem, now)
         else:
-            found = self._recursive(problem, now, pairing.draw(pairing.number(now.t)))
+            found = self._recursive(problem, now, pairing.draw(now.t))
         past = Past.of(now, found)
         self.move(problem, now, found)
         return found, past
 
     def _recursive(self, problem: BilevelProblem, now: Now, draw: Draw) -> Directions:
         past = cast(Past, now.memory)
-        here = problem.directions(now.theta, now.at, draw)
         there = past.directions(problem, now.at, draw)
-        change = algebra.add(here.theta, there.theta, -1.0)
-        found = replace(here, theta=algebra.add(past.estimate, change))
-        if problem.separable:
-            return found
-        x, v = past.slope + here.x - there.x, past.bent + here.v - there.v
-        return replace(found, x=x, v=v)
+        before = problem.directions(now.theta, now.at, draw)
+        estimate = algebra.add(past.estimate, algebra.add(before.theta, there.theta, -1.0))
+        if not problem.separable:
+            x, v = past.slope + before.x - there.x, past.bent + before.v - there.v
+            return replace(before, x=x, v=v, theta=estimate)
+        here = self.look(problem, now, draw)
+        share, followed = len(here.rows) / len(problem), algebra.add(here.theta, before.theta, -1.0)
+        return replace(here, theta=algebra.add(estimate, followed, share))
+
+
+def everything(algorithm: Accelerated, problem: BilevelProblem, now: Now) -> Directions:
+    """What :meth:`Accelerated.look` sees of all samples, in chunks where each has its own x."""
+    lower, upper = (torch.arange(count) for count in problem.counts)
+    if not problem.separable:
+        return algorithm.look(problem, now, Draw(lower, upper))
+    chunks = (lower[k : k + problem.chunk] for k in range(0, len(lower), problem.chunk))
+    parts = [algorithm.look(problem, now, Draw(k, k)) for k in chunks]
+    mean: Theta = {name: torch.zeros_like(value) for name, value in now.theta.items()}
+    for part in parts:
+        mean = algebra.add(mean, part.theta, len(part.rows) / len(lower))
+    value, trust = (
+        sum(getattr(p, name) * len(p.rows) for p in parts) / len(lower)
+        for name in ("value", "trust")
+    )
+    x, v, rows = (torch.cat([getattr(p, name) for p in parts]) for name in ("x", "v", "rows"))
+    return Directions(x, v, mean, value, rows, trust=trust)

@@ -64,7 +64,6 @@ class PURE(Rule):
 
     def _trace(self, point: Point, z: Tensor) -> Tensor:
         """Σ z_i ∂(A x)_i/∂y_i, (b,)."""
-        operator = point.energy.fidelity.operator
-        return self.degrees.trace(
-            rows.inner(z * b, operator(dx).double()) for b, dx in self.degrees.responses(point)
-        )
+        a, level = point.energy.fidelity.operator, (z.flatten(1).mean(1) / self.peak).sqrt()
+        found = self.degrees.responses(point, level)
+        return self.degrees.trace(rows.inner(z * b, a(dx).double()) for b, dx in found)

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from bilevel.model import Variational
+from bilevel.model.fidelities import KullbackLeibler
 from bilevel.select.choice import Outcome
-from bilevel.select.noise import check_quadratic
+from bilevel.select.noise import check_quadratic, standardised
 from bilevel.select.point import Point
 from bilevel.select.rule import Goal, Rule
 
@@ -33,12 +34,13 @@ class Whiteness(Rule):
     goal: ClassVar[Goal] = Goal.MINIMUM
 
     def check(self, energy: Variational, y: Tensor) -> None:
-        """Gaussian noise."""
-        check_quadratic("the whiteness of residuals", energy)
+        """Gaussian or Poisson noise."""
+        if not isinstance(energy.fidelity, KullbackLeibler):
+            check_quadratic("the whiteness of residuals", energy)
 
     def value(self, point: Point) -> Tensor:
         """W [1]; inf where residuals vanish."""
-        return whiteness(point.fine_residual)
+        return whiteness(standardised(point.fine_residual, point))
 
     def advice(self, outcome: Outcome, value: float) -> str:
         """Noise that is not white misleads the rule."""

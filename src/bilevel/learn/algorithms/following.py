@@ -1,0 +1,79 @@
+"""How x and v of the samples drawn follow θ, where each sample has its own."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bilevel.differentiate import Upper
+from bilevel.ground import rows
+from bilevel.ground.theta import Theta
+from bilevel.learn.directions import Directions, Draw, Iterates
+from bilevel.learn.problem import BilevelProblem, smooth
+from bilevel.linear import LinearMap
+
+__all__ = ["approach", "lag"]
+
+
+def approach(
+    problem: BilevelProblem, theta: Theta, at: Iterates, draw: Draw, steps: int, factor: float
+) -> None:
+    """``steps`` of x, then of v, in the rows drawn.
+
+    Those of x are Nesterov's, of length ``factor``/L; momentum is that of the proved strong
+    convexity, or grows as k/(k + 3) where none is proved. Those of v are conjugate gradients.
+    A step of x costs a gradient, one of v a Hessian-vector product, and v one more to start.
+    """
+    if steps < 1:
+        return
+    with problem.metered():
+        drawn = draw.inner
+        objective = smooth(problem.energy.at(problem.pairs.y[drawn], theta, problem.cost))
+        bounds, x = objective.bounds, at.x[drawn]
+        root = (factor * bounds.proved_mu() / bounds.lipschitz).clamp(0, 1).sqrt()
+        length = rows.expand((factor / bounds.lipschitz).to(x), x)
+        known = rows.expand(((1 - root) / (1 + root)).to(x), x)
+        last = x
+        for k in range(steps):
+            moved = x - length * objective.grad(x)
+            momentum = torch.where(known < 1, known, k / (k + 3))
+            x, last = moved + momentum * (moved - last), moved
+        pull = Upper(problem.loss, problem.pairs.target[drawn]).grad(last)
+        at.v[drawn] = _closer(objective.hessian(last), -pull, at.v[drawn], steps)
+        at.x[drawn] = last
+
+
+def lag(problem: BilevelProblem, at: Iterates, found: Directions) -> float:
+    """How far x and v are behind: the larger of two ratios over the rows of ``found``, free.
+
+    Σ|⟨v, D_x⟩| to the loss, which is what x(θ) would change it by to first order if v were exact,
+    and ‖D_v‖ to ‖∇ℓ‖, which is D_v at v = 0. ``found`` are the directions at ``at``.
+    """
+    x, v = at.x[found.rows], at.v[found.rows]
+    pull = Upper(problem.loss, problem.pairs.target[found.rows]).grad(x)
+    change = float(rows.inner(v, found.x).abs().double().mean())
+    small = torch.finfo(x.dtype).tiny
+    of_x = change / (problem.loss.scale(found.value) + small)
+    return max(of_x, _norm(found.v) / (_norm(pull) + small))
+
+
+def _closer(operator: LinearMap, b: Tensor, v: Tensor, steps: int) -> Tensor:
+    """``steps`` of conjugate gradients for operator(v) = b; rows of no curvature stay.
+
+    Without the residual afresh that a solver ends with: the next directions show it.
+    """
+    r = b - operator(v)
+    p, power = r, rows.inner(r, r)
+    for _ in range(steps):
+        image = operator(p)
+        curvature = rows.inner(p, image)
+        length = rows.expand(torch.where(curvature > 0, power / curvature, 0), p)
+        v, r = v + length * p, r - length * image
+        now = rows.inner(r, r)
+        p = r + rows.expand(torch.where(power > 0, now / power, 0), p) * p
+        power = now
+    return v
+
+
+def _norm(x: Tensor) -> float:
+    return float(x.double().square().sum().sqrt())

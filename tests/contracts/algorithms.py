@@ -1,0 +1,178 @@
+"""Every algorithm of the catalogue on two kinds of problem: solvable exactly, and hard."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import bilevel as bl
+from bilevel.learn import Algorithm
+from bilevel.learn.algorithms import (
+    BOME,
+    DFOLS,
+    F2SA,
+    HOAG,
+    ISGD,
+    LBFGS,
+    MAID,
+    MASOBA,
+    SABA,
+    SOBA,
+    SRBA,
+    AmIGO,
+    Automatic,
+    DynamicSampling,
+    GaussNewton,
+    Grid,
+    OptunaSearch,
+    ProjectedGradient,
+    RandomSearch,
+    StocBiO,
+    TorchOptimiser,
+)
+from bilevel.learn.schedules import Geometric
+from contracts.quadratics import DOUBLE, Quadratic
+from contracts.sources import problem_and_solution
+
+TIGHT, NEVER = 1e-6, 1e-30
+SHARED, OWN, SCALARS = "one x", "an x each", "3 scalars in a box"
+NAMES = ("a", "b", "c")
+BOX = dict.fromkeys(NAMES, (-1.0, 1.0))
+
+
+@dataclass(frozen=True)
+class Case:
+    """``within`` is the distance to reach, relative to that at the start, in so many ``steps``."""
+
+    algorithm: Algorithm[Any]
+    within: float
+    steps: int = 150
+    kind: str = SHARED
+
+
+QUADRATICS: dict[str, Case] = {
+    "automatic": Case(Automatic(tol=TIGHT), 1e-5),
+    "maid": Case(MAID(tol=TIGHT), 1e-3),
+    "accelerated-maid": Case(MAID(accelerated=True, tol=TIGHT), 1e-3),
+    "l-bfgs": Case(LBFGS(tol=TIGHT), 1e-5),
+    "dynamic-sampling": Case(DynamicSampling(first=2, tol=TIGHT), 1e-5, kind=OWN),
+    "projected-gradient": Case(ProjectedGradient(tol=TIGHT), 1e-5),
+    "hoag": Case(HOAG(Geometric(0.9), tol=TIGHT), 1e-3),
+    "gauss-newton": Case(GaussNewton(tol=TIGHT), 1e-5),
+    "torch": Case(TorchOptimiser("Rprop", tol=TIGHT), 1e-4),
+    "grid": Case(Grid(BOX, points=4), 0.5, kind=SCALARS),
+    "random": Case(RandomSearch(BOX), 0.5, kind=SCALARS),
+    "optuna": Case(OptunaSearch(BOX), 0.4, kind=SCALARS),
+    "dfo-ls": Case(DFOLS(), 2e-2, kind=OWN),
+    "soba": Case(SOBA(4, outer_step=0.1, tol=NEVER), 0.05, 40),
+    "ma-soba": Case(MASOBA(4, outer_step=0.1, average=0.5, tol=NEVER), 0.05, 40),
+    "saba": Case(SABA(4, outer_step=0.05, tol=NEVER), 0.01, 40),
+    "srba": Case(SRBA(4, outer_step=0.05, tol=NEVER), 1e-3, 40),
+    "amigo": Case(AmIGO(4, outer_step=0.1, decay=0.5, inner_steps=2, tol=NEVER), 0.1, 20),
+    "stocbio": Case(StocBiO(4, outer_step=0.1, decay=0.5, inner_steps=5, tol=NEVER), 0.3, 10),
+    "f2sa": Case(F2SA(4, outer_step=0.1, tol=NEVER), 0.05, 40),
+    "bome": Case(
+        BOME(24, outer_step=0.1, decay=0.5, iterations=50, inner_steps=4, penalty=5.0, tol=NEVER),
+        0.1,
+        12,
+    ),
+    "isgd": Case(ISGD(first_change=0.3), 0.1, 200, kind=OWN),
+}
+
+
+def quadratic(kind: str, seed: int) -> tuple[bl.BilevelProblem, bl.Theta, Tensor]:
+    """A random problem, a random start and the solution as a vector."""
+    g = torch.Generator().manual_seed(1000 + seed)
+    away = torch.randn(3, generator=g, dtype=DOUBLE)
+    if kind == OWN:
+        problem, solution = problem_and_solution(3, seed)
+        return problem, {"strength": solution + away}, solution
+    q = Quadratic.random(seed)
+    if kind == SHARED:
+        start = q.solution() + away
+        return q.problem(start), {"w": start}, q.solution()
+    inside = torch.rand(3, generator=g, dtype=DOUBLE) - 0.5
+    problem = q.problem()
+
+    def moved(theta: bl.Theta) -> bl.Theta:
+        return {"w": q.solution() - inside + torch.stack([theta[name] for name in NAMES])}
+
+    scalars = bl.SharedProblem(
+        bl.FiniteSum(problem.lower.size, lambda x, theta, ids: q.lower(x, moved(theta), ids)),
+        bl.FiniteSum(problem.upper.size, lambda x, theta, ids: q.upper(x, moved(theta), ids)),
+        dict.fromkeys(NAMES, torch.ones((), dtype=DOUBLE)),
+        torch.zeros(6, dtype=DOUBLE),
+        bounds=problem.energy.bounds(problem.pairs.y),
+    )
+    return scalars, scalars.theta, inside
+
+
+def away(theta: bl.Theta, solution: Tensor) -> float:
+    """Distance to the solution."""
+    return float((bl.ground.theta.flatten(theta) - solution).norm())
+
+
+KINDS = ("convex ridges", "student-t")
+
+
+def imaging(
+    kind: str, *, size: int = 24, count: int = 4, max_steps: int = 3000
+) -> bl.BilevelProblem:
+    """Denoising by Huber profiles (C^{1,1}, with kinks) or Student-t experts (not convex)."""
+    images = bl.data.embedded_images(size=size).double()[:count]
+    noise = bl.data.GaussianNoise(0.1)
+    pairs = bl.data.simulate(images, bl.operators.Identity(), noise, seed=0)
+    bank = torch.randn(2, 1, 3, 3, generator=torch.Generator().manual_seed(0)) / 3
+    if kind == "student-t":
+        experts = bl.regularisers.FieldsOfExperts(bank, 0.05, 0.05, potential=kind)
+    else:
+        experts = bl.regularisers.RidgeRegulariser([bank], weight=0.1, sharpness=20.0)
+    energy = bl.Variational(bl.fidelities.SquaredL2(), experts).double()
+    return bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs, max_steps=max_steps)
+
+
+SCALAR = "regulariser.log_weight"
+WEIGHTS = {SCALAR: (-6.0, 1.0)}
+
+DEFAULTS: dict[str, Algorithm[Any]] = {
+    "automatic": Automatic(),
+    "maid": MAID(),
+    "accelerated-maid": MAID(accelerated=True),
+    "l-bfgs": LBFGS(),
+    "dynamic-sampling": DynamicSampling(first=2),
+    "projected-gradient": ProjectedGradient(),
+    "hoag": HOAG(),
+    "gauss-newton": GaussNewton(),
+    "torch": TorchOptimiser(),
+    "grid": Grid(WEIGHTS),
+    "random": RandomSearch(WEIGHTS),
+    "optuna": OptunaSearch(WEIGHTS),
+    "dfo-ls": DFOLS(),
+    "soba": SOBA(),
+    "ma-soba": MASOBA(),
+    "saba": SABA(),
+    "srba": SRBA(),
+    "amigo": AmIGO(),
+    "stocbio": StocBiO(),
+    "f2sa": F2SA(),
+    "bome": BOME(),
+    "isgd": ISGD(),
+}
+
+ABSURD: Mapping[str, tuple[str, ...]] = {
+    "step 1e6": ("outer_step", "step_size", "lr", "radius", "longest", "first_change"),
+    "accuracy 10": ("first_accuracy", "accuracy"),
+}
+"""The first option of these that an algorithm has is set to the absurd value."""
+
+
+def absurd(algorithm: Algorithm[Any], how: str) -> Algorithm[Any] | None:
+    """With an absurd option; None if there is none of this sort."""
+    have = {field.name for field in fields(algorithm)}  # type: ignore[arg-type]
+    value = 1e6 if how == "step 1e6" else 10.0
+    found = [name for name in ABSURD[how] if name in have]
+    return replace(algorithm, **{found[0]: value}) if found else None
