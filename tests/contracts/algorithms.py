@@ -33,6 +33,7 @@ from bilevel.learn.algorithms import (
     RandomSearch,
     StocBiO,
     TorchOptimiser,
+    TrustRegion,
 )
 from bilevel.learn.schedules import Geometric
 from contracts.quadratics import DOUBLE, Quadratic
@@ -62,6 +63,7 @@ QUADRATICS: dict[str, Case] = {
     "dynamic-sampling": Case(DynamicSampling(first=2, tol=TIGHT), 1e-5, kind=OWN),
     "projected-gradient": Case(ProjectedGradient(tol=TIGHT), 1e-5),
     "hoag": Case(HOAG(Geometric(0.9), tol=TIGHT), 1e-3),
+    "trust-region": Case(TrustRegion(tol=TIGHT), 1e-5),
     "gauss-newton": Case(GaussNewton(tol=TIGHT), 1e-5),
     "torch": Case(TorchOptimiser("Rprop", tol=TIGHT), 1e-4),
     "grid": Case(Grid(BOX, points=4), 0.5, kind=SCALARS),
@@ -146,6 +148,7 @@ DEFAULTS: dict[str, Algorithm[Any]] = {
     "dynamic-sampling": DynamicSampling(first=2),
     "projected-gradient": ProjectedGradient(),
     "hoag": HOAG(),
+    "trust-region": TrustRegion(),
     "gauss-newton": GaussNewton(),
     "torch": TorchOptimiser(),
     "grid": Grid(WEIGHTS),

@@ -268,17 +268,17 @@ def test_steps_of_x_and_v_contract_by_the_root_of_the_condition_number(steps: in
 def test_the_lag_of_x_is_what_the_loss_still_changes_by() -> None:
     p, draw = imaging(0.1), Draw(torch.arange(6), torch.arange(6))
     exact = close(p, p.theta)
-    assert lag(p, exact, p.directions(p.theta, exact, draw)) < 1e-6
+    assert lag(p, p.theta, exact, p.directions(p.theta, exact, draw)) < 1e-6
     g = torch.Generator().manual_seed(0)
     moved = exact.x + 1e-4 * torch.randn(exact.x.shape, generator=g, dtype=DOUBLE)
     pull = p.loss.grad(moved, p.pairs.target)
     v = -cg(p.energy.at(p.pairs.y, p.theta).hessian(moved), pull, rtol=1e-12).x
     at = Iterates(moved, v)
-    found = lag(p, at, p.directions(p.theta, at, draw))
+    found = lag(p, p.theta, at, p.directions(p.theta, at, draw))
     before, after = (p.loss.value(x, p.pairs.target) for x in (moved, exact.x))
     assert found == pytest.approx(float((before - after).abs().mean() / before.mean()), rel=0.05)
     cold = Iterates(exact.x, torch.zeros_like(exact.x))
-    assert lag(p, cold, p.directions(p.theta, cold, draw)) == pytest.approx(1.0)
+    assert lag(p, p.theta, cold, p.directions(p.theta, cold, draw)) == pytest.approx(1.0)
 
 
 def test_batches_of_both_levels_average_to_all_samples() -> None:

@@ -132,7 +132,7 @@ class BilevelProblem:
             worst, missed = 0.0, 0
             for index in self._chunks(ids):
                 _, solution = self._solve(theta, index, tol)
-                upper = self._upper(theta, index)
+                upper = self.upper_at(theta, index)
                 upper.check(solution.x)
                 parts.append(upper.double().value(solution.x.double()))
                 worst = max(worst, worst_distance(solution))
@@ -170,7 +170,7 @@ class BilevelProblem:
             total = Total(theta, tol)
             for index in self._chunks(ids):
                 objective, solution = self._solve(theta, index, tol)
-                upper, start = self._upper(theta, index), self._q[index]
+                upper, start = self.upper_at(theta, index), self._q[index]
                 found = self.hypergradient(
                     objective, upper, solution, start=start, estimate=estimate
                 )
@@ -194,7 +194,7 @@ class BilevelProblem:
             for index in self._chunks(ids):
                 objective, solution = self._solve(theta, index, tol)
                 slopes = tangents(objective, solution.x, rtol=rtol)
-                total = total + gauss_newton(self._upper(theta, index), solution.x, slopes)
+                total = total + gauss_newton(self.upper_at(theta, index), solution.x, slopes)
             return total / (len(self) if ids is None else len(ids))
 
     def first_accuracy(self, theta: Theta, fraction: float = 0.02) -> float:
@@ -267,7 +267,7 @@ class BilevelProblem:
             BudgetExhausted: during ``learn``, when the budget is used up.
         """
         with self.metered():
-            rows, upper = draw.inner, self._upper(theta, draw.inner)
+            rows, upper = draw.inner, self.upper_at(theta, draw.inner)
             objective = smooth(self.energy.at(self.pairs.y[rows], theta, self.cost))
             x, v = at.x[rows], at.v[rows]
             slope, bent, cross = objective.tangent(x, v)
@@ -291,7 +291,7 @@ class BilevelProblem:
             BudgetExhausted: during ``learn``, when the budget is used up.
         """
         with self.metered():
-            upper = self._upper(theta, draw.inner)
+            upper = self.upper_at(theta, draw.inner)
             objective = smooth(self.energy.at(self.pairs.y[draw.inner], theta, self.cost))
             cross = objective.theta_grad(x, torch.full_like(x[:, 0, 0, 0], 1 / len(x)))[1]
             zero = {name: torch.zeros_like(value) for name, value in theta.items()}
@@ -321,7 +321,8 @@ class BilevelProblem:
         self._x[index] = solution.x
         return objective, solution
 
-    def _upper(self, theta: Theta, index: Tensor) -> Upper:
+    def upper_at(self, theta: Theta, index: Tensor) -> Upper:
+        """The loss of the samples ``index`` at θ, as a function of their x."""
         del theta
         return Upper(self.loss, self.pairs.target[index])
 

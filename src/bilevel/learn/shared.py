@@ -244,7 +244,8 @@ class SharedProblem(BilevelProblem):
             lower, upper = (found.pop("").view_as(x) for found in (slope, pull))
             return Slopes(lower, slope, upper, pull, float(loss.detach()))
 
-    def _upper(self, theta: Theta, index: Tensor) -> Upper:
+    def upper_at(self, theta: Theta, index: Tensor) -> Upper:
+        """The whole upper level."""
         return Upper(_SumLoss(self.upper, self.shape, theta), self.pairs.target[index])
 
 

@@ -161,7 +161,8 @@ class UnsupervisedProblem(BilevelProblem):
                 total = total + self.roughness * squares / value.numel()
             return float(total.detach()), derivative(total, named)
 
-    def _upper(self, theta: Theta, index: Tensor) -> Upper:
+    def upper_at(self, theta: Theta, index: Tensor) -> Upper:
+        """The criterion of these samples."""
         del theta
         terms, target = self._terms.rows(index), self.pairs.target[index]
         return _DataUpper(self.loss, target, terms, self._operator, self._wide)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bilevel.differentiate import Upper
 from bilevel.ground import rows
 from bilevel.ground.theta import Theta
 from bilevel.learn.directions import Directions, Draw, Iterates
@@ -38,19 +37,19 @@ def approach(
             moved = x - length * objective.grad(x)
             momentum = torch.where(known < 1, known, k / (k + 3))
             x, last = moved + momentum * (moved - last), moved
-        pull = Upper(problem.loss, problem.pairs.target[drawn]).grad(last)
+        pull = problem.upper_at(theta, drawn).grad(last)
         at.v[drawn] = _closer(objective.hessian(last), -pull, at.v[drawn], steps)
         at.x[drawn] = last
 
 
-def lag(problem: BilevelProblem, at: Iterates, found: Directions) -> float:
+def lag(problem: BilevelProblem, theta: Theta, at: Iterates, found: Directions) -> float:
     """How far x and v are behind: the larger of two ratios over the rows of ``found``, free.
 
     Σ|⟨v, D_x⟩| to the loss, which is what x(θ) would change it by to first order if v were exact,
     and ‖D_v‖ to ‖∇ℓ‖, which is D_v at v = 0. ``found`` are the directions at ``at``.
     """
     x, v = at.x[found.rows], at.v[found.rows]
-    pull = Upper(problem.loss, problem.pairs.target[found.rows]).grad(x)
+    pull = problem.upper_at(theta, found.rows).grad(x)
     change = float(rows.inner(v, found.x).abs().double().mean())
     small = torch.finfo(x.dtype).tiny
     of_x = change / (problem.loss.scale(found.value) + small)
