@@ -262,7 +262,7 @@ class SingleLoop(Algorithm[SingleLoopState]):
         """With the trust that x and v deserve, before they move along ``found``."""
         if not problem.separable:
             return found
-        behind = lag(problem, now.evaluation.theta, now.at, found)
+        behind = lag(problem, now.theta, now.at, found)
         return replace(found, trust=min(1.0, _LAG / behind) if behind < 1 else 0.0)
 
     def move(self, problem: BilevelProblem, now: Now, found: Directions) -> None:
