@@ -32,6 +32,8 @@ class Rule(ABC):
     goal: ClassVar[Goal] = Goal.MINIMUM
     grid: ClassVar[int | None] = None
     """Points that a minimum is first looked for at, where there may be several."""
+    descending: ClassVar[bool] = False
+    """Whether the minimum at the largest weight is meant, where there may be lower ones."""
 
     @abstractmethod
     def value(self, point: Point) -> Tensor:

@@ -31,6 +31,7 @@ def find_minimum(
     high: Tensor,
     *,
     first: int | None = None,
+    descending: bool = False,
     width: float = 0.02,
     most: int = 40,
 ) -> Found:
@@ -44,6 +45,7 @@ def find_minimum(
         low: ends of the intervals, (b,) float64.
         high: the other ends.
         first: points of the grid, for functions with several minima; None walks.
+        descending: walk from the upper end, in equal steps, to the first minimum.
         width: of the interval that is small enough.
         most: evaluations of a row after the bracket is found.
 
@@ -53,7 +55,7 @@ def find_minimum(
         >>> abs(float(found.at) - 0.3) < 1e-6
         True
     """
-    bracket = _walked(f, low, high) if first is None else _on_grid(f, low, high, first)
+    bracket = _walked(f, low, high, descending) if first is None else _on_grid(f, low, high, first)
     bracket = _off_the_ends(f, bracket, width)
     inside = (bracket.middle > bracket.left) & (bracket.middle < bracket.right)
     for step in range(most):
@@ -66,10 +68,10 @@ def find_minimum(
     return Found(bracket.middle, bracket.value, inside)
 
 
-def _walked(f: Function, low: Tensor, high: Tensor) -> _Bracket:
-    """From the middle downhill, in steps that grow by half."""
+def _walked(f: Function, low: Tensor, high: Tensor, descending: bool) -> _Bracket:
+    """From the middle downhill, in steps that grow by half; or from the upper end."""
     everyone, step = torch.arange(len(low)), (high - low) / 8
-    middle = (low + high) / 2
+    middle = high - step if descending else (low + high) / 2
     left, right = middle - step, middle + step
     values = [finite(f(t, everyone)) for t in (middle, left, right)]
     bracket = _Bracket(left, middle, right, values[1], values[0], values[2])
@@ -79,7 +81,7 @@ def _walked(f: Function, low: Tensor, high: Tensor) -> _Bracket:
         index = torch.nonzero((downhill != 0) & ~end).flatten()
         if not len(index):
             return bracket
-        step = 1.5 * step
+        step = step if descending else 1.5 * step
         edge = torch.where(downhill > 0, bracket.right + step, bracket.left - step)
         t = torch.minimum(torch.maximum(edge, low), high)[index]
         bracket.put(index, bracket.rows(index).moved(t, finite(f(t, index))))

@@ -93,7 +93,9 @@ def select(
     if rule.goal is Goal.ROOT:
         found = find_root(criterion, *ends, width=width)
     else:
-        found = find_minimum(criterion, *ends, first=rule.grid, width=width)
+        found = find_minimum(
+            criterion, *ends, first=rule.grid, descending=rule.descending, width=width
+        )
     path.energy = energy
     point = path.at(found.at.exp())
     path.cost.seconds += time.monotonic() - began

@@ -26,6 +26,9 @@ class GCV(Rule):
     It needs no noise level. ``robustness`` γ < 1 gives (γ + (1 - γ) tr(PᵀP)/m) V instead, which
     guards against weights far too small (Lukas 2006, robust GCV, for linear x_w).
 
+    The minimum at the largest weight is taken. As w → 0, V tends to m ‖∇R(y)‖²/(tr ∇²R(y))² for
+    denoising, which is about σ²/2 for total variation: less than at any good weight.
+
     Args:
         robustness: γ in (0, 1]; 1 is plain GCV.
         degrees: how traces are computed.
@@ -41,6 +44,7 @@ class GCV(Rule):
     robustness: float = 1.0
     degrees: Degrees = ONE_PROBE
     goal: ClassVar[Goal] = Goal.MINIMUM
+    descending: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Check the options."""
