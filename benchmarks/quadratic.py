@@ -1,6 +1,6 @@
 """Lower-level work to learn 4 parameters of a quadratic problem, by its condition number.
 
-    python benchmarks/quadratic.py [--instances N] [--conditions 2,5,10]
+    python benchmarks/quadratic.py [--instances N] [--conditions 2,5,10] [--methods automatic,MAID]
 
 min_θ ½‖A₁ x(θ) - b₁‖² with x(θ) = argmin ½‖A₂ x + A₃ θ - b₂‖², 80 unknowns, 4 parameters; the
 singular values of A₁, A₂ and A₃ are spread geometrically over [1, κ]. Work is what it takes until
@@ -167,7 +167,7 @@ METHODS: dict[str, Algorithm[Any]] = {
     "accelerated MAID": MAID(accelerated=True, tol=TIGHT),
     "HOAG": HOAG(tol=TIGHT),
     "automatic": Automatic(tol=TIGHT),
-    "Algorithm 1, ε polynomial": ProjectedGradient(Polynomial(), tol=TIGHT),
+    "Algorithm 1": ProjectedGradient(Polynomial(), tol=TIGHT),
 }
 
 
@@ -189,15 +189,16 @@ def main() -> None:
     options = parser(__doc__ or "")
     options.add_argument("--instances", type=int, default=10)
     options.add_argument("--conditions", default=",".join(map(str, CONDITIONS)))
+    options.add_argument("--methods", default=",".join(METHODS))
     chosen = options.parse_args()
+    methods = {name: METHODS[name] for name in chosen.methods.split(",")}
     torch.set_num_threads(chosen.threads)
     count = chosen.instances
     conditions = [int(c) for c in chosen.conditions.split(",")]
-    file = "quadratic" if conditions == list(CONDITIONS) else f"quadratic_{chosen.conditions}"
-    file = file.replace(",", "_")
+    file = "quadratic" if len(methods) == len(METHODS) else "quadratic_" + "_".join(methods)
     for condition in conditions:
         instances = [Instance.random(condition, seed) for seed in range(count)]
-        for name, method in METHODS.items():
+        for name, method in methods.items():
             found.setdefault(name, {})[condition] = [work(i, method) for i in instances]
         found.setdefault("best fixed ε and step", {})[condition] = [
             best_fixed(i) for i in instances
