@@ -69,7 +69,12 @@ def cross_entropy_sum(network: Network, data: Labelled, decay: float = 0.0) -> b
 def search_problem(
     network: Network, train: Labelled, validation: Labelled, *, seed: int, decay: float = 3e-4
 ) -> bl.SharedProblem:
-    """min_α L_val(x(α), α) with x(α) = argmin_x L_train(x, α) (Liu et al. 2019, eqs (3), (4))."""
+    """min_α L_val(x(α), α) with x(α) = argmin_x L_train(x, α) (Liu et al. 2019, eqs (3), (4)).
+
+    The lower level takes one step where accuracy is asked for, as ``learn`` does at its end:
+    networks are not solved, and a search does not need it.
+    """
     lower = cross_entropy_sum(network, train, decay)
     upper = cross_entropy_sum(network, validation)
-    return bl.SharedProblem(lower, upper, {"alpha": network.alpha()}, network.start(seed))
+    theta, start = {"alpha": network.alpha()}, network.start(seed)
+    return bl.SharedProblem(lower, upper, theta, start, max_steps=1)

@@ -53,7 +53,9 @@ def _accuracies(axes: Axes, results: dict[str, Any]) -> None:
             textcoords="offset points", ha="center", va="bottom", color=INK, fontsize=9,
         )  # fmt: skip
     axes.plot(random, [len(rows) - 1] * len(random), "o", color=ORANGE, alpha=0.6)
-    axes.set_yticks(range(len(rows)), [row.replace(" order, ", " order,\n") for row in rows])
+    axes.set_yticks(
+        range(len(rows)), [row.replace(", differences", ",\ndifferences") for row in rows]
+    )
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlabel("test accuracy [%]; dots: mean of 3 seeds, ticks: seeds")
     axes.spines[["top", "right"]].set_visible(False)

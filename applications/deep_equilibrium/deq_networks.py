@@ -79,11 +79,13 @@ class ConvolutionCell(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Logits of small grey images, linear in a deep equilibrium.
+    """Logits of small grey images, linear in a deep equilibrium whose pixels are pooled.
+
+    The largest value of every 2x2 block of z counts, so that a shift by one pixel changes little.
 
     Args:
         channels: channels of z.
-        side: height and width of the images [pixel].
+        side: height and width of the images [pixel], even.
         classes: number of classes.
         contraction: Lipschitz constant of the cell in z [1].
     """
@@ -98,12 +100,12 @@ class Classifier(nn.Module):
             rtol=1e-3,
             backward_rtol=1e-3,
         )
-        self.readout = nn.Linear(channels * side**2, classes)
+        self.readout = nn.Linear(channels * (side // 2) ** 2, classes)
 
     def forward(self, y: Tensor) -> tuple[Tensor, Equilibrium]:
         """Logits (b, classes) and the equilibrium, for images (b, 1, side, side)."""
         found = self.layer(y)
-        return self.readout(found.z.flatten(1)), found
+        return self.readout(functional.max_pool2d(found.z, 2).flatten(1)), found
 
 
 class Denoiser(nn.Module):

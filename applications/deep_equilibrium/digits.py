@@ -2,15 +2,17 @@
 
     python applications/deep_equilibrium/digits.py [--seeds 3]
 
-Rate and epochs are those that are best on a quarter of the training digits; the held-out ones are
+The setting is the one that is best on a quarter of the training digits; the held-out ones are
 looked at afterwards.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from deq_networks import Classifier
@@ -21,11 +23,30 @@ from torch.nn import functional
 
 from bilevel.ground.randomness import generator
 
-__all__ = ["accuracy", "best_setting", "held_back", "split", "train"]
+__all__ = ["Setting", "accuracy", "best_setting", "held_back", "shifted", "split", "train"]
 
-Setting = tuple[float, int]
-"""Rate of Adam and epochs."""
-SETTINGS: list[Setting] = [(rate, epochs) for rate in (3e-3, 1e-2) for epochs in (20, 40)]
+BATCH, CHANNELS = 64, 32
+"""Images a step, and channels of z in what main trains."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How to train.
+
+    Args:
+        epochs: over the training digits.
+        rate: of Adam at the start; it falls to zero as a cosine.
+        decay: of the weights, decoupled.
+        reach: the longest random shift of an image along each axis [pixel].
+    """
+
+    epochs: int = 30
+    rate: float = 1e-2
+    decay: float = 1e-2
+    reach: int = 1
+
+
+SETTINGS = [Setting(reach=0), Setting(reach=1)]
 
 
 Parts = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -47,43 +68,48 @@ def held_back(images: Tensor, labels: Tensor, seed: int = 0) -> Parts:
     return images[train], images[rest], labels[train], labels[rest]
 
 
-def best_setting(images: Tensor, labels: Tensor, settings: Sequence[Setting] = SETTINGS) -> Setting:
+def shifted(images: Tensor, reach: int, source: torch.Generator) -> Tensor:
+    """Each image (n, 1, h, w) moved by up to ``reach`` pixels along each axis, zeros coming in."""
+    n, _, h, w = images.shape
+    corners = torch.randint(2 * reach + 1, (n, 2, 1), generator=source)
+    rows, columns = corners[:, 0] + torch.arange(h), corners[:, 1] + torch.arange(w)
+    wide = functional.pad(images, [reach] * 4)[:, 0]
+    return wide[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None]][:, None]
+
+
+def best_setting(
+    images: Tensor, labels: Tensor, settings: Sequence[Setting], channels: int = CHANNELS
+) -> Setting:
     """The setting with the best accuracy on a quarter of these samples, trained on the others."""
     training, validation, classes, expected = held_back(images, labels)
     found: dict[Setting, float] = {}
-    for rate, epochs in settings:
+    for setting in settings:
         torch.manual_seed(0)
-        model = Classifier()
-        train(model, training, classes, epochs=epochs, rate=rate)
-        found[rate, epochs] = accuracy(model, validation, expected)
-        share = 100 * found[rate, epochs]
-        print(f"rate {rate}, {epochs} epochs: {share:.2f} % of the validation part", flush=True)
+        model = Classifier(channels)
+        train(model, training, classes, setting)
+        found[setting] = accuracy(model, validation, expected)
+        print(f"{setting}: {100 * found[setting]:.2f} % of the validation part", flush=True)
     return max(found, key=lambda setting: found[setting])
 
 
 def train(
-    model: Classifier,
-    images: Tensor,
-    labels: Tensor,
-    *,
-    epochs: int,
-    rate: float = 1e-2,
-    seed: int = 0,
+    model: Classifier, images: Tensor, labels: Tensor, setting: Setting, seed: int = 0
 ) -> int:
-    """Adam on the cross-entropy in batches of 64; how many rows failed forward or backward."""
-    optimiser = torch.optim.Adam(model.parameters(), rate)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
+    """Adam on the cross-entropy in small batches; how many rows failed forward or backward."""
+    optimiser = torch.optim.AdamW(model.parameters(), setting.rate, weight_decay=setting.decay)
+    steps = setting.epochs * math.ceil(len(images) / BATCH)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     failed = 0
-    for epoch in range(epochs):
-        order = torch.randperm(len(images), generator=generator(seed, "epoch", epoch))
-        for batch in order.split(64):
-            logits, found = model(images[batch])
+    for epoch in range(setting.epochs):
+        source = generator(seed, "epoch", epoch)
+        for batch in torch.randperm(len(images), generator=source).split(BATCH):
+            logits, found = model(shifted(images[batch], setting.reach, source))
             optimiser.zero_grad()
             functional.cross_entropy(logits, labels[batch]).backward()
             optimiser.step()
+            schedule.step()
             failed += int((~found.solution.converged).sum())
             failed += sum(int((~adjoint.converged).sum()) for adjoint in found.adjoints)
-        schedule.step()
     return failed
 
 
@@ -100,20 +126,19 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     images, held_out, labels, held_out_labels = split()
-    rate, epochs = best_setting(images, labels)
+    setting = best_setting(images, labels, SETTINGS)
     for seed in range(options.seeds):
         torch.manual_seed(seed)
-        model, begin = Classifier(), time.process_time()
-        failed = train(model, images, labels, epochs=epochs, rate=rate, seed=seed)
+        model, begin = Classifier(CHANNELS), time.process_time()
+        failed = train(model, images, labels, setting, seed)
         seconds = time.process_time() - begin
         with torch.no_grad():
             steps = model(held_out)[1].solution.steps.float().mean()
         test = 100 * accuracy(model, held_out, held_out_labels)
         own = 100 * accuracy(model, images, labels)
         print(f"seed {seed}: held-out accuracy {test:.2f} %, training accuracy {own:.2f} %,")
-        print(
-            f"  {seconds:.0f} s, {failed} rows not converged, {steps:.1f} forward steps at the end"
-        )
+        print(f"  {seconds:.0f} s, {failed} rows not converged,", end=" ")
+        print(f"{steps:.1f} forward steps at the end", flush=True)
 
 
 if __name__ == "__main__":

@@ -266,6 +266,15 @@ def test_long_gradients_are_shortened_and_short_ones_kept() -> None:
     assert torch.allclose(kept, 1.36 * slope) and torch.allclose(moved, x - 0.05 * kept)
 
 
+def test_a_search_does_not_train_the_network_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem, algorithm = search(FirstOrder())
+    calls, scores = [], Network.scores
+    monkeypatch.setattr(Network, "scores", lambda *given: calls.append(1) or scores(*given))
+    fit = bl.learn(problem, algorithm, budget=bl.Budget(steps=5))
+    assert len(fit.history) == 6
+    assert 11 <= len(calls) <= 60
+
+
 def test_a_search_goes_on_bit_for_bit() -> None:
     problem, algorithm = search(Implicit(2, 0.1, warm=True))
     whole = bl.learn(problem, algorithm, budget=bl.Budget(steps=6))

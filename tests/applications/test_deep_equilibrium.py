@@ -250,9 +250,9 @@ def test_a_small_classifier_learns_the_digits() -> None:
     pytest.importorskip("sklearn")
     images, held_out, labels, held_out_labels = digits.split()
     assert len(images) + len(held_out) == 1797
-    model = Classifier(channels=4)
+    model, setting = Classifier(channels=8), digits.Setting(epochs=4, rate=3e-2, reach=0)
     before = digits.accuracy(model, held_out, held_out_labels)
-    failed = digits.train(model, images[:384], labels[:384], epochs=4)
+    failed = digits.train(model, images[:384], labels[:384], setting)
     assert failed == 0
     assert before < 0.4
     assert digits.accuracy(model, held_out, held_out_labels) > 0.7
@@ -265,8 +265,21 @@ def test_the_setting_is_chosen_on_training_digits_held_back() -> None:
     together = torch.cat([training, validation]).flatten(1)
     assert torch.equal(together.sum(0), images.flatten(1).sum(0))
     assert int(expected.bincount().max()) <= 1.1 * int(expected.bincount().min())
-    settings = [(1e-7, 2), (1e-2, 2)]
-    assert digits.best_setting(images[:256], labels[:256], settings) == (1e-2, 2)
+    settings = [digits.Setting(epochs=2, rate=rate) for rate in (1e-7, 1e-2)]
+    assert digits.best_setting(images[:256], labels[:256], settings, channels=4) == settings[1]
+
+
+def test_images_are_shifted_by_whole_pixels_and_filled_with_zeros() -> None:
+    pytest.importorskip("sklearn")
+    images, source = torch.rand(40, 1, 5, 6) + 1, torch.Generator().manual_seed(0)
+    wide, seen = torch.nn.functional.pad(images, [1] * 4), set()
+    for own, moved in zip(wide[:, 0], digits.shifted(images, 1, source)[:, 0], strict=True):
+        cuts = {(i, j): own[i : i + 5, j : j + 6] for i in range(3) for j in range(3)}
+        corner = [corner for corner, cut in cuts.items() if torch.equal(cut, moved)]
+        assert len(corner) == 1
+        seen |= set(corner)
+    assert len(seen) == 9
+    assert torch.equal(digits.shifted(images, 0, source), images)
 
 
 def test_a_small_denoiser_learns_end_to_end() -> None:
