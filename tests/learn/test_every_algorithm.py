@@ -21,6 +21,8 @@ from bilevel.learn.algorithms import (
     ProjectedGradient,
     TorchOptimiser,
 )
+from bilevel.learn.growth import grown
+from bilevel.learn.scaling import ScaledProblem
 from bilevel.learn.schedules import Constant
 from contracts.algorithms import (
     DEFAULTS,
@@ -149,6 +151,22 @@ def test_the_looks_that_tell_cost_nothing_and_change_nothing() -> None:
     assert rest.cost.gradient_evaluations == rest.history[-1].cost.gradient_evaluations
     assert rest.cost.gradient_evaluations == whole.cost.gradient_evaluations
     assert all(torch.equal(rest.theta[name], value) for name, value in whole.theta.items())
+
+
+@pytest.mark.parametrize("scales", [{}, {"regulariser": 2.0}])
+def test_the_looks_are_bounded(scales: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    solve = bl.BilevelProblem._solve
+
+    def noted(self, theta, index, tol):
+        seen.append(self.max_steps)
+        return solve(self, theta, index, tol)
+
+    problem = small(RIDGES)
+    view = ScaledProblem(problem, scales)
+    monkeypatch.setattr(bl.BilevelProblem, "_solve", noted)
+    grown(view, view.theta, view.theta)
+    assert max(seen) == 1000 < problem.max_steps
 
 
 def test_projected_gradients_do_not_creep_uphill_within_the_noise() -> None:

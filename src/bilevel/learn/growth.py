@@ -9,12 +9,15 @@ import torch
 from bilevel.ground.theta import Theta
 from bilevel.learn.problem import BilevelProblem, Memory
 from bilevel.learn.record import Record
+from bilevel.learn.view import View
 from bilevel.model import Cost
 
 __all__ = ["grown", "told"]
 
 _FRACTION, _SHARE = 1e-3, 0.01
 """Accuracy of the looks relative to the first residual; growth relative to the loss's scale."""
+_STEPS = 1000
+"""Of the lower level for each look, at most: a network is not trained to the end for it."""
 
 
 def told(first: Record, last: Record) -> bool:
@@ -32,9 +35,9 @@ def told(first: Record, last: Record) -> bool:
 def grown(problem: BilevelProblem, begin: Theta, end: Theta) -> bool:
     """Whether the loss at ``end`` exceeds that at ``begin`` by a hundredth, or is no number.
 
-    By a look at both at equal accuracy, on one chunk of the samples at most, from where
-    reconstructions start when the fit is used. What the problem remembers, and its cost, are left
-    as they were.
+    By a look at both at equal accuracy, within 1000 steps of the lower level, on one chunk of the
+    samples at most, from where reconstructions start when the fit is used. What the problem
+    remembers, and its cost, are left as they were.
 
     Example:
         >>> import bilevel as bl
@@ -45,7 +48,8 @@ def grown(problem: BilevelProblem, begin: Theta, end: Theta) -> bool:
         >>> grown(problem, problem.theta, heavier), grown(problem, heavier, problem.theta)
         (True, False)
     """
-    memory, cost = problem.memory, problem.cost + Cost()
+    memory, cost, whole = problem.memory, problem.cost + Cost(), _whole(problem)
+    limit, whole.max_steps = whole.max_steps, min(whole.max_steps, _STEPS)
     ids = torch.arange(min(len(problem), problem.chunk))
     try:
         accuracy = problem.first_accuracy(begin, _FRACTION)
@@ -54,7 +58,14 @@ def grown(problem: BilevelProblem, begin: Theta, end: Theta) -> bool:
             problem.memory = Memory(None, memory.q)
             values.append(problem.look(theta, tol=accuracy, ids=ids)[0].value)
     finally:
-        problem.memory, problem.cost = memory, cost
+        problem.memory, problem.cost, whole.max_steps = memory, cost, limit
     before, after = values
     most = before + _SHARE * problem.loss.scale(before)
     return math.isfinite(before) and not after <= most
+
+
+def _whole(problem: BilevelProblem) -> BilevelProblem:
+    """The problem behind all views, which solves the lower level."""
+    while isinstance(problem, View):
+        problem = problem.whole
+    return problem
