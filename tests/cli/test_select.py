@@ -189,7 +189,7 @@ def test_counts_have_a_rule_and_a_fidelity_of_their_own(run: Run, tmp_path: Path
     arguments = ("--noise", "poisson:peak=50,background=0.05", "--out", tmp_path / "out")
     outcome = run("select", tmp_path / "noisy.npy", *arguments)
     assert outcome.code == 0, outcome
-    assert entry(tmp_path / "out", "noisy.npy", "poisson-discrepancy")["outcome"] == "FOUND"
+    assert entry(tmp_path / "out", "noisy.npy", "pure")["outcome"] == "FOUND"
 
 
 def test_a_weight_that_was_not_found_comes_with_advice(run: Run, tmp_path: Path) -> None:

@@ -243,3 +243,23 @@ def test_what_does_not_fit_is_refused_in_words() -> None:
         bl.criteria.Whiteness(0.0)
     with pytest.raises(bl.InputError, match="roughness must be"):
         problem_for("SURE", roughness=-1.0)
+
+
+def test_growth_is_judged_by_images_with_their_copies() -> None:
+    """In chunks that hold a part of the rows: a row alone is no risk estimate."""
+    problem = problem_for("SURE")
+    problem.chunk = 2
+    assert problem.some(2).tolist() == [0, 2]
+    assert problem.some(100).tolist() == [0, 1, 2, 3]
+    value = problem.value(problem.theta, tol=1e-6)
+    fit = bl.learn(problem, bl.algorithms.SABA(), budget=bl.Budget(steps=8))
+    assert fit.status is not Status.WORSE
+    assert problem.value(fit.theta, tol=1e-6) < value
+
+
+def test_single_loops_in_other_units_see_the_same_levels() -> None:
+    scaled = bl.algorithms.Scaled(bl.algorithms.SABA(), {"regulariser": 0.5})
+    problem = problem_for("SURE")
+    value = problem.value(problem.theta, tol=1e-6)
+    fit = bl.learn(problem, scaled, budget=bl.Budget(steps=8))
+    assert problem.value(fit.theta, tol=1e-6) < value

@@ -267,3 +267,10 @@ def test_single_precision_gives_the_same_values_of_colour_images(name: str) -> N
 
     exact = value(y)
     assert value(y.float()) == pytest.approx(exact, rel=0.01, abs=2e-4)
+
+
+def test_a_reconstruction_that_missed_its_accuracy_is_told() -> None:
+    y = image() + noise()
+    choice = select(energy_of(), y, rules.Discrepancy(SIGMA), accuracy=1e-17, span=(0.05, 0.3))
+    assert choice.outcome == (Outcome.UNSOLVED,)
+    assert "accuracy" in choice.advice[0]

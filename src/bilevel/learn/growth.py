@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import torch
-
 from bilevel.ground.theta import Theta
 from bilevel.learn.problem import BilevelProblem, Memory
 from bilevel.learn.record import Record
@@ -50,7 +48,7 @@ def grown(problem: BilevelProblem, begin: Theta, end: Theta) -> bool:
     """
     memory, cost, whole = problem.memory, problem.cost + Cost(), _whole(problem)
     limit, whole.max_steps = whole.max_steps, min(whole.max_steps, _STEPS)
-    ids = torch.arange(min(len(problem), problem.chunk))
+    ids = problem.some(problem.chunk)
     try:
         accuracy = problem.first_accuracy(begin, _FRACTION)
         values: list[float] = []

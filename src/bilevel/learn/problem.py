@@ -321,6 +321,14 @@ class BilevelProblem:
         self._x[index] = solution.x
         return objective, solution
 
+    def lower_at(self, theta: Theta, index: Tensor) -> Objective:
+        """The lower level of the samples ``index`` at θ."""
+        return self.energy.at(self.pairs.y[index], theta, self.cost)
+
+    def some(self, count: int) -> Tensor:
+        """About ``count`` samples whose mean stands for that of all."""
+        return torch.arange(min(len(self), count))
+
     def upper_at(self, theta: Theta, index: Tensor) -> Upper:
         """The loss of the samples ``index`` at θ, as a function of their x."""
         del theta

@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
+from bilevel.differentiate import Upper
 from bilevel.ground import theta as algebra
 from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError, nearest
@@ -18,6 +19,7 @@ from bilevel.learn.directions import Directions, Draw, Iterates, Slopes
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem
 from bilevel.learn.view import View
+from bilevel.model import Objective
 from bilevel.model.sets import Product, Set
 
 __all__ = ["ScaledProblem", "curvature_scales", "resolved"]
@@ -182,6 +184,14 @@ class ScaledProblem(View):
     def lipschitz(self, theta: Theta, rows: Tensor | None = None) -> Tensor:
         """At θ."""
         return self.whole.lipschitz(self.outward(theta), rows)
+
+    def lower_at(self, theta: Theta, index: Tensor) -> Objective:
+        """At θ."""
+        return self.whole.lower_at(self.outward(theta), index)
+
+    def upper_at(self, theta: Theta, index: Tensor) -> Upper:
+        """At θ."""
+        return self.whole.upper_at(self.outward(theta), index)
 
     def directions(self, theta: Theta, at: Iterates, draw: Draw) -> Directions:
         """At θ, derivatives by θ′."""

@@ -103,7 +103,7 @@ class UnsupervisedProblem(BilevelProblem):
             chunk=chunk,
             max_steps=max_steps,
         )
-        self.sought = energy
+        self.sought, self._images = energy, len(y)
         self.criterion, self._terms = criterion, prepared.loss
         self.roughness = check_nonnegative(roughness, "the roughness")
         self._operator = energy.fidelity.operator
@@ -160,6 +160,12 @@ class UnsupervisedProblem(BilevelProblem):
                 squares = DIFFERENCES(value[None, None]).square().sum().double()
                 total = total + self.roughness * squares / value.numel()
             return float(total.detach()), derivative(total, named)
+
+    def some(self, count: int) -> Tensor:
+        """Images with all their copies: one row of the criterion means nothing by itself."""
+        copies = len(self) // self._images
+        chosen = torch.arange(max(1, min(self._images, count // copies)))
+        return (chosen + self._images * torch.arange(copies)[:, None]).flatten()
 
     def upper_at(self, theta: Theta, index: Tensor) -> Upper:
         """The criterion of these samples."""

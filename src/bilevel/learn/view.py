@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 
+from torch import Tensor
+
+from bilevel.differentiate import Upper
+from bilevel.ground.theta import Theta
 from bilevel.learn.problem import BilevelProblem, Memory
+from bilevel.model import Objective
 
 __all__ = ["View"]
 
@@ -45,6 +50,18 @@ class View(BilevelProblem):
     @memory.setter
     def memory(self, memory: Memory) -> None:
         self.whole.memory = memory
+
+    def lower_at(self, theta: Theta, index: Tensor) -> Objective:
+        """That of the whole problem."""
+        return self.whole.lower_at(theta, index)
+
+    def upper_at(self, theta: Theta, index: Tensor) -> Upper:
+        """That of the whole problem."""
+        return self.whole.upper_at(theta, index)
+
+    def some(self, count: int) -> Tensor:
+        """Those of the whole problem."""
+        return self.whole.some(count)
 
     @contextmanager
     def metered(self) -> Generator[None]:

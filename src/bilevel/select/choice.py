@@ -21,6 +21,7 @@ class Outcome(Enum):
     EDGE = "the best weight lies at the edge of the range searched"
     NO_ROOT = "no weight of the range meets the condition"
     FLAT = "the criterion hardly depends on the weight"
+    UNSOLVED = "the reconstruction at the weight missed its accuracy"
     UNDEFINED = "the criterion is not defined at any weight tried"
 
 

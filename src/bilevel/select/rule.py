@@ -67,6 +67,7 @@ ADVICE = {
     Outcome.FOUND: "",
     Outcome.EDGE: "widen the range of weights; if the optimum moves along, the rule gives none",
     Outcome.NO_ROOT: "check the noise level and widen the range of weights",
+    Outcome.UNSOLVED: "ask for less accuracy (a larger number), or take another solver",
     Outcome.UNDEFINED: "take another rule: these data give this one nothing to go by",
     Outcome.FLAT: "any of these weights will do: the data hardly depend on it",
 }

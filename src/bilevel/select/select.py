@@ -100,7 +100,7 @@ def select(
     point = path.at(found.at.exp())
     path.cost.seconds += time.monotonic() - began
     curve = Curve.of(weights, values)
-    outcome = _outcomes(rule, found, curve)
+    outcome = _outcomes(rule, found, curve, point.solution.converged)
     advice = [rule.advice(o, float(v)) for o, v in zip(outcome, found.value, strict=True)]
     return Choice(
         rule=type(rule).__name__,
@@ -149,13 +149,15 @@ def _contrast(x: Tensor) -> float:
     return float(seen.min()) if len(seen) else max(float(rows.rms(x).max()), 1e-3)
 
 
-def _outcomes(rule: Rule, found: Found, curve: Curve) -> list[Outcome]:
+def _outcomes(rule: Rule, found: Found, curve: Curve, solved: Tensor) -> list[Outcome]:
     missed = Outcome.NO_ROOT if rule.goal is Goal.ROOT else Outcome.EDGE
     outcome: list[Outcome] = []
     for k in range(len(found.at)):
         _, values = curve.row(k)
         known = values[values.isfinite()]
-        if not len(known):
+        if not bool(solved[k]):
+            outcome.append(Outcome.UNSOLVED)
+        elif not len(known) or not bool(found.value[k].isfinite()):
             outcome.append(Outcome.UNDEFINED)
         elif rule.goal is Goal.MINIMUM and _flat(known):
             outcome.append(Outcome.FLAT)

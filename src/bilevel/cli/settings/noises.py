@@ -52,7 +52,7 @@ class Gaussian(NoiseSettings):
 class Poisson(NoiseSettings):
     """Photon counts, scaled back to grey values."""
 
-    rules: ClassVar[tuple[str, str]] = ("poisson-discrepancy", "poisson-discrepancy")
+    rules: ClassVar[tuple[str, str]] = ("pure", "pure")
     peak: Positive = Field(description="mean number of photons at grey value 1")
     background: Annotated[float, Field(ge=0)] = Field(
         default=0.0, description="added before counting [grey value]"

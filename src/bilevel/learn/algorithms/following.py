@@ -27,7 +27,7 @@ def approach(
         return
     with problem.metered():
         drawn = draw.inner
-        objective = smooth(problem.energy.at(problem.pairs.y[drawn], theta, problem.cost))
+        objective = smooth(problem.lower_at(theta, drawn))
         bounds, x = objective.bounds, at.x[drawn]
         root = (factor * bounds.proved_mu() / bounds.lipschitz).clamp(0, 1).sqrt()
         length = rows.expand((factor / bounds.lipschitz).to(x), x)

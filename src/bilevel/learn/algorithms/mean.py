@@ -37,6 +37,7 @@ class Mean:
     loss: float = 0.0
     count: int = 0
     weight: float = 0.0
+    trusted: float = 0.0
     turns: float = 0.0
     power: float = 0.0
 
@@ -50,6 +51,7 @@ class Mean:
         self.places = algebra.add(self.places or zero, theta, weight)
         self.loss, self.count, self.last = self.loss + found.value, self.count + 1, grad
         self.weight += weight
+        self.trusted += found.trust
 
     @property
     def finite(self) -> bool:
@@ -59,7 +61,7 @@ class Mean:
     @property
     def trust(self) -> float:
         """The mean, zero where θ did not move."""
-        return self.weight / self.count - _SMALL
+        return self.trusted / self.count
 
     def turn(self, before: Theta) -> Turn:
         """From the mean direction ``before`` to this one."""
