@@ -38,7 +38,7 @@ def grown(problem: BilevelProblem, begin: Theta, end: Theta) -> bool:
     remembers, and its cost, are left as they were.
 
     Example:
-        >>> import bilevel as bl
+        >>> import torch, bilevel as bl
         >>> pairs = bl.data.Pairs(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 4, 4), ("one",))
         >>> energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(1.0))
         >>> problem = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
