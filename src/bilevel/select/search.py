@@ -45,7 +45,7 @@ def find_minimum(
         low: ends of the intervals, (b,) float64.
         high: the other ends.
         first: points of the grid, for functions with several minima; None walks.
-        descending: walk from the upper end, in equal steps, to the first minimum.
+        descending: walk from the upper end, in small equal steps, to the first minimum.
         width: of the interval that is small enough.
         most: evaluations of a row after the bracket is found.
 
@@ -70,7 +70,7 @@ def find_minimum(
 
 def _walked(f: Function, low: Tensor, high: Tensor, descending: bool) -> _Bracket:
     """From the middle downhill, in steps that grow by half; or from the upper end."""
-    everyone, step = torch.arange(len(low)), (high - low) / 8
+    everyone, step = torch.arange(len(low)), (high - low) / (16 if descending else 8)
     middle = high - step if descending else (low + high) / 2
     left, right = middle - step, middle + step
     values = [finite(f(t, everyone)) for t in (middle, left, right)]
