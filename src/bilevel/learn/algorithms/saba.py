@@ -56,8 +56,8 @@ class Table(Packable):
 class SABA(Accelerated):
     """SAGA on all three directions, with constant steps (Dagréou et al. 2022, arXiv 2201.13409).
 
-    By their analysis the mean of ‖∇F‖² is O(1/T), and falls linearly where F is gradient dominated,
-    for small enough steps.
+    By their analysis, of one inner step and a small enough outer step, the mean of ‖∇F‖² is O(1/T),
+    and falls linearly where F is gradient dominated.
 
     Memory: where each sample has its own x, D_x and D_v are exact, and only D_θ is remembered, one
     row of the size of θ a batch; x and v take two images a sample. Where samples share their x, a

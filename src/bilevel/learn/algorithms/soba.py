@@ -17,7 +17,8 @@ __all__ = ["SOBA"]
 class SOBA(Accelerated):
     """Steps along the directions of a batch, ∝ t^(-1/2) (Dagréou et al. 2022, arXiv 2201.13409).
 
-    By their analysis the mean of ‖∇F‖² over T iterations is O(log T / √T). Options: see
+    By their analysis, of one inner step and a given outer step, the mean of ‖∇F‖² over T iterations
+    is O(log T / √T). Options: see
     :class:`~bilevel.learn.algorithms.single_loop.SingleLoop` and
     :class:`~bilevel.learn.algorithms.accelerated.Accelerated`.
 

@@ -25,7 +25,8 @@ class Whiteness(Criterion):
     Lanza, Pragliola, Sgallari 2020). It needs no noise level, nor the peak of counts, whose
     residuals are divided by √(A x + background). Maps of weights can make residuals whiter than
     noise is and then fit the noise (arXiv 2503.07814): learning ends where the mean of W is down
-    to ``stop``, whatever the algorithm, with ``Status.REACHED``.
+    to ``stop``, with ``Status.REACHED``, for every algorithm that looks at all samples at once;
+    running means of batches are no such look.
 
     Args:
         stop: least W sought [1]; None: learn to the end.
