@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bilevel.select.path import interpolation
+from bilevel.select.trail import MOST_GROWTH, interpolation
 from bilevel.select.search import Function, find_minimum, find_root
 
 PLACES = torch.tensor([-9.0, -4.0, 0.3, 2.999, 7.0, 9.95]).double()
@@ -67,7 +67,7 @@ def test_what_is_not_finite_is_avoided() -> None:
 
 
 @given(st.lists(st.floats(-3, 3), min_size=3, max_size=3, unique=True), st.floats(-3, 3))
-def test_interpolation_is_exact_for_lines_inside_and_parabolas_between(
+def test_interpolation_is_exact_for_lines_and_where_it_is_sure_for_parabolas(
     nodes: list[float], at: float
 ) -> None:
     points, where = torch.tensor(nodes).double()[:, None], torch.tensor([at]).double()
@@ -77,6 +77,12 @@ def test_interpolation_is_exact_for_lines_inside_and_parabolas_between(
     far = float((where - points[0]).abs() / (points[1] - points[0]).abs())
     if far <= 1:
         assert abs(float((weights * points).sum()) - at) <= 1e-6
-    spread = float((points[:, None] - points[None]).abs().flatten()[[1, 2, 5]].min())
-    if float(points.min()) < at < float(points.max()) and spread > 1e-3:
+    assert float(weights.abs().sum()) <= max(3.0, MOST_GROWTH)
+    if bool((weights != 0).all()):
         assert abs(float((weights * points.square()).sum()) - at**2) <= 1e-6
+
+
+def test_a_parabola_goes_on_one_equal_step_outside() -> None:
+    nodes = torch.tensor([2.0, 1.0, 0.0]).double()[:, None]
+    weights = interpolation(nodes, torch.tensor([3.0]).double())
+    assert weights.flatten().tolist() == [3.0, -3.0, 1.0]

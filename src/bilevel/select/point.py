@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,11 +15,14 @@ from bilevel.linear import LinearMap, cg
 from bilevel.model import Variational
 from bilevel.model.operators import Operator
 from bilevel.model.row_weighted import RowWeighted
+from bilevel.select.trail import Trail
 from bilevel.solve import Solution, Tolerance, minimise
 from bilevel.solve.solvers import LBFGS
 
 __all__ = ["Point", "seen"]
 
+PROBES = 16
+"""Responses of more probes than these are not remembered."""
 TOGETHER = 2**18
 """So many grey values at most are solved for at once."""
 
@@ -47,6 +50,8 @@ class Point:
     solution: Solution
     index: Tensor
     rtol: float = 1e-3
+    trails: Mapping[int, Trail] | None = None
+    """Responses at other weights by the place of their probe, as starts: x_w without them."""
 
     @property
     def weight(self) -> Tensor:
@@ -135,7 +140,7 @@ class Point:
         """
         objective = RowWeighted(self.energy, y, self.weight, self.objective.cost)
         solution = minimise(objective, LBFGS(), self.x, tol=Tolerance(residual=residual))
-        return replace(self, objective=objective, solution=solution, rtol=rtol)
+        return replace(self, objective=objective, solution=solution, rtol=rtol, trails=None)
 
     def solve(self, rhs: Tensor) -> Tensor:
         """H⁻¹ rhs."""
@@ -151,13 +156,23 @@ class Point:
 
         Systems of many small images are solved together.
         """
-        count = len(self.y)
+        count, log = len(self.y), self.weight.log()
         most = max(1, TOGETHER // self.x.numel())
-        for start in range(0, len(probes), most):
-            part = probes[start : start + most]
+        trails = self.trails if self.trails is not None and len(probes) <= PROBES else None
+        for first in range(0, len(probes), most):
+            part = probes[first : first + most]
+            places = range(first, first + len(part))
             rhs = -self.pushed(part.repeat_interleave(count, 0))
             hessian = self.hessian.rows(torch.arange(count).repeat(len(part)))
-            yield from cg(hessian, rhs, rtol=self.rtol).x.unflatten(0, (len(part), count))
+            start = None
+            if trails is not None:
+                nothing = torch.zeros_like(self.x)
+                start = torch.cat([trails[k].at(log, self.index, nothing) for k in places])
+            found = cg(hessian, rhs, rtol=self.rtol, x0=start).x.unflatten(0, (len(part), count))
+            for k, response in zip(places, found, strict=True):
+                if trails is not None:
+                    trails[k].add(log, self.index, response)
+                yield response
 
     def pushed(self, b: Tensor) -> Tensor:
         """∂_y(∇_xJ) b, for one or several b for each row, by differentiating the transpose."""

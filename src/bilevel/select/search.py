@@ -69,19 +69,22 @@ def find_minimum(
 
 
 def _walked(f: Function, low: Tensor, high: Tensor, descending: bool) -> _Bracket:
-    """From the middle downhill, in steps that grow by half; or from the upper end."""
+    """From the middle downhill, or from the upper end, in equal steps."""
     everyone, step = torch.arange(len(low)), (high - low) / (16 if descending else 8)
     middle = high - step if descending else (low + high) / 2
     left, right = middle - step, middle + step
-    values = [finite(f(t, everyone)) for t in (middle, left, right)]
-    bracket = _Bracket(left, middle, right, values[1], values[0], values[2])
+    value, at_right = (finite(f(t, everyone)) for t in (middle, right))
+    at_left = torch.full_like(value, torch.inf)  # unseen where values fall to the right
+    index = torch.nonzero(at_right >= value).flatten()
+    if len(index):
+        at_left[index] = finite(f(left[index], index))
+    bracket = _Bracket(left, middle, right, at_left, value, at_right)
     while True:
         downhill = bracket.downhill()
         end = torch.where(downhill > 0, bracket.right >= high, bracket.left <= low)
         index = torch.nonzero((downhill != 0) & ~end).flatten()
         if not len(index):
             return bracket
-        step = step if descending else 1.5 * step
         edge = torch.where(downhill > 0, bracket.right + step, bracket.left - step)
         t = torch.minimum(torch.maximum(edge, low), high)[index]
         bracket.put(index, bracket.rows(index).moved(t, finite(f(t, index))))
@@ -204,8 +207,8 @@ def find_root(
 ) -> Found:
     """Where a criterion that grows changes its sign.
 
-    From the middle each row walks outwards in steps that double until the sign changes, then by
-    the Illinois variant of regula falsi (Dowell and Jarratt 1971). Rows without a change of sign
+    From the middle each row walks outwards in equal steps until the sign changes, then by the
+    Illinois variant of regula falsi (Dowell and Jarratt 1971). Rows without a change of sign
     end at an end of [low, high].
 
     Example:
@@ -217,11 +220,10 @@ def find_root(
     at = (low + high) / 2
     around = _Crossing.nowhere(len(low))
     around.put(torch.arange(len(low)), at, f(at, torch.arange(len(low))).double())
-    step = (high - low) / 16
+    step = (high - low) / 8
     while len(index := torch.nonzero(around.open(low, high)).flatten()):
         at = torch.minimum(torch.maximum(around.last + around.outwards * step, low), high)
         around.put(index, at[index], f(at[index], index).double())
-        step = 2 * step
     inside = around.closed
     for _ in range(most):
         index = torch.nonzero(inside & (around.above - around.below > width)).flatten()
