@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from bilevel.select.trail import MOST_GROWTH, interpolation
 from bilevel.select.search import Function, find_minimum, find_root
+from bilevel.select.trail import MOST_GROWTH, interpolation
 
 PLACES = torch.tensor([-9.0, -4.0, 0.3, 2.999, 7.0, 9.95]).double()
 LOW, HIGH = torch.full((6,), -10.0).double(), torch.full((6,), 10.0).double()

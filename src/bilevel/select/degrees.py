@@ -97,7 +97,7 @@ class Degrees:
             advice = 'use Degrees(way="monte carlo")'
             raise InputError("degrees of freedom have no slope", given=self.way, advice=advice)
         for b, base, shifted, s in self._shifted(point, sigma):
-            yield b, (shifted.slope - base.slope) / s
+            yield b, (shifted.slope_near(base.slope) - base.slope) / s
 
     def vectors(self, y: Tensor) -> Tensor:
         """The probes, (n, c', h', w')."""
@@ -110,16 +110,23 @@ class Degrees:
 
     def _shifted(
         self, point: Point, sigma: Tensor | None
-    ) -> Iterator[tuple[Tensor, Point, Point, Tensor]]:
+    ) -> list[tuple[Tensor, Point, Point, Tensor]]:
         """Points at y and at y + s b, as accurate in comparison with s as linear systems are."""
+        key = self, () if sigma is None else tuple(float(level) for level in sigma)
+        if key not in point.memo:
+            point.memo[key] = self._moved(point, sigma)
+        return point.memo[key]
+
+    def _moved(
+        self, point: Point, sigma: Tensor | None
+    ) -> list[tuple[Tensor, Point, Point, Tensor]]:
         s = self._step(point, sigma)
         wide, rtol = rows.expand(s.to(point.y), point.y), SHARPER * point.rtol
         probes = [b.expand_as(point.y) for b in self.vectors(point.y)]
         pushed = torch.stack([rows.rms(point.pushed(b)).double() * s for b in probes])
         accuracy = point.rtol * float(pushed.min())
         base = point.moved(point.y, accuracy, rtol)
-        for b in probes:
-            yield b, base, point.moved(point.y + wide * b, accuracy, rtol), wide
+        return [(b, base, point.moved(point.y + wide * b, accuracy, rtol), wide) for b in probes]
 
     def _step(self, point: Point, sigma: Tensor | None) -> Tensor:
         if self.step is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -116,8 +117,12 @@ class Point:
     @cached_property
     def slope(self) -> Tensor:
         """dx/dlog w = -H⁻¹ w ∇R(x)."""
+        return self.slope_near(None)
+
+    def slope_near(self, start: Tensor | None) -> Tensor:
+        """The same, from a start that is known."""
         pull = self.objective.penalty_grad(self.x)
-        return self.solve(-rows.expand(self.weight.to(pull), pull) * pull)
+        return self.solve(-rows.expand(self.weight.to(pull), pull) * pull, start)
 
     @cached_property
     def misfit_slope(self) -> Tensor:
@@ -142,9 +147,14 @@ class Point:
         solution = minimise(objective, LBFGS(), self.x, tol=Tolerance(residual=residual))
         return replace(self, objective=objective, solution=solution, rtol=rtol, trails=None)
 
-    def solve(self, rhs: Tensor) -> Tensor:
+    def solve(self, rhs: Tensor, start: Tensor | None = None) -> Tensor:
         """H⁻¹ rhs."""
-        return cg(self.hessian, rhs, rtol=self.rtol).x
+        return cg(self.hessian, rhs, rtol=self.rtol, x0=start).x
+
+    @cached_property
+    def memo(self) -> dict[Any, Any]:
+        """What others computed at this point and may need again."""
+        return {}
 
     def degrees(self, b: Tensor) -> Tensor:
         """bᵀ A (∂x/∂y) b for one b for each row, (b, c', h', w') -> (b,) float64."""
@@ -168,7 +178,7 @@ class Point:
             if trails is not None:
                 nothing = torch.zeros_like(self.x)
                 start = torch.cat([trails[k].at(log, self.index, nothing) for k in places])
-            found = cg(hessian, rhs, rtol=self.rtol, x0=start).x.unflatten(0, (len(part), count))
+            found = cg(hessian, rhs, rtol=self.rtol, x0=start).x.view(len(part), *self.x.shape)
             for k, response in zip(places, found, strict=True):
                 if trails is not None:
                     trails[k].add(log, self.index, response)
