@@ -30,11 +30,11 @@ SIGMAS = {"denoising": (0.05, 0.1, 0.2), "deblurring": (0.01, 0.02, 0.05)}
 PEAKS = (20.0, 60.0, 200.0)
 
 
-def crops(folder: Path, size: int) -> Tensor:
-    """From the first 24 files, one each, (24, 1, size, size)."""
-    files = sorted((folder / "bsd68").glob("*.png"))[:COUNT]
+def crops(folder: Path, size: int, count: int = COUNT) -> Tensor:
+    """From the first files, one each, (count, 1, size, size)."""
+    files = sorted((folder / "bsd68").glob("*.png"))[:count]
     images = [(file.name, bl.data.load_image(file, grey=True)) for file in files]
-    return bl.data.crops(images, size, COUNT, seed=0)[0]
+    return bl.data.crops(images, size, count, seed=0)[0]
 
 
 def operator(task: str) -> bl.operators.Operator:
@@ -117,18 +117,17 @@ def poisson(task: str, x: Tensor, peak: float) -> dict[str, dict[str, float]]:
     """Counts."""
     forward, rules = operator(task), bl.rules
     y = bl.data.simulate(x, forward, bl.data.PoissonNoise(peak, BACKGROUND), seed=0).y
-    fidelity = bl.fidelities.KullbackLeibler(forward, background=BACKGROUND, peak=peak)
+    fidelity = bl.fidelities.KullbackLeibler(forward, background=BACKGROUND)
     tv = bl.regularisers.TotalVariation(1.0, SMOOTHING)
     found: dict[str, Rule] = {
         "oracle": rules.Oracle(x),
-        "discrepancy": rules.PoissonDiscrepancy(),
-        "discrepancy, nearly exact": rules.PoissonDiscrepancy("expected"),
-        "discrepancy, masked": rules.PoissonDiscrepancy("masked"),
+        "discrepancy": rules.PoissonDiscrepancy(peak, "half"),
+        "discrepancy, nearly exact": rules.PoissonDiscrepancy(peak, "expected"),
+        "discrepancy, masked": rules.PoissonDiscrepancy(peak, "masked"),
+        "PURE": rules.PURE(peak),
+        "PURE, 4 probes": rules.PURE(peak, Degrees(probes=4)),
         "whiteness": rules.Whiteness(),
     }
-    if task == "denoising":
-        found["PURE"] = rules.PURE()
-        found["PURE, 4 probes"] = rules.PURE(Degrees(probes=4))
     return compared(bl.Variational(fidelity, tv), y, found, x)
 
 

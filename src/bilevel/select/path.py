@@ -18,7 +18,9 @@ from bilevel.solve.solvers import LBFGS
 
 __all__ = ["Path"]
 
-RESIDUAL = 1e-2
+CONVEX = 1e-2
+"""Strong convexity from which on a distance is proved."""
+RESIDUAL = 3e-2
 """Of the accuracy: what ∇J is brought to where no distance can be proved."""
 
 
@@ -29,7 +31,7 @@ class Path:
         energy: Ψ and R, smooth; w multiplies R.
         y: data, (b, c', h', w').
         accuracy: rms distance to the minimiser [grey value]; where strong convexity of 0.01 is not
-            proved, the rms of ∇J is brought to 1 % of it: the distance would cost more.
+            proved, the rms of ∇J is brought to 3 % of it: the distance would cost more.
         solver: of the lower level; L-BFGS if None.
         max_steps: limit of each solve.
         rtol: relative residual of linear systems.
@@ -61,7 +63,7 @@ class Path:
         """The point of the rows ``index`` (all if None) at their weights, (len(index),) float64."""
         index = torch.arange(len(self.y)) if index is None else index
         objective = RowWeighted(self.energy, self.y[index], weight, self.cost)
-        certified = bool((objective.bounds.proved_mu() >= RESIDUAL).all())
+        certified = bool((objective.bounds.proved_mu() >= CONVEX).all())
         goal = (
             Tolerance(rms=self.accuracy)
             if certified

@@ -17,7 +17,7 @@ from bilevel.select.choice import Choice, Curve, Outcome
 from bilevel.select.path import Path
 from bilevel.select.rule import Goal, Rule
 from bilevel.select.search import Found, find_minimum, find_root
-from bilevel.solve import Solver
+from bilevel.solve import Solution, Solver, Status
 
 __all__ = ["accuracy_for", "select", "span_of"]
 
@@ -100,7 +100,7 @@ def select(
     point = path.at(found.at.exp())
     path.cost.seconds += time.monotonic() - began
     curve = Curve.of(weights, values)
-    outcome = _outcomes(rule, found, curve, point.solution.converged)
+    outcome = _outcomes(rule, found, curve, _solved(point.solution))
     advice = [rule.advice(o, float(v)) for o, v in zip(outcome, found.value, strict=True)]
     return Choice(
         rule=type(rule).__name__,
@@ -164,6 +164,12 @@ def _outcomes(rule: Rule, found: Found, curve: Curve, solved: Tensor) -> list[Ou
         else:
             outcome.append(Outcome.FOUND if bool(found.inside[k]) else missed)
     return outcome
+
+
+def _solved(solution: Solution) -> Tensor:
+    """Rows as accurate as was asked for, or as their floating-point numbers allow."""
+    at_floor = (solution.status == Status.STALLED) & solution.certificate.at_floor()
+    return solution.converged | at_floor
 
 
 def _flat(values: Tensor) -> bool:
