@@ -27,10 +27,10 @@ class SURE(Criterion):
     """(‖A x(y) - y‖² + (2σ²/s) bᵀ(A x(y + s b) - A x(y)))/m - σ², b random signs, s = 2σ/m^0.3.
 
     Stein's unbiased estimate of the mean squared error of A x, of x itself for denoising, in the m
-    data that A reaches, with its divergence by Monte Carlo (Ramani, Blu, Unser 2008). It is a sum of losses over the data y and
-    y + s b, so that its gradient is exact: the SUGAR of Deledalle, Vaiter, Fadili, Peyré 2014,
-    whose s this is. With many parameters it fits the noise of σ² and of b: take many images, or
-    more probes, or few steps.
+    data that A reaches, with its divergence by Monte Carlo (Ramani, Blu, Unser 2008). It is a sum
+    of losses over the data y and y + s b, so that its gradient is exact: the SUGAR of Deledalle,
+    Vaiter, Fadili, Peyré 2014, whose s this is. With many parameters it fits the noise of σ² and of
+    b: take many images, or more probes, or few steps.
 
     Args:
         sigma: noise level [unit of the data]: one for all images, or one for each, (K,); None:
