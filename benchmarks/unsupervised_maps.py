@@ -8,7 +8,8 @@ variation with smoothing 0.01. For each image by itself:
 
 - one weight, chosen by SURE and by whiteness (``bl.select``);
 - a map learned by SURE from the weight that SURE chose, and a map learned by whiteness, which ends
-  at W = 2, from the weight that whiteness chose (and from the one that SURE chose).
+  at W = 2 or after 20 steps, from the weight that whiteness chose (and from the one that SURE
+  chose).
 
 The options of learning were set on other images of BSD68 (files 30 to 41, seed 1) at a noise level
 of 0.1; SURE is in squared grey values, hence a roughness of 30 σ². Differences of true PSNR.
