@@ -15,7 +15,9 @@ SIGMA, PEAK, BACKGROUND = 0.1, 40.0, 0.3
 GAUSS = {
     "SURE": bl.criteria.SURE(SIGMA),
     "SURE of a level each": bl.criteria.SURE(torch.tensor([0.1, 0.2]), probes=2),
+    "GSURE": bl.criteria.GSURE(SIGMA, probes=2),
     "whiteness": bl.criteria.Whiteness(),
+    "whiteness in patches": bl.criteria.Whiteness(patch=4),
     "hold-out": bl.criteria.HoldOut(0.2),
 }
 COUNTS = {

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import copy
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import cast
 
@@ -43,16 +44,20 @@ class PseudoInverse:
 
     def __call__(self, y: Tensor) -> Tensor:
         """L y: (b, c', h', w') -> (b, c, h, w)."""
-        pulled = self.operator.adjoint(y)
+        return self._inverse(self.operator.adjoint(y))
+
+    def adjoint(self, x: Tensor) -> Tensor:
+        """Lᵀ x = A g(AᵀA) x: (b, c, h, w) -> (b, c', h', w')."""
+        return self.operator(self._inverse(x))
+
+    def double(self) -> PseudoInverse:
+        """The same in float64."""
+        return replace(self, operator=copy.deepcopy(self.operator).double())
+
+    def square_bound(self) -> float:
+        """An upper bound of ‖L‖²."""
         s = self._eigenvalues
-        if s is None:
-            ridge = self.truncation**2 * self.operator.gram_bounds(self.image_shape).upper
-            gram = LinearMap.shared(lambda v: self.operator.adjoint(self.operator(v)) + ridge * v)
-            return cg(gram, pulled, rtol=RTOL).x
-        if isinstance(self.operator, Mask):
-            return self._inverted(s).to(y) * pulled
-        z = self._inverted(s).to(y) * cast(Tensor, torch.fft.fft2(pulled))
-        return cast(Tensor, torch.fft.ifft2(z)).real
+        return 1 / (4 * self._ridge) if s is None else 1 / float(s[self._inverted(s) > 0].min())
 
     def energy(self) -> Tensor | None:
         """tr LLᵀ, () float64; None where no basis is known."""
@@ -66,6 +71,23 @@ class PseudoInverse:
             return self.operator.mask.double().square().expand(self.image_shape)
         spectrum = self.operator.gram_spectrum(self.image_shape)
         return None if spectrum is None else spectrum.expand(self.image_shape)
+
+    @property
+    def _ridge(self) -> float:
+        """t² ‖A‖²."""
+        return self.truncation**2 * self.operator.gram_bounds(self.image_shape).upper
+
+    def _inverse(self, x: Tensor) -> Tensor:
+        """g(AᵀA) x."""
+        s = self._eigenvalues
+        if s is None:
+            ridge = self._ridge
+            gram = LinearMap.shared(lambda v: self.operator.adjoint(self.operator(v)) + ridge * v)
+            return cg(gram, x, rtol=RTOL).x
+        if isinstance(self.operator, Mask):
+            return self._inverted(s).to(x) * x
+        z = self._inverted(s).to(x) * cast(Tensor, torch.fft.fft2(x))
+        return cast(Tensor, torch.fft.ifft2(z)).real
 
     def _inverted(self, s: Tensor) -> Tensor:
         kept = s > self.truncation**2 * s.max()

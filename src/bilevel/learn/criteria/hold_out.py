@@ -5,14 +5,12 @@ from __future__ import annotations
 import copy
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from bilevel.ground.errors import InputError
-from bilevel.ground.randomness import generator
 from bilevel.learn.criteria.criterion import Criterion, Prepared, Quadratic
 from bilevel.model import Variational
 from bilevel.model.operators import Mask
+from bilevel.select.held import check_part, held_out
 
 __all__ = ["HoldOut"]
 
@@ -47,19 +45,14 @@ class HoldOut(Criterion):
 
     def __post_init__(self) -> None:
         """Check the part."""
-        if not 0 < self.part < 1:
-            raise InputError("the part held out must lie in (0, 1)", given=self.part)
+        check_part(self.part)
 
     def prepare(self, energy: Variational, y: Tensor) -> Prepared:
         """The data that are left, and an energy that sees these alone."""
-        random = generator(self.seed, "held out")
-        held = torch.rand(y.shape[1:], generator=random, dtype=torch.float64) < self.part
-        if not 0 < int(held.sum()) < held.numel():
-            given = f"{int(held.sum())} of {held.numel()} data held out"
-            raise InputError("some data must be held out and some left", given=given)
+        held = held_out(energy, y, self.part, self.seed)
         weight = held.to(y) / held.sum().to(y)
         seen, zero = (~held).to(y), y.new_zeros(1, 1, 1, 1).expand(len(y), 1, 1, 1)
         masked = copy.deepcopy(energy)
-        masked.fidelity.operator = Mask(~held.to(y.device)).to(y.dtype) @ energy.fidelity.operator
+        masked.fidelity.operator = Mask(seen) @ energy.fidelity.operator
         loss = Quadratic(weight.expand(len(y), -1, -1, -1), y, zero, y.new_zeros(len(y)))
         return Prepared(masked, seen * y, loss, ("",))

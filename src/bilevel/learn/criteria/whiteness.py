@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -13,27 +12,35 @@ from bilevel.ground.errors import InputError
 from bilevel.learn.criteria.criterion import Criterion, DataLoss, Prepared
 from bilevel.model import Variational
 from bilevel.model.fidelities import KullbackLeibler, SquaredL2
+from bilevel.select.held import reached
+from bilevel.select.spectrum import PATCH, check_patch, standardised, whiteness
 
 __all__ = ["Whiteness"]
 
 
+SHARE = 0.02
+"""Of W, that changes by little when residuals change by much."""
+
+
 @dataclass(frozen=True)
 class Whiteness(Criterion):
-    """W = N Σ|r̂|⁴/(Σ|r̂|²)², r̂ the 2-D DFT of the N residuals r = A x - y, their mean included.
+    """:func:`~bilevel.select.spectrum.whiteness` W of the residuals A x - y.
 
     W is 1 for a flat spectrum and about 2 for white Gaussian noise (residual whiteness principle,
     Lanza, Pragliola, Sgallari 2020). It needs no noise level, nor the peak of counts, whose
     residuals are divided by √(A x + background). Maps of weights can make residuals whiter than
     noise is and then fit the noise (arXiv 2503.07814): learning ends where the mean of W is down
-    to ``stop``, with ``Status.REACHED``, for every algorithm that looks at all samples at once;
-    running means of batches are no such look.
+    to ``stop``, with ``Status.REACHED``, for every algorithm that looks at all samples at once.
+    Running means of batches are no such look; with an algorithm that has no other, such as SOBA,
+    ``stop`` is not seen, and the number of steps must be kept small.
 
     Args:
         stop: least W sought [1]; None: learn to the end.
+        patch: side of the squares in which residuals are looked at; None: the whole image.
 
     Raises:
-        InputError: a ``stop`` that is not positive; later another fidelity than SquaredL2 or
-            KullbackLeibler.
+        InputError: a ``stop`` that is not positive, a patch of less than 2 pixels; later another
+            fidelity than SquaredL2 or KullbackLeibler.
 
     Example:
         >>> Whiteness().reached(1.9)
@@ -41,11 +48,13 @@ class Whiteness(Criterion):
     """
 
     stop: float | None = 2.0
+    patch: int | None = PATCH
 
     def __post_init__(self) -> None:
-        """Check the option."""
+        """Check the options."""
         if self.stop is not None:
             check_positive(self.stop, "stop")
+        check_patch(self.patch)
 
     def prepare(self, energy: Variational, y: Tensor) -> Prepared:
         """The data themselves."""
@@ -54,7 +63,12 @@ class Whiteness(Criterion):
             what = "whiteness assumes Gaussian or Poisson noise, SquaredL2 or KullbackLeibler"
             raise InputError(what, given=type(fidelity).__name__)
         background = fidelity.background if isinstance(fidelity, KullbackLeibler) else None
-        return Prepared(energy, y, _Spectrum(y, background), ("",))
+        loss = _Spectrum(y, reached(energy, y), background, self.patch)
+        return Prepared(energy, y, loss, ("",))
+
+    def scale(self, value: float) -> float:
+        """A part of W: the noise alone makes for nearly all of it."""
+        return SHARE * value
 
     def reached(self, value: float) -> bool:
         """Whether residuals are as white as noise."""
@@ -63,19 +77,22 @@ class Whiteness(Criterion):
 
 @dataclass(frozen=True)
 class _Spectrum(DataLoss):
-    """W of v - y, standardised for counts of that background."""
+    """W of v - y where that is seen, standardised for counts of that background.
+
+    Where all residuals vanish, W is the number of data, the most there is.
+    """
 
     y: Tensor
+    seen: Tensor
     background: float | None
+    patch: int | None
 
     def value(self, v: Tensor) -> Tensor:
         """W."""
-        residual = v - self.y
+        residual = self.seen * (v - self.y)
         if self.background is not None:
-            residual = residual / (v + self.background).clamp_min(self.background).sqrt()
-        spectrum = cast(Tensor, torch.fft.fft2(residual))
-        power = (spectrum.real.square() + spectrum.imag.square()).flatten(1)
-        return power.shape[1] * power.square().sum(1) / power.sum(1).square()
+            residual = standardised(residual, v, self.background)
+        return whiteness(residual, self.patch).clamp_max(residual[0].numel()).to(v)
 
     def grad(self, v: Tensor) -> Tensor:
         """By autograd."""

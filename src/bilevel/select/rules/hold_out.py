@@ -5,16 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from bilevel.ground.errors import InputError
-from bilevel.ground.randomness import generator
 from bilevel.model import Variational
 from bilevel.model.fidelities import SquaredL2
 from bilevel.model.operators import Composition, Mask
+from bilevel.select.held import check_part, held_out
 from bilevel.select.noise import check_quadratic
-from bilevel.select.point import Point, seen
+from bilevel.select.point import Point
 from bilevel.select.rule import Goal, Rule
 
 __all__ = ["HoldOut"]
@@ -44,33 +43,25 @@ class HoldOut(Rule):
 
     def __post_init__(self) -> None:
         """Check the options."""
-        if not 0 < self.part < 1:
-            raise InputError("the part held out must lie in (0, 1)", given=self.part)
+        check_part(self.part)
 
     def check(self, energy: Variational, y: Tensor) -> None:
         """Gaussian noise, and data enough to keep some and hold some out."""
         check_quadratic("hold-out", energy)
-        held = self._held(y)
-        if not (bool(held.any()) and bool((~held).any())):
-            given = f"{self.part} of {held.numel()}"
-            raise InputError("some data must be held out and some kept", given=given)
+        held_out(energy, y, self.part, self.seed)
 
     def prepare(self, energy: Variational, y: Tensor) -> Variational:
         """Ψ(Mask A x; y): data held out add a constant."""
         fidelity = check_quadratic("hold-out", energy)
-        operator = Composition(Mask((~self._held(y)).to(y)), fidelity.operator)
+        left = Mask((~held_out(energy, y, self.part, self.seed)).to(y))
+        operator = Composition(left, fidelity.operator)
         return Variational(SquaredL2(operator, float(fidelity.weight)).to(y), energy.regulariser)
 
     def value(self, point: Point) -> Tensor:
         """The mean squared error of the data held out [unit of the data squared]."""
         operator = point.energy.fidelity.operator
-        if not isinstance(operator, Composition):
+        if not (isinstance(operator, Composition) and isinstance(operator.outer, Mask)):
             raise InputError("hold-out needs the energy that it prepared")
-        held = self._held(point.y) & seen(operator.inner, point.x)
+        held = operator.outer.mask == 0
         away = held * (operator.inner(point.x) - point.y)
         return away.double().square().flatten(1).sum(1) / held.sum()
-
-    def _held(self, y: Tensor) -> Tensor:
-        """(c', h', w') bool, the same in all rows."""
-        random = torch.rand(y.shape[1:], generator=generator(self.seed, "hold out"))
-        return (random < self.part).to(y.device)

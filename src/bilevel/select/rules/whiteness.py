@@ -3,35 +3,45 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from bilevel.model import Variational
 from bilevel.model.fidelities import KullbackLeibler
 from bilevel.select.choice import Outcome
-from bilevel.select.noise import check_quadratic, standardised
+from bilevel.select.noise import check_quadratic
 from bilevel.select.point import Point
 from bilevel.select.rule import Goal, Rule
+from bilevel.select.spectrum import PATCH, check_patch, standardised, whiteness
 
 __all__ = ["Whiteness"]
 
 
 @dataclass(frozen=True)
 class Whiteness(Rule):
-    """min W = N Σ|r̂|⁴/(Σ|r̂|²)², r̂ the 2-D DFT of the N residuals A x_w - y, their mean included.
+    """min :func:`~bilevel.select.spectrum.whiteness` W of the residuals A x_w - y.
 
-    By Parseval N Σ|r̂|⁴ is the energy of the autocorrelation of r, so W = 1 for a flat spectrum;
-    it is about 2 for white Gaussian noise (Lanza, Pragliola and Sgallari 2020, residual whiteness
-    principle). It needs no noise level.
+    W is 1 for a flat spectrum and about 2 for white Gaussian noise (Lanza, Pragliola and Sgallari
+    2020, residual whiteness principle). It needs no noise level.
+
+    Args:
+        patch: side of the squares in which residuals are looked at; None: the whole image.
+
+    Raises:
+        InputError: a patch of less than 2 pixels.
 
     Example:
         >>> Whiteness().goal
         <Goal.MINIMUM: 'minimum'>
     """
 
+    patch: int | None = PATCH
     goal: ClassVar[Goal] = Goal.MINIMUM
+
+    def __post_init__(self) -> None:
+        """Check the option."""
+        check_patch(self.patch)
 
     def check(self, energy: Variational, y: Tensor) -> None:
         """Gaussian or Poisson noise."""
@@ -40,7 +50,10 @@ class Whiteness(Rule):
 
     def value(self, point: Point) -> Tensor:
         """W [1]; inf where residuals vanish."""
-        return whiteness(standardised(point.fine_residual, point))
+        residual, fidelity = point.fine_residual.double(), point.energy.fidelity
+        if isinstance(fidelity, KullbackLeibler):
+            residual = standardised(residual, point.prediction.double(), fidelity.background)
+        return whiteness(residual, self.patch)
 
     def advice(self, outcome: Outcome, value: float) -> str:
         """Noise that is not white misleads the rule."""
@@ -50,11 +63,3 @@ class Whiteness(Rule):
                 "widen the range; if the noise is correlated, use another rule"
             )
         return super().advice(outcome, value)
-
-
-def whiteness(residual: Tensor) -> Tensor:
-    """W of every row, (b, c, h, w) -> (b,) float64."""
-    power = cast(Tensor, torch.fft.fft2(residual.double())).abs().square().flatten(1)
-    total = power.sum(1)
-    value = power.shape[1] * power.square().sum(1) / total.square()
-    return torch.where(total > 0, value, torch.inf)
