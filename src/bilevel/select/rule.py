@@ -53,6 +53,11 @@ class Rule(ABC):
         del y
         return energy
 
+    def begin(self, energy: Variational, y: Tensor) -> Rule:
+        """The rule for one search: with all that does not depend on the weight computed."""
+        del energy, y
+        return self
+
     def check(self, energy: Variational, y: Tensor) -> None:
         """Raise InputError unless the rule applies to such data."""
         del energy, y

@@ -72,6 +72,7 @@ def select(
     """
     began = time.monotonic()
     energy.check(y)
+    rule = rule.begin(energy, y)
     rule.check(energy, y)
     accuracy = accuracy_for(energy, y) if accuracy is None else accuracy
     low, high = span_of(energy, y) if span is None else _given(span, len(y))
