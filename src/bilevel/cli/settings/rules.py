@@ -138,11 +138,14 @@ class LCurve(RuleSettings):
     """The corner of residual against penalty on logarithmic scales: σ not needed."""
 
     needs_noise: ClassVar[bool] = False
+    corner: Literal["curvature", "triangle"] = Field(
+        default="curvature", description="greatest curvature, or sharpest triangle on a grid"
+    )
 
     def build(self, noise: data.Noise | None) -> Rule:
         """For any level."""
         del noise
-        return rules.LCurve()
+        return rules.LCurve(self.corner)
 
 
 class QuasiOptimality(RuleSettings):
