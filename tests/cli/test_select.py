@@ -10,6 +10,7 @@ import torch
 
 import bilevel as bl
 from bilevel.cli import choosing
+from bilevel.cli.commands.select import tables
 from bilevel.cli.config import read_selection
 from bilevel.cli.options import table_of
 from cli.tiny import CONFIGURATION, Run
@@ -125,6 +126,89 @@ def test_the_weight_of_a_configuration_gives_back_its_energy(tmp_path: Path) -> 
     assert found.weight_at(log) == pytest.approx(weight, rel=1e-6)
 
 
+COUNTS = "[noise]\nname = 'poisson'\npeak = 50.0\nbackground = 0.05\n"
+
+
+@pytest.mark.parametrize("noise", ["poisson:peak=50,background=0.2", "gaussian:sigma=0.1"])
+def test_counts_of_another_background_are_refused(noise: str, tmp_path: Path) -> None:
+    path = tmp_path / "counts.toml"
+    path.write_text(COUNTS + "[fidelity]\nname = 'kullback-leibler'\nbackground = 0.05\n")
+    read_selection(path, {})
+    with pytest.raises(bl.InputError, match="poisson noise of the same background"):
+        read_selection(path, tables(None, noise, None, None))
+
+
+@pytest.mark.parametrize(
+    ("noise", "sigma", "found"),
+    [
+        (None, None, {"peak": 50.0, "background": 0.05}),
+        ("poisson:peak=9,background=0.2", None, {"peak": 9.0, "background": 0.2}),
+        ("gaussian", None, None),
+        ("gaussian", "0.1", {"sigma": 0.1}),
+        ("gaussian:sigma=0.2", None, {"sigma": 0.2}),
+        (None, "0.1", {"sigma": 0.1}),
+    ],
+)
+def test_noise_of_the_command_line_replaces_that_of_a_file(
+    noise: str | None, sigma: str | None, found: dict | None, tmp_path: Path
+) -> None:
+    path = tmp_path / "counts.toml"
+    path.write_text(COUNTS)
+    read = read_selection(path, tables(None, noise, sigma, None)).noise
+    assert (read if read is None else read.model_dump()) == found
+
+
+@pytest.mark.parametrize(("fidelity", "background"), [(None, 0.01), (0.3, 0.3)])
+def test_counts_without_a_background_get_one_for_noise_and_fidelity(
+    fidelity: float | None, background: float, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.toml"
+    given = f"[fidelity]\nname = 'kullback-leibler'\nbackground = {fidelity}\n"
+    path.write_text("" if fidelity is None else given)
+    found = read_selection(path, tables(None, "poisson:peak=50", None, None))
+    energy = found.energy((1, 16, 16))
+    assert found.noise.model_dump()["background"] == background
+    assert energy.fidelity.background == background
+
+
+@pytest.mark.parametrize("rule", ["gcv", "hold-out", "whiteness", "l-curve", "quasi-optimality"])
+def test_rules_that_need_no_level_ask_for_none(
+    rule: str, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def level(y: torch.Tensor) -> torch.Tensor:
+        raise bl.InputError("no package for that")
+
+    monkeypatch.setattr(bl.data, "noise_level", level)
+    image, out = picture(tmp_path, size=12), tmp_path / "out"
+    outcome = run("select", image, "--rule", rule, "--out", out)
+    assert outcome.code == 0, outcome
+    assert entry(out, rule=rule)["weight"] > 0
+    assert "estimated_noise" not in json.loads((out / "choices.json").read_text())["configuration"]
+
+
+@pytest.mark.parametrize("command", ["select", "compare"])
+def test_the_range_of_weights_may_be_given(command: str, run: Run, tmp_path: Path) -> None:
+    image, out = picture(tmp_path, size=12), tmp_path / "out"
+    kind = "--rule" if command == "select" else "--rules"
+    options = ("--sigma", 0.1, kind, "sure", "--span", "2,3", "--out", out)
+    assert run(command, image, *options).code == 0
+    found = entry(out)
+    assert found["outcome"] == "EDGE"
+    assert found["weight"] == pytest.approx(2.0)
+    assert all(1.99 < weight < 3.01 for weight in found["curve"]["weight"])
+
+
+def test_the_range_of_weights_may_stand_in_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "span.toml"
+    path.write_text("span = [1e-3, 10]\n")
+    assert read_selection(path, {}).span == (1e-3, 10.0)
+    assert read_selection(path, {"span": (1.0, 2.0)}).span == (1.0, 2.0)
+    for bad in ("[1.0, 0.5]", "[0.0, 1.0]", "[1.0]", "3.0"):
+        path.write_text(f"span = {bad}\n")
+        with pytest.raises(bl.InputError, match="span"):
+            read_selection(path, {})
+
+
 def test_what_is_wrong_is_said_in_a_line(run: Run, tmp_path: Path) -> None:
     image, out = picture(tmp_path), tmp_path / "out"
     partial = tmp_path / "partial.toml"
@@ -144,6 +228,15 @@ def test_what_is_wrong_is_said_in_a_line(run: Run, tmp_path: Path) -> None:
         (["--regulariser", "exact-tv", "--sigma", "0.1"], "rules need a smooth energy"),
         (["--regulariser", "total-variation:map=true"], "not a map"),
         (["--operator", "fourier-mask", "--sigma", "0.1"], "Fourier data cannot be read"),
+        (
+            ["--noise", "poisson:peak=50,background=0"],
+            "e.g. --noise poisson:peak=50,background=0.01",
+        ),
+        (["--noise", "poisson:peak=50", "--sigma", "1"], "--sigma is the level of gaussian"),
+        (["--span", "1,0.5"], "--span takes two positive numbers, the lower first"),
+        (["--span", "1"], "--span takes two positive numbers, the lower first"),
+        (["--span", "0,1"], "--span takes two positive numbers, the lower first"),
+        (["--operator", "mask"], "whole images alone"),
         (["--config", partial], "unknown table or key 'operatr'; did you mean 'operator'?"),
     ):
         assert message in run("select", image, "--out", out, *options).refused()

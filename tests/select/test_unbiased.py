@@ -85,7 +85,7 @@ def test_the_predicted_risk_is_unbiased(operator: Operator, regulariser: str) ->
 def test_gsure_is_unbiased(operator: Operator, regulariser: str) -> None:
     rule = rules.GSURE(SIGMA, EXACT, truncation=0.2)
     point = drawn(operator, regulariser, 0.05)
-    inverse = rule.pseudo_inverse(point)
+    inverse = rule.begin(point.energy, point.y).lifted.inverse
     target = inverse(operator(truth_of()))
     loss = squared_error(inverse(operator(point.x)), target)
     within_three_standard_errors(rule.value(point), loss)
@@ -116,13 +116,18 @@ def test_exact_degrees_are_the_trace_of_the_jacobian(operator: Operator) -> None
     assert float(found) == pytest.approx(float(jacobian.trace()), rel=1e-4)
 
 
-def test_a_probe_for_each_row_may_be_given() -> None:
-    point = path_of(BLUR, "tv", noisy(BLUR, 3), rtol=1e-9).at(torch.full((3,), 0.2).double())
-    probes = torch.randn(3, 1, 6, 6, generator=torch.Generator().manual_seed(1)).double()
-    found = point.degrees(probes)
-    for k, dx in enumerate(point.responses(probes)):
-        known = float((probes[k] * BLUR(dx[k : k + 1])).sum())
-        assert float(found[k]) == pytest.approx(known, rel=1e-6)
+def test_the_degrees_of_every_row_are_the_mean_over_the_same_probes() -> None:
+    y, weight, step = noisy(BLUR, 3), torch.tensor([0.1, 0.2, 0.4]).double(), 1e-4
+    degrees = Degrees(probes=2, seed=1)
+    found = degrees.of(path_of(BLUR, "tv", y, rtol=1e-9).at(weight))
+    products = []
+    for b in degrees.vectors(y):
+        ahead, behind = (
+            Path(path_of(BLUR, "tv", y).energy, y + s * b, accuracy=1e-9).at(weight).x
+            for s in (step, -step)
+        )
+        products.append((b * BLUR(ahead - behind)).flatten(1).sum(1) / (2 * step))
+    assert found.tolist() == pytest.approx(torch.stack(products).mean(0).tolist(), rel=1e-4)
 
 
 def test_random_probes_agree_with_the_exact_trace_on_average() -> None:

@@ -16,6 +16,7 @@ from bilevel.ground.errors import InputError, nearest
 from bilevel.model import Variational
 from bilevel.report import Compared
 from bilevel.select import Rule, compare
+from bilevel.select.noise import estimated_level
 
 __all__ = ["ALL", "Job", "Task", "named_rules", "prepare"]
 
@@ -24,23 +25,28 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Job:
-    """Data (k, c', h', w') of one size with names; the truth and a learned weight if known."""
+    """Data (k, c', h', w') of one size with names; the truth and a learned weight if known.
+
+    ``noise`` None is Gaussian noise of unknown level.
+    """
 
     ids: tuple[str, ...]
     y: Tensor
-    noise: data.Noise
+    noise: data.Noise | None
     target: Tensor | None = None
     learned: float | None = None
 
 
 @dataclass(frozen=True)
 class Task:
-    """A job with the energy and the rules that apply to it."""
+    """A job with the energy and the rules that apply to it; ``estimated`` noise if one asked."""
 
     job: Job
     energy: Variational
     rules: Mapping[str, Rule]
     unfit: Mapping[str, str]
+    span: tuple[float, float] | None = None
+    estimated: data.Noise | None = None
 
     def run(self) -> Compared:
         """What the rules choose."""
@@ -52,6 +58,7 @@ class Task:
             self.rules,
             target=self.job.target,
             learned=self.job.learned,
+            span=self.span,
             heard=lambda name: WeightProgress(f"{name} on {where}"),
         )
         return Compared(ids, replace(found, failures={**self.unfit, **found.failures}))
@@ -88,9 +95,18 @@ def prepare(selection: Selection, rules: Mapping[str, RuleSettings], job: Job) -
     energy.check(job.y)
     built: dict[str, Rule] = {}
     unfit: dict[str, str] = {}
+    estimated: list[data.Noise] = []
+
+    def noise() -> data.Noise:
+        if job.noise is not None:
+            return job.noise
+        if not estimated:
+            estimated.append(_estimated(energy, job.y))
+        return estimated[0]
+
     for name, settings in rules.items():
         try:
-            rule = settings.build(job.noise)
+            rule = settings.build(noise() if settings.needs_noise else None)
             rule.check(energy, job.y)
         except InputError as error:
             unfit[name] = str(error)
@@ -99,4 +115,13 @@ def prepare(selection: Selection, rules: Mapping[str, RuleSettings], job: Job) -
     if not built:
         reasons = "; ".join(unfit.values())
         raise InputError(reasons if len(unfit) == 1 else f"no rule applies: {reasons}")
-    return Task(job, energy, built, unfit)
+    return Task(job, energy, built, unfit, selection.span, estimated[0] if estimated else None)
+
+
+def _estimated(energy: Variational, y: Tensor) -> data.Noise:
+    """Gaussian noise of the level that one image of data shows."""
+    try:
+        return data.GaussianNoise(float(estimated_level(energy, y)))
+    except InputError as error:
+        what = f"the noise level is not given: {error}"
+        raise InputError(what, advice="or give it, e.g. --sigma 10/255") from error

@@ -24,9 +24,15 @@ __all__ = ["from_configuration"]
 
 
 def from_configuration(
-    document: Document, rules: Mapping[str, RuleSettings], out: Path, folder: str | None
+    document: Document,
+    rules: Mapping[str, RuleSettings],
+    out: Path,
+    folder: str | None,
+    span: tuple[float, float] | None = None,
 ) -> None:
     """Compare on the images held out, or on the training images if there are none.
+
+    Every rule searches the weights of ``span``.
 
     Raises:
         BilevelError: images that do not fit, a folder that cannot be written to.
@@ -35,7 +41,7 @@ def from_configuration(
     check_writable(out)
     configuration = document.configuration
     with document.blaming("regulariser.name"):
-        selection = Selection.of(configuration)
+        selection = Selection.of(configuration).model_copy(update={"span": span})
     images = learning_images(document, folder)
     with document.blaming("regulariser.name"):
         selection.energy(images.training.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 
 from bilevel.ground.errors import InputError
@@ -11,7 +12,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["table_of"]
+__all__ = ["range_of", "table_of"]
 
 
 def table_of(text: str, option: str) -> dict[str, object]:
@@ -33,6 +34,26 @@ def table_of(text: str, option: str) -> dict[str, object]:
             raise InputError(f"{option} takes name:key=value,...", given=repr(text), advice=advice)
         table[key] = _value(value)
     return table
+
+
+def range_of(text: str, option: str) -> tuple[float, float]:
+    """The two positive numbers, the lower first, that an option stands for.
+
+    Raises:
+        InputError: anything else.
+
+    Example:
+        >>> range_of("1e-3, 10", "--span")
+        (0.001, 10.0)
+    """
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low = high = math.nan
+    if not 0 < low < high < math.inf:
+        what = f"{option} takes two positive numbers, the lower first"
+        raise InputError(what, given=repr(text), advice=f"write e.g. {option} 1e-4,10")
+    return low, high
 
 
 def _value(text: str) -> object:

@@ -39,9 +39,10 @@ def from_files(
         advice = "compare with sharp images in a configuration"
         raise InputError("Fourier data cannot be read from pictures", advice=advice)
     tasks: list[Task] = []
+    noise = None if selection.noise is None else selection.noise.build()
     for name, image in data.load_images(images, grey=True if grey else None):
         y = image.to(selection.dtype)
-        tasks.append(prepare(selection, rules, Job((name,), y, selection.noise_of(y))))
+        tasks.append(prepare(selection, rules, Job((name,), y, noise)))
     compared: list[Compared] = []
     for task in tasks:
         one = task.run()
@@ -52,8 +53,9 @@ def from_files(
             break
     interrupted = len(compared) < len(tasks) or compared[-1].comparison.interrupted
     about = plain(selection)
-    if selection.noise is None:
-        about["estimated_noise"] = {task.job.ids[0]: vars(task.job.noise) for task in tasks}
+    estimated = {t.job.ids[0]: vars(t.estimated) for t in tasks if t.estimated is not None}
+    if estimated:
+        about["estimated_noise"] = estimated
     write_report(compared, out, about, title=title, interrupted=interrupted)
 
 

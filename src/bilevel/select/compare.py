@@ -66,6 +66,7 @@ def compare(
     *,
     target: Tensor | None = None,
     learned: float | None = None,
+    span: tuple[float, float] | None = None,
     accuracy: float | None = None,
     heard: Heard | None = None,
 ) -> Comparison:
@@ -80,6 +81,7 @@ def compare(
         rules: by name.
         target: the truth, (b, c, h, w); adds the choice "oracle".
         learned: a weight found on other images; adds the choice "learned".
+        span: range of weights of every rule and of the oracle, as for ``select``.
         accuracy: of the reconstructions [grey value], as for ``select``.
         heard: called with each name; its context's value hears every weight tried.
 
@@ -103,6 +105,8 @@ def compare(
     if taken or not (rules or learned or target is not None):
         what = f"a comparison needs rules with names other than {LEARNED} and {ORACLE}"
         raise InputError(what, given=taken or "none", advice="e.g. {'sure': rules.SURE(0.1)}")
+    if span is not None and not 0 < span[0] < span[1]:
+        raise InputError("the range of weights must be positive and grow", given=span)
     energy.check(y)
     accuracy = accuracy_for(energy, y) if accuracy is None else accuracy
     choices: dict[str, Choice] = {}
@@ -114,7 +118,9 @@ def compare(
         for name, rule in _sought(rules, target).items():
             try:
                 with nullcontext() if heard is None else heard(name) as record:
-                    choices[name] = select(energy, y, rule, accuracy=accuracy, record=record)
+                    choices[name] = select(
+                        energy, y, rule, span=span, accuracy=accuracy, record=record
+                    )
             except BilevelError as error:
                 failures[name] = str(error)
     except KeyboardInterrupt:

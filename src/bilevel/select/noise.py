@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bilevel.data import noise_level
+from bilevel import data
 from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
 from bilevel.model import Variational
 from bilevel.model.fidelities import KullbackLeibler, SquaredL2
+from bilevel.model.operators import Composition, Convolution, Downsampling, Identity, Operator
 from bilevel.select.choice import Outcome
 from bilevel.select.counts import means_of
 from bilevel.select.point import Point
@@ -18,6 +19,7 @@ __all__ = [
     "Level",
     "check_gaussian",
     "check_quadratic",
+    "estimated_level",
     "level_of",
     "risk_advice",
     "standardised",
@@ -40,7 +42,7 @@ def check_gaussian(rule: str, energy: Variational, y: Tensor, sigma: Level) -> N
     """The same, with a level for every row of ``y``."""
     check_quadratic(rule, energy)
     if sigma is None:
-        _check_estimate(y)
+        estimated_level(energy, y)
         return
     level = check_finite(torch.as_tensor(sigma, dtype=torch.float64), "the noise level sigma")
     fits = level.shape in {torch.Size([]), torch.Size([len(y)])}
@@ -50,18 +52,36 @@ def check_gaussian(rule: str, energy: Variational, y: Tensor, sigma: Level) -> N
         raise InputError(expected, given=sigma, advice=advice)
 
 
-def _check_estimate(y: Tensor) -> None:
-    """Raise InputError unless white noise shows in the data."""
-    level = noise_level(y)
+def estimated_level(energy: Variational, y: Tensor) -> Tensor:
+    """The level σ of white noise that data which are images show, (b,) float64.
+
+    Raises:
+        InputError: data that are no whole images, in which no noise shows, or as
+            :func:`~bilevel.data.noise_level.noise_level`.
+    """
+    operator = check_quadratic("a noise level estimated from the data", energy).operator
+    if not _gives_images(operator):
+        what = "the noise level can be estimated from data that are whole images alone"
+        advice = "give sigma, e.g. as estimated by bl.data.noise_level from a part that is one"
+        raise InputError(what, given=type(operator).__name__, advice=advice)
+    level = data.noise_level(y)
     if not bool((level > 0).all()):
         advice = "give sigma, or leave these rows out"
         raise InputError("no noise was found in the data", given=f"sigma = {level}", advice=advice)
+    return level
+
+
+def _gives_images(operator: Operator) -> bool:
+    """Whether data are images, with noise in every pixel."""
+    if isinstance(operator, Composition):
+        return _gives_images(operator.outer) and _gives_images(operator.inner)
+    return isinstance(operator, Identity | Convolution | Downsampling)
 
 
 def level_of(sigma: Level, point: Point) -> Tensor:
-    """The level σ of the rows of a point, (b,) float64."""
+    """The level σ of the rows of a point, (b,) float64; ``Rule.begin`` estimates it once."""
     if sigma is None:
-        return noise_level(point.y)
+        return estimated_level(point.energy, point.y)
     level = torch.as_tensor(sigma, dtype=torch.float64)
     return level[point.index] if level.ndim else level.expand(len(point.index))
 

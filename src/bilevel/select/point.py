@@ -156,11 +156,6 @@ class Point:
         """What others computed at this point and may need again."""
         return {}
 
-    def degrees(self, b: Tensor) -> Tensor:
-        """bᵀ A (∂x/∂y) b for one b for each row, (b, c', h', w') -> (b,) float64."""
-        response = self.solve(-self.pushed(b))
-        return rows.inner(b.double(), self.energy.fidelity.operator(response).double())
-
     def responses(self, probes: Tensor) -> Iterator[Tensor]:
         """(∂x/∂y) b = -H⁻¹ ∂_y(∇_xJ) b of each probe b, (n, c', h', w') -> (b, c, h, w) each.
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from enum import Enum
 from typing import ClassVar
 
+import torch
 from torch import Tensor
 
 from bilevel.ground.errors import InputError
@@ -21,6 +22,7 @@ class Goal(Enum):
 
     ROOT = "root"
     MINIMUM = "minimum"
+    CORNER = "corner"
 
 
 class Rule(ABC):
@@ -48,14 +50,32 @@ class Rule(ABC):
         del point
         raise InputError(f"the slope of {type(self).__name__} is not known")
 
+    def coordinates(self, point: Point) -> Tensor:
+        """The point of a curve whose corner is sought, (b, 2) float64.
+
+        Raises:
+            InputError: a rule that seeks something else.
+        """
+        del point
+        raise InputError(f"{type(self).__name__} seeks no corner")
+
     def prepare(self, energy: Variational, y: Tensor) -> Variational:
         """The energy that is minimised while weights are compared; the last uses all data."""
         del y
         return energy
 
+    def begin(self, energy: Variational, y: Tensor) -> Rule:
+        """The rule for one search: with all that does not depend on the weight computed."""
+        del energy, y
+        return self
+
     def check(self, energy: Variational, y: Tensor) -> None:
         """Raise InputError unless the rule applies to such data."""
         del energy, y
+
+    def stands(self, point: Point) -> Tensor:
+        """Whether the rule stands behind a minimum found there, (b,) bool."""
+        return torch.ones_like(point.weight, dtype=torch.bool)
 
     def advice(self, outcome: Outcome, value: float) -> str:
         """What to do about an outcome other than FOUND, given the criterion at the weight."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.model import Variational
 from bilevel.select.choice import Choice, Curve, Outcome
+from bilevel.select.corner import find_corner
 from bilevel.select.path import Path
 from bilevel.select.rule import Goal, Rule
 from bilevel.select.search import Found, find_minimum, find_root
@@ -72,6 +74,7 @@ def select(
     """
     began = time.monotonic()
     energy.check(y)
+    name, rule = type(rule).__name__, rule.begin(energy, y)
     rule.check(energy, y)
     accuracy = accuracy_for(energy, y) if accuracy is None else accuracy
     low, high = span_of(energy, y) if span is None else _given(span, len(y))
@@ -89,8 +92,16 @@ def select(
             record(log.exp(), value)
         return value
 
+    def coordinates(log: Tensor, index: Tensor) -> Tensor:
+        if record is not None:
+            record(log.exp(), torch.full_like(log, torch.nan))
+        return rule.coordinates(path.at(log.exp(), index))
+
     ends = low.log(), high.log()
-    if rule.goal is Goal.ROOT:
+    if rule.goal is Goal.CORNER:
+        found, grid, angles = find_corner(coordinates, *ends)
+        weights, values = list(grid.exp()), list(angles)
+    elif rule.goal is Goal.ROOT:
         found = find_root(criterion, *ends, width=width)
     else:
         found = find_minimum(
@@ -98,12 +109,13 @@ def select(
         )
     path.energy = energy
     point = path.at(found.at.exp())
+    found = replace(found, inside=found.inside & rule.stands(point))
     path.cost.seconds += time.monotonic() - began
     curve = Curve.of(weights, values)
     outcome = _outcomes(rule, found, curve, _solved(point.solution))
     advice = [rule.advice(o, float(v)) for o, v in zip(outcome, found.value, strict=True)]
     return Choice(
-        rule=type(rule).__name__,
+        rule=name,
         weight=found.at.exp(),
         x=point.x,
         certificate=point.solution.certificate,

@@ -14,6 +14,7 @@ from bilevel.cli.commands.select import (
     OperatorOption,
     RegulariserOption,
     SigmaOption,
+    SpanOption,
     tables,
 )
 
@@ -40,6 +41,7 @@ def compare(
     noise: NoiseOption = None,
     sigma: SigmaOption = None,
     regulariser: RegulariserOption = None,
+    span: SpanOption = None,
     grey: GreyOption = False,
 ) -> None:
     """Compare rules that choose a weight without ground truth.
@@ -51,15 +53,17 @@ def compare(
     from bilevel.cli.choosing import named_rules
     from bilevel.cli.comparing import from_configuration
     from bilevel.cli.config import read, read_selection
+    from bilevel.cli.options import range_of
     from bilevel.cli.selecting import from_files
     from bilevel.ground.errors import InputError
 
     wanted, options = named_rules(rules), tables(operator, noise, sigma, regulariser)
+    between = None if span is None else range_of(span, "--span")
     if source.suffix.lower() != ".toml":
-        selection = read_selection(None, options)
+        selection = read_selection(None, {**options, "span": between})
         from_files(selection, wanted, [source], out, grey=grey, title="Comparing rules")
         return
     if options or grey:
         advice = f"write that into {source}"
         raise InputError("options of the model are for pictures", advice=advice)
-    from_configuration(read(source), wanted, out, data)
+    from_configuration(read(source), wanted, out, data, between)

@@ -13,6 +13,7 @@ __all__ = [
     "OperatorOption",
     "RegulariserOption",
     "SigmaOption",
+    "SpanOption",
     "select",
     "tables",
 ]
@@ -32,7 +33,8 @@ NoiseOption = Annotated[
     typer.Option(
         "--noise",
         metavar="NAME[:KEY=VALUE,...]",
-        help="gaussian unless given, or e.g. poisson:peak=100,background=0.01.",
+        help="gaussian unless given (of estimated level without --sigma), or e.g. "
+        "poisson:peak=100,background=0.01 (0.01 unless given).",
         show_default=False,
     ),
 ]
@@ -51,6 +53,15 @@ RegulariserOption = Annotated[
         "--regulariser",
         metavar="NAME[:KEY=VALUE,...]",
         help="total-variation:smoothing=0.01 unless given; must be smooth.",
+        show_default=False,
+    ),
+]
+SpanOption = Annotated[
+    str | None,
+    typer.Option(
+        "--span",
+        metavar="LOW,HIGH",
+        help="Range of weights to search, e.g. 1e-4,10; found from the data unless given.",
         show_default=False,
     ),
 ]
@@ -85,11 +96,12 @@ def select(
         typer.Option(
             "--config",
             metavar="CONFIG.toml",
-            help="Take operator, noise, fidelity, regulariser, ridge and rule from its tables; "
-            "options replace them.",
+            help="Take operator, noise, fidelity, regulariser, ridge, rule and span from it; "
+            "options replace tables.",
             show_default=False,
         ),
     ] = None,
+    span: SpanOption = None,
     grey: GreyOption = False,
 ) -> None:
     """Choose the weight of the regulariser for data without ground truth, and reconstruct them.
@@ -98,10 +110,12 @@ def select(
     choices.json. Ctrl-C keeps the images that are done.
     """
     from bilevel.cli.config import read_selection
-    from bilevel.cli.options import table_of
+    from bilevel.cli.options import range_of, table_of
     from bilevel.cli.selecting import from_files
 
     options = tables(operator, noise, sigma, regulariser)
+    if span is not None:
+        options["span"] = range_of(span, "--span")
     if rule is not None:
         options["rule"] = table_of(rule, "--rule")
     selection = read_selection(config, options)
@@ -111,14 +125,24 @@ def select(
 
 def tables(
     operator: str | None, noise: str | None, sigma: str | None, regulariser: str | None
-) -> dict[str, dict[str, object]]:
-    """The tables of a configuration that these options stand for."""
-    from bilevel.cli.options import table_of
+) -> dict[str, object]:
+    """The tables of a configuration that these options stand for; None for one to be removed.
 
-    given = {"operator": operator, "noise": noise, "regulariser": regulariser}
-    found = {key: table_of(text, f"--{key}") for key, text in given.items() if text is not None}
-    if sigma is not None:
-        found["noise"] = {**found.get("noise", {"name": "gaussian"}), "sigma": sigma}
-    elif noise == "gaussian":
-        del found["noise"]  # of unknown level
+    Raises:
+        InputError: an option that is no table, a level of noise that has none.
+    """
+    from bilevel.cli.options import table_of
+    from bilevel.ground.errors import InputError
+
+    given = {"operator": operator, "regulariser": regulariser}
+    found: dict[str, object] = {
+        key: table_of(text, f"--{key}") for key, text in given.items() if text is not None
+    }
+    if noise is None and sigma is None:
+        return found
+    table = table_of(noise or "gaussian", "--noise")
+    if sigma is not None and table["name"] != "gaussian":
+        raise InputError("--sigma is the level of gaussian noise", given=f"--noise {noise}")
+    table = table if sigma is None else {**table, "sigma": sigma}
+    found["noise"] = None if table == {"name": "gaussian"} else table  # None: of unknown level
     return found

@@ -10,12 +10,12 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import Field, model_validator
 
+from bilevel.cli.config.noise import check_noise
 from bilevel.cli.settings.base import Choice, Count, Positive, Seed, Settings, Unfit
 from bilevel.cli.settings.descent import ProjectedGradient
 from bilevel.cli.settings.energies import (
     Box,
     FidelitySettings,
-    KullbackLeibler,
     RegulariserSettings,
     Ridge,
     SquaredL2,
@@ -27,8 +27,8 @@ from bilevel.cli.settings.learning import (
     LossSettings,
     SquaredError,
 )
-from bilevel.cli.settings.noises import NoiseSettings, Poisson
-from bilevel.cli.settings.operators import FourierMask, OperatorSettings
+from bilevel.cli.settings.noises import NoiseSettings
+from bilevel.cli.settings.operators import OperatorSettings
 from bilevel.cli.settings.solvers import Default, SolverSettings
 from bilevel.ground.errors import InputError
 from bilevel.learn import Algorithm
@@ -143,22 +143,11 @@ class Configuration(Settings):
     @model_validator(mode="after")
     def _check(self) -> Configuration:
         self._check_learning()
-        self._check_noise()
+        check_noise(self.operator, self.noise, self.fidelity)
         side = self.probe if self.data.size is None else self.data.size
         self.energy((self.data.channels, side, side))
         self._check_solver()
         return self
-
-    def _check_noise(self) -> None:
-        if isinstance(self.noise, Poisson) and isinstance(self.operator, FourierMask):
-            what = "poisson noise needs data that are not negative, which Fourier data are not"
-            raise Unfit("noise.name", what, advice="use gaussian noise")
-        if isinstance(self.fidelity, KullbackLeibler):
-            background = self.fidelity.background
-            if not (isinstance(self.noise, Poisson) and self.noise.background == background):
-                what = "kullback-leibler is for poisson noise of the same background"
-                advice = f'set name = "poisson" and background = {background:g} in [noise]'
-                raise Unfit("fidelity.background", what, given=background, advice=advice)
 
     def _check_solver(self) -> None:
         """On an empty image; a solver that was not asked for by name is not to blame."""

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
-from bilevel import data
 from bilevel.cli.catalogue import CATALOGUE, name_of
 from bilevel.cli.config.configuration import Configuration
+from bilevel.cli.config.noise import check_noise
 from bilevel.cli.config.reading import sentence, table_in, text_in
 from bilevel.cli.config.validation import Problem, validate
-from bilevel.cli.settings.base import Choice, Settings, Unfit
+from bilevel.cli.settings.base import Choice, Positive, Settings, Unfit
 from bilevel.cli.settings.energies import (
     FidelitySettings,
     RegulariserSettings,
@@ -22,8 +22,8 @@ from bilevel.cli.settings.energies import (
     TotalVariation,
     WeightedDifferences,
 )
-from bilevel.cli.settings.noises import Gaussian, NoiseSettings, Poisson
-from bilevel.cli.settings.operators import FourierMask, Identity, OperatorSettings
+from bilevel.cli.settings.noises import Gaussian, NoiseSettings
+from bilevel.cli.settings.operators import Identity, OperatorSettings
 from bilevel.cli.settings.rules import RuleSettings
 from bilevel.ground.checks import check_choice
 from bilevel.ground.errors import InputError, nearest
@@ -34,6 +34,8 @@ from bilevel.model.splitting import is_smooth
 __all__ = ["Selection", "made", "read_selection"]
 
 Kind = TypeVar("Kind", bound=Settings)
+BACKGROUND = 0.01
+"""Of counts that none is given for [grey value]."""
 
 
 class Selection(Settings):
@@ -48,6 +50,7 @@ class Selection(Settings):
     )
     ridge: Ridge | None = None
     rule: Annotated[RuleSettings | None, Choice("rules")] = None
+    span: Annotated[tuple[Positive, Positive], Field(strict=False)] | None = None
 
     @staticmethod
     def of(configuration: Configuration) -> Selection:
@@ -95,20 +98,6 @@ class Selection(Settings):
         """The weight that the configuration gives the regulariser; only a ridge refers to it."""
         return float(self.regulariser.model_dump()["weight"])
 
-    def noise_of(self, y: torch.Tensor) -> data.Noise:
-        """The noise of data (1, c', h', w'); where it is not known, Gaussian of estimated level.
-
-        Raises:
-            InputError: as :func:`~bilevel.data.noise_level.noise_level`.
-        """
-        if self.noise is not None:
-            return self.noise.build()
-        try:
-            return data.GaussianNoise(float(data.noise_level(y)))
-        except InputError as error:
-            what = f"the noise level is not given: {error}"
-            raise InputError(what, advice="or give it, e.g. --sigma 10/255") from error
-
     def weight_at(self, log_weight: torch.Tensor) -> float:
         """The weight of the regulariser where the fidelity has that one in its place."""
         return float(self._fidelity.model_dump()["weight"] / log_weight.double().exp())
@@ -134,9 +123,10 @@ class Selection(Settings):
         if isinstance(self.regulariser, WeightedDifferences) and self.regulariser.map:
             advice = "set map = false"
             raise Unfit("regulariser.map", "rules choose one weight, not a map", advice=advice)
-        if isinstance(self.operator, FourierMask) and isinstance(self.noise, Poisson):
-            what = "poisson noise needs data that are not negative, which Fourier data are not"
-            raise Unfit("noise.name", what, advice="use gaussian noise")
+        check_noise(self.operator, self.noise, self.fidelity)
+        if self.span is not None and not self.span[0] < self.span[1]:
+            given = f"[{self.span[0]:g}, {self.span[1]:g}]"
+            raise Unfit("span", "the range of weights must grow", given=given)
         return self
 
 
@@ -155,10 +145,11 @@ def made(kind: str, table: Mapping[str, object], of: type[Kind]) -> Kind:
     return settings
 
 
-def read_selection(path: Path | None, options: Mapping[str, Mapping[str, object]]) -> Selection:
-    """From the tables of a file, and from options that replace tables.
+def read_selection(path: Path | None, options: Mapping[str, object]) -> Selection:
+    """From the tables of a file, and from options that replace them; None removes a table.
 
-    Tables that only learning needs are left aside.
+    Tables that only learning needs are left aside. Counts without a background get that of the
+    fidelity, or 0.01: the reconstruction stays unbiased, its noise is taken a little too large.
 
     Raises:
         InputError: as :func:`~bilevel.cli.config.reading.read`.
@@ -170,9 +161,23 @@ def read_selection(path: Path | None, options: Mapping[str, Mapping[str, object]
             advice = nearest(name, Selection.model_fields)
             raise InputError(f"{path}: unknown table or key '{name}'", advice=advice)
     tables = {name: given[name] for name in Selection.model_fields if name in given}
+    tables = {name: value for name, value in {**tables, **options}.items() if value is not None}
     problems: list[Problem] = []
-    selection = validate(Selection, {**tables, **options}, problems)
+    selection = validate(Selection, _with_background(tables), problems)
     if problems or not isinstance(selection, Selection):
         words = problems[0].message if path is None else sentence(str(path), text, problems)
         raise InputError(words)
     return selection
+
+
+def _with_background(tables: dict[str, Any]) -> dict[str, Any]:
+    """Tables whose counts have a background wherever the fidelity asks for one."""
+    noise, fidelity = tables.get("noise"), tables.get("fidelity", {"name": "kullback-leibler"})
+    if not (isinstance(noise, Mapping) and isinstance(fidelity, Mapping)):
+        return tables
+    noise, fidelity = cast(Mapping[str, Any], noise), cast(Mapping[str, Any], fidelity)
+    counts = noise.get("name") == "poisson" and fidelity.get("name") == "kullback-leibler"
+    if not counts or "background" in noise:
+        return tables
+    background = fidelity.get("background", BACKGROUND)
+    return {**tables, "noise": {**noise, "background": background}}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
@@ -34,9 +34,11 @@ __all__ = [
 class RuleSettings(Settings):
     """A rule."""
 
+    needs_noise: ClassVar[bool] = True
+
     @abstractmethod
-    def build(self, noise: data.Noise) -> Rule:
-        """The rule for data with that noise.
+    def build(self, noise: data.Noise | None) -> Rule:
+        """The rule for data with that noise; None will do unless ``needs_noise``.
 
         Raises:
             InputError: noise that the rule is not made for.
@@ -63,7 +65,7 @@ class Discrepancy(CountingRule):
         default=False, description="count the noise that is fitted: m less the degrees of freedom"
     )
 
-    def build(self, noise: data.Noise) -> Rule:
+    def build(self, noise: data.Noise | None) -> Rule:
         """For Gaussian noise."""
         sigma = sigma_of("the discrepancy principle", noise)
         return rules.Discrepancy(sigma, self.tau, self.corrected, self.degrees)
@@ -72,7 +74,7 @@ class Discrepancy(CountingRule):
 class SURE(CountingRule):
     """Least estimated error of x, unbiased: for denoising, σ known."""
 
-    def build(self, noise: data.Noise) -> Rule:
+    def build(self, noise: data.Noise | None) -> Rule:
         """For Gaussian noise."""
         return rules.SURE(sigma_of("SURE", noise), self.degrees)
 
@@ -80,7 +82,7 @@ class SURE(CountingRule):
 class PredictedRisk(CountingRule):
     """Least estimated error of A x, unbiased: for any operator, σ known."""
 
-    def build(self, noise: data.Noise) -> Rule:
+    def build(self, noise: data.Noise | None) -> Rule:
         """For Gaussian noise."""
         return rules.PredictedRisk(sigma_of("the predicted risk", noise), self.degrees)
 
@@ -92,7 +94,7 @@ class GSURE(CountingRule):
         default=0.1, description="singular values below this part of the largest count as 0"
     )
 
-    def build(self, noise: data.Noise) -> Rule:
+    def build(self, noise: data.Noise | None) -> Rule:
         """For Gaussian noise."""
         return rules.GSURE(sigma_of("GSURE", noise), self.degrees, self.truncation)
 
@@ -100,7 +102,7 @@ class GSURE(CountingRule):
 class Gaussianity(RuleSettings):
     """Residuals most nearly as large as the noise: the discrepancy principle as a minimum."""
 
-    def build(self, noise: data.Noise) -> Rule:
+    def build(self, noise: data.Noise | None) -> Rule:
         """For Gaussian noise."""
         return rules.Gaussianity(sigma_of("the Gaussianity of residuals", noise))
 
@@ -108,11 +110,12 @@ class Gaussianity(RuleSettings):
 class GCV(CountingRule):
     """Generalised cross-validation: data predicted from all the others, σ not needed."""
 
+    needs_noise: ClassVar[bool] = False
     robustness: Annotated[float, Field(gt=0, le=1)] = Field(
         default=1.0, description="below 1 guards against weights far too small"
     )
 
-    def build(self, noise: data.Noise) -> Rule:
+    def build(self, noise: data.Noise | None) -> Rule:
         """For any level."""
         del noise
         return rules.GCV(self.robustness, self.degrees)
@@ -121,10 +124,11 @@ class GCV(CountingRule):
 class HoldOut(RuleSettings):
     """Data held out are predicted from the rest: σ not needed."""
 
+    needs_noise: ClassVar[bool] = False
     part: Fraction = Field(default=0.1, description="of the data that is held out")
     seed: Seed = Field(default=0, description="of the choice")
 
-    def build(self, noise: data.Noise) -> Rule:
+    def build(self, noise: data.Noise | None) -> Rule:
         """For any level."""
         del noise
         return rules.HoldOut(self.part, self.seed)
@@ -133,16 +137,23 @@ class HoldOut(RuleSettings):
 class LCurve(RuleSettings):
     """The corner of residual against penalty on logarithmic scales: σ not needed."""
 
-    def build(self, noise: data.Noise) -> Rule:
+    needs_noise: ClassVar[bool] = False
+    corner: Literal["curvature", "triangle"] = Field(
+        default="curvature", description="greatest curvature, or sharpest triangle on a grid"
+    )
+
+    def build(self, noise: data.Noise | None) -> Rule:
         """For any level."""
         del noise
-        return rules.LCurve()
+        return rules.LCurve(self.corner)
 
 
 class QuasiOptimality(RuleSettings):
     """Where x changes least with the weight: σ not needed, an operator that loses much is."""
 
-    def build(self, noise: data.Noise) -> Rule:
+    needs_noise: ClassVar[bool] = False
+
+    def build(self, noise: data.Noise | None) -> Rule:
         """For any level."""
         del noise
         return rules.QuasiOptimality()
@@ -151,7 +162,9 @@ class QuasiOptimality(RuleSettings):
 class Whiteness(RuleSettings):
     """Residuals as white as can be: σ not needed, but white noise is."""
 
-    def build(self, noise: data.Noise) -> Rule:
+    needs_noise: ClassVar[bool] = False
+
+    def build(self, noise: data.Noise | None) -> Rule:
         """For any level."""
         del noise
         return rules.Whiteness()
@@ -164,7 +177,7 @@ class PoissonDiscrepancy(RuleSettings):
         default="expected", description="of the divergence from the data"
     )
 
-    def build(self, noise: data.Noise) -> Rule:
+    def build(self, noise: data.Noise | None) -> Rule:
         """For Poisson noise."""
         return rules.PoissonDiscrepancy(peak_of("the discrepancy of counts", noise), self.target)
 
@@ -172,12 +185,12 @@ class PoissonDiscrepancy(RuleSettings):
 class PURE(CountingRule):
     """Least estimated error of A x, nearly unbiased: Poisson noise of known peak."""
 
-    def build(self, noise: data.Noise) -> Rule:
+    def build(self, noise: data.Noise | None) -> Rule:
         """For Poisson noise."""
         return rules.PURE(peak_of("PURE", noise), self.degrees)
 
 
-def peak_of(rule: str, noise: data.Noise) -> float:
+def peak_of(rule: str, noise: data.Noise | None) -> float:
     """The photons at grey value 1.
 
     Raises:
@@ -189,7 +202,7 @@ def peak_of(rule: str, noise: data.Noise) -> float:
     return noise.peak
 
 
-def sigma_of(rule: str, noise: data.Noise) -> float:
+def sigma_of(rule: str, noise: data.Noise | None) -> float:
     """The level of Gaussian noise.
 
     Raises:

@@ -12,22 +12,23 @@ from bilevel.ground.checks import check_positive
 from bilevel.model import Variational
 from bilevel.select.choice import Outcome
 from bilevel.select.degrees import ONE_PROBE, Degrees
-from bilevel.select.noise import Level, check_gaussian, level_of, variance_of
+from bilevel.select.level_rule import LevelRule
+from bilevel.select.noise import check_gaussian, level_of, variance_of
 from bilevel.select.point import Point
-from bilevel.select.rule import Goal, Rule
+from bilevel.select.rule import Goal
 
 __all__ = ["Discrepancy"]
 
 
 @dataclass(frozen=True)
-class Discrepancy(Rule):
+class Discrepancy(LevelRule):
     """‖A x_w - y‖² = τ² m σ² (Morozov 1966); corrected: τ² σ² (m - df) with df = tr ∂(A x)/∂y.
 
     The residual of a good reconstruction is smaller than the noise, since a part of the noise is
     fitted: the plain principle smooths too much.
 
     Args:
-        sigma: noise level [unit of the data], one number or one for each row.
+        sigma: noise level [unit of the data], one number or one for each row; None: estimated.
         tau: factor of the noise level.
         corrected: count the degrees of freedom that are fitted.
         degrees: how they are counted.
@@ -37,7 +38,6 @@ class Discrepancy(Rule):
         1.0
     """
 
-    sigma: Level
     tau: float = 1.0
     corrected: bool = False
     degrees: Degrees = ONE_PROBE

@@ -8,28 +8,28 @@ from typing import ClassVar
 from torch import Tensor
 
 from bilevel.model import Variational
-from bilevel.select.noise import Level, check_gaussian, variance_of
+from bilevel.select.level_rule import LevelRule
+from bilevel.select.noise import check_gaussian, variance_of
 from bilevel.select.point import Point
-from bilevel.select.rule import Goal, Rule
+from bilevel.select.rule import Goal
 
 __all__ = ["Gaussianity"]
 
 
 @dataclass(frozen=True)
-class Gaussianity(Rule):
+class Gaussianity(LevelRule):
     """min ½(‖A x_w - y‖²/(mσ²) - 1)²: the root of the discrepancy principle where there is one.
 
     Unlike that principle it answers, at an edge, where no weight meets the noise level.
 
     Args:
-        sigma: noise level [unit of the data], one number or one for each row.
+        sigma: noise level [unit of the data], one number or one for each row; None: estimated.
 
     Example:
         >>> Gaussianity(sigma=0.1).sigma
         0.1
     """
 
-    sigma: Level
     goal: ClassVar[Goal] = Goal.MINIMUM
 
     def check(self, energy: Variational, y: Tensor) -> None:

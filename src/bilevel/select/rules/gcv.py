@@ -19,6 +19,10 @@ from bilevel.select.rule import Goal, Rule
 __all__ = ["GCV"]
 
 
+INTERPOLATED = 0.95
+"""Of the data, as degrees of freedom: beyond, x_w is the data and V a quotient of 0 by 0."""
+
+
 @dataclass(frozen=True)
 class GCV(Rule):
     """V = m ‖A x_w - y‖²/(m - df)² with df = tr P, P = ∂(A x)/∂y (Golub, Heath and Wahba 1979).
@@ -27,7 +31,9 @@ class GCV(Rule):
     guards against weights far too small (Lukas 2006, robust GCV, for linear x_w).
 
     The minimum at the largest weight is taken. As w → 0, V tends to m ‖∇R(y)‖²/(tr ∇²R(y))² for
-    denoising, which is about σ²/2 for total variation: less than at any good weight.
+    denoising, which is about σ²/2 for total variation: less than at any good weight. Where clipped
+    or coloured noise leaves no minimum before that, the answer is EDGE: degrees of freedom beyond
+    95 % of m mean that nearly all noise is kept.
 
     Args:
         robustness: γ in (0, 1]; 1 is plain GCV.
@@ -64,8 +70,16 @@ class GCV(Rule):
         value = factor * point.size * misfit / left.square()
         return torch.where((left > 0) & (misfit > 0), value, torch.inf)
 
+    def stands(self, point: Point) -> Tensor:
+        """Not where the data are interpolated: there V knows R and y alone, and no prediction."""
+        return self.degrees.of(point) <= INTERPOLATED * point.size
+
     def advice(self, outcome: Outcome, value: float) -> str:
         """At an edge, the robust variant may have a minimum inside."""
         if outcome is Outcome.EDGE:
-            return "take a robustness below 1, e.g. rules.GCV(robustness=0.3), or widen the range"
+            return (
+                "V falls on to the edge, or to where all noise is kept, as it does if noise is not "
+                "white or was clipped: take a robustness below 1, e.g. rules.GCV(robustness=0.3), "
+                "a rule that knows the noise level, or widen the range"
+            )
         return super().advice(outcome, value)

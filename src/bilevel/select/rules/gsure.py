@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from torch import Tensor
@@ -13,7 +13,8 @@ from bilevel.ground.checks import check_positive
 from bilevel.model import Variational
 from bilevel.select.choice import Outcome
 from bilevel.select.degrees import ONE_PROBE, Degrees
-from bilevel.select.noise import Level, check_gaussian, level_of, risk_advice, variance_of
+from bilevel.select.level_rule import LevelRule
+from bilevel.select.noise import check_gaussian, level_of, risk_advice, variance_of
 from bilevel.select.point import Point
 from bilevel.select.pseudo_inverse import PseudoInverse
 from bilevel.select.rule import Goal, Rule
@@ -22,7 +23,16 @@ __all__ = ["GSURE"]
 
 
 @dataclass(frozen=True)
-class GSURE(Rule):
+class Lifted:
+    """L, L A L b of every probe b (n, c, h, w), and tr LLᵀ."""
+
+    inverse: PseudoInverse
+    twice: Tensor
+    noise: Tensor
+
+
+@dataclass(frozen=True)
+class GSURE(LevelRule):
     """(‖L(A x_w - y)‖² - σ² tr LLᵀ + 2σ² tr(Lᵀ L A ∂x/∂y))/n.
 
     L is a pseudo-inverse of A. The estimate is unbiased for ‖L A (x_w - x̃)‖²/n, whatever L is;
@@ -31,9 +41,10 @@ class GSURE(Rule):
     singular values would make it all noise, so they are left out: see :class:`PseudoInverse`.
 
     Args:
-        sigma: noise level [unit of the data], one number or one for each row.
+        sigma: noise level [unit of the data], one number or one for each row; None: estimated.
         degrees: how traces are computed.
         truncation: singular values below this part of the largest count as 0 [1].
+        lifted: what does not depend on the weight; every search computes it.
 
     Raises:
         InputError: a truncation that is not positive.
@@ -43,14 +54,18 @@ class GSURE(Rule):
         0.1
     """
 
-    sigma: Level
     degrees: Degrees = ONE_PROBE
     truncation: float = 0.1
+    lifted: Lifted | None = field(default=None, repr=False, compare=False)
     goal: ClassVar[Goal] = Goal.MINIMUM
 
     def __post_init__(self) -> None:
         """Check the options."""
         check_positive(self.truncation, "the truncation")
+
+    def begin(self, energy: Variational, y: Tensor) -> Rule:
+        """With the level and all that the probes alone give."""
+        return replace(self, sigma=self._level(energy, y), lifted=self._known(energy, y))
 
     def check(self, energy: Variational, y: Tensor) -> None:
         """Gaussian noise of known level."""
@@ -58,22 +73,20 @@ class GSURE(Rule):
 
     def value(self, point: Point) -> Tensor:
         """The estimate of the mean squared error of L A x [grey value²]."""
-        inverse = self.pseudo_inverse(point)
-        misfit = inverse(point.residual).double().square().flatten(1).sum(1)
-        fitted = self._trace(point, self.degrees.responses(point, level_of(self.sigma, point)))
-        noise = inverse.energy()
-        if noise is None:
-            lifted = inverse(self.degrees.vectors(point.y))
-            noise = self.degrees.trace(lifted.double().square().flatten(1).sum(1))
-        total = misfit + variance_of(self.sigma, point) * (2 * fitted - noise)
+        known = self._known(point.energy, point.y)
+        misfit = known.inverse(point.residual).double().square().flatten(1).sum(1)
+        pairs = self.degrees.responses(point, level_of(self.sigma, point))
+        fitted = self._trace(known.twice, pairs)
+        total = misfit + variance_of(self.sigma, point) * (2 * fitted - known.noise)
         return total / point.x[0].numel()
 
     def slope(self, point: Point) -> Tensor:
         """SUGAR (Deledalle, Vaiter, Fadili and Peyré 2014): of the Monte Carlo estimate."""
-        inverse = self.pseudo_inverse(point)
-        moved = inverse(point.energy.fidelity.operator(point.slope))
-        misfit = 2 * rows.inner(inverse(point.residual).double(), moved.double())
-        fitted = self._trace(point, self.degrees.slopes(point, level_of(self.sigma, point)))
+        known = self._known(point.energy, point.y)
+        moved = known.inverse(point.energy.fidelity.operator(point.slope))
+        misfit = 2 * rows.inner(known.inverse(point.residual).double(), moved.double())
+        pairs = self.degrees.slopes(point, level_of(self.sigma, point))
+        fitted = self._trace(known.twice, pairs)
         total = misfit + 2 * variance_of(self.sigma, point) * fitted
         return total / point.x[0].numel()
 
@@ -81,15 +94,18 @@ class GSURE(Rule):
         """As for the predicted risk."""
         return risk_advice(outcome) or super().advice(outcome, value)
 
-    def pseudo_inverse(self, point: Point) -> PseudoInverse:
-        """L at a point."""
-        _, c, h, w = point.x.shape
-        return PseudoInverse(point.energy.fidelity.operator, (c, h, w), self.truncation)
+    def _known(self, energy: Variational, y: Tensor) -> Lifted:
+        if self.lifted is not None:
+            return self.lifted
+        operator = energy.fidelity.operator
+        _, c, h, w = y.shape
+        inverse = PseudoInverse(operator, operator.image_shape((c, h, w)), self.truncation)
+        lifted, noise = inverse(self.degrees.vectors(y)), inverse.energy()
+        if noise is None:
+            noise = self.degrees.trace(lifted.double().square().flatten(1).sum(1))
+        return Lifted(inverse, inverse(operator(lifted)).double(), noise)
 
-    def _trace(self, point: Point, pairs: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
+    def _trace(self, twice: Tensor, pairs: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
         """tr(Lᵀ L A ∂x/∂y): since L A is symmetric, ⟨L A L b, (∂x/∂y) b⟩ for every probe b."""
-        inverse = self.pseudo_inverse(point)
-        lifted = inverse(self.degrees.vectors(point.y))
-        twice = inverse(point.energy.fidelity.operator(lifted)).double()
         products = zip(twice, pairs, strict=True)
         return self.degrees.trace((dx.double() * t).flatten(1).sum(1) for t, (_, dx) in products)

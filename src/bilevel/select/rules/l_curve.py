@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from bilevel.ground.checks import check_choice
 from bilevel.model import Variational
 from bilevel.select.choice import Outcome
 from bilevel.select.noise import check_quadratic
@@ -15,6 +16,8 @@ from bilevel.select.point import Point
 from bilevel.select.rule import Goal, Rule
 
 __all__ = ["LCurve"]
+
+CORNERS = ("curvature", "triangle")
 
 
 @dataclass(frozen=True)
@@ -25,13 +28,32 @@ class LCurve(Rule):
     weight of the fidelity): the curvature takes first derivatives by log w only, that is one
     linear system. It needs no noise level; denoising often has no corner.
 
+    "triangle" takes the corner of 31 points instead, as a person would see it (Castellanos, Gómez
+    and Guerra 2002): small wiggles do not count, and the weight is one of the 31.
+
+    Args:
+        corner: "curvature" or "triangle".
+
+    Raises:
+        InputError: another corner.
+
     Example:
         >>> LCurve().goal
         <Goal.MINIMUM: 'minimum'>
     """
 
+    corner: str = "curvature"
     goal: ClassVar[Goal] = Goal.MINIMUM
     grid: ClassVar[int | None] = 13
+
+    def __post_init__(self) -> None:
+        """Check the option."""
+        check_choice(self.corner, CORNERS, "corner of the L-curve")
+
+    def begin(self, energy: Variational, y: Tensor) -> Rule:
+        """The rule that looks for the corner asked for."""
+        del energy, y
+        return _Triangle(self.corner) if self.corner == "triangle" else self
 
     def check(self, energy: Variational, y: Tensor) -> None:
         """Gaussian noise."""
@@ -54,3 +76,13 @@ class LCurve(Rule):
         if outcome is Outcome.EDGE:
             return "the curve has no corner in this range: widen it or use another rule, e.g. GCV"
         return super().advice(outcome, value)
+
+
+@dataclass(frozen=True)
+class _Triangle(LCurve):
+    goal: ClassVar[Goal] = Goal.CORNER
+
+    def coordinates(self, point: Point) -> Tensor:
+        """(ln ‖A x_w - y‖, ln R(x_w)), (b, 2) float64."""
+        misfit = point.fine_residual.double().square().flatten(1).sum(1)
+        return torch.stack([0.5 * misfit.log(), point.penalty.log()], 1)

@@ -12,21 +12,22 @@ from bilevel.model import Variational
 from bilevel.model.operators import Identity
 from bilevel.select.choice import Outcome
 from bilevel.select.degrees import ONE_PROBE, Degrees
-from bilevel.select.noise import Level, check_gaussian, level_of, risk_advice, variance_of
+from bilevel.select.level_rule import LevelRule
+from bilevel.select.noise import check_gaussian, level_of, risk_advice, variance_of
 from bilevel.select.point import Point
-from bilevel.select.rule import Goal, Rule
+from bilevel.select.rule import Goal
 
 __all__ = ["SURE", "PredictedRisk"]
 
 
 @dataclass(frozen=True)
-class PredictedRisk(Rule):
+class PredictedRisk(LevelRule):
     """(‖A x_w - y‖² + 2σ² df)/m - σ²: unbiased for the mean of (A x_w - A x̃)² (Stein 1981, Thm 1).
 
     Also called UPRE (Mallows 1973 for linear x_w). It sees nothing of what A loses.
 
     Args:
-        sigma: noise level [unit of the data], one number or one for each row.
+        sigma: noise level [unit of the data], one number or one for each row; None: estimated.
         degrees: how df = tr ∂(A x)/∂y is counted.
 
     Example:
@@ -34,7 +35,6 @@ class PredictedRisk(Rule):
         1
     """
 
-    sigma: Level
     degrees: Degrees = ONE_PROBE
     goal: ClassVar[Goal] = Goal.MINIMUM
 
