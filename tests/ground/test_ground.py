@@ -43,6 +43,14 @@ def test_put_reaches_tuples() -> None:
     assert tree[1][0].tolist() == [0, 0, 1]
 
 
+def test_rows_are_joined_one_after_the_other() -> None:
+    tree = (torch.arange(4), (torch.rand(4, 2), "kept"))
+    joined = rows.join([rows.take(tree, torch.tensor(part)) for part in ([0, 1], [2], [3])])
+    assert bool((joined[0] == tree[0]).all())
+    assert bool((joined[1][0] == tree[1][0]).all())
+    assert joined[1][1] == "kept"
+
+
 def test_row_reductions() -> None:
     x = torch.tensor([[3.0, -4.0], [1.0, 1.0]])
     assert rows.norm(x).tolist() == pytest.approx([5.0, 2**0.5])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 from torch import Tensor
@@ -274,3 +276,22 @@ def test_a_reconstruction_that_missed_its_accuracy_is_told() -> None:
     choice = select(energy_of(), y, rules.Discrepancy(SIGMA), accuracy=1e-17, span=(0.05, 0.3))
     assert choice.outcome == (Outcome.UNSOLVED,)
     assert "accuracy" in choice.advice[0]
+
+
+def test_groups_of_rows_give_what_all_give_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    y, target = (
+        torch.cat([image() + noise(seed=s) for s in range(5)]),
+        image().expand(5, -1, -1, -1),
+    )
+    sigma = torch.full((5,), SIGMA).double()
+    for rule in (rules.Oracle(target), rules.Discrepancy(sigma), rules.SURE(sigma), rules.LCurve()):
+        once = select(energy_of(), y, rule)
+        with monkeypatch.context() as patch:
+            patch.setattr(sys.modules["bilevel.select.select"], "TOGETHER", 2 * y[0].numel())
+            parted = select(energy_of(), y, rule)
+        assert parted.rule == once.rule
+        assert parted.outcome == once.outcome
+        assert bool((parted.weight.log() - once.weight.log()).abs().max() < 0.02)
+        assert rms(parted.x - once.x) < 2e-3
+        assert parted.certificate.rms.shape == once.certificate.rms.shape
+        assert bool((parted.curve.at(parted.weight) - once.value).abs().max() < 1e-2)

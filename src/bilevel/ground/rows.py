@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-__all__ = ["expand", "inner", "norm", "norm_inf", "put", "rms", "take"]
+__all__ = ["expand", "inner", "join", "norm", "norm_inf", "put", "rms", "take"]
 
 T = TypeVar("T")
 
@@ -57,6 +57,21 @@ def take(tree: T, index: Tensor) -> T:
 def _fields(tree: object, index: Tensor) -> dict[str, Any]:
     fields = dataclasses.fields(cast(Any, tree))
     return {f.name: take(getattr(tree, f.name), index) for f in fields}
+
+
+def join(parts: list[T]) -> T:
+    """The rows of all parts, alike in all but their number, one after the other."""
+    first = parts[0]
+    if isinstance(first, Tensor):
+        return cast(T, torch.cat(cast("list[Tensor]", parts)))
+    if isinstance(first, tuple):
+        places = zip(*cast("list[tuple[Any, ...]]", parts), strict=True)
+        return cast(T, tuple(join(list(same)) for same in places))
+    if dataclasses.is_dataclass(first) and not isinstance(first, type):
+        names = [field.name for field in dataclasses.fields(first)]
+        joined = {name: join([getattr(part, name) for part in parts]) for name in names}
+        return cast(T, dataclasses.replace(cast(Any, first), **joined))
+    return first
 
 
 def put(tree: T, index: Tensor, part: T) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
 import torch
 from torch import Tensor
 
+from bilevel.ground import rows
 from bilevel.model import Cost
 from bilevel.solve import Certificate
 
@@ -43,11 +45,26 @@ class Curve:
         return self.value.gather(0, nearest)[0]
 
     @staticmethod
+    def join(parts: Sequence[Curve]) -> Curve:
+        """The rows of all parts, one after the other."""
+        longest = max(len(part.weight) for part in parts)
+        weight, value = (
+            torch.cat([_lengthened(getattr(part, name), longest) for part in parts], 1)
+            for name in ("weight", "value")
+        )
+        return Curve(weight, value)
+
+    @staticmethod
     def of(weights: list[Tensor], values: list[Tensor]) -> Curve:
         """Sorted by weight; what was not tried is inf."""
         weight, value = torch.stack(weights), torch.stack(values)
         order = weight.argsort(0)
         return Curve(weight.gather(0, order), value.gather(0, order))
+
+
+def _lengthened(lines: Tensor, count: int) -> Tensor:
+    more = lines.new_full((count - len(lines), lines.shape[1]), torch.inf)
+    return torch.cat([lines, more])
 
 
 @dataclass(frozen=True)
@@ -77,3 +94,17 @@ class Choice:
     def found(self) -> Tensor:
         """Which rows have a weight that the rule stands behind, (b,) bool."""
         return torch.tensor([outcome is Outcome.FOUND for outcome in self.outcome])
+
+    @staticmethod
+    def join(rule: str, parts: Sequence[Choice]) -> Choice:
+        """The rows of all parts, one after the other, under the name ``rule``."""
+        return Choice(
+            rule=rule,
+            weight=torch.cat([part.weight for part in parts]),
+            x=torch.cat([part.x for part in parts]),
+            certificate=rows.join([part.certificate for part in parts]),
+            curve=Curve.join([part.curve for part in parts]),
+            outcome=tuple(one for part in parts for one in part.outcome),
+            advice=tuple(one for part in parts for one in part.advice),
+            cost=sum((part.cost for part in parts), Cost()),
+        )

@@ -9,10 +9,9 @@ from bilevel import data
 from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
 from bilevel.model import Variational
-from bilevel.model.fidelities import KullbackLeibler, SquaredL2
+from bilevel.model.fidelities import SquaredL2
 from bilevel.model.operators import Composition, Convolution, Downsampling, Identity, Operator
 from bilevel.select.choice import Outcome
-from bilevel.select.counts import means_of
 from bilevel.select.point import Point
 
 __all__ = [
@@ -22,7 +21,6 @@ __all__ = [
     "estimated_level",
     "level_of",
     "risk_advice",
-    "standardised",
     "variance_of",
 ]
 
@@ -99,13 +97,3 @@ def risk_advice(outcome: Outcome) -> str:
         "the risk still falls at the edge: widen the range; if it falls on towards large weights "
         "the data may hold no more than noise, towards small ones sigma may be too small"
     )
-
-
-def standardised(residual: Tensor, point: Point) -> Tensor:
-    """The residual A x - y of a point over √(A x + background) for counts: of one variance.
-
-    White residuals are then a sign of a good reconstruction for Poisson noise too.
-    """
-    if isinstance(point.energy.fidelity, KullbackLeibler):
-        return residual / means_of(point).sqrt().to(residual)
-    return residual

@@ -35,6 +35,7 @@ class Path:
         solver: of the lower level; L-BFGS if None.
         max_steps: limit of each solve.
         rtol: relative residual of linear systems.
+        rows: those of the batch that are asked for, one after the other; all if None.
 
     Raises:
         InputError: data that do not fit, an energy that is not smooth.
@@ -49,6 +50,7 @@ class Path:
         solver: Solver[Any] | None = None,
         max_steps: int = 20_000,
         rtol: float = 1e-3,
+        rows: Tensor | None = None,
     ) -> None:
         """No weight yet."""
         self.energy, self.y = energy, y
@@ -56,12 +58,13 @@ class Path:
         self.solver: Solver[Any] = LBFGS() if solver is None else solver
         self.max_steps, self.rtol = max_steps, check_positive(rtol, "rtol")
         self.cost = Cost()
-        self._solutions = Trail(len(y))
-        self._responses: dict[int, Trail] = defaultdict(lambda: Trail(len(y)))
+        self.rows = torch.arange(len(y)) if rows is None else rows
+        self._solutions = Trail(self.rows)
+        self._responses: dict[int, Trail] = defaultdict(lambda: Trail(self.rows))
 
     def at(self, weight: Tensor, index: Tensor | None = None) -> Point:
         """The point of the rows ``index`` (all if None) at their weights, (len(index),) float64."""
-        index = torch.arange(len(self.y)) if index is None else index
+        index = self.rows if index is None else index
         objective = RowWeighted(self.energy, self.y[index], weight, self.cost)
         certified = bool((objective.bounds.proved_mu() >= CONVEX).all())
         goal = (

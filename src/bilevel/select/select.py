@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,19 +13,16 @@ from bilevel.ground import rows
 from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.model import Variational
-from bilevel.select.choice import Choice, Curve, Outcome
-from bilevel.select.corner import find_corner
-from bilevel.select.path import Path
-from bilevel.select.rule import Goal, Rule
-from bilevel.select.search import Found, find_minimum, find_root
-from bilevel.solve import Solution, Solver, Status
+from bilevel.select.choice import Choice
+from bilevel.select.group import Search
+from bilevel.select.point import TOGETHER
+from bilevel.select.rule import Rule
+from bilevel.solve import Solver
 
 __all__ = ["accuracy_for", "select", "span_of"]
 
 ACCURACY = 1e-3
 """Of the contrast of the start: the accuracy of reconstructions unless another is asked for."""
-FLAT = 1e-6
-"""A criterion that changes by no larger part over the whole range is flat."""
 
 
 def select(
@@ -42,14 +38,15 @@ def select(
 ) -> Choice:
     """A weight w_k of the regulariser for each image: x_k = argmin Ψ(A x; y_k) + w_k R(x).
 
-    All rows are solved together; every solve starts from those at the nearest weights.
+    Rows are solved together, as many as suit the memory; every solve starts from those at the
+    nearest weights.
 
     Args:
         energy: Ψ and R, smooth. w multiplies R as it is: give R a weight of 1.
         y: data, (b, c', h', w').
         rule: from ``select.rules``.
         span: range of weights; where none is given, :func:`span_of` each row.
-        accuracy: of the reconstructions [grey value]; 1e-3 of the contrast if None.
+        accuracy: of the reconstructions [grey value]; 1e-3 of the least contrast of all if None.
         width: the interval in log w that is small enough [1].
         solver: of the lower level; L-BFGS if None.
         record: called with every weight tried and its criterion, those of the rows still sought.
@@ -78,52 +75,21 @@ def select(
     rule.check(energy, y)
     accuracy = accuracy_for(energy, y) if accuracy is None else accuracy
     low, high = span_of(energy, y) if span is None else _given(span, len(y))
-    path = Path(rule.prepare(energy, y), y, accuracy=accuracy, solver=solver)
-    weights: list[Tensor] = []
-    values: list[Tensor] = []
-
-    def criterion(log: Tensor, index: Tensor) -> Tensor:
-        value = rule.value(path.at(log.exp(), index))
-        for kept, new in ((weights, log.exp()), (values, value)):
-            line = torch.full((len(y),), torch.inf, dtype=torch.float64)
-            line[index] = new
-            kept.append(line)
-        if record is not None:
-            record(log.exp(), value)
-        return value
-
-    def coordinates(log: Tensor, index: Tensor) -> Tensor:
-        if record is not None:
-            record(log.exp(), torch.full_like(log, torch.nan))
-        return rule.coordinates(path.at(log.exp(), index))
-
-    ends = low.log(), high.log()
-    if rule.goal is Goal.CORNER:
-        found, grid, angles = find_corner(coordinates, *ends)
-        weights, values = list(grid.exp()), list(angles)
-    elif rule.goal is Goal.ROOT:
-        found = find_root(criterion, *ends, width=width)
-    else:
-        found = find_minimum(
-            criterion, *ends, first=rule.grid, descending=rule.descending, width=width
-        )
-    path.energy = energy
-    point = path.at(found.at.exp())
-    found = replace(found, inside=found.inside & rule.stands(point))
-    path.cost.seconds += time.monotonic() - began
-    curve = Curve.of(weights, values)
-    outcome = _outcomes(rule, found, curve, _solved(point.solution))
-    advice = [rule.advice(o, float(v)) for o, v in zip(outcome, found.value, strict=True)]
-    return Choice(
-        rule=name,
-        weight=found.at.exp(),
-        x=point.x,
-        certificate=point.solution.certificate,
-        curve=curve,
-        outcome=tuple(outcome),
-        advice=tuple(advice),
-        cost=path.cost,
+    search = Search(
+        energy, rule.prepare(energy, y), y, rule, accuracy, width, solver, record or _unheard
     )
+    together = max(1, TOGETHER // y[0].numel())
+    parts: list[Choice] = []
+    for first in range(0, len(y), together):
+        group = torch.arange(first, min(first + together, len(y)))
+        parts.append(search.among(group, low[group].log(), high[group].log()))
+    choice = Choice.join(name, parts)
+    choice.cost.seconds = time.monotonic() - began
+    return choice
+
+
+def _unheard(weight: Tensor, value: Tensor) -> None:
+    del weight, value
 
 
 def accuracy_for(energy: Variational, y: Tensor) -> float:
@@ -159,33 +125,3 @@ def _contrast(x: Tensor) -> float:
     away = rows.rms(x - rows.expand(x.flatten(1).mean(1), x)).double()
     seen = away[away > 0]
     return float(seen.min()) if len(seen) else max(float(rows.rms(x).max()), 1e-3)
-
-
-def _outcomes(rule: Rule, found: Found, curve: Curve, solved: Tensor) -> list[Outcome]:
-    missed = Outcome.NO_ROOT if rule.goal is Goal.ROOT else Outcome.EDGE
-    outcome: list[Outcome] = []
-    for k in range(len(found.at)):
-        _, values = curve.row(k)
-        known = values[values.isfinite()]
-        if not bool(solved[k]):
-            outcome.append(Outcome.UNSOLVED)
-        elif not len(known) or not bool(found.value[k].isfinite()):
-            outcome.append(Outcome.UNDEFINED)
-        elif rule.goal is Goal.MINIMUM and _flat(known):
-            outcome.append(Outcome.FLAT)
-        else:
-            outcome.append(Outcome.FOUND if bool(found.inside[k]) else missed)
-    return outcome
-
-
-def _solved(solution: Solution) -> Tensor:
-    """Rows as accurate as was asked for, or as their floating-point numbers allow."""
-    at_floor = (solution.status == Status.STALLED) & solution.certificate.at_floor()
-    return solution.converged | at_floor
-
-
-def _flat(values: Tensor) -> bool:
-    """Whether they differ by less than a small part of their size."""
-    return len(values) > 1 and float(values.max() - values.min()) <= FLAT * float(
-        values.abs().max()
-    )

@@ -19,24 +19,26 @@ class Trail:
     """log w -> an image for each row, by the parabola or line through the nearest that are known.
 
     Args:
-        count: rows of the batch.
+        rows: numbers of the rows, one after the other.
 
     Example:
-        >>> trail, row = Trail(1), torch.arange(1)
+        >>> row = torch.arange(1)
+        >>> trail = Trail(row)
         >>> for log in (0.0, 1.0, 2.0):
         ...     trail.add(torch.tensor([log]).double(), row, torch.full((1, 1, 1, 1), log**2))
         >>> trail.at(torch.tensor([3.0]).double(), row, torch.zeros(1, 1, 1, 1)).item()
         9.0
     """
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, rows: Tensor) -> None:
         """Nothing is known."""
-        self._count = count
+        self._first, self._count = int(rows[0]), len(rows)
         self._logs: list[Tensor] = []
         self._known: list[Tensor] = []
 
     def add(self, log: Tensor, index: Tensor, x: Tensor) -> None:
         """Remember x (len(index), c, h, w) of the rows ``index`` at ``log`` (len(index),)."""
+        index = index - self._first
         logs = torch.full((self._count,), torch.inf, dtype=log.dtype, device=log.device)
         logs[index] = log
         known = x.new_zeros(self._count, *x.shape[1:])
@@ -47,6 +49,7 @@ class Trail:
         """Images of the rows ``index`` at ``log``; ``otherwise`` where nothing is known."""
         if not self._logs:
             return otherwise
+        index = index - self._first
         logs = torch.stack(self._logs)[:, index]
         order = (logs - log).abs().argsort(0)[:3]
         weights = interpolation(logs.gather(0, order), log)

@@ -163,11 +163,14 @@ class Whiteness(RuleSettings):
     """Residuals as white as can be: σ not needed, but white noise is."""
 
     needs_noise: ClassVar[bool] = False
+    patch: Annotated[int, Field(ge=0)] = Field(
+        default=16, description="side of the squares looked at, in pixels; 0: the whole image"
+    )
 
     def build(self, noise: data.Noise | None) -> Rule:
         """For any level."""
         del noise
-        return rules.Whiteness()
+        return rules.Whiteness(patch=self.patch or None)
 
 
 class PoissonDiscrepancy(RuleSettings):

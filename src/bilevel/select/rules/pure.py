@@ -60,7 +60,8 @@ class PURE(Rule):
         """The estimate of the mean squared error of A x [unit of the data squared]."""
         z = counts_of(point)
         fitted = self._trace(point, z) * (2 / self.peak)
-        return (point.misfit - z.flatten(1).sum(1) / self.peak + fitted) / point.size
+        noise = (point.seen * z).flatten(1).sum(1) / self.peak
+        return (point.misfit - noise + fitted) / point.size
 
     def _trace(self, point: Point, z: Tensor) -> Tensor:
         """Σ z_i ∂(A x)_i/∂y_i, (b,)."""
