@@ -195,7 +195,7 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     count = chosen.instances
     conditions = [int(c) for c in chosen.conditions.split(",")]
-    file = "quadratic" if len(methods) == len(METHODS) else "quadratic_" + "_".join(methods)
+    file = "quadratic" if len(methods) == len(METHODS) else "quadratic_" + "_".join(methods).replace(" ", "_")
     for condition in conditions:
         instances = [Instance.random(condition, seed) for seed in range(count)]
         for name, method in methods.items():
