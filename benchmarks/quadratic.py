@@ -195,7 +195,7 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     count = chosen.instances
     conditions = [int(c) for c in chosen.conditions.split(",")]
-    file = "quadratic" if len(methods) == len(METHODS) else "quadratic_" + "_".join(methods).replace(" ", "_")
+    some = "" if len(methods) == len(METHODS) else "_" + "_".join(methods).replace(" ", "_")
     for condition in conditions:
         instances = [Instance.random(condition, seed) for seed in range(count)]
         for name, method in methods.items():
@@ -206,7 +206,7 @@ def main() -> None:
         print(condition, {name: spread(by[condition]) for name, by in found.items()}, flush=True)
         so_far = conditions[: conditions.index(condition) + 1]
         lines = [[name, *(spread(by[c]) for c in so_far)] for name, by in found.items()]
-        save(file, table(["method", *map(str, so_far)], lines), {"work": found})
+        save(f"quadratic{some}", table(["method", *map(str, so_far)], lines), {"work": found})
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ from torch import Tensor
 import bilevel as bl
 from bilevel.select import Goal, Rule
 from bilevel.select import Path as Weights
+from bilevel.select.degrees import Degrees
 from bilevel.select.select import accuracy_for
 
 CASES = (("denoising", 0.05), ("denoising", 0.1), ("deblurring", 0.01), ("deblurring", 0.02))
@@ -44,6 +45,8 @@ def rules_for(task: str, sigma: float) -> dict[str, Rule]:
         "discrepancy": rules.Discrepancy(sigma),
         "discrepancy, corrected": rules.Discrepancy(sigma, corrected=True),
         "GCV": rules.GCV(),
+        "GCV, 8 probes": rules.GCV(degrees=Degrees(probes=8)),
+        "GCV, robust": rules.GCV(robustness=0.5),
         "whiteness": rules.Whiteness(),
         "quasi-optimality": rules.QuasiOptimality(),
     }
