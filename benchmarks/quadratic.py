@@ -195,7 +195,9 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     count = chosen.instances
     conditions = [int(c) for c in chosen.conditions.split(",")]
-    some = "" if len(methods) == len(METHODS) else "_" + "_".join(methods).replace(" ", "_")
+    parts = [] if len(methods) == len(METHODS) else list(methods)
+    parts += [] if conditions == list(CONDITIONS) else list(map(str, conditions))
+    file = "_".join(["quadratic", *parts]).replace(" ", "_")
     for condition in conditions:
         instances = [Instance.random(condition, seed) for seed in range(count)]
         for name, method in methods.items():
@@ -206,7 +208,7 @@ def main() -> None:
         print(condition, {name: spread(by[condition]) for name, by in found.items()}, flush=True)
         so_far = conditions[: conditions.index(condition) + 1]
         lines = [[name, *(spread(by[c]) for c in so_far)] for name, by in found.items()]
-        save(f"quadratic{some}", table(["method", *map(str, so_far)], lines), {"work": found})
+        save(file, table(["method", *map(str, so_far)], lines), {"work": found})
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from torch import Tensor
 import bilevel as bl
 from bilevel.select import Rule
 from bilevel.select.degrees import Degrees
+from bilevel.select.level_rule import LevelRule
 
 COUNT, BLUR, SMOOTHING, BACKGROUND = 24, 1.2, 0.01, 0.02
 SIGMAS = {"denoising": (0.05, 0.1, 0.2), "deblurring": (0.01, 0.02, 0.05)}
@@ -65,6 +66,7 @@ def gaussian_rules(task: str, sigma: float | Tensor, x: Tensor) -> dict[str, Rul
         "whiteness": rules.Whiteness(),
         "hold-out": rules.HoldOut(),
         "L-curve": rules.LCurve(),
+        "L-curve, triangle": rules.LCurve("triangle"),
         "quasi-optimality": rules.QuasiOptimality(),
     }
     if task == "denoising":
@@ -113,7 +115,7 @@ def gaussian(task: str, x: Tensor, level: float, *, known: bool) -> dict[str, di
     sigma = level if known else bl.data.noise_level(y)
     rules = gaussian_rules(task, sigma, x)
     if not known:
-        rules = {n: r for n, r in rules.items() if n == "oracle" or hasattr(r, "sigma")}
+        rules = {n: r for n, r in rules.items() if n == "oracle" or isinstance(r, LevelRule)}
     return compared(energy, y, rules, x)
 
 

@@ -332,3 +332,9 @@ def test_an_interrupt_keeps_the_images_that_are_done(
 )
 def test_options_are_tables(text: str, table: dict) -> None:
     assert table_of(text, "--operator") == table
+
+
+def test_counts_of_unknown_peak_are_judged_by_their_whiteness(tmp_path: Path) -> None:
+    path = tmp_path / "counts.toml"
+    path.write_text("[fidelity]\nname = 'kullback-leibler'\nbackground = 0.05\n")
+    assert read_selection(path, {}).named_rule[0] == "whiteness"

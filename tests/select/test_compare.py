@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 import bilevel as bl
+from bilevel.select import Outcome
 from bilevel.select.point import Point
 from bilevel.select.rule import Rule
 
@@ -106,3 +107,13 @@ def test_every_weight_tried_is_heard(pairs: bl.data.Pairs) -> None:
     found = bl.compare(denoising(), pairs.y[:1], RULES, heard=listen)
     for name, choice in found.choices.items():
         assert sorted(float(w) for w in heard[name]) == choice.curve.row(0)[0].tolist()
+
+
+def test_a_learned_weight_whose_reconstruction_missed_its_accuracy_says_so(
+    pairs: bl.data.Pairs,
+) -> None:
+    energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.TotalVariation(1.0, 0.05))
+    found = bl.compare(energy, pairs.y.float(), {}, learned=1.0, accuracy=1e-9)
+    choice = found.choices["learned"]
+    assert set(choice.outcome) == {Outcome.UNSOLVED}
+    assert "accuracy" in choice.advice[0]

@@ -87,3 +87,10 @@ def test_without_a_corner_the_answer_lies_at_the_edge() -> None:
 def test_other_corners_are_refused() -> None:
     with pytest.raises(bl.InputError, match="corner"):
         rules.LCurve(corner="square")
+
+
+def test_a_constant_image_has_no_curve_to_look_at() -> None:
+    y = torch.full((1, 1, 8, 8), 0.5).double()
+    energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.TotalVariation(1.0, 0.1))
+    for corner_of in ("curvature", "triangle"):
+        assert select(energy.double(), y, rules.LCurve(corner_of)).outcome == (Outcome.UNDEFINED,)

@@ -295,3 +295,10 @@ def test_groups_of_rows_give_what_all_give_at_once(monkeypatch: pytest.MonkeyPat
         assert rms(parted.x - once.x) < 2e-3
         assert parted.certificate.rms.shape == once.certificate.rms.shape
         assert bool((parted.curve.at(parted.weight) - once.value).abs().max() < 1e-2)
+
+
+def test_a_path_refuses_rows_that_are_not_its_own() -> None:
+    path = Path(energy_of(), torch.cat([image()] * 4), accuracy=1e-3, rows=torch.tensor([2, 3]))
+    path.at(torch.ones(1).double(), torch.tensor([3]))
+    with pytest.raises(InputError, match="other rows"):
+        path.at(torch.ones(1).double(), torch.tensor([1]))

@@ -35,6 +35,20 @@ def test_a_minimum_at_an_end_is_told(first: int | None, sign: float) -> None:
     assert bool((found.at == -sign * 10).all())
 
 
+@pytest.mark.parametrize("descending", [False, True])
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_ends_of_any_range_are_met_exactly(sign: float, *, descending: bool) -> None:
+    random = torch.Generator().manual_seed(0)
+    low = -10 * torch.rand(500, generator=random, dtype=torch.float64)
+    high = low + 12.6 * (1 + torch.rand(500, generator=random, dtype=torch.float64))
+    least = find_minimum(lambda t, _: sign * t, low, high, descending=descending)
+    assert not bool(least.inside.any())
+    assert bool((least.at == (low if sign > 0 else high)).all())
+    root = find_root(lambda t, _: sign + 0 * t, low, high)
+    assert not bool(root.inside.any())
+    assert bool((root.at == (low if sign > 0 else high)).all())
+
+
 def test_rows_do_not_see_each_other() -> None:
     together = find_minimum(bowl, LOW, HIGH, width=1e-3).at
     for k in range(len(PLACES)):

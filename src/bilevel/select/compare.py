@@ -15,10 +15,11 @@ from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import BilevelError, InputError
 from bilevel.model import Variational
 from bilevel.select.choice import Choice, Curve, Outcome
+from bilevel.select.group import solved
 from bilevel.select.path import Path
-from bilevel.select.rule import Rule
+from bilevel.select.rule import ADVICE, Rule
 from bilevel.select.rules import Oracle
-from bilevel.select.select import accuracy_for, select
+from bilevel.select.select import accuracy_for, check_span, groups, select
 
 __all__ = ["LEARNED", "ORACLE", "Comparison", "Heard", "compare"]
 
@@ -105,8 +106,8 @@ def compare(
     if taken or not (rules or learned or target is not None):
         what = f"a comparison needs rules with names other than {LEARNED} and {ORACLE}"
         raise InputError(what, given=taken or "none", advice="e.g. {'sure': rules.SURE(0.1)}")
-    if span is not None and not 0 < span[0] < span[1]:
-        raise InputError("the range of weights must be positive and grow", given=span)
+    if span is not None:
+        check_span(span)
     energy.check(y)
     accuracy = accuracy_for(energy, y) if accuracy is None else accuracy
     choices: dict[str, Choice] = {}
@@ -139,19 +140,29 @@ def _given(
     energy: Variational, y: Tensor, weight: float, accuracy: float, target: Tensor | None
 ) -> Choice:
     """One weight for all rows; the criterion is the error where the truth is known."""
-    weight = check_positive(weight, "the learned weight")
-    weights = torch.full((len(y),), weight, dtype=torch.float64)
-    path, began = Path(energy, y, accuracy=accuracy), time.monotonic()
-    point = path.at(weights)
-    path.cost.seconds += time.monotonic() - began
-    value = torch.full_like(weights, torch.nan) if target is None else Oracle(target).value(point)
-    return Choice(
-        rule=LEARNED,
-        weight=weights,
-        x=point.x,
-        certificate=point.solution.certificate,
-        curve=Curve.of([weights], [value]),
-        outcome=(Outcome.FOUND,) * len(y),
-        advice=("",) * len(y),
-        cost=path.cost,
-    )
+    weight, began = check_positive(weight, "the learned weight"), time.monotonic()
+    parts: list[Choice] = []
+    for group in groups(energy, y):
+        path = Path(energy, y, accuracy=accuracy, rows=group)
+        point = path.at(torch.full((len(group),), weight, dtype=torch.float64))
+        value = torch.full_like(point.weight, torch.nan)
+        if target is not None:
+            value = Oracle(target).value(point)
+        outcome = [
+            Outcome.FOUND if ok else Outcome.UNSOLVED for ok in solved(point.solution, accuracy)
+        ]
+        parts.append(
+            Choice(
+                rule=LEARNED,
+                weight=point.weight,
+                x=point.x,
+                certificate=point.solution.certificate,
+                curve=Curve.of([point.weight], [value]),
+                outcome=tuple(outcome),
+                advice=tuple(ADVICE[one] for one in outcome),
+                cost=path.cost,
+            )
+        )
+    choice = Choice.join(LEARNED, parts)
+    choice.cost.seconds = time.monotonic() - began
+    return choice

@@ -39,7 +39,10 @@ def corner(points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sharpness(points: Tensor) -> Tensor:
-    """The least angle of clockwise triangles at every point, (n, b); π where there is none."""
+    """The least angle of clockwise triangles at every point, (n, b); π where there is none.
+
+    Inf where fewer than three points are finite, which make no triangle.
+    """
     angles = torch.full(points.shape[:2], math.pi, dtype=torch.float64)
     last = points[-1]
     for k in range(1, len(points) - 1):
@@ -50,7 +53,8 @@ def sharpness(points: Tensor) -> Tensor:
         clockwise = turn < 0
         fits = clockwise & angle.isfinite()
         angles[k] = torch.where(fits, angle, math.pi).amin(0)
-    return angles
+    known = points.isfinite().all(-1)
+    return torch.where(known.sum(0) < 3, torch.inf, angles)
 
 
 def find_corner(

@@ -17,7 +17,7 @@ from bilevel.select.rule import Goal, Rule
 from bilevel.select.search import Found, find_minimum, find_root
 from bilevel.solve import Solution, Solver, Status
 
-__all__ = ["Search"]
+__all__ = ["Search", "solved"]
 
 FLAT = 1e-6
 """A criterion that changes by no larger part over the whole range is flat."""
@@ -53,7 +53,7 @@ class Search:
         path.energy = self.energy
         point = path.at(found.at.exp())
         found = replace(found, inside=found.inside & self.rule.stands(point))
-        outcome = _outcomes(self.rule, found, curve, _solved(point.solution, self.accuracy))
+        outcome = _outcomes(self.rule, found, curve, solved(point.solution, self.accuracy))
         values = zip(outcome, found.value, strict=True)
         return Choice(
             rule=type(self.rule).__name__,
@@ -113,7 +113,7 @@ def _outcomes(rule: Rule, found: Found, curve: Curve, solved: Tensor) -> list[Ou
     return outcome
 
 
-def _solved(solution: Solution, accuracy: float) -> Tensor:
+def solved(solution: Solution, accuracy: float) -> Tensor:
     """Rows as accurate as was asked for; rounding may leave the rms of ∇J as large as that."""
     found = solution.certificate
     rounded = (solution.status == Status.STALLED) & found.at_floor() & found.rms.isinf()

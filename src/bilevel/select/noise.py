@@ -37,10 +37,10 @@ def check_quadratic(rule: str, energy: Variational) -> SquaredL2:
 
 
 def check_gaussian(rule: str, energy: Variational, y: Tensor, sigma: Level) -> None:
-    """The same, with a level for every row of ``y``."""
-    check_quadratic(rule, energy)
+    """The same, with a level for every row of ``y``, or data that one can be estimated from."""
+    fidelity = check_quadratic(rule, energy)
     if sigma is None:
-        estimated_level(energy, y)
+        _check_estimable(fidelity.operator)
         return
     level = check_finite(torch.as_tensor(sigma, dtype=torch.float64), "the noise level sigma")
     fits = level.shape in {torch.Size([]), torch.Size([len(y)])}
@@ -57,11 +57,7 @@ def estimated_level(energy: Variational, y: Tensor) -> Tensor:
         InputError: data that are no whole images, in which no noise shows, or as
             :func:`~bilevel.data.noise_level.noise_level`.
     """
-    operator = check_quadratic("a noise level estimated from the data", energy).operator
-    if not _gives_images(operator):
-        what = "the noise level can be estimated from data that are whole images alone"
-        advice = "give sigma, e.g. as estimated by bl.data.noise_level from a part that is one"
-        raise InputError(what, given=type(operator).__name__, advice=advice)
+    _check_estimable(check_quadratic("a noise level estimated from the data", energy).operator)
     level = data.noise_level(y)
     if not bool((level > 0).all()):
         advice = "give sigma, or leave these rows out"
@@ -74,6 +70,13 @@ def _gives_images(operator: Operator) -> bool:
     if isinstance(operator, Composition):
         return _gives_images(operator.outer) and _gives_images(operator.inner)
     return isinstance(operator, Identity | Convolution | Downsampling)
+
+
+def _check_estimable(operator: Operator) -> None:
+    if not _gives_images(operator):
+        what = "the noise level can be estimated from data that are whole images alone"
+        advice = "give sigma, e.g. as estimated by bl.data.noise_level from a part that is one"
+        raise InputError(what, given=type(operator).__name__, advice=advice)
 
 
 def level_of(sigma: Level, point: Point) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bilevel.ground.checks import check_positive
+from bilevel.ground.errors import InputError
 from bilevel.model import Cost, Variational
 from bilevel.model.row_weighted import RowWeighted
 from bilevel.select.point import Point
@@ -38,7 +39,7 @@ class Path:
         rows: those of the batch that are asked for, one after the other; all if None.
 
     Raises:
-        InputError: data that do not fit, an energy that is not smooth.
+        InputError: data that do not fit, an energy that is not smooth, rows of other paths.
     """
 
     def __init__(
@@ -65,6 +66,8 @@ class Path:
     def at(self, weight: Tensor, index: Tensor | None = None) -> Point:
         """The point of the rows ``index`` (all if None) at their weights, (len(index),) float64."""
         index = self.rows if index is None else index
+        if not bool(torch.isin(index, self.rows).all()):
+            raise InputError("this path knows other rows", given=str(index))
         objective = RowWeighted(self.energy, self.y[index], weight, self.cost)
         certified = bool((objective.bounds.proved_mu() >= CONVEX).all())
         goal = (

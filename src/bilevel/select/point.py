@@ -100,6 +100,11 @@ class Point:
         return self.residual - self.energy.fidelity.operator(step)
 
     @cached_property
+    def fine_misfit(self) -> Tensor:
+        """‖A x - y‖² of the same, (b,) float64."""
+        return self.fine_residual.double().square().flatten(1).sum(1)
+
+    @cached_property
     def misfit(self) -> Tensor:
         """‖A x - y‖², (b,) float64."""
         return self.residual.double().square().flatten(1).sum(1)

@@ -14,7 +14,7 @@ from bilevel.model import Variational
 from bilevel.select.choice import Outcome
 from bilevel.select.point import Point
 
-__all__ = ["Goal", "Rule"]
+__all__ = ["ADVICE", "Goal", "Rule"]
 
 
 class Goal(Enum):

@@ -72,7 +72,7 @@ def _walked(f: Function, low: Tensor, high: Tensor, descending: bool) -> _Bracke
     """From the middle downhill, or from the upper end, in equal steps."""
     everyone, step = torch.arange(len(low)), (high - low) / (16 if descending else 8)
     middle = high - step if descending else (low + high) / 2
-    left, right = middle - step, middle + step
+    left, right = (_snapped(t, low, high, step) for t in (middle - step, middle + step))
     value, at_right = (finite(f(t, everyone)) for t in (middle, right))
     at_left = torch.full_like(value, torch.inf)  # unseen where values fall to the right
     index = torch.nonzero(at_right >= value).flatten()
@@ -86,8 +86,14 @@ def _walked(f: Function, low: Tensor, high: Tensor, descending: bool) -> _Bracke
         if not len(index):
             return bracket
         edge = torch.where(downhill > 0, bracket.right + step, bracket.left - step)
-        t = torch.minimum(torch.maximum(edge, low), high)[index]
+        t = _snapped(edge, low, high, step)[index]
         bracket.put(index, bracket.rows(index).moved(t, finite(f(t, index))))
+
+
+def _snapped(t: Tensor, low: Tensor, high: Tensor, step: Tensor) -> Tensor:
+    """The end itself where less than half a step is left, so that sums of steps meet it exactly."""
+    t = torch.where(t > high - step / 2, high, t)
+    return torch.where(t < low + step / 2, low, t)
 
 
 def _off_the_ends(f: Function, bracket: _Bracket, width: float) -> _Bracket:
@@ -222,7 +228,7 @@ def find_root(
     around.put(torch.arange(len(low)), at, f(at, torch.arange(len(low))).double())
     step = (high - low) / 8
     while len(index := torch.nonzero(around.open(low, high)).flatten()):
-        at = torch.minimum(torch.maximum(around.last + around.outwards * step, low), high)
+        at = _snapped(around.last + around.outwards * step, low, high, step)
         around.put(index, at[index], f(at[index], index).double())
     inside = around.closed
     for _ in range(most):

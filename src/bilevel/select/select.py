@@ -19,7 +19,7 @@ from bilevel.select.point import TOGETHER
 from bilevel.select.rule import Rule
 from bilevel.solve import Solver
 
-__all__ = ["accuracy_for", "select", "span_of"]
+__all__ = ["accuracy_for", "check_span", "groups", "select", "span_of"]
 
 ACCURACY = 1e-3
 """Of the contrast of the start: the accuracy of reconstructions unless another is asked for."""
@@ -71,21 +71,26 @@ def select(
     """
     began = time.monotonic()
     energy.check(y)
-    name, rule = type(rule).__name__, rule.begin(energy, y)
     rule.check(energy, y)
+    name, rule = type(rule).__name__, rule.begin(energy, y)
     accuracy = accuracy_for(energy, y) if accuracy is None else accuracy
-    low, high = span_of(energy, y) if span is None else _given(span, len(y))
+    low, high = span_of(energy, y) if span is None else _given(check_span(span), len(y))
     search = Search(
         energy, rule.prepare(energy, y), y, rule, accuracy, width, solver, record or _unheard
     )
-    together = max(1, TOGETHER // y[0].numel())
-    parts: list[Choice] = []
-    for first in range(0, len(y), together):
-        group = torch.arange(first, min(first + together, len(y)))
-        parts.append(search.among(group, low[group].log(), high[group].log()))
+    parts = [
+        search.among(group, low[group].log(), high[group].log()) for group in groups(energy, y)
+    ]
     choice = Choice.join(name, parts)
     choice.cost.seconds = time.monotonic() - began
     return choice
+
+
+def groups(energy: Variational, y: Tensor) -> list[Tensor]:
+    """Numbers of rows that are searched together: as many as suit caches and memory."""
+    together = max(1, TOGETHER // energy.start(y[:1]).numel())
+    firsts = range(0, len(y), together)
+    return [torch.arange(first, min(first + together, len(y))) for first in firsts]
 
 
 def _unheard(weight: Tensor, value: Tensor) -> None:
@@ -112,11 +117,16 @@ def span_of(energy: Variational, y: Tensor) -> tuple[Tensor, Tensor]:
     return 1e-5 * scale, 3 * scale
 
 
-def _given(span: tuple[float, float], count: int) -> tuple[Tensor, Tensor]:
+def check_span(span: tuple[float, float]) -> tuple[float, float]:
+    """A range of weights whose ends are positive and finite, and grow."""
     low, high = (check_positive(end, "the range of weights") for end in span)
     if not low < high:
         raise InputError("the range of weights must grow", given=span)
-    ends = torch.tensor([low, high], dtype=torch.float64)
+    return low, high
+
+
+def _given(span: tuple[float, float], count: int) -> tuple[Tensor, Tensor]:
+    ends = torch.tensor(span, dtype=torch.float64)
     return ends[0].expand(count), ends[1].expand(count)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -9,7 +11,7 @@ from bilevel.ground import rows
 
 __all__ = ["Trail"]
 
-KEPT = 32
+KEPT = 8
 """So many images of each row are remembered."""
 MOST_GROWTH = 50.0
 """A parabola counts where errors of the images grow by no more; by 7 one equal step outside."""
@@ -33,31 +35,39 @@ class Trail:
     def __init__(self, rows: Tensor) -> None:
         """Nothing is known."""
         self._first, self._count = int(rows[0]), len(rows)
-        self._logs: list[Tensor] = []
-        self._known: list[Tensor] = []
+        self._known: list[_Known] = []
 
     def add(self, log: Tensor, index: Tensor, x: Tensor) -> None:
         """Remember x (len(index), c, h, w) of the rows ``index`` at ``log`` (len(index),)."""
-        index = index - self._first
-        logs = torch.full((self._count,), torch.inf, dtype=log.dtype, device=log.device)
-        logs[index] = log
-        known = x.new_zeros(self._count, *x.shape[1:])
-        known[index] = x
-        self._logs, self._known = [*self._logs, logs][-KEPT:], [*self._known, known][-KEPT:]
+        logs = torch.full((self._count,), torch.inf, dtype=torch.float64)
+        places = torch.zeros(self._count, dtype=torch.int64)
+        logs[index - self._first], places[index - self._first] = log, torch.arange(len(index))
+        self._known = [*self._known, _Known(logs, places, x)][-KEPT:]
 
     def at(self, log: Tensor, index: Tensor, otherwise: Tensor) -> Tensor:
         """Images of the rows ``index`` at ``log``; ``otherwise`` where nothing is known."""
-        if not self._logs:
+        if not self._known:
             return otherwise
         index = index - self._first
-        logs = torch.stack(self._logs)[:, index]
+        logs = torch.stack([known.logs[index] for known in self._known])
         order = (logs - log).abs().argsort(0)[:3]
         weights = interpolation(logs.gather(0, order), log)
-        known = torch.stack(self._known)
-        line = torch.zeros_like(otherwise)
+        line = torch.where(rows.expand(weights.sum(0) > 0, otherwise), 0.0, otherwise)
         for nearest, weight in zip(order, weights, strict=True):
-            line = line + rows.expand(weight.to(line), line) * known[nearest, index]
-        return torch.where(rows.expand(weights.sum(0) > 0, line), line, otherwise)
+            for k, known in enumerate(self._known):
+                these = torch.nonzero((nearest == k) & (weight != 0)).flatten()
+                part = known.x[known.places[index[these]]]
+                line[these] += rows.expand(weight[these].to(part), part) * part
+        return line
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The images x of some rows: of which at which log w (inf: none), and their places in x."""
+
+    logs: Tensor
+    places: Tensor
+    x: Tensor
 
 
 def interpolation(nodes: Tensor, at: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from bilevel.cli.config.validation import Problem, validate
 from bilevel.cli.settings.base import Choice, Positive, Settings, Unfit
 from bilevel.cli.settings.energies import (
     FidelitySettings,
+    KullbackLeibler,
     RegulariserSettings,
     Ridge,
     TotalVariation,
@@ -109,6 +110,8 @@ class Selection(Settings):
             return name_of(self.rule) or "rule", self.rule
         kind = Gaussian if self.noise is None else type(self.noise)
         name = kind.rules[0 if isinstance(self.operator, Identity) else 1]
+        if self.noise is None and isinstance(self.fidelity, KullbackLeibler):
+            name = "whiteness"  # counts of unknown peak
         return name, made("rules", {"name": name}, RuleSettings)
 
     @property

@@ -58,7 +58,7 @@ class GSURE(Criterion):
     def prepare(self, energy: Variational, y: Tensor) -> Prepared:
         """The data and their perturbations."""
         check_gaussian("GSURE", energy, y, self.sigma)
-        sigma, m = levels(self.sigma, y), int(reached(energy, y).sum())
+        sigma, m = levels(self.sigma, energy, y), int(reached(energy, y).sum())
         with torch.no_grad():
             _, c, h, w = energy.start(y).shape
             n, copies = c * h * w, 1 + self.probes

@@ -8,7 +8,6 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from bilevel.data import noise_level
 from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.randomness import generator
@@ -17,7 +16,7 @@ from bilevel.model import Variational
 from bilevel.model.fidelities import KullbackLeibler
 from bilevel.select.counts import check_poisson
 from bilevel.select.held import reached
-from bilevel.select.noise import Level, check_gaussian
+from bilevel.select.noise import Level, check_gaussian, estimated_level
 
 __all__ = ["PURE", "SURE", "check_probes", "levels", "moved", "signs"]
 
@@ -53,7 +52,7 @@ class SURE(Criterion):
     def prepare(self, energy: Variational, y: Tensor) -> Prepared:
         """The data and their perturbations."""
         check_gaussian("SURE", energy, y, self.sigma)
-        sigma, seen = levels(self.sigma, y), reached(energy, y)
+        sigma, seen = levels(self.sigma, energy, y), reached(energy, y)
         step = 2 * sigma / int(seen.sum()) ** 0.3
         directions = signs(y, self.probes, self.seed)
         return _perturbed(energy, seen, y, directions, sigma**2, step, sigma.square())
@@ -100,9 +99,10 @@ class PURE(Criterion):
         return _perturbed(energy, seen, y, directions, variance, step, constant)
 
 
-def levels(sigma: Level, y: Tensor) -> Tensor:
+def levels(sigma: Level, energy: Variational, y: Tensor) -> Tensor:
     """σ for each row of y, (K,), of its dtype."""
-    found = noise_level(y) if sigma is None else torch.as_tensor(sigma, dtype=torch.float64)
+    estimate = estimated_level(energy, y) if sigma is None else sigma
+    found = torch.as_tensor(estimate, dtype=torch.float64)
     return found.expand(len(y)).to(y)
 
 

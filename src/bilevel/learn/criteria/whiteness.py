@@ -79,7 +79,7 @@ class Whiteness(Criterion):
 class _Spectrum(DataLoss):
     """W of v - y where that is seen, standardised for counts of that background.
 
-    Where all residuals vanish, W is the number of data, the most there is.
+    Where all residuals vanish, W is the number of data of a patch, the most there is.
     """
 
     y: Tensor
@@ -92,7 +92,8 @@ class _Spectrum(DataLoss):
         residual = self.seen * (v - self.y)
         if self.background is not None:
             residual = standardised(residual, v, self.background)
-        return whiteness(residual, self.patch).clamp_max(residual[0].numel()).to(v)
+        patch = residual[0] if self.patch is None else residual[0, :, : self.patch, : self.patch]
+        return whiteness(residual, self.patch).clamp_max(patch.numel()).to(v)
 
     def grad(self, v: Tensor) -> Tensor:
         """By autograd."""

@@ -64,11 +64,10 @@ class GCV(Rule):
     def value(self, point: Point) -> Tensor:
         """V times the factor, about the variance of the noise [unit of the data squared]."""
         df, square = self.degrees.moments(point)
-        misfit = point.fine_residual.double().square().flatten(1).sum(1)
         left = point.size - df
         factor = self.robustness + (1 - self.robustness) * square / point.size
-        value = factor * point.size * misfit / left.square()
-        return torch.where((left > 0) & (misfit > 0), value, torch.inf)
+        value = factor * point.size * point.fine_misfit / left.square()
+        return torch.where((left > 0) & (point.fine_misfit > 0), value, torch.inf)
 
     def stands(self, point: Point) -> Tensor:
         """Not where the data are interpolated: there V knows R and y alone, and no prediction."""

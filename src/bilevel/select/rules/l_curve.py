@@ -62,7 +62,7 @@ class LCurve(Rule):
     def value(self, point: Point) -> Tensor:
         """Minus the curvature [1]; inf where ‖A x - y‖ or R(x) vanish."""
         scale = check_quadratic("the L-curve", point.energy).weight.detach().double()
-        twice = scale * point.fine_residual.double().square().flatten(1).sum(1)
+        twice = scale * point.fine_misfit
         up = point.penalty_slope / point.penalty
         across = -point.weight * point.penalty_slope / twice
         slope = -twice / (point.weight * point.penalty)
@@ -84,5 +84,4 @@ class _Triangle(LCurve):
 
     def coordinates(self, point: Point) -> Tensor:
         """(ln ‖A x_w - y‖, ln R(x_w)), (b, 2) float64."""
-        misfit = point.fine_residual.double().square().flatten(1).sum(1)
-        return torch.stack([0.5 * misfit.log(), point.penalty.log()], 1)
+        return torch.stack([0.5 * point.fine_misfit.log(), point.penalty.log()], 1)
