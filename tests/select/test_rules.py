@@ -80,6 +80,12 @@ def restlessness(d: Dense, w: float, y: np.ndarray) -> float:
     return float(np.sqrt(np.mean(d.slopes(w, y)[0] ** 2)))
 
 
+def autocorrelation(d: Dense, w: float, y: np.ndarray) -> float:
+    r = d.residual(w, y).reshape(5, 6)
+    lags = [np.sum(r * np.roll(r, (i, j), (0, 1))) for i in range(5) for j in range(6)]
+    return float(np.sum(np.square(lags)) / np.sum(r**2) ** 2)
+
+
 RULES: dict[str, tuple[Rule, Criterion]] = {
     "discrepancy": (rules.Discrepancy(SIGMA), excess),
     "corrected": (rules.Discrepancy(SIGMA, corrected=True, degrees=EXACT), corrected),
@@ -150,9 +156,7 @@ def test_whiteness_is_the_energy_of_the_autocorrelation(forward: str) -> None:
     p = problem(forward, "differences")
     found = rules.Whiteness().value(point_at(p, rules.Whiteness(), *WEIGHTS))
     for k, w in enumerate(WEIGHTS):
-        r = p.dense.residual(w, p.row(k)).reshape(5, 6)
-        lags = [np.sum(r * np.roll(r, (i, j), (0, 1))) for i in range(5) for j in range(6)]
-        assert float(found[k]) == pytest.approx(np.sum(np.square(lags)) / np.sum(r**2) ** 2)
+        assert float(found[k]) == pytest.approx(autocorrelation(p.dense, w, p.row(k)))
 
 
 def test_white_noise_has_a_whiteness_of_two() -> None:
@@ -214,21 +218,19 @@ def test_roots_are_those_of_the_closed_form(forward: str, name: str) -> None:
         assert float(found[k]) == pytest.approx(brentq(f, -5.0, 3.0, xtol=1e-10), abs=1e-6)
 
 
+INSIDE = ("gaussianity", "risk", "gcv", "robust gcv", "l-curve")
 MINIMA = {
-    "risk": RULES["risk"],
-    "gcv": RULES["gcv"],
-    "robust gcv": RULES["robust gcv"],
-    "gaussianity": RULES["gaussianity"],
-    "l-curve": RULES["l-curve"],
-    "gsure": (GSURE, ridged),
+    **{name: (*RULES[name], "matrix", "differences") for name in INSIDE},
+    "gsure": (GSURE, ridged, "matrix", "differences"),
+    "whiteness": (rules.Whiteness(patch=None), autocorrelation, "blur", "identity"),
 }
 
 
 @pytest.mark.parametrize("name", MINIMA)
 def test_minima_are_those_of_the_closed_form(name: str) -> None:
-    p, (rule, criterion) = problem("matrix", "differences"), MINIMA[name]
-    low, high = -4.5, 2.5
-    at, value = search(p, rule, low, high, 1e-2)
+    rule, criterion, forward, inner = MINIMA[name]
+    p, low, high = problem(forward, inner), -5.5, 2.5
+    at, value = search(p, rule, low, high, 1e-6)
     for k in range(ROWS):
         y = p.row(k)
 
@@ -238,6 +240,6 @@ def test_minima_are_those_of_the_closed_form(name: str) -> None:
         grid = np.linspace(low, high, 50)
         best = grid[np.argmin([f(t) for t in grid])]
         assert low < best < high
-        known = minimize_scalar(f, (best - 0.3, best, best + 0.3), tol=1e-8)
-        assert float(at[k]) == pytest.approx(known.x, abs=2e-3)
+        known = minimize_scalar(f, (best - 0.3, best, best + 0.3), tol=1e-10)
+        assert float(at[k]) == pytest.approx(known.x, abs=3e-6)
         assert float(value[k]) == pytest.approx(known.fun, rel=1e-6, abs=1e-7)
