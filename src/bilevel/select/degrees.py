@@ -14,7 +14,7 @@ from bilevel.ground.errors import InputError
 from bilevel.ground.randomness import generator
 from bilevel.select.point import Point
 
-__all__ = ["ONE_PROBE", "Degrees"]
+__all__ = ["ONE_PROBE", "Degrees", "probe_step"]
 
 WAYS = ("implicit", "exact", "monte carlo")
 
@@ -134,7 +134,12 @@ class Degrees:
         if sigma is None:
             what = "this rule knows no noise level to take the step of the probes from"
             raise InputError(what, advice='use Degrees(way="monte carlo", step=...)')
-        return 2 * sigma / point.size**0.3
+        return probe_step(sigma, point.size)
+
+
+def probe_step(sigma: Tensor, m: int) -> Tensor:
+    """The step s = 2σ/m^0.3 for m data (Deledalle, Vaiter, Fadili and Peyré 2014)."""
+    return 2 * sigma / m**0.3
 
 
 SHARPER = 1e-2

@@ -9,13 +9,14 @@ from bilevel import data
 from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
 from bilevel.model import Variational
-from bilevel.model.fidelities import SquaredL2
+from bilevel.model.fidelities import KullbackLeibler, SquaredL2
 from bilevel.model.operators import Composition, Convolution, Downsampling, Identity, Operator
 from bilevel.select.choice import Outcome
 from bilevel.select.point import Point
 
 __all__ = [
     "Level",
+    "background_of",
     "check_gaussian",
     "check_quadratic",
     "estimated_level",
@@ -34,6 +35,15 @@ def check_quadratic(rule: str, energy: Variational) -> SquaredL2:
         what = f"{rule} assumes Gaussian noise, that is the fidelity SquaredL2"
         raise InputError(what, given=type(energy.fidelity).__name__)
     return energy.fidelity
+
+
+def background_of(rule: str, energy: Variational) -> float | None:
+    """That of Poisson noise, None for Gaussian noise; InputError for another fidelity."""
+    fidelity = energy.fidelity
+    if not isinstance(fidelity, SquaredL2 | KullbackLeibler):
+        what = f"{rule} assumes Gaussian or Poisson noise, SquaredL2 or KullbackLeibler"
+        raise InputError(what, given=type(fidelity).__name__)
+    return fidelity.background if isinstance(fidelity, KullbackLeibler) else None
 
 
 def check_gaussian(rule: str, energy: Variational, y: Tensor, sigma: Level) -> None:

@@ -12,6 +12,7 @@ from bilevel.ground.checks import check_positive
 from bilevel.learn.criteria.criterion import Criterion, DataLoss, Prepared
 from bilevel.learn.criteria.stein import check_probes, levels, moved, signs
 from bilevel.model import Variational
+from bilevel.select.degrees import probe_step
 from bilevel.select.held import reached
 from bilevel.select.noise import Level, check_gaussian
 from bilevel.select.pseudo_inverse import PseudoInverse
@@ -69,7 +70,7 @@ class GSURE(Criterion):
             trace = inverse.energy()
             if trace is None:
                 trace = torch.stack([part.square().flatten(1).sum(1) for part in lifted]).mean(0)
-        data, pulls, names = moved(y, directions, duals, sigma.square() / n, 2 * sigma / m**0.3)
+        data, pulls, names = moved(y, directions, duals, sigma.square() / n, probe_step(sigma, m))
         weight, constant = y.new_zeros(2, copies, len(y))
         weight[0] = copies / n
         constant[0] = -copies * sigma.square() * trace.to(y) / n

@@ -15,6 +15,7 @@ from bilevel.learn.criteria.criterion import Criterion, Prepared, Quadratic
 from bilevel.model import Variational
 from bilevel.model.fidelities import KullbackLeibler
 from bilevel.select.counts import check_poisson
+from bilevel.select.degrees import probe_step
 from bilevel.select.held import reached
 from bilevel.select.noise import Level, check_gaussian, estimated_level
 
@@ -53,7 +54,7 @@ class SURE(Criterion):
         """The data and their perturbations."""
         check_gaussian("SURE", energy, y, self.sigma)
         sigma, seen = levels(self.sigma, energy, y), reached(energy, y)
-        step = 2 * sigma / int(seen.sum()) ** 0.3
+        step = probe_step(sigma, int(seen.sum()))
         directions = signs(y, self.probes, self.seed)
         return _perturbed(energy, seen, y, directions, sigma**2, step, sigma.square())
 

@@ -8,11 +8,10 @@ import torch
 from torch import Tensor
 
 from bilevel.ground.checks import check_positive
-from bilevel.ground.errors import InputError
 from bilevel.learn.criteria.criterion import Criterion, DataLoss, Prepared
 from bilevel.model import Variational
-from bilevel.model.fidelities import KullbackLeibler, SquaredL2
 from bilevel.select.held import reached
+from bilevel.select.noise import background_of
 from bilevel.select.spectrum import PATCH, check_patch, standardised, whiteness
 
 __all__ = ["Whiteness"]
@@ -58,11 +57,7 @@ class Whiteness(Criterion):
 
     def prepare(self, energy: Variational, y: Tensor) -> Prepared:
         """The data themselves."""
-        fidelity = energy.fidelity
-        if not isinstance(fidelity, SquaredL2 | KullbackLeibler):
-            what = "whiteness assumes Gaussian or Poisson noise, SquaredL2 or KullbackLeibler"
-            raise InputError(what, given=type(fidelity).__name__)
-        background = fidelity.background if isinstance(fidelity, KullbackLeibler) else None
+        background = background_of("whiteness", energy)
         loss = _Spectrum(y, reached(energy, y), background, self.patch)
         return Prepared(energy, y, loss, ("",))
 

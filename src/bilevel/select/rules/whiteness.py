@@ -8,9 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from bilevel.model import Variational
-from bilevel.model.fidelities import KullbackLeibler
 from bilevel.select.choice import Outcome
-from bilevel.select.noise import check_quadratic
+from bilevel.select.noise import background_of
 from bilevel.select.point import Point
 from bilevel.select.rule import Goal, Rule
 from bilevel.select.spectrum import PATCH, check_patch, standardised, whiteness
@@ -45,14 +44,16 @@ class Whiteness(Rule):
 
     def check(self, energy: Variational, y: Tensor) -> None:
         """Gaussian or Poisson noise."""
-        if not isinstance(energy.fidelity, KullbackLeibler):
-            check_quadratic("the whiteness of residuals", energy)
+        background_of("whiteness", energy)
 
     def value(self, point: Point) -> Tensor:
         """W [1]; inf where residuals vanish."""
-        residual, fidelity = point.fine_residual.double(), point.energy.fidelity
-        if isinstance(fidelity, KullbackLeibler):
-            residual = standardised(residual, point.prediction.double(), fidelity.background)
+        residual, background = (
+            point.fine_residual.double(),
+            background_of("whiteness", point.energy),
+        )
+        if background is not None:
+            residual = standardised(residual, point.prediction.double(), background)
         return whiteness(residual, self.patch)
 
     def advice(self, outcome: Outcome, value: float) -> str:
