@@ -124,7 +124,7 @@ def test_the_verdict_names_the_nearest_rule(known: Compared) -> None:
 
 def test_means_are_those_of_the_images(known: Compared, pairs: bl.data.Pairs) -> None:
     x = known.comparison.choices["sure"].x
-    squares = (x - pairs.target).double().square().flatten(1).mean(1)
+    squares = (x.double() - pairs.target.double()).square().flatten(1).mean(1)
     found = summaries([known])["sure"]
     assert found.psnr == pytest.approx(float((-10 * squares.log10()).mean()), abs=1e-9)
     assert found.found == 2
