@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq install -c constraints.txt
 SAY := @printf '== %s\n'
 
-.PHONY: help demo test
+.PHONY: help demo test test-all
 .DEFAULT_GOAL := help
 
 help:
 	@echo 'make demo   learn the weight and smoothing of a TV deblurring, and write a report'
 	@echo 'make test   every check: ruff, import-linter, pyright, pytest with doctests'
-	@echo 'Both set up $(VENV) first, with $(PYTHON) (choose another with PYTHON=...).'
+	@echo 'make test-all   those, and the long ones: thousands of random problems, other code paths'
+	@echo 'All set up $(VENV) first, with $(PYTHON) (choose another with PYTHON=...).'
 
 demo: $(VENV)/installed
 	$(SAY) 'demo'
@@ -27,7 +28,11 @@ test: $(VENV)/installed-test
 	$(SAY) 'pyright: strict'
 	@$(BIN)/pyright
 	$(SAY) 'pytest: tests and doctests'
-	@$(BIN)/pytest -n 2 -q
+	@$(BIN)/pytest -n 2 -q -m 'not long'
+
+test-all: test
+	$(SAY) 'pytest: long tests'
+	@$(BIN)/pytest -n 2 -q -m long
 
 # Stamps: written when an installation has finished, older than what it was made from otherwise.
 $(VENV)/installed: pyproject.toml constraints.txt
