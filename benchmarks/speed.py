@@ -59,7 +59,7 @@ def limits() -> dict[str, float]:
     return {"gflops": 2 * 2048**3 / product / 1e6, "gigabytes": 2 * 4 * big.numel() / copy / 1e6}
 
 
-def denoising(y: Tensor) -> bl.model.energy.EnergyObjective:
+def denoising(y: Tensor) -> bl.model.SmoothObjective:
     tv = bl.regularisers.TotalVariation(0.05, 0.01)
     return bl.Variational(bl.fidelities.SquaredL2(), tv).at(y)
 

@@ -25,7 +25,7 @@ from bilevel.differentiate import (
 )
 from bilevel.ground import theta as algebra
 from bilevel.ground.theta import bind, learnable
-from bilevel.model import EnergyObjective
+from bilevel.model import SmoothObjective
 from bilevel.solve import Solution, Tolerance, certify, minimise
 from bilevel.solve.solvers import LBFGS, Nesterov
 from contracts.zoo import Case, dense_hessian, make, reference
@@ -48,7 +48,7 @@ class Problem:
     differences: bl.Theta
 
     @property
-    def lower(self) -> EnergyObjective:
+    def lower(self) -> SmoothObjective:
         return self.case.energy.at(self.case.y)
 
     @property

@@ -254,7 +254,7 @@ def test_an_f_that_is_not_convex_proves_nothing() -> None:
 def test_terms_are_sorted_by_what_they_are() -> None:
     sparse, data = bl.regularisers.Sparsity(0.1), bl.fidelities.L1()
     blur = bl.operators.Convolution(torch.ones(3, 3) / 9)
-    assert isinstance(bl.Variational(L2(), RIDGE(1.0)).at(Y.float()), bl.model.EnergyObjective)
+    assert isinstance(bl.Variational(L2(), RIDGE(1.0)).at(Y.float()), bl.model.SmoothObjective)
     cases = [
         (bl.Variational(L2(), sparse + BOX(0, 1)), CompositeObjective, 0),
         (bl.Variational(data, RIDGE(1.0)), CompositeObjective, 0),

@@ -12,8 +12,7 @@ from torch import Tensor
 
 import bilevel as bl
 from bilevel.ground.fused import fused
-from bilevel.model import Objective
-from bilevel.model.energy import EnergyObjective
+from bilevel.model import Objective, SmoothObjective
 from bilevel.model.saddle import SaddleObjective
 from bilevel.solve import Solver
 from bilevel.solve.solvers import nesterov, pdhg
@@ -63,7 +62,7 @@ def check_whole_is_sum_of_parts(
     objective, apart = of.at(y), of.at(y)
     whole = after_steps(solver, objective, 20)
     with monkeypatch.context() as patch:
-        patch.setattr(EnergyObjective, "summands", lambda self, x: None)
+        patch.setattr(SmoothObjective, "summands", lambda self, x: None)
         assert not pure(apart)
         parts = after_steps(solver, apart, 20)
     for a, b in zip(whole, parts, strict=True):
@@ -80,7 +79,7 @@ def pure(objective: Objective) -> bool:
 def ledger(objective: Objective) -> bl.Cost:
     if isinstance(objective, SaddleObjective):
         return objective.smooth.cost
-    assert isinstance(objective, EnergyObjective)
+    assert isinstance(objective, SmoothObjective)
     return objective.cost
 
 

@@ -18,8 +18,8 @@ from bilevel.ground import rows, theta
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta
 from bilevel.linear import LinearMap, LinearSolution, LinearStatus, minres
-from bilevel.model.objective import Objective
-from bilevel.model.saddle import SaddleObjective
+from bilevel.model.kinds import required
+from bilevel.model.objective import Curved, Objective
 from bilevel.solve import Solution
 
 __all__ = [
@@ -44,7 +44,7 @@ class AdjointMethod(Hypergradient):
 
     @abstractmethod
     def adjoint(
-        self, lower: Objective, solution: Solution, rhs: Tensor, rtol: Tensor, start: Tensor | None
+        self, lower: Curved, solution: Solution, rhs: Tensor, rtol: Tensor, start: Tensor | None
     ) -> LinearSolution:
         """q ≈ H(x)⁻¹ rhs with its residual recomputed; ``rtol`` (b,) is what would do."""
 
@@ -64,15 +64,14 @@ class AdjointMethod(Hypergradient):
     ) -> HyperGradient:
         """Hypergradient of the mean over rows, with its bound (arXiv 2301.04764, sharpened)."""
         upper.check(solution.x)
-        if isinstance(lower, SaddleObjective):
-            what = "adjoint systems need second derivatives, and an energy with dual terms has none"
-            raise InputError(what, advice="use Piggyback(), or EquilibriumPropagation()")
+        advice = "use Piggyback(), or EquilibriumPropagation()"
+        curved = required(lower, Curved, "an adjoint system", advice=advice)
         accuracy = relative_residual(upper, solution, rtol)
-        adjoint = usable(self.adjoint(lower, solution, upper.grad(solution.x), accuracy, start))
-        grad = mean_cross(lower, solution.x, adjoint.x)
-        found = with_bounds(lower, upper, solution, adjoint, grad)
+        adjoint = usable(self.adjoint(curved, solution, upper.grad(solution.x), accuracy, start))
+        grad = mean_cross(curved, solution.x, adjoint.x)
+        found = with_bounds(curved, upper, solution, adjoint, grad)
         refine = self.refine
-        return with_estimate(found, lower, upper, solution, adjoint, refine) if estimate else found
+        return with_estimate(found, curved, upper, solution, adjoint, refine) if estimate else found
 
 
 def usable(adjoint: LinearSolution) -> LinearSolution:
@@ -115,7 +114,7 @@ def with_bounds(
 
 def with_estimate(
     found: HyperGradient,
-    lower: Objective,
+    lower: Curved,
     upper: Upper,
     solution: Solution,
     adjoint: LinearSolution,
@@ -128,7 +127,7 @@ def with_estimate(
 
 
 def refined_gradient(
-    lower: Objective,
+    lower: Curved,
     upper: Upper,
     x: Tensor,
     gradient: Tensor,
@@ -175,7 +174,7 @@ def relative_residual(upper: Upper, solution: Solution, rtol: float | None) -> T
     return (error / size.clamp_min(1e-300)).clamp(1e-12, 0.1)
 
 
-def mean_cross(lower: Objective, x: Tensor, q: Tensor) -> Theta:
+def mean_cross(lower: Curved, x: Tensor, q: Tensor) -> Theta:
     """-B(x)ᵀq, the mean over rows."""
     total = lower.cross_vjp(x, q)
     return {name: -value / x.shape[0] for name, value in total.items()}

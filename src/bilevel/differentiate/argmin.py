@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,11 +13,13 @@ from bilevel.differentiate.saddle_adjoint import dual_of, solve_saddle_adjoint
 from bilevel.ground.errors import NotCertified
 from bilevel.ground.theta import Theta, bind
 from bilevel.linear import LinearSolution
-from bilevel.model.composite import CompositeObjective, Separable
+from bilevel.model.composite import CompositeObjective
 from bilevel.model.cost import Cost
 from bilevel.model.energy import Energy
-from bilevel.model.objective import Objective
+from bilevel.model.kinds import by_kind, has_dual
+from bilevel.model.objective import Curved, Objective
 from bilevel.model.saddle import Dual, SaddleObjective
+from bilevel.model.smooth_objective import SmoothObjective
 from bilevel.solve import Solver, Tolerance, minimise
 from bilevel.solve.solvers import accelerated
 
@@ -73,7 +75,7 @@ def argmin(
     with torch.autocast(y.device.type, enabled=False):
         objective = model.at(data.detach())
         chosen: Solver[Any] = accelerated(objective) if solver is None else solver
-        saddle = isinstance(objective, SaddleObjective)
+        saddle = has_dual(objective)
         found = minimise(objective, chosen, x0, tol=tol, max_steps=max_steps, keep_state=saddle)
         dual = dual_of(found, "argmin") if saddle else None
         x = found.require().x
@@ -86,6 +88,9 @@ def _in_full_precision(y: Tensor, energy: Energy) -> Tensor:
     """Data that autocast has reduced, in the dtype of the energy; other data as they are."""
     dtypes = [p.dtype for p in energy.parameters()]
     return y.to(dtypes[0]) if torch.is_autocast_enabled(y.device.type) and dtypes else y
+
+
+Adjoint = tuple[LinearSolution, Callable[[Energy, Tensor], Tensor]]
 
 
 class _Layer:
@@ -119,39 +124,39 @@ class _Layer:
     def _bound(self, theta: list[Tensor]) -> Energy:
         return bind(self.energy, dict(zip(self.names, theta, strict=True)))
 
-    def _adjoint(
-        self, objective: Objective, x: Tensor, v: Tensor
-    ) -> tuple[LinearSolution, Callable[[Energy, Tensor], Tensor]]:
+    def _adjoint(self, objective: Objective, x: Tensor, v: Tensor) -> Adjoint:
         """The adjoint, and a function of energy and y with the derivatives of ⟨v, x(θ, y)⟩."""
-        if isinstance(objective, SaddleObjective) and self.dual is not None:
-            found = solve_saddle_adjoint(objective, x, self.dual, v, rtol=self.rtol)
-            return found.linear, lambda energy, y: found.pairing(_split(energy, y))
-        hessian = objective.hessian(x)
-        q = solve_adjoint(self.linear, hessian, v, rtol=self.rtol)
-        if isinstance(objective, CompositeObjective):
-            return q, lambda energy, y: _held_and_free(energy, objective, x, y, q.x, v)
-        return q, lambda energy, y: -(energy.grad(x, y) * q.x).sum()
+
+        def linear(curved: Curved) -> LinearSolution:
+            return solve_adjoint(self.linear, curved.hessian(x), v, rtol=self.rtol)
+
+        def smooth(f: SmoothObjective) -> Adjoint:
+            q = linear(f)
+            return q, lambda energy, y: -(energy.split(y).smooth.grad(x) * q.x).sum()
+
+        def composite(j: CompositeObjective) -> Adjoint:
+            q = linear(j)
+            return q, lambda energy, y: _held_and_free(energy, j, x, y, q.x, v)
+
+        def saddle(j: SaddleObjective) -> Adjoint:
+            dual = j.dual(x) if self.dual is None else self.dual
+            found = solve_saddle_adjoint(j, x, dual, v, rtol=self.rtol)
+            return found.linear, lambda energy, y: found.pairing(j.recorded(energy, y, Cost()))
+
+        return by_kind(objective, smooth=smooth, composite=composite, saddle=saddle)
 
 
 def _held_and_free(
     energy: Energy, objective: CompositeObjective, x: Tensor, y: Tensor, q: Tensor, v: Tensor
 ) -> Tensor:
     """-⟨q, ∇J(x)⟩ in the free pixels; those that ‖x - c(y)‖₁ holds move with c."""
-    recorded = objective.recorded(_separable(energy), y)
+    recorded = objective.recorded(energy, y)
     product, distance = -recorded.pairing(x, q), recorded.simple.distance
     if distance is None or not distance.centre.requires_grad:
         return product
     free, _ = objective.simple.pieces(x)
     pull = v - objective.smooth.hessian(x)(torch.where(free, q, 0.0))
     return product + torch.where(x == distance.centre, pull * distance.centre, 0.0).sum()
-
-
-def _split(energy: Energy, y: Tensor) -> SaddleObjective:
-    return cast(SaddleObjective, _separable(energy).split(y, Cost(), tape=True))
-
-
-def _separable(energy: Energy) -> Separable:
-    return cast(Separable, energy)
 
 
 class _Argmin(torch.autograd.Function):

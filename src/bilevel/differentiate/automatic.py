@@ -5,7 +5,8 @@ from __future__ import annotations
 from bilevel.differentiate.hypergradient import Hypergradient
 from bilevel.differentiate.implicit import Implicit
 from bilevel.differentiate.piggyback import Piggyback
-from bilevel.model.objective import Objective
+from bilevel.model.kinds import by_kind
+from bilevel.model.objective import Curved, Objective
 from bilevel.model.saddle import SaddleObjective
 
 __all__ = ["automatic"]
@@ -22,4 +23,11 @@ def automatic(objective: Objective) -> Hypergradient:
         >>> automatic(energy.at(torch.zeros(1, 1, 4, 4)))
         Piggyback(max_steps=5000)
     """
-    return Piggyback() if isinstance(objective, SaddleObjective) else Implicit()
+
+    def implicit(_: Curved) -> Hypergradient:
+        return Implicit()
+
+    def piggyback(_: SaddleObjective) -> Hypergradient:
+        return Piggyback()
+
+    return by_kind(objective, smooth=implicit, composite=implicit, saddle=piggyback)

@@ -11,15 +11,18 @@ from torch import Tensor
 
 from bilevel.differentiate.adjoint import relative_residual, usable, with_bounds, with_estimate
 from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
-from bilevel.differentiate.perturbed import perturbed
+from bilevel.differentiate.perturbed import LossPull
 from bilevel.differentiate.upper import Upper
 from bilevel.ground import rows
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta, add, norm
 from bilevel.linear import LinearMap, LinearSolution, minres
+from bilevel.model.bounds import Variation
 from bilevel.model.composite import CompositeObjective
-from bilevel.model.objective import Objective
+from bilevel.model.kinds import by_kind
+from bilevel.model.objective import Curved, Objective
 from bilevel.model.saddle import SaddleObjective
+from bilevel.model.smooth_objective import SmoothObjective
 from bilevel.solve import Solution, Solver, Status, Tolerance, minimise
 from bilevel.solve.solvers import accelerated
 
@@ -74,18 +77,20 @@ class DifferenceMethod(Hypergradient):
         """
         del start
         upper.check(solution.x)
-        saddle = isinstance(lower, SaddleObjective)
-        if saddle and not bool((lower.bounds.proved_mu() > 0).all()):
-            what = "differences of saddle problems need strong convexity, to pull both ways"
-            raise InputError(what, advice="add regularisers.Tikhonov(1e-3), or use Piggyback()")
+        by_kind(lower, smooth=_either_way, composite=_either_way, saddle=_needs_convexity)
         accuracy = relative_residual(upper, solution, rtol)
         found, adjoint = self._found(lower, upper, solution, accuracy, 1.0)
         if not estimate:
             return found
-        if saddle:
-            again, _ = self._found(lower, upper, solution, accuracy, 0.5)
+
+        def refined(curved: Curved) -> HyperGradient:
+            return with_estimate(found, curved, upper, solution, adjoint, _roughly)
+
+        def halved(saddle: SaddleObjective) -> HyperGradient:
+            again, _ = self._found(saddle, upper, solution, accuracy, 0.5)
             return replace(found, estimate=2 * norm(add(found.grad, again.grad, -1.0)))
-        return with_estimate(found, lower, upper, solution, adjoint, _roughly)
+
+        return by_kind(lower, smooth=refined, composite=refined, saddle=halved)
 
     def _found(
         self, lower: Objective, upper: Upper, solution: Solution, rtol: Tensor, share: float
@@ -108,7 +113,7 @@ def solve_perturbed(
     max_steps: int,
 ) -> Solution:
     """argmin J + s ℓ from the solution of s = 0, to that rms of the gradient."""
-    objective = perturbed(lower, upper, strength.to(solution.x))
+    objective = lower.plus(LossPull(upper, strength.to(solution.x)))
     chosen = accelerated(objective) if solver is None else solver
     tol = Tolerance(residual=residual)
     return minimise(objective, chosen, solution.x, tol=tol, max_steps=max_steps)
@@ -134,6 +139,16 @@ def chord_residual(upper: Upper, x: Tensor, strength: Tensor, rtol: Tensor) -> f
     return float(asked.min()) if len(asked) else 1.0
 
 
+def _either_way(_: Curved) -> None:
+    """Pulls that keep J convex are chosen by :func:`strengths`."""
+
+
+def _needs_convexity(lower: SaddleObjective) -> None:
+    if not bool((lower.bounds.proved_mu() > 0).all()):
+        what = "differences of saddle problems need strong convexity, to pull both ways"
+        raise InputError(what, advice="add regularisers.Tikhonov(1e-3), or use Piggyback()")
+
+
 def _status(chord: Chord) -> Tensor:
     return torch.maximum(chord.a.status, chord.b.status)
 
@@ -142,29 +157,42 @@ def _secant(
     lower: Objective, upper: Upper, x: Tensor, chord: Chord, inverse: Tensor
 ) -> tuple[LinearSolution, Tensor]:
     """q with a bound of its residual at x, and one of ‖z + B(x)ᵀq‖."""
-    a, b = chord.a.x, chord.b.x
     wide = rows.expand(inverse, x)
-    q = torch.where(wide > 0, (b - a) * wide.to(x), 0.0)
+    q = torch.where(wide > 0, (chord.b.x - chord.a.x) * wide.to(x), 0.0)
+
+    def unknown(_: SaddleObjective) -> tuple[Tensor, Tensor, Tensor]:
+        inf = torch.full_like(inverse, torch.inf)
+        return q, inf, inf
+
+    def smooth(f: SmoothObjective) -> tuple[Tensor, Tensor, Tensor]:
+        miss, noise, change = _chord_errors(f, upper, x, chord, q, inverse)
+        return q, rows.norm(miss) + noise + change.hessian.double(), change.cross.double()
+
+    def composite(j: CompositeObjective) -> tuple[Tensor, Tensor, Tensor]:
+        miss, noise, change = _chord_errors(j.smooth, upper, x, chord, q, inverse)
+        astray, drift = _across_kinks(j, x, (chord.a.x, chord.b.x), q, inverse)
+        free, _ = j.simple.pieces(x)
+        stiffness = j.bounds.lipschitz
+        held = torch.where(free, q, upper.grad(x) / rows.expand(stiffness.to(x), x))
+        residual = rows.norm(torch.where(free, miss, 0.0)) + noise + stiffness * astray
+        leap = torch.where(astray > 0, change.cross_norm.double() * astray, 0.0)
+        return held, residual + change.hessian.double(), change.cross.double() + drift + leap
+
+    found, residual, cross = by_kind(lower, smooth=smooth, composite=composite, saddle=unknown)
     steps, status = chord.a.steps + chord.b.steps, _status(chord)
-    if isinstance(lower, SaddleObjective):
-        unknown = torch.full_like(inverse, torch.inf)
-        return usable(LinearSolution(q, unknown.to(x), steps, status, 0)), unknown
-    smooth = lower.smooth if isinstance(lower, CompositeObjective) else lower
-    double = smooth.double()
+    return usable(LinearSolution(found, residual.to(x), steps, status, 0)), cross
+
+
+def _chord_errors(
+    f: SmoothObjective, upper: Upper, x: Tensor, chord: Chord, q: Tensor, inverse: Tensor
+) -> tuple[Tensor, Tensor, Variation]:
+    """By how much the chord's slope misses ∇ℓ(x), an allowance for it, and how f varies there."""
+    a, b, double = chord.a.x, chord.b.x, f.double()
     radius = torch.maximum(rows.norm(a - x), rows.norm(b - x)).double()
-    change = smooth.variation(x, q, torch.where(inverse > 0, radius, 0.0))
-    slope = wide * (double.grad(b.double()) - double.grad(a.double()))
+    change = f.variation(x, q, torch.where(inverse > 0, radius, 0.0))
+    slope = rows.expand(inverse, x) * (double.grad(b.double()) - double.grad(a.double()))
     noise = inverse * (double.rounding(a.double()) + double.rounding(b.double()))
-    miss, cross = slope - upper.double().grad(x.double()), change.cross.double()
-    if isinstance(lower, CompositeObjective):
-        astray, drift = _across_kinks(lower, x, (a, b), q, inverse)
-        free, _ = lower.simple.pieces(x)
-        stiffness = lower.bounds.lipschitz
-        q = torch.where(free, q, upper.grad(x) / rows.expand(stiffness.to(x), x))
-        miss, noise = torch.where(free, miss, 0.0), noise + stiffness * astray
-        cross = cross + drift + torch.where(astray > 0, change.cross_norm.double() * astray, 0.0)
-    residual = (rows.norm(miss) + noise + change.hessian.double()).to(x)
-    return usable(LinearSolution(q, residual, steps, status, 0)), cross
+    return slope - upper.double().grad(x.double()), noise, change
 
 
 def _across_kinks(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,8 +20,10 @@ from bilevel.ground.checks import check_choice
 from bilevel.ground.theta import derivative, leaves
 from bilevel.linear import LinearMap, bicgstab, gmres
 from bilevel.model.composite import CompositeObjective
+from bilevel.model.kinds import by_kind, has_dual
 from bilevel.model.objective import Objective
 from bilevel.model.saddle import SaddleObjective
+from bilevel.model.smooth_objective import SmoothObjective
 from bilevel.solve import Solution
 from bilevel.solve.solvers import FISTA, PDHG, GradientDescent
 
@@ -30,7 +32,7 @@ __all__ = ["FixedPoint"]
 SOLVERS = {"gmres": partial(gmres, restart=100), "bicgstab": bicgstab}
 
 Point = tuple[Tensor, ...]
-Step = Callable[[Objective, Point], Point]
+Step = Callable[[Any, Point], Point]
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,7 @@ class FixedPoint(Hypergradient):
         del start
         upper.check(solution.x)
         x = solution.x
-        saddle = isinstance(lower, SaddleObjective)
-        dual = dual_of(solution, "FixedPoint") if saddle else None
+        dual = dual_of(solution, "FixedPoint") if has_dual(lower) else None
         z: Point = (x,) if dual is None else (x, *dual)
         rhs = torch.cat(
             [upper.grad(x).flatten(1), *(torch.zeros_like(p).flatten(1) for p in z[1:])], 1
@@ -105,39 +106,40 @@ class FixedPoint(Hypergradient):
 def _step_at(lower: Objective, x: Tensor) -> Step:
     """One step of the method that fits, with constants chosen at x."""
     with torch.no_grad():
-        if isinstance(lower, SaddleObjective):
-            return _primal_dual(lower, x)
-        if isinstance(lower, CompositeObjective):
-            return _proximal(lower, x)
-        return _descent(lower, x)
+        return by_kind(
+            lower,
+            smooth=lambda f: _descent(f, x),
+            composite=lambda f: _proximal(f, x),
+            saddle=lambda f: _primal_dual(f, x),
+        )
 
 
-def _primal_dual(lower: Objective, x: Tensor) -> Step:
+def _primal_dual(lower: SaddleObjective, x: Tensor) -> Step:
     solver = PDHG(relaxation=1.0, acceleration=0.0)
     state = solver.init(lower, x)
 
-    def step(objective: Objective, z: Point) -> Point:
+    def step(objective: Any, z: Point) -> Point:
         done = solver.step(objective, replace(state, relaxed=z[0], relaxed_dual=z[1:]))
         return done.x, *done.dual
 
     return step
 
 
-def _proximal(lower: Objective, x: Tensor) -> Step:
+def _proximal(lower: CompositeObjective, x: Tensor) -> Step:
     solver = FISTA(restart=False)
     state = solver.init(lower, x)
 
-    def step(objective: Objective, z: Point) -> Point:
+    def step(objective: Any, z: Point) -> Point:
         return (solver.step(objective, replace(state, x=z[0], previous=z[0])).x,)
 
     return step
 
 
-def _descent(lower: Objective, x: Tensor) -> Step:
+def _descent(lower: SmoothObjective, x: Tensor) -> Step:
     solver = GradientDescent()
     state = solver.init(lower, x)
 
-    def step(objective: Objective, z: Point) -> Point:
+    def step(objective: Any, z: Point) -> Point:
         return (solver.step(objective, replace(state, x=z[0])).x,)
 
     return step

@@ -9,7 +9,7 @@ from torch import Tensor
 from bilevel.differentiate.adjoint import AdjointMethod
 from bilevel.ground.checks import check_choice
 from bilevel.linear import LinearMap, LinearSolution, cg, minres
-from bilevel.model.objective import Objective
+from bilevel.model.objective import Curved
 from bilevel.solve import Solution
 
 __all__ = ["Implicit", "solve_adjoint"]
@@ -57,7 +57,7 @@ class Implicit(AdjointMethod):
         check_choice(self.linear, SOLVERS, "linear solver")
 
     def adjoint(
-        self, lower: Objective, solution: Solution, rhs: Tensor, rtol: Tensor, start: Tensor | None
+        self, lower: Curved, solution: Solution, rhs: Tensor, rtol: Tensor, start: Tensor | None
     ) -> LinearSolution:
         """By the linear solver, to the residual asked for."""
         hessian = lower.hessian(solution.x)

@@ -16,7 +16,8 @@ from bilevel.ground import rows, theta
 from bilevel.ground.errors import InputError, NotCertified
 from bilevel.ground.theta import Theta
 from bilevel.linear import LinearMap, LinearSolution, minres
-from bilevel.model.objective import Objective
+from bilevel.model.kinds import by_kind
+from bilevel.model.objective import Curved, Objective
 from bilevel.model.saddle import Dual, SaddleObjective
 from bilevel.solve import Certificate, Solver
 
@@ -83,10 +84,14 @@ def _interval(upper: Upper, x: Tensor, rms: Tensor) -> Tensor:
 def _refined(
     lower: Objective, upper: Upper, x: Tensor, certificate: Certificate, dual: Dual | None
 ) -> Theta:
-    if isinstance(lower, SaddleObjective) and dual is not None:
-        return refined_saddle_gradient(lower, upper, x, dual)
-    start = torch.zeros_like(x)
-    return refined_gradient(lower, upper, x, certificate.gradient, start, _closely)
+    def curved(j: Curved) -> Theta:
+        start = torch.zeros_like(x)
+        return refined_gradient(j, upper, x, certificate.gradient, start, _closely)
+
+    def saddle(j: SaddleObjective) -> Theta:
+        return refined_saddle_gradient(j, upper, x, j.dual(x) if dual is None else dual)
+
+    return by_kind(lower, smooth=curved, composite=curved, saddle=saddle)
 
 
 def _closely(hessian: LinearMap, rhs: Tensor) -> LinearSolution:

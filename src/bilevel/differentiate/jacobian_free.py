@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bilevel.differentiate.adjoint import AdjointMethod, curvature_range
 from bilevel.linear import LinearSolution, neumann
-from bilevel.model.objective import Objective
+from bilevel.model.objective import Curved
 from bilevel.solve import Solution
 
 __all__ = ["JacobianFree"]
@@ -31,7 +31,7 @@ class JacobianFree(AdjointMethod):
     """
 
     def adjoint(
-        self, lower: Objective, solution: Solution, rhs: Tensor, rtol: Tensor, start: Tensor | None
+        self, lower: Curved, solution: Solution, rhs: Tensor, rtol: Tensor, start: Tensor | None
     ) -> LinearSolution:
         """One term from zero: a start would be no one-step derivative."""
         del start

@@ -9,7 +9,7 @@ from torch import Tensor
 from bilevel.differentiate.adjoint import AdjointMethod, curvature_range
 from bilevel.ground.errors import InputError
 from bilevel.linear import LinearSolution, neumann
-from bilevel.model.objective import Objective
+from bilevel.model.objective import Curved
 from bilevel.solve import Solution
 
 __all__ = ["Neumann"]
@@ -42,7 +42,7 @@ class Neumann(AdjointMethod):
             raise InputError("Neumann needs at least one term", given=self.terms)
 
     def adjoint(
-        self, lower: Objective, solution: Solution, rhs: Tensor, rtol: Tensor, start: Tensor | None
+        self, lower: Curved, solution: Solution, rhs: Tensor, rtol: Tensor, start: Tensor | None
     ) -> LinearSolution:
         """The terms of the series with step 1/L."""
         lipschitz, _ = curvature_range(lower, "Neumann")

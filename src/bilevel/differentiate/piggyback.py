@@ -12,7 +12,7 @@ from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
 from bilevel.differentiate.iterates import as_hypergradient
 from bilevel.differentiate.saddle_adjoint import dual_of, solve_saddle_adjoint
 from bilevel.differentiate.upper import Upper
-from bilevel.ground.errors import InputError
+from bilevel.model.kinds import required
 from bilevel.model.objective import Objective
 from bilevel.model.saddle import SaddleObjective
 from bilevel.solve import Solution
@@ -62,12 +62,10 @@ class Piggyback(Hypergradient):
         """Hypergradient of the mean over rows; ``start`` saves nothing here and is ignored."""
         del start
         upper.check(solution.x)
-        if not isinstance(lower, SaddleObjective):
-            what = "Piggyback differentiates energies with a dual term, and this one has none"
-            raise InputError(what, advice="use Implicit()")
+        saddle = required(lower, SaddleObjective, "Piggyback", advice="use Implicit()")
         x, dual, certificate = solution.x, dual_of(solution, "Piggyback"), solution.certificate
         adjoint = solve_saddle_adjoint(
-            lower,
+            saddle,
             x,
             dual,
             upper.grad(x),

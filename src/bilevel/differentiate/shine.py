@@ -13,8 +13,9 @@ from bilevel.differentiate.implicit import SOLVERS, solve_adjoint
 from bilevel.ground.checks import check_choice
 from bilevel.ground.errors import InputError
 from bilevel.linear import LinearSolution
-from bilevel.model.composite import CompositeObjective
-from bilevel.model.objective import Objective
+from bilevel.model.kinds import required
+from bilevel.model.objective import Curved
+from bilevel.model.smooth_objective import SmoothObjective
 from bilevel.solve import Solution
 from bilevel.solve.solvers.lbfgs import LBFGSState
 
@@ -53,13 +54,11 @@ class Shine(AdjointMethod):
             raise InputError("steps must not be negative", given=self.steps)
 
     def adjoint(
-        self, lower: Objective, solution: Solution, rhs: Tensor, rtol: Tensor, start: Tensor | None
+        self, lower: Curved, solution: Solution, rhs: Tensor, rtol: Tensor, start: Tensor | None
     ) -> LinearSolution:
         """H_k ∇ℓ, refined."""
         del start
-        if isinstance(lower, CompositeObjective):
-            what = "SHINE needs L-BFGS, which minimises smooth energies only"
-            raise InputError(what, advice="use Implicit()")
+        required(lower, SmoothObjective, "SHINE", advice="use Implicit()")
         state = solution.state
         if not isinstance(state, LBFGSState):
             advice = "solve with minimise(objective, LBFGS(), ..., keep_state=True)"

@@ -10,9 +10,10 @@ from torch.autograd import forward_ad
 
 from bilevel.differentiate.upper import Upper
 from bilevel.ground import rows
-from bilevel.ground.errors import InputError
 from bilevel.linear import cg
-from bilevel.model.objective import Objective, SmoothObjective
+from bilevel.model.kinds import required
+from bilevel.model.objective import Objective
+from bilevel.model.smooth_objective import SmoothObjective
 
 __all__ = ["gauss_newton", "tangents"]
 
@@ -35,14 +36,13 @@ def tangents(lower: Objective, x: Tensor, *, rtol: float = 1e-6, max_steps: int 
         >>> tangents(ridge.at(y), y / 2).flatten()  # of y/(1 + exp(θ)) at θ = 0
         tensor([-0.2500])
     """
-    if not isinstance(lower, SmoothObjective):
-        advice = "use MAID, or DFOLS where there are few parameters"
-        raise InputError("derivatives of x need a smooth energy", advice=advice)
-    hessian = lower.hessian(x)
+    advice = "use MAID, or DFOLS where there are few parameters"
+    smooth = required(lower, SmoothObjective, "a derivative of x by θ", advice=advice)
+    hessian = smooth.hessian(x)
     found: list[Tensor] = []
-    for name, value in lower.theta.items():
+    for name, value in smooth.theta.items():
         for entry in range(value.numel()):
-            rhs = _cross(lower, x, name, entry)
+            rhs = _cross(smooth, x, name, entry)
             found.append(-cg(hessian, rhs, rtol=rtol, max_steps=max_steps).x)
     return torch.stack(found)
 

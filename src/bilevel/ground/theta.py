@@ -17,6 +17,7 @@ __all__ = [
     "bind",
     "derivative",
     "flatten",
+    "frozen",
     "inner",
     "learnable",
     "leaves",
@@ -61,6 +62,11 @@ def bind(module: M, theta: Theta) -> M:
         lost = known[name].requires_grad and not value.requires_grad
         values[id(known[name])] = value.detach().requires_grad_() if lost else value
     return _bind(module, values)
+
+
+def frozen(module: M) -> M:
+    """A shallow copy of ``module`` of which nothing is learned."""
+    return _bind(module, {id(p): p.detach() for p in module.parameters()})
 
 
 def _bind(module: M, values: dict[int, Tensor]) -> M:

@@ -25,8 +25,7 @@ from bilevel.learn.budget import Budget
 from bilevel.learn.directions import Directions, Draw, Iterates, Slopes
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.total import Total, worst_distance
-from bilevel.model import Cost, Energy, Objective, space_of
-from bilevel.model.energy import EnergyObjective
+from bilevel.model import Cost, Energy, Objective, SmoothObjective, required, space_of
 from bilevel.model.losses import Loss
 from bilevel.solve import Solution, Solver, Tolerance, certify, minimise
 from bilevel.solve.solvers import accelerated
@@ -362,13 +361,11 @@ class BilevelProblem:
         self._clock = now
 
 
-def smooth(objective: Objective) -> EnergyObjective:
+def smooth(objective: Objective) -> SmoothObjective:
     """The objective, if it has a gradient and second derivatives.
 
     Raises:
         InputError: it has none.
     """
-    if not isinstance(objective, EnergyObjective):
-        advice = "use Tikhonov and smoothed terms, or an algorithm that solves the lower level"
-        raise InputError("single-loop algorithms need a smooth energy", advice=advice)
-    return objective
+    advice = "use Tikhonov and smoothed terms, or an algorithm that solves the lower level"
+    return required(objective, SmoothObjective, "a single-loop algorithm", advice=advice)

@@ -18,7 +18,7 @@ from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta, derivative, flatten, leaves, unflatten
 from bilevel.learn.directions import Directions, Draw, Iterates, Pull, Slopes
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import BilevelProblem, smooth
 from bilevel.linear import LinearMap, cg, lanczos
 from bilevel.model import Bounds, Cost, Energy
 from bilevel.model.losses import Loss
@@ -149,7 +149,7 @@ class SharedProblem(BilevelProblem):
             direct = self._direct(theta, x)
             doubt = 0.0
             if estimate:
-                objective = self.energy.at(self.pairs.y, theta, self.cost)
+                objective = smooth(self.energy.at(self.pairs.y, theta, self.cost))
                 newton = cg(objective.hessian(x), objective.grad(x), rtol=0.1).x
                 doubt = algebra.norm(algebra.add(self._direct(theta, x - newton), direct, -1.0))
         return replace(found, grad=algebra.add(found.grad, direct), estimate=found.estimate + doubt)
@@ -188,7 +188,7 @@ class SharedProblem(BilevelProblem):
         if bounds.smooth:
             return bounds.lipschitz.view(1)
         if self._lipschitz is None:
-            objective = self.energy.at(self.pairs.y, self.theta, self.cost)
+            objective = smooth(self.energy.at(self.pairs.y, self.theta, self.cost))
             x = objective.start()
             start = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
             found = lanczos(objective.hessian(x), start, steps=min(10, x.numel()))

@@ -10,8 +10,7 @@ from bilevel.ground import theta as algebra
 from bilevel.ground.randomness import generator
 from bilevel.ground.theta import Theta
 from bilevel.learn.problem import BilevelProblem
-from bilevel.model.composite import NonSmoothObjective
-from bilevel.model.saddle import SaddleObjective
+from bilevel.model.kinds import has_dual, is_smooth
 
 __all__ = ["TaylorTest", "check_hypergradient"]
 
@@ -69,7 +68,7 @@ def check_hypergradient(
     point = problem.theta if theta is None else theta
     objective = problem.energy.at(problem.pairs.y[:1])
     if tol is None:
-        tol = 1e-5 if isinstance(objective, SaddleObjective) else 1e-9
+        tol = 1e-5 if has_dual(objective) else 1e-9
     at = problem.value_and_grad(point, tol=tol)
     rng = generator(seed, "direction")
     direction = {k: torch.randn(v.shape, generator=rng).to(v) for k, v in point.items()}
@@ -86,7 +85,7 @@ def check_hypergradient(
     ahead, behind = [value(s) for s in steps], [value(-s) for s in steps]
     remainders = tuple(abs(a - at.corrected - s * slope) for a, s in zip(ahead, steps, strict=True))
     quotients = [(a - b) / (2 * s) for a, b, s in zip(ahead, behind, steps, strict=True)]
-    smooth = not isinstance(objective, NonSmoothObjective)
+    smooth = is_smooth(objective)
     precise = smooth and problem.pairs.y.dtype == torch.float64
     return TaylorTest(
         steps=steps,

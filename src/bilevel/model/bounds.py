@@ -92,6 +92,15 @@ class Magnitude:
     slope: Tensor
     offset: Tensor
 
+    def __add__(self, other: Magnitude) -> Magnitude:
+        """Of the sum of two energies."""
+        return Magnitude(self.slope + other.slope, self.offset + other.offset)
+
+    def for_rows(self, y: Tensor) -> Magnitude:
+        """The same with one value for each row of ``y``, (b,), on its device."""
+        slope, offset = (part.to(y.device).expand(len(y)) for part in (self.slope, self.offset))
+        return Magnitude(slope, offset)
+
 
 @dataclass(frozen=True)
 class Smoothness:

@@ -7,44 +7,53 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from bilevel.ground import rows
-from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta, bind, derivative, leaves, norm
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Provenance, Smoothness, Variation
 from bilevel.model.cost import Cost
-from bilevel.model.energy import Energy, in_double
-from bilevel.model.objective import Objective, SmoothObjective
+from bilevel.model.objective import Curved, Objective
 from bilevel.model.simple import Simple
+from bilevel.model.smooth import Pull
+from bilevel.model.smooth_objective import SmoothObjective
+from bilevel.model.split import Split
 
-__all__ = ["CompositeObjective", "NonSmoothObjective", "Separable"]
+if TYPE_CHECKING:
+    from bilevel.model.energy import Energy
+
+__all__ = ["CompositeObjective", "NonSmoothObjective"]
 
 N = TypeVar("N", bound="NonSmoothObjective")
 
 
-class Separable(Energy):
-    """An energy that can be taken apart into smooth, simple and dual terms."""
-
-    @abstractmethod
-    def split(self, y: Tensor, cost: Cost, *, tape: bool = False) -> NonSmoothObjective:
-        """Its terms at the data y; with ``tape``, autograd records what they compute."""
-
-
 @dataclass(frozen=True)
 class NonSmoothObjective(Objective):
-    """J = f + h + ...: ``smooth`` is f, ``simple`` is h; J has no gradient, and says so.
+    """J = f + h + ...: ``smooth`` is f, ``simple`` is h.
 
-    ``bounds`` are those of f, whose mu is that of J too; ``source`` is the energy of all terms.
+    ``bounds`` are those of f, whose mu is that of J too.
     """
 
-    source: Separable
     smooth: SmoothObjective
     simple: Simple
+
+    @abstractmethod
+    def _with(self: N, smooth: SmoothObjective, split: Split) -> N:
+        """Another f, and the other terms of ``split`` in this very box."""
+
+    @property
+    def y(self) -> Tensor:
+        """The data."""
+        return self.smooth.y
+
+    @property
+    def cost(self) -> Cost:
+        """The ledger."""
+        return self.smooth.cost
 
     @property
     def bounds(self) -> Bounds:
@@ -55,6 +64,10 @@ class NonSmoothObjective(Objective):
         """The start of f, inside the box."""
         return self.simple.project(self.smooth.start())
 
+    def image(self, x: Tensor) -> Tensor:
+        """As for f."""
+        return self.smooth.image(x)
+
     def project(self, x: Tensor) -> Tensor:
         """Into the box."""
         return self.simple.project(x)
@@ -63,27 +76,10 @@ class NonSmoothObjective(Objective):
         """That of ∇f."""
         return self.smooth.rounding(x)
 
-    def grad(self, x: Tensor) -> Tensor:
-        """Refused."""
-        self._refuse("gradient")
-
-    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Refused."""
-        self._refuse("gradient")
-
-    def hessian(self, x: Tensor) -> LinearMap:
-        """Refused."""
-        self._refuse("Hessian")
-
-    def cross_vjp(self, x: Tensor, q: Tensor) -> dict[str, Tensor]:
-        """Refused."""
-        self._refuse("gradient")
-
     @property
     def theta(self) -> Theta:
         """The learnable parameters of all terms, detached."""
-        named = self.source.named_parameters()
-        return {name: p.detach() for name, p in named if p.requires_grad}
+        return self.smooth.theta
 
     def theta_grad(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Theta]:
         """J(x) and Σ_k weight_k ∂_θJ(x_k), at the price of one gradient."""
@@ -94,31 +90,29 @@ class NonSmoothObjective(Objective):
     @contextmanager
     def _differentiating(self: N, x: Tensor) -> Generator[tuple[N, Theta]]:
         """The same functions of θ on a tape, whatever is computed counted as one gradient."""
-        self.smooth.cost.count_gradients(len(x))
+        self.cost.count_gradients(len(x))
         with torch.enable_grad():
             theta = leaves(self.theta)
-            yield self._at(bind(self.source, theta), self.smooth.y, Cost()), theta
+            yield self.recorded(bind(self.smooth.energy, theta), self.y, Cost()), theta
 
     def taped(self: N, theta: Theta) -> N:
         """The same functions at ``theta``, without ``no_grad``; the bounds are constants."""
-        return self.recorded(bind(self.source, theta), self.smooth.y)
+        return self.recorded(bind(self.smooth.energy, theta), self.y)
 
-    def recorded(self: N, source: Separable, y: Tensor) -> N:
+    def recorded(self: N, energy: Energy, y: Tensor, cost: Cost | None = None) -> N:
         """The same functions of other parameters and data, with a tape."""
-        return self._at(source, y, self.smooth.cost)
+        split = energy.split(y)
+        spent = self.cost if cost is None else cost
+        return self._with(self.smooth.recorded(energy, y, split.smooth, spent), split)
 
-    def _at(self: N, source: Separable, y: Tensor, cost: Cost) -> N:
-        split = source.split(y, cost, tape=True)
-        return cast(N, self._renewed(split, self.smooth.over(split.smooth)))
+    def plus(self: N, pull: Pull) -> N:
+        """With one more term in f."""
+        return replace(self, smooth=self.smooth.plus(pull))
 
-    def with_smooth(self: N, smooth: SmoothObjective) -> N:
-        """With another f."""
-        return replace(self, smooth=smooth)
-
-    def _renewed(self, split: NonSmoothObjective, smooth: SmoothObjective) -> NonSmoothObjective:
-        """The terms of ``split`` with that f, in this very box."""
-        lower, upper = self.simple.lower, self.simple.upper
-        return replace(split, smooth=smooth, simple=replace(split.simple, lower=lower, upper=upper))
+    def _boxed(self, split: Split) -> Simple:
+        """The h of ``split`` in this box: rounded to the dtype that it was made for."""
+        simple = Simple() if split.simple is None else split.simple
+        return replace(simple, lower=self.simple.lower, upper=self.simple.upper)
 
     def double(self: N) -> N:
         """The same functions in float64, made once."""
@@ -126,21 +120,13 @@ class NonSmoothObjective(Objective):
 
     @cached_property
     def _double(self) -> NonSmoothObjective:
+        smooth = self.smooth.double()
         with torch.no_grad():
-            split = in_double(self.source).split(self.smooth.y.double(), self.smooth.cost)
-            return self._renewed(split, self.smooth.double())
-
-    def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
-        """Nothing is known."""
-        return Variation.unknown(x)
-
-    def _refuse(self, what: str) -> NoReturn:
-        advice = f"minimise it with {self.fitting}"
-        raise InputError(f"this energy is not smooth and has no {what}", advice=advice)
+            return self._with(smooth, smooth.energy.split(smooth.y))
 
 
 @dataclass(frozen=True)
-class CompositeObjective(NonSmoothObjective):
+class CompositeObjective(NonSmoothObjective, Curved):
     """J = f + h.
 
     Between its kinks h is linear. Pixels of x that sit on one stay there when θ changes a little,
@@ -238,8 +224,10 @@ class CompositeObjective(NonSmoothObjective):
 
     def rows(self, index: Tensor) -> CompositeObjective:
         """The rows ``index`` alone."""
-        smooth, simple = self.smooth.rows(index), self.simple.rows(index)
-        return CompositeObjective(self.source, smooth, simple)
+        return CompositeObjective(self.smooth.rows(index), self.simple.rows(index))
+
+    def _with(self, smooth: SmoothObjective, split: Split) -> CompositeObjective:
+        return CompositeObjective(smooth, self._boxed(split))
 
 
 def _on(free: Tensor, inner: LinearMap, stiff: Tensor) -> LinearMap:

@@ -3,122 +3,27 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from typing import TypeVar
 
 from torch import Tensor
 
-from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Smoothness, Variation
 from bilevel.model.cost import Cost
-from bilevel.model.preconditioner import Preconditioner
+from bilevel.model.smooth import Pull
 
-__all__ = ["Objective", "SmoothObjective", "Summand"]
+__all__ = ["Curved", "Objective"]
 
-Summand = tuple[Callable[..., Tensor], tuple[object, ...]]
-"""A pure function of (x, *arguments) and its arguments: no state, no operator, no tape."""
+J = TypeVar("J", bound="Objective")
 
 
 class Objective(ABC):
-    """Row k is a function of x[k] alone. Every call is counted in the cost ledger behind it."""
+    """Row k is a function of x[k] alone. Every call is counted in the cost ledger behind it.
 
-    @property
-    @abstractmethod
-    def bounds(self) -> Bounds:
-        """Spectral bounds of the Hessian, one a row."""
-
-    @abstractmethod
-    def start(self) -> Tensor:
-        """A sensible first x, (b, c, h, w)."""
-
-    @abstractmethod
-    def value(self, x: Tensor) -> Tensor:
-        """J(x), (b,)."""
-
-    @abstractmethod
-    def grad(self, x: Tensor) -> Tensor:
-        """∇J(x), the shape of x."""
-
-    def summands(self, x: Tensor) -> tuple[Summand, ...] | None:
-        """∇J = Σ f(·, *arguments), to be compiled with what is done with it, or None.
-
-        Counted as one gradient at points like ``x``.
-        """
-        del x
-
-    @abstractmethod
-    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Both at the price of one gradient."""
-
-    @abstractmethod
-    def hessian(self, x: Tensor) -> LinearMap:
-        """∇²J(x), linearised once."""
-
-    def majoriser(self, x: Tensor) -> LinearMap:
-        """M >= 0 with J(x + d) <= J(x) + ⟨∇J(x), d⟩ + ½⟨d, M d⟩ for every d."""
-        del x
-        raise InputError("this energy gives no quadratic majoriser", advice="use another solver")
-
-    def preconditioner(self, x: Tensor) -> Preconditioner | None:
-        """Approximately the inverse of ∇²J(x), where that saves time."""
-        del x
-        return None
-
-    def subgradient(self, x: Tensor) -> Tensor:
-        """The subgradient of least norm at x: the gradient where J is smooth."""
-        return self.grad(x)
-
-    def project(self, x: Tensor) -> Tensor:
-        """The point nearest to x where J is finite."""
-        return x
-
-    @property
-    def fitting(self) -> str:
-        """Solvers that fit, in words."""
-        return "solvers.LBFGS() or solvers.Nesterov()"
-
-    @abstractmethod
-    def rounding(self, x: Tensor) -> Tensor:
-        """An allowance for the rounding error of ‖grad(x)‖, (b,)."""
-
-    @abstractmethod
-    def cross_vjp(self, x: Tensor, q: Tensor) -> Theta:
-        """Σ_k ∂_θ⟨q_k, ∇J(x_k)⟩, that is Bᵀq summed over rows."""
-
-    @abstractmethod
-    def theta_grad(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Theta]:
-        """J(x), (b,), and Σ_k weight_k ∂_θJ(x_k) for the learnable θ; (b,) weights."""
-
-    @abstractmethod
-    def taped(self, theta: Theta) -> Objective:
-        """The same functions at ``theta``, with derivatives in x and θ recorded by autograd."""
-
-    @property
-    @abstractmethod
-    def theta(self) -> Theta:
-        """The learnable θ, detached."""
-
-    @abstractmethod
-    def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
-        """How far the second derivatives change within ``radius`` (b,) of x."""
-
-    def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
-        """Kinks and the Lipschitz constant of ∇²J within ``radius`` (b,) of x."""
-        del radius
-        return Smoothness.unknown(x)
-
-    @abstractmethod
-    def double(self) -> Objective:
-        """The same functions in float64, for certificates that float32 could not give."""
-
-    @abstractmethod
-    def rows(self, index: Tensor) -> Objective:
-        """The functions of the rows ``index`` alone."""
-
-
-class SmoothObjective(Objective):
-    """One that has a gradient: alone, or as the f of a composite or saddle objective."""
+    What else it can do, its type tells: :class:`Curved`, ``SmoothObjective``,
+    ``CompositeObjective``, ``SaddleObjective``.
+    """
 
     @property
     @abstractmethod
@@ -130,18 +35,83 @@ class SmoothObjective(Objective):
     def cost(self) -> Cost:
         """The ledger."""
 
+    @property
     @abstractmethod
-    def over(self, base: SmoothObjective) -> SmoothObjective:
-        """What this one knows of its energy, or adds to it, for the energy ``base`` instead."""
+    def bounds(self) -> Bounds:
+        """Spectral bounds of the Hessian of the smooth part, one a row."""
+
+    @property
+    @abstractmethod
+    def fitting(self) -> str:
+        """Solvers that fit, in words."""
 
     @abstractmethod
-    def taped(self, theta: Theta) -> SmoothObjective:
-        """As for any objective."""
+    def start(self) -> Tensor:
+        """A sensible first x, (b, c, h, w)."""
 
     @abstractmethod
-    def double(self) -> SmoothObjective:
-        """As for any objective."""
+    def image(self, x: Tensor) -> Tensor:
+        """The channels of the state x that are the image."""
 
     @abstractmethod
-    def rows(self, index: Tensor) -> SmoothObjective:
-        """As for any objective."""
+    def value(self, x: Tensor) -> Tensor:
+        """J(x), (b,)."""
+
+    @abstractmethod
+    def rounding(self, x: Tensor) -> Tensor:
+        """An allowance for the rounding error of the norm of the gradient, (b,)."""
+
+    @property
+    @abstractmethod
+    def theta(self) -> Theta:
+        """The learnable θ, detached."""
+
+    @abstractmethod
+    def theta_grad(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Theta]:
+        """J(x), (b,), and Σ_k weight_k ∂_θJ(x_k) for the learnable θ; (b,) weights."""
+
+    @abstractmethod
+    def taped(self: J, theta: Theta) -> J:
+        """The same functions at ``theta``, with derivatives in x and θ recorded by autograd."""
+
+    @abstractmethod
+    def plus(self: J, pull: Pull) -> J:
+        """The same functions with one more smooth term."""
+
+    @abstractmethod
+    def double(self: J) -> J:
+        """The same functions in float64, for certificates that float32 could not give."""
+
+    @abstractmethod
+    def rows(self: J, index: Tensor) -> J:
+        """The functions of the rows ``index`` alone."""
+
+    def project(self, x: Tensor) -> Tensor:
+        """The point nearest to x where J is finite."""
+        return x
+
+    def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
+        """How far the second derivatives change within ``radius`` (b,) of x; unknown here."""
+        del q, radius
+        return Variation.unknown(x)
+
+    def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
+        """Kinks and the Lipschitz constant of ∇²J within ``radius`` (b,) of x; unknown here."""
+        del radius
+        return Smoothness.unknown(x)
+
+
+class Curved(Objective):
+    """One with second derivatives, almost everywhere at least: H = ∇²J and B = ∂_θ∇J."""
+
+    @abstractmethod
+    def subgradient(self, x: Tensor) -> Tensor:
+        """The subgradient of least norm at x: the gradient where J is smooth."""
+
+    @abstractmethod
+    def hessian(self, x: Tensor) -> LinearMap:
+        """H(x), linearised once."""
+
+    @abstractmethod
+    def cross_vjp(self, x: Tensor, q: Tensor) -> Theta:
+        """Σ_k ∂_θ⟨q_k, ∇J(x_k)⟩, that is Bᵀq summed over rows."""

@@ -13,7 +13,7 @@ from bilevel.ground.checks import check_choice, check_finite
 from bilevel.ground.errors import InputError
 from bilevel.model.sets import Box, Product, Set
 
-__all__ = ["POSITIVE", "Part", "positive_parameter", "space_of"]
+__all__ = ["POSITIVE", "Part", "positive_parameter", "space_of", "zeros_for"]
 
 POSITIVE = Box(math.log(1e-8), math.log(1e4))
 """Where logarithms of positive parameters live, so that mu and L stay finite."""
@@ -40,6 +40,14 @@ def space_of(module: nn.Module) -> Product:
             for name, admissible in part.sets().items():
                 sets[f"{prefix}.{name}" if prefix else name] = admissible
     return Product(sets)
+
+
+def zeros_for(module: nn.Module, shape: tuple[int, ...]) -> Tensor:
+    """An image of zeros (1, *shape) of the dtype and on the device of the module's tensors."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.is_floating_point():
+            return torch.zeros(1, *shape, dtype=tensor.dtype, device=tensor.device)
+    return torch.zeros(1, *shape)
 
 
 def positive_parameter(

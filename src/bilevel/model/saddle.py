@@ -12,7 +12,10 @@ from bilevel.ground.fused import fused
 from bilevel.model.bounds import Provenance
 from bilevel.model.composite import NonSmoothObjective
 from bilevel.model.lengths import Lengths
-from bilevel.model.objective import SmoothObjective, Summand
+from bilevel.model.simple import Simple
+from bilevel.model.smooth import Pull, Summand
+from bilevel.model.smooth_objective import SmoothObjective
+from bilevel.model.split import Split
 
 __all__ = ["Dual", "Gap", "SaddleObjective"]
 
@@ -56,15 +59,24 @@ class SaddleObjective(NonSmoothObjective):
         """The solver for it."""
         return "solvers.PDHG()"
 
-    def with_smooth(self, smooth: SmoothObjective) -> SaddleObjective:
-        """With another f, whose minimisers may be anywhere."""
-        whole = torch.full_like(self.lower, torch.inf)
-        return replace(self, smooth=smooth, lower=-whole, upper=whole)
+    @staticmethod
+    def of(smooth: SmoothObjective, split: Split) -> SaddleObjective:
+        """``smooth`` and the other terms of ``split``."""
+        whole = torch.full((len(smooth.y), 1, 1, 1), torch.inf).to(smooth.y)
+        lower = -whole if split.lower is None else split.lower
+        upper = whole if split.upper is None else split.upper
+        simple = Simple() if split.simple is None else split.simple
+        return SaddleObjective(smooth, simple, split.dual, lower, upper)
 
-    def _renewed(self, split: NonSmoothObjective, smooth: SmoothObjective) -> NonSmoothObjective:
+    def plus(self, pull: Pull) -> SaddleObjective:
+        """With one more term in f, whose minimisers may be anywhere."""
+        whole = torch.full_like(self.lower, torch.inf)
+        return replace(super().plus(pull), lower=-whole, upper=whole)
+
+    def _with(self, smooth: SmoothObjective, split: Split) -> SaddleObjective:
         """Within the same bounds."""
         lower, upper = self.lower.to(smooth.y), self.upper.to(smooth.y)
-        return replace(super()._renewed(split, smooth), lower=lower, upper=upper)
+        return SaddleObjective(smooth, self._boxed(split), split.dual, lower, upper)
 
     def value(self, x: Tensor) -> Tensor:
         """J(x), (b,)."""

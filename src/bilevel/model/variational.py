@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
-from bilevel.ground.theta import Theta, bind
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
-from bilevel.model.composite import NonSmoothObjective, Separable
-from bilevel.model.cost import Cost
-from bilevel.model.energy import EnergyObjective
-from bilevel.model.fidelities.fidelity import Fidelity
-from bilevel.model.objective import Objective, Summand
+from bilevel.model.bounds import Bounds, Smoothness, Variation
+from bilevel.model.energy import Energy
+from bilevel.model.fidelities.fidelity import DataTerm
 from bilevel.model.operators.operator import Shape
-from bilevel.model.preconditioner import Preconditioner, joined
-from bilevel.model.regularisers.regulariser import Regulariser, Sum
-from bilevel.model.splitting import is_smooth, non_smooth_objective, smooth_terms
+from bilevel.model.preconditioner import Preconditioner
+from bilevel.model.regularisers.regulariser import ImageTerm
+from bilevel.model.split import Split
 
 __all__ = ["Variational"]
 
 
-class Variational(Separable):
+class Variational(Energy):
     """J_θ(x; y) = Ψ_θ2(A x; y) + R_θ1(x).
 
     Example:
@@ -34,8 +28,8 @@ class Variational(Separable):
         ['fidelity.log_weight', 'regulariser.log_weight', 'regulariser.log_smoothing']
     """
 
-    def __init__(self, fidelity: Fidelity, regulariser: Regulariser) -> None:
-        """The two terms; add regularisers with ``+``."""
+    def __init__(self, fidelity: DataTerm, regulariser: ImageTerm) -> None:
+        """The two terms; add fidelities to one another, and regularisers, with ``+``."""
         super().__init__()
         self.fidelity, self.regulariser = fidelity, regulariser
 
@@ -43,94 +37,38 @@ class Variational(Separable):
         """Sum of both terms."""
         return self.fidelity.forward(x, y) + self.regulariser.forward(x)
 
+    def split(self, y: Tensor) -> Split:
+        """Its terms by what they can do; pixels of some minimiser lie where no term grows."""
+        functions = (*self.fidelity.at(y), *self.regulariser.at(y))
+        with torch.no_grad():
+            flat = y.flatten(1)
+            ends = self.fidelity.widened(y, flat.amin(1), flat.amax(1))
+            ends = self.regulariser.widened(y, *ends)
+        return Split.of(functions, y.dtype, *ends)
+
     def grad(self, x: Tensor, y: Tensor) -> Tensor:
-        """Sum of the closed-form gradients."""
-        if not self._parts:
-            return self.fidelity.grad(x, y)
-        return self.fidelity.grad(x, y) + self.regulariser.grad(x)
-
-    def summands(self, y: Tensor) -> tuple[Summand, ...] | None:
-        """Those of both terms."""
-        data, image = self.fidelity.summands(y), self.regulariser.summands()
-        return None if data is None or image is None else data + image
-
-    def value_and_grad(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums of both, each term computing its features once."""
-        value, slope = self.fidelity.value_and_grad(x, y)
-        further, pull = self.regulariser.value_and_grad(x)
-        return value + further, slope + pull
+        """Closed form, of the smooth terms."""
+        return self.split(y).smooth.grad(x)
 
     def hessian(self, x: Tensor, y: Tensor) -> LinearMap:
-        """Sum of the linearised Hessians."""
-        return LinearMap.sum([self.fidelity.hessian(x, y), self.regulariser.hessian(x)])
-
-    def majoriser(self, x: Tensor, y: Tensor) -> LinearMap:
-        """Sum of the majorisers."""
-        return LinearMap.sum([self.fidelity.majoriser(x, y), self.regulariser.majoriser(x)])
+        """Closed form, of the smooth terms."""
+        return self.split(y).smooth.hessian(x)
 
     def preconditioner(self, x: Tensor, y: Tensor) -> Preconditioner | None:
-        """From the stencils of all terms."""
-        found = [self.fidelity.stencils(x, y), *(part.stencils(x) for part in self._parts)]
-        parts = joined(found)
-        return None if parts is None else Preconditioner.of(parts, x)
+        """From the stencils of all smooth terms."""
+        return self.split(y).smooth.preconditioner(x)
 
     def bounds(self, y: Tensor) -> Bounds:
-        """Sum of the bounds; quadratic terms that share the Fourier basis are added there first."""
-        shape = self._image_shape(y)
-        found = [(term, term.bounds(shape)) for term in self._parts]
-        total = self.fidelity.bounds(shape, y)
-        for _, bounds in found:
-            total = total + bounds
-        return replace(total, mu=torch.maximum(total.mu, self._joint_mu(found, shape)))
-
-    @property
-    def _parts(self) -> list[Regulariser]:
-        return self.regulariser.parts if isinstance(self.regulariser, Sum) else [self.regulariser]
-
-    def _joint_mu(self, found: list[tuple[Regulariser, Bounds]], shape: Shape) -> Tensor:
-        mu = torch.tensor(0.0, dtype=torch.float64)
-        joint = self.fidelity.spectrum(shape)
-        if joint is None:
-            return mu - torch.inf
-        for term, bounds in found:
-            spectrum = term.spectrum(shape)
-            if spectrum is None:
-                mu = mu + bounds.mu
-            else:
-                joint = joint + spectrum
-        return mu + joint.min() - 1e-12 * joint.abs().max()
+        """Of the smooth terms."""
+        return self.split(y).smooth.bounds(self._image_shape(y))
 
     def variation(self, x: Tensor, y: Tensor, q: Tensor, radius: Tensor) -> Variation:
-        """Sum of the variations."""
-        return self.fidelity.variation(x, y, q, radius) + self.regulariser.variation(x, q, radius)
+        """Of the smooth terms."""
+        return self.split(y).smooth.variation(x, q, radius)
 
     def smoothness(self, x: Tensor, y: Tensor, radius: Tensor) -> Smoothness:
-        """Of both terms."""
-        return self.fidelity.smoothness(x, y, radius) + self.regulariser.smoothness(x, radius)
-
-    def magnitude(self, y: Tensor, bounds: Bounds) -> Magnitude:
-        """Terms of the fidelity, data included, plus those of the regulariser."""
-        shape = self._image_shape(y)
-        terms = self.fidelity.magnitude(shape, y)
-        upper = (
-            bounds.lipschitz - self.fidelity.bounds(shape, y).lipschitz.to(y.device)
-        ).clamp_min(0)
-        return Magnitude((terms.slope + upper).expand(len(y)), terms.offset)
-
-    def at(self, y: Tensor, theta: Theta | None = None, cost: Cost | None = None) -> Objective:
-        """As for any energy; a composite or saddle objective where a term is not smooth."""
-        if is_smooth(self.fidelity, self._parts):
-            return super().at(y, theta, cost)
-        bound = self if theta is None else bind(self, theta)
-        bound.check(y)
-        with torch.no_grad():
-            return bound.split(y, Cost() if cost is None else cost)
-
-    def split(self, y: Tensor, cost: Cost, *, tape: bool = False) -> NonSmoothObjective:
-        """Smooth, simple and dual terms."""
-        smooth = Variational(*smooth_terms(self.fidelity, self._parts))
-        f = EnergyObjective(smooth, y, cost, tape=tape)
-        return non_smooth_objective(self, f, self.fidelity, self._parts)
+        """Of the smooth terms."""
+        return self.split(y).smooth.smoothness(x, radius)
 
     def start(self, y: Tensor) -> Tensor:
         """The fidelity's start."""

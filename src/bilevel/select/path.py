@@ -68,7 +68,8 @@ class Path:
         index = self.rows if index is None else index
         if not bool(torch.isin(index, self.rows).all()):
             raise InputError("this path knows other rows", given=str(index))
-        objective = RowWeighted(self.energy, self.y[index], weight, self.cost)
+        weighted = RowWeighted(self.energy, weight)
+        objective = weighted.at(self.y[index], cost=self.cost)
         certified = bool((objective.bounds.proved_mu() >= CONVEX).all())
         goal = (
             Tolerance(rms=self.accuracy)
@@ -78,4 +79,4 @@ class Path:
         start = self._solutions.at(weight.log(), index, objective.start())
         solution = minimise(objective, self.solver, start, tol=goal, max_steps=self.max_steps)
         self._solutions.add(weight.log(), index, solution.x)
-        return Point(self.energy, objective, solution, index, self.rtol, self._responses)
+        return Point(weighted, objective, solution, index, self.rtol, self._responses)

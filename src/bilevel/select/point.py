@@ -13,7 +13,7 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.ground.randomness import generator
 from bilevel.linear import LinearMap, cg
-from bilevel.model import Variational
+from bilevel.model import Smooth, SmoothObjective, Variational
 from bilevel.model.operators import Operator
 from bilevel.model.row_weighted import RowWeighted
 from bilevel.select.trail import Trail
@@ -46,8 +46,8 @@ class Point:
         tensor([0.5000, 0.5000, 0.5000, 0.5000])
     """
 
-    energy: Variational
-    objective: RowWeighted
+    weighted: RowWeighted
+    objective: SmoothObjective
     solution: Solution
     index: Tensor
     rtol: float = 1e-3
@@ -57,7 +57,12 @@ class Point:
     @property
     def weight(self) -> Tensor:
         """w, (b,) float64."""
-        return self.objective.weight
+        return self.weighted.weight.detach()
+
+    @property
+    def energy(self) -> Variational:
+        """Ψ and R."""
+        return self.weighted.energy
 
     @property
     def x(self) -> Tensor:
@@ -110,9 +115,13 @@ class Point:
         return self.residual.double().square().flatten(1).sum(1)
 
     @cached_property
+    def _penalty(self) -> Smooth:
+        return self.weighted.penalty(self.y)
+
+    @cached_property
     def penalty(self) -> Tensor:
         """R(x), (b,) float64."""
-        return self.objective.penalty(self.x).double()
+        return self._penalty.value(self.x).double()
 
     @cached_property
     def hessian(self) -> LinearMap:
@@ -126,7 +135,7 @@ class Point:
 
     def slope_near(self, start: Tensor | None) -> Tensor:
         """The same, from a start that is known."""
-        pull = self.objective.penalty_grad(self.x)
+        pull = self._penalty.grad(self.x)
         return self.solve(-rows.expand(self.weight.to(pull), pull) * pull, start)
 
     @cached_property
@@ -138,7 +147,7 @@ class Point:
     @cached_property
     def penalty_slope(self) -> Tensor:
         """dR(x)/dlog w, (b,) float64."""
-        return rows.inner(self.objective.penalty_grad(self.x).double(), self.slope.double())
+        return rows.inner(self._penalty.grad(self.x).double(), self.slope.double())
 
     def moved(self, y: Tensor, residual: float, rtol: float) -> Point:
         """The point at other data and the same weights.
@@ -148,7 +157,7 @@ class Point:
             residual: rms that ∇J is brought to, from x on [that of ∇J].
             rtol: of the linear systems there.
         """
-        objective = RowWeighted(self.energy, y, self.weight, self.objective.cost)
+        objective = self.weighted.at(y, cost=self.objective.cost)
         solution = minimise(objective, LBFGS(), self.x, tol=Tolerance(residual=residual))
         return replace(self, objective=objective, solution=solution, rtol=rtol, trails=None)
 
@@ -190,7 +199,7 @@ class Point:
         x, data = self.x.repeat(times, 1, 1, 1), self.y.repeat(times, 1, 1, 1)
         with torch.enable_grad():
             y, q = data.detach().requires_grad_(), torch.zeros_like(x).requires_grad_()
-            slope = self.energy.fidelity.grad(x.detach(), y)
+            slope = self.weighted.fidelity(y).grad(x.detach())
             turned = torch.autograd.grad((slope * q).sum(), y, create_graph=True)[0]
             return torch.autograd.grad((turned * b).sum(), q)[0].detach()
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from bilevel.ground import rows
 from bilevel.ground.errors import InputError
-from bilevel.model.objective import Objective
+from bilevel.model.kinds import by_kind
+from bilevel.model.objective import Curved, Objective
 from bilevel.model.saddle import Dual, Gap, SaddleObjective
 
 __all__ = ["Certificate", "Claim", "Tolerance", "certify"]
@@ -119,9 +120,19 @@ def certify(
     Where ``tol`` is missed in float32 by the allowance for rounding alone, that row is evaluated
     again in float64.
     """
-    if isinstance(objective, SaddleObjective):
-        pair = objective.dual(x) if dual is None else dual
-        return _second_look(objective, x, tol, pair)
+
+    def from_gradient(curved: Curved) -> Certificate:
+        return _from_slope(curved, x, tol, gradient)
+
+    def from_gap(saddle: SaddleObjective) -> Certificate:
+        return _second_look(saddle, x, tol, saddle.dual(x) if dual is None else dual)
+
+    return by_kind(objective, smooth=from_gradient, composite=from_gradient, saddle=from_gap)
+
+
+def _from_slope(
+    objective: Curved, x: Tensor, tol: Tolerance | None, gradient: Tensor | None
+) -> Certificate:
     found = _from_gradient(objective, x, objective.subgradient(x) if gradient is None else gradient)
     if tol is None or x.dtype == torch.float64:
         return found
@@ -133,12 +144,12 @@ def certify(
     return found
 
 
-def _from_gradient(objective: Objective, x: Tensor, gradient: Tensor) -> Certificate:
+def _from_gradient(objective: Curved, x: Tensor, gradient: Tensor) -> Certificate:
     norm, allowance = rows.norm(gradient).double(), objective.rounding(x)
     mu = objective.bounds.proved_mu()
     reach = torch.where(mu > 0, (norm + allowance) / mu, torch.inf)
     gap = torch.where(mu > 0, (norm + allowance) * reach / 2, torch.inf)
-    root = math.sqrt(x[0].numel())
+    root = math.sqrt(objective.image(x)[0].numel())
     claim = torch.where(torch.isfinite(reach), Claim.GLOBAL, Claim.STATIONARY)
     return Certificate(reach / root, gap, norm / root, allowance / root, gradient, claim, mu)
 
@@ -175,7 +186,7 @@ def _in_double(objective: SaddleObjective, x: Tensor, dual: Dual) -> Certificate
 
 def _from_gap(objective: SaddleObjective, found: Gap, allowance: Tensor) -> Certificate:
     mu, gap = objective.bounds.proved_mu(), found.gap + allowance
-    root = math.sqrt(found.slope[0].numel())
+    root = math.sqrt(objective.image(found.slope)[0].numel())
     rms = torch.where(mu > 0, (2 * gap / mu).sqrt() / root, torch.inf)
     residual = rows.norm(found.slope).double() + found.slack.sqrt()
     claim = torch.where(torch.isfinite(rms), Claim.GLOBAL, Claim.STATIONARY)

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from bilevel.ground import rows
-from bilevel.ground.errors import InputError
 from bilevel.ground.randomness import generator
 from bilevel.linear import LinearMap, lanczos
 from bilevel.model.bounds import Provenance
-from bilevel.model.composite import NonSmoothObjective
-from bilevel.model.objective import Objective
+from bilevel.model.kinds import required
+from bilevel.model.objective import Curved, Objective
+from bilevel.model.smooth_objective import SmoothObjective
 from bilevel.solve.solution import Solution
 
 __all__ = ["Curvature", "Spectrum", "curvature", "spectrum"]
@@ -98,10 +98,9 @@ def curvature(
         >>> curvature(objective, solution).words
         ['the Hessian is positive definite, its eigenvalues at least 2.00e+00 (proved)']
     """
-    if isinstance(objective, NonSmoothObjective):
-        advice = "its certificate of distance is global where mu > 0 is proved"
-        raise InputError("curvature is for smooth energies, not for this one", advice=advice)
-    double, x = objective.double(), solution.x.double()
+    advice = "its certificate of distance is global where mu > 0 is proved"
+    smooth = required(objective, SmoothObjective, "curvature", advice=advice)
+    double, x = smooth.double(), solution.x.double()
     bounds = double.bounds
     proved = bounds.mu_from is Provenance.PROVED
     floor = bounds.mu if proved else torch.full_like(bounds.mu, -torch.inf)
@@ -120,7 +119,7 @@ def curvature(
     return Curvature(torch.maximum(lower, floor), quotient + allowance, direction)
 
 
-def spectrum(objective: Objective, x: Tensor) -> Spectrum:
+def spectrum(objective: Curved, x: Tensor) -> Spectrum:
     """All eigenvalues of ∇²J(x), from the Hessian written out; n HVPs a row, float64.
 
     ``error`` allows for the rounding of its entries, for their asymmetry, and for the backward

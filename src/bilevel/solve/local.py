@@ -9,7 +9,9 @@ from torch import Tensor
 
 from bilevel.ground import rows
 from bilevel.ground.errors import InputError
+from bilevel.model.kinds import required
 from bilevel.model.objective import Objective
+from bilevel.model.smooth_objective import SmoothObjective
 from bilevel.solve.certificate import Certificate, Claim
 from bilevel.solve.curvature import spectrum
 from bilevel.solve.solution import Solution
@@ -32,7 +34,7 @@ def certify_locally(objective: Objective, solution: Solution) -> Solution:
     Source: Kantorovich 1948; Ortega and Rheinboldt 1970, 12.6.2.
 
     Raises:
-        InputError: images of more than 4096 values.
+        InputError: an energy that is not smooth, images of more than 4096 values.
 
     Example:
         >>> import bilevel as bl
@@ -53,14 +55,15 @@ def certify_locally(objective: Objective, solution: Solution) -> Solution:
     index = torch.nonzero(open_rows).flatten()
     if not len(index):
         return solution
+    smooth = required(objective, SmoothObjective, "a local certificate")
     certificate = rows.take(found, torch.arange(len(x), device=x.device))
     for part in torch.split(index, max(1, LARGEST**2 // x[0].numel() ** 2)):
-        double, old = objective.rows(part).double(), rows.take(certificate, part)
+        double, old = smooth.rows(part).double(), rows.take(certificate, part)
         rows.put(certificate, part, _kantorovich(double, x[part].double(), old))
     return replace(solution, certificate=certificate)
 
 
-def _kantorovich(objective: Objective, x: Tensor, old: Certificate) -> Certificate:
+def _kantorovich(objective: SmoothObjective, x: Tensor, old: Certificate) -> Certificate:
     """The certificate ``old`` with what the spectrum at x proves, in float64."""
     found = spectrum(objective, x)
     sigma = (found.values.abs().amin(1) - found.error).clamp_min(0)
@@ -77,7 +80,7 @@ def _kantorovich(objective: Objective, x: Tensor, old: Certificate) -> Certifica
     claim = torch.where(lowest > change, Claim.LOCAL, Claim.CRITICAL)
     return replace(
         old,
-        rms=torch.where(proved, radius / x[0].numel() ** 0.5, old.rms),
+        rms=torch.where(proved, radius / objective.image(x)[0].numel() ** 0.5, old.rms),
         claim=torch.where(proved, claim, old.claim),
         curvature=torch.where(proved, sigma - change, old.curvature),
     )

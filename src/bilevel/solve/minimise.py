@@ -10,6 +10,7 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
+from bilevel.model.kinds import required
 from bilevel.model.objective import Objective
 from bilevel.solve.certificate import Certificate, Claim, Tolerance, certify
 from bilevel.solve.solution import Solution, Status
@@ -48,7 +49,8 @@ def minimise(
         keep_state: hand on the solver's last state, e.g. for the curvature that L-BFGS learned.
 
     Raises:
-        InputError: ``x0`` does not fit or is not finite, limits that are not positive.
+        InputError: an objective that the solver does not take, ``x0`` that does not fit or is not
+            finite, limits that are not positive.
 
     Example:
         >>> import bilevel as bl
@@ -59,6 +61,7 @@ def minimise(
         >>> abs(solution.require().x[0, 0, 0, 0].item() - 0.5) < 1e-4
         True
     """
+    objective = required(objective, solver.takes, type(solver).__name__)
     check_every = solver.check_every if check_every is None else check_every
     if max_steps < 0 or check_every < 1:
         limits = max_steps, check_every

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from torch import Tensor
 
 from bilevel.model.objective import Objective
 from bilevel.model.saddle import Dual
+from bilevel.model.smooth_objective import SmoothObjective
 
 __all__ = ["Solver", "State"]
 
@@ -34,8 +35,11 @@ class Solver(ABC, Generic[S]):
     differentiable: ClassVar[bool] = True
     """Whether autograd can follow a step; not where states are written in place."""
 
+    takes: ClassVar[type[Objective]] = SmoothObjective
+    """The kind of objective that ``init`` and ``step`` are given."""
+
     @abstractmethod
-    def init(self, objective: Objective, x: Tensor) -> S:
+    def init(self, objective: Any, x: Tensor) -> S:
         """The state before the first step."""
 
     def gradient(self, state: S) -> Tensor | None:
@@ -54,5 +58,5 @@ class Solver(ABC, Generic[S]):
         return None
 
     @abstractmethod
-    def step(self, objective: Objective, state: S) -> S:
+    def step(self, objective: Any, state: S) -> S:
         """One step for every row."""

@@ -74,7 +74,7 @@ def _solver(problem: BilevelProblem) -> str:
 
 
 def _constants(objective: Objective) -> str:
-    from bilevel.model import EnergyObjective
+    from bilevel.model.kinds import is_smooth
     from bilevel.report.words import number
 
     bounds = objective.bounds
@@ -83,7 +83,7 @@ def _constants(objective: Objective) -> str:
         f"mu = {number(mu)} ({bounds.mu_from.value}), "
         f"L = {number(lipschitz)} ({bounds.lipschitz_from.value})"
     )
-    if not isinstance(objective, EnergyObjective):
+    if not is_smooth(objective):
         text = f"{text} of the smooth terms"
     if not float(bounds.proved_mu().min()) > 0:
         advice = "add a table [ridge] with weight = 1e-3 to have them proved"

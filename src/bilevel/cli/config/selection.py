@@ -30,7 +30,8 @@ from bilevel.ground.checks import check_choice
 from bilevel.ground.errors import InputError, nearest
 from bilevel.model import Variational
 from bilevel.model.operators import Shape
-from bilevel.model.splitting import is_smooth
+from bilevel.model.fidelities import Fidelity
+from bilevel.model.regularisers import Regulariser
 
 __all__ = ["Selection", "made", "read_selection"]
 
@@ -85,7 +86,7 @@ class Selection(Settings):
         unit = self.regulariser.model_copy(update={"weight": 1.0, "learn": ()})
         built, regulariser = fidelity.build(self.operator.build(shape)), unit.build(shape)
         regulariser.check(shape)
-        if not is_smooth(built, [regulariser]):
+        if not all(isinstance(part, Regulariser | Fidelity) for part in (built, regulariser)):
             advice = "smooth it, e.g. with total-variation and squared-l2"
             raise Unfit("regulariser.name", "rules need a smooth energy", advice=advice)
         if self.ridge is not None:

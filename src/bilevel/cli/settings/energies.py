@@ -13,7 +13,7 @@ from bilevel.cli.settings.base import Count, Learner, Names, Positive, Seed, Set
 from bilevel.ground.randomness import generator
 from bilevel.model import fidelities, regularisers
 from bilevel.model.operators import Operator, Shape
-from bilevel.model.regularisers import Regulariser
+from bilevel.model.regularisers import ImageTerm
 
 __all__ = [
     "L1",
@@ -38,7 +38,7 @@ class FidelitySettings(Learner):
     """How well an image explains the data."""
 
     @abstractmethod
-    def build(self, operator: Operator) -> fidelities.Fidelity:
+    def build(self, operator: Operator) -> fidelities.DataTerm:
         """The fidelity with that operator."""
 
 
@@ -47,7 +47,7 @@ class SquaredL2(FidelitySettings):
 
     weight: Positive = Field(default=1.0, description="factor")
 
-    def build(self, operator: Operator) -> fidelities.Fidelity:
+    def build(self, operator: Operator) -> fidelities.DataTerm:
         """The squared distance."""
         return fidelities.SquaredL2(operator, self.weight, learn=self.learn)
 
@@ -57,7 +57,7 @@ class L1(FidelitySettings):
 
     weight: Positive = Field(default=1.0, description="factor")
 
-    def build(self, operator: Operator) -> fidelities.Fidelity:
+    def build(self, operator: Operator) -> fidelities.DataTerm:
         """The sum of absolute differences."""
         return fidelities.L1(operator, self.weight, learn=self.learn)
 
@@ -68,7 +68,7 @@ class KullbackLeibler(FidelitySettings):
     weight: Positive = Field(default=1.0, description="factor")
     background: Positive = Field(description="that of the noise [grey value]")
 
-    def build(self, operator: Operator) -> fidelities.Fidelity:
+    def build(self, operator: Operator) -> fidelities.DataTerm:
         """The divergence."""
         return fidelities.KullbackLeibler(operator, self.background, self.weight, learn=self.learn)
 
@@ -77,7 +77,7 @@ class RegulariserSettings(Learner):
     """What is known of images beforehand."""
 
     @abstractmethod
-    def build(self, shape: Shape) -> Regulariser:
+    def build(self, shape: Shape) -> ImageTerm:
         """The regulariser for images (c, h, w)."""
 
     @property
@@ -115,7 +115,7 @@ class TotalVariation(WeightedDifferences):
     learnable = ("weight", "smoothing")
     learn: Names = ("weight", "smoothing")
 
-    def build(self, shape: Shape) -> Regulariser:
+    def build(self, shape: Shape) -> ImageTerm:
         """One weight, or a map of the size of the image."""
         return regularisers.TotalVariation(
             self.weights(shape),
@@ -131,7 +131,7 @@ class ExactTotalVariation(WeightedDifferences):
 
     learn: Names = ("weight",)
 
-    def build(self, shape: Shape) -> Regulariser:
+    def build(self, shape: Shape) -> ImageTerm:
         """One weight, or a map of the size of the image."""
         return regularisers.ExactTotalVariation(
             self.weights(shape), isotropic=self.isotropic, learn=self.learn
@@ -151,7 +151,7 @@ class FieldsOfExperts(RegulariserSettings):
     learnable = ("filters", "weight", "smoothing")
     learn: Names = ("filters", "weight")
 
-    def build(self, shape: Shape) -> Regulariser:
+    def build(self, shape: Shape) -> ImageTerm:
         """Filters of one channel."""
         if shape[0] != 1:
             advice = "set grey = true in [data]"
@@ -199,7 +199,7 @@ class RidgeRegulariser(RegulariserSettings):
             raise Unfit("size", "filters of a cascade have an odd side", given=self.size)
         return self
 
-    def build(self, shape: Shape) -> Regulariser:
+    def build(self, shape: Shape) -> ImageTerm:
         """Random filters, a proved norm of 1."""
         rng = generator(self.seed, "ridge")
         widths = (shape[0], *self.channels)
@@ -223,7 +223,7 @@ class Tikhonov(RegulariserSettings):
     weight: Positive = Field(default=1e-3, description="factor")
     learn: Names = ("weight",)
 
-    def build(self, shape: Shape) -> Regulariser:
+    def build(self, shape: Shape) -> ImageTerm:
         """The squared norm."""
         del shape
         return regularisers.Tikhonov(self.weight, learn=self.learn)
@@ -235,7 +235,7 @@ class Sparsity(RegulariserSettings):
     weight: Positive = Field(default=0.1, description="factor")
     learn: Names = ("weight",)
 
-    def build(self, shape: Shape) -> Regulariser:
+    def build(self, shape: Shape) -> ImageTerm:
         """The sum of absolute values."""
         del shape
         return regularisers.Sparsity(self.weight, learn=self.learn)
@@ -255,7 +255,7 @@ class Box(Settings):
             raise Unfit("upper", f"must exceed lower = {self.lower}", given=self.upper)
         return self
 
-    def build(self) -> Regulariser:
+    def build(self) -> ImageTerm:
         """The constraint."""
         return regularisers.Box(self.lower, self.upper)
 
@@ -270,6 +270,6 @@ class Ridge(Settings):
     weight: Positive = Field(default=1e-3, description="factor")
     learn: bool = Field(default=False, description="learn the weight too")
 
-    def build(self) -> Regulariser:
+    def build(self) -> ImageTerm:
         """The squared norm."""
         return regularisers.Tikhonov(self.weight, learn=("weight",) if self.learn else ())

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from bilevel.cli.settings.base import Count, Fraction, Positive, Settings, Unfit
-from bilevel.model import CompositeObjective, EnergyObjective, Objective, SaddleObjective
+from bilevel.model import CompositeObjective, Objective, SaddleObjective, SmoothObjective
 from bilevel.solve import Solver, solvers
 
 __all__ = [
@@ -28,7 +28,7 @@ __all__ = [
 ]
 
 KINDS: dict[type[Objective], str] = {
-    EnergyObjective: "smooth energies alone",
+    SmoothObjective: "smooth energies alone",
     CompositeObjective: "smooth terms plus a box or one absolute value of the pixels",
     SaddleObjective: "exact total variation, L1 data of an operator, several absolute values",
 }
@@ -40,7 +40,7 @@ Guess = Annotated[
 class SolverSettings(Settings):
     """A solver of the lower level."""
 
-    takes: ClassVar[type[Objective]] = EnergyObjective
+    takes: ClassVar[type[Objective]] = SmoothObjective
     max_steps: Count = Field(default=20_000, description="limit of each solve")
     chunk: Count = Field(default=64, description="images solved at once; memory grows with it")
 

@@ -11,7 +11,7 @@ from bilevel.learn.algorithms.dynamic_sampling import DynamicSampling
 from bilevel.learn.algorithms.lbfgs import LBFGS
 from bilevel.learn.algorithms.maid import MAID
 from bilevel.learn.problem import BilevelProblem
-from bilevel.model.saddle import SaddleObjective
+from bilevel.model.kinds import has_dual
 
 __all__ = ["Automatic", "Choice", "automatic"]
 
@@ -39,7 +39,7 @@ def automatic(problem: BilevelProblem, options: Automatic | None = None) -> Choi
     """
     taken = vars(Automatic() if options is None else options)
     objective = problem.energy.at(problem.pairs.y[:1])
-    if isinstance(objective, SaddleObjective):
+    if has_dual(objective):
         reason = "accelerated MAID: with dual terms the loss has kinks, where curvature misleads"
         return Choice(MAID(accelerated=True, **taken), reason)
     if problem.separable and len(problem) > MANY:

@@ -16,7 +16,7 @@ from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step, s
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem
 from bilevel.learn.search import search, sufficient_decrease
-from bilevel.model.objective import SmoothObjective
+from bilevel.model.kinds import is_smooth
 
 __all__ = ["LBFGS"]
 
@@ -170,7 +170,7 @@ def projected_gradient(problem: BilevelProblem, at: Evaluation) -> Theta:
 def first_curvature(problem: BilevelProblem, at: Evaluation) -> Tensor | None:
     """Inverse of the Gauss-Newton matrix at θ, (p, p); None for many parameters, or if it is 0."""
     p = flatten(at.theta).numel()
-    if p > FEW or not isinstance(problem.energy.at(problem.pairs.y[:1]), SmoothObjective):
+    if p > FEW or not is_smooth(problem.energy.at(problem.pairs.y[:1])):
         return None
     matrix = problem.gauss_newton(at.theta, tol=at.accuracy, rtol=0.01)
     values, vectors = cast(tuple[Tensor, Tensor], torch.linalg.eigh(matrix))

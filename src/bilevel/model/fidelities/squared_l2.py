@@ -8,11 +8,11 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
-from bilevel.model.fidelities.weighted import WeightedFidelity
-from bilevel.model.objective import Summand
+from bilevel.model.fidelities.weighted import WeightedFidelity, around_data
 from bilevel.model.operators import Identity
 from bilevel.model.operators.operator import Shape
 from bilevel.model.preconditioner import Stencil
+from bilevel.model.smooth import Summand
 
 __all__ = ["SquaredL2"]
 
@@ -79,6 +79,10 @@ class SquaredL2(WeightedFidelity):
             pull, turn = rows.norm(self.grad(x, y)), rows.norm(self.hessian(x, y)(q))
             upper = self.bounds((x.shape[1], x.shape[2], x.shape[3]), y).lipschitz
             return Variation(torch.zeros_like(turn), turn * radius, pull + upper * radius)
+
+    def widened(self, y: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """Around the data, where pixels are seen."""
+        return around_data(self.operator, y, lower, upper)
 
     def smoothness(self, x: Tensor, y: Tensor, radius: Tensor) -> Smoothness:
         """Quadratic."""

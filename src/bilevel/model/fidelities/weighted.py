@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+import torch
 from torch import Tensor
 
-from bilevel.model.fidelities.fidelity import Fidelity
+from bilevel.model.fidelities.fidelity import DataTerm, Fidelity
 from bilevel.model.operators import Identity
 from bilevel.model.operators.operator import Operator
 from bilevel.model.part import POSITIVE, check_learn, positive_parameter
 from bilevel.model.sets import Set
 
-__all__ = ["WeightedFidelity"]
+__all__ = ["Weighted", "WeightedFidelity", "around_data"]
 
 
-class WeightedFidelity(Fidelity):
+class Weighted(DataTerm):
     """w Ψ(A x; y) with a positive weight w, fixed at 1 unless ``learn=("weight",)``.
 
     Raises:
@@ -56,3 +57,20 @@ class WeightedFidelity(Fidelity):
         x = self.operator.adjoint(y)
         upper = self.operator.gram_bounds((x.shape[1], x.shape[2], x.shape[3])).upper
         return x / upper if upper > 0 else x
+
+
+class WeightedFidelity(Weighted, Fidelity):
+    """The same, smooth."""
+
+
+def around_data(
+    operator: Operator, y: Tensor, lower: Tensor, upper: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Around [lower, upper] and all data of the row; the whole line unless data are pixels.
+
+    A distance to seen pixels does not grow where x is cut off at the least and greatest datum.
+    """
+    flat = y.flatten(1)
+    if not operator.sees_pixels():
+        return torch.full_like(lower, -torch.inf), torch.full_like(upper, torch.inf)
+    return torch.minimum(lower, flat.amin(1)), torch.maximum(upper, flat.amax(1))

@@ -21,6 +21,10 @@ class Identity(Operator):
 
     pure = True
 
+    def sees_pixels(self) -> bool:
+        """All of them."""
+        return True
+
     def forward(self, x: Tensor) -> Tensor:
         """A x: (b, c, h, w) -> (b, c, h, w)."""
         return x

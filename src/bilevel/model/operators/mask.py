@@ -36,6 +36,10 @@ class Mask(Operator):
         super().__init__()
         self.register_buffer("mask", mask_weights(mask, (2, 3)))
 
+    def sees_pixels(self) -> bool:
+        """Where all weights are 0 or 1."""
+        return bool(((self.mask == 0) | (self.mask == 1)).all())
+
     def forward(self, x: Tensor) -> Tensor:
         """A x: (b, c, h, w) -> (b, c, h, w)."""
         check_forward(self, x, self.mask)

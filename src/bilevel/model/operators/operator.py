@@ -34,6 +34,10 @@ class Operator(nn.Module, ABC):
     pure: ClassVar[bool] = False
     """Whether A and Aᵀ are a few plain operations on tensors, to be compiled with their use."""
 
+    def sees_pixels(self) -> bool:
+        """Whether every datum is one pixel as it is, or 0; False unless overridden."""
+        return False
+
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """A x: (b, c, h, w) -> (b, c', h', w')."""

@@ -4,7 +4,7 @@ from bilevel.model.regularisers.box import Box
 from bilevel.model.regularisers.exact_tv import ExactTotalVariation
 from bilevel.model.regularisers.foe import FieldsOfExperts, dct_filters
 from bilevel.model.regularisers.nonsmooth import NonSmoothRegulariser
-from bilevel.model.regularisers.regulariser import Regulariser, Sum
+from bilevel.model.regularisers.regulariser import ImageTerm, Regulariser, Sum
 from bilevel.model.regularisers.ridge import RidgeRegulariser
 from bilevel.model.regularisers.sparsity import Sparsity
 from bilevel.model.regularisers.tikhonov import Tikhonov
@@ -14,6 +14,7 @@ __all__ = [
     "Box",
     "ExactTotalVariation",
     "FieldsOfExperts",
+    "ImageTerm",
     "NonSmoothRegulariser",
     "Regulariser",
     "RidgeRegulariser",

@@ -43,3 +43,8 @@ class Box(NonSmoothRegulariser):
     def forward(self, x: Tensor) -> Tensor:
         """0 or inf: (b, c, h, w) -> (b,)."""
         return self.term().value(x)
+
+    def widened(self, y: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """An interval that meets the box."""
+        box = self.term().rounded(y.dtype)
+        return lower.clamp_max(box.upper), upper.clamp_min(box.lower)

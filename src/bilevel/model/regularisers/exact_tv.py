@@ -85,3 +85,8 @@ class ExactTotalVariation(NonSmoothRegulariser):
         """R(x): (b, c, h, w) -> (b,)."""
         term = self.term()
         return term.value(term.forward(x))
+
+    def widened(self, y: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """Any interval."""
+        del y
+        return lower, upper

@@ -3,28 +3,45 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from bilevel.ground.errors import InputError
+from bilevel.ground import rows
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Smoothness, Variation
-from bilevel.model.objective import Summand
+from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.operators.operator import Shape
-from bilevel.model.part import Part
-from bilevel.model.preconditioner import Stencil, joined
+from bilevel.model.part import zeros_for
+from bilevel.model.preconditioner import Stencil
+from bilevel.model.smooth import Summand
+from bilevel.model.term import BoundTerm, Term, TermSum
 
-__all__ = ["Regulariser", "Sum"]
+__all__ = ["ImageTerm", "Regulariser", "Sum"]
 
 
-class Regulariser(Part):
-    """R_θ(x), one value a row, with closed-form derivatives and proved constants."""
+class ImageTerm(Term):
+    """R_θ(x), one value a row, smooth or not."""
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """R(x): (b, c, h, w) -> (b,)."""
+
+    def check(self, image_shape: Shape) -> None:
+        """Raise InputError if an image of that shape does not fit."""
+        del image_shape
+
+    def __add__(self, other: ImageTerm) -> Sum:
+        """The sum of both."""
+        return Sum([self, other])
+
+
+class Regulariser(ImageTerm):
+    """A smooth R_θ(x) with closed-form derivatives and proved constants."""
+
+    def at(self, y: Tensor) -> tuple[BoundTerm]:
+        """R, whatever the data."""
+        del y
+        return (BoundTerm(self),)
 
     @abstractmethod
     def grad(self, x: Tensor) -> Tensor:
@@ -41,20 +58,13 @@ class Regulariser(Part):
     def hessian(self, x: Tensor) -> LinearMap:
         """∇²R(x), linearised once at x."""
 
-    def majoriser(self, x: Tensor) -> LinearMap:
-        """A quadratic that touches the term at x and lies above it; its constant Hessian >= 0.
-
-        Raises:
-            InputError: the term gives none.
-        """
+    def majoriser(self, x: Tensor) -> LinearMap | None:
+        """As in :class:`~bilevel.model.smooth.Smooth`; None unless overridden."""
         del x
-        what = f"{type(self).__name__} gives no quadratic majoriser"
-        raise InputError(what, advice="use another solver")
 
     def stencils(self, x: Tensor) -> list[Stencil] | None:
-        """What makes up a majoriser at x, for preconditioning; None where that does not pay."""
+        """As in :class:`~bilevel.model.smooth.Smooth`; None unless overridden."""
         del x
-        return None
 
     @abstractmethod
     def bounds(self, image_shape: Shape) -> Bounds:
@@ -72,18 +82,15 @@ class Regulariser(Part):
     def spectrum(self, image_shape: Shape) -> Tensor | None:
         """Eigenvalues (h, w) of ∇²R in the 2-D DFT basis; None if not constant and diagonal."""
         del image_shape
-        return None
 
-    def check(self, image_shape: Shape) -> None:
-        """Raise InputError if an image of that shape does not fit."""
-        del image_shape
-
-    def __add__(self, other: Regulariser) -> Sum:
-        """The sum of both."""
-        return Sum([self, other])
+    def magnitude(self, image_shape: Shape) -> Magnitude:
+        """Size of the terms whose sum is ∇R: at most L ‖x‖ and ‖∇R(0)‖."""
+        with torch.no_grad():
+            offset = rows.norm(self.grad(zeros_for(self, image_shape))).double()
+        return Magnitude(self.bounds(image_shape).lipschitz.to(offset), offset)
 
 
-class Sum(Regulariser):
+class Sum(TermSum[ImageTerm], ImageTerm):
     """R_1 + R_2 + ..., zero without terms.
 
     Example:
@@ -92,84 +99,12 @@ class Sum(Regulariser):
         2
     """
 
-    def __init__(self, terms: Sequence[Regulariser]) -> None:
-        """Sum of the terms given; sums among them are taken apart."""
-        super().__init__()
-        flat = [t.parts if isinstance(t, Sum) else [t] for t in terms]
-        self.terms = nn.ModuleList([part for parts in flat for part in parts])
-
-    @property
-    def parts(self) -> list[Regulariser]:
-        """The terms."""
-        return [t for t in self.terms if isinstance(t, Regulariser)]
-
     def forward(self, x: Tensor) -> Tensor:
         """Sum of the values."""
-        return _total([t.forward(x) for t in self.parts], x[:, 0, 0, 0])
-
-    def grad(self, x: Tensor) -> Tensor:
-        """Sum of the gradients."""
-        return _total([t.grad(x) for t in self.parts], x)
-
-    def summands(self) -> tuple[Summand, ...] | None:
-        """Of all terms."""
-        found: tuple[Summand, ...] = ()
-        for term in self.parts:
-            further = term.summands()
-            if further is None:
-                return None
-            found += further
-        return found
-
-    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Sums of both."""
-        pairs = [t.value_and_grad(x) for t in self.parts]
-        return _total([v for v, _ in pairs], x[:, 0, 0, 0]), _total([g for _, g in pairs], x)
-
-    def hessian(self, x: Tensor) -> LinearMap:
-        """Sum of the Hessians."""
-        if not self.parts:
-            return LinearMap.shared(torch.zeros_like)
-        return LinearMap.sum([t.hessian(x) for t in self.parts])
-
-    def majoriser(self, x: Tensor) -> LinearMap:
-        """Sum of the majorisers."""
-        return LinearMap.sum([t.majoriser(x) for t in self.parts])
-
-    def stencils(self, x: Tensor) -> list[Stencil] | None:
-        """Those of all terms, if every term has some."""
-        return joined([t.stencils(x) for t in self.parts])
-
-    def bounds(self, image_shape: Shape) -> Bounds:
-        """Sum of the bounds."""
-        total = Bounds.of(0.0, 0.0)
-        for term in self.parts:
-            total = total + term.bounds(image_shape)
-        return total
-
-    def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
-        """Sum of the variations."""
-        total = Variation.zero(x)
-        for term in self.parts:
-            total = total + term.variation(x, q, radius)
-        return total
-
-    def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
-        """Of all terms."""
-        total = Smoothness.quadratic(x)
-        for term in self.parts:
-            total = total + term.smoothness(x, radius)
-        return total
+        values = [t.forward(x) for t in self.parts]
+        return torch.stack(values).sum(0) if values else x.new_zeros(len(x))
 
     def check(self, image_shape: Shape) -> None:
         """Every term must fit."""
         for term in self.parts:
             term.check(image_shape)
-
-    def options(self) -> dict[str, object]:
-        """The terms."""
-        return {"terms": self.parts}
-
-
-def _total(values: list[Tensor], like: Tensor) -> Tensor:
-    return torch.stack(values).sum(0) if values else torch.zeros_like(like)

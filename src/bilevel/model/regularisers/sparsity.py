@@ -54,3 +54,8 @@ class Sparsity(NonSmoothRegulariser):
     def forward(self, x: Tensor) -> Tensor:
         """W ‖x‖₁: (b, c, h, w) -> (b,)."""
         return self.weight * x.abs().flatten(1).sum(1)
+
+    def widened(self, y: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
+        """An interval with 0 in it."""
+        del y
+        return lower.clamp_max(0.0), upper.clamp_min(0.0)

@@ -10,13 +10,13 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Smoothness, Variation
-from bilevel.model.objective import Summand
 from bilevel.model.operators import Identity
 from bilevel.model.operators.operator import Operator, Shape
 from bilevel.model.part import POSITIVE, check_learn, positive_parameter
 from bilevel.model.preconditioner import Stencil
 from bilevel.model.regularisers.regulariser import Regulariser
 from bilevel.model.sets import Set
+from bilevel.model.smooth import Summand
 
 __all__ = ["Tikhonov"]
 

@@ -10,7 +10,6 @@ from torch import Tensor
 from bilevel.ground.checks import check_choice, check_positive
 from bilevel.ground.errors import InputError
 from bilevel.linear import LinearMap
-from bilevel.model.objective import Summand
 from bilevel.model.operators import Differences
 from bilevel.model.operators.operator import Shape
 from bilevel.model.part import POSITIVE, check_learn, positive_parameter
@@ -19,6 +18,7 @@ from bilevel.model.potentials import POTENTIALS, Potential
 from bilevel.model.regularisers import stencil
 from bilevel.model.regularisers.filtered import FilteredRegulariser
 from bilevel.model.sets import Box, Set
+from bilevel.model.smooth import Summand
 
 __all__ = ["TotalVariation"]
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bilevel.model.composite import CompositeObjective, NonSmoothObjective
+from bilevel.model.kinds import by_kind
 from bilevel.model.objective import Objective
-from bilevel.model.saddle import SaddleObjective
 from bilevel.solve.solver import Solver
 from bilevel.solve.solvers.fista import FISTA
 from bilevel.solve.solvers.lbfgs import LBFGS
@@ -37,14 +36,15 @@ def automatic(objective: Objective) -> Choice:
         >>> print(choice.reason)
         J is smooth: L-BFGS needs the fewest gradients and products, and no constants of J
     """
-    if isinstance(objective, SaddleObjective):
-        reason = "a term of A x has no gradient: PDHG splits it off, and proves a gap"
-        return Choice(PDHG(), reason)
-    if isinstance(objective, CompositeObjective):
-        reason = "one term has no gradient, but a prox: FISTA takes it in every step"
-        return Choice(FISTA(), reason)
-    reason = "J is smooth: L-BFGS needs the fewest gradients and products, and no constants of J"
-    return Choice(LBFGS(), reason)
+    smooth = "J is smooth: L-BFGS needs the fewest gradients and products, and no constants of J"
+    composite = "one term has no gradient, but a prox: FISTA takes it in every step"
+    saddle = "a term of A x has no gradient: PDHG splits it off, and proves a gap"
+    return by_kind(
+        objective,
+        smooth=lambda _: Choice(LBFGS(), smooth),
+        composite=lambda _: Choice(FISTA(), composite),
+        saddle=lambda _: Choice(PDHG(), saddle),
+    )
 
 
 def accelerated(objective: Objective) -> Solver[Any]:
@@ -58,5 +58,5 @@ def accelerated(objective: Objective) -> Solver[Any]:
         >>> accelerated(energy.at(torch.zeros(1, 1, 4, 4)))
         FISTA(restart=True)
     """
-    smooth = not isinstance(objective, NonSmoothObjective)
-    return Nesterov() if smooth else automatic(objective).solver
+    fits = automatic(objective).solver
+    return Nesterov() if Nesterov.takes is fits.takes else fits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -47,34 +48,28 @@ class FISTA(Solver[FISTAState]):
         True
     """
 
+    takes: ClassVar[type[Objective]] = CompositeObjective
+
     restart: bool = True
 
-    def init(self, objective: Objective, x: Tensor) -> FISTAState:
+    def init(self, objective: CompositeObjective, x: Tensor) -> FISTAState:
         """No momentum yet."""
-        bounds = _composite(objective).smooth.bounds
+        bounds = objective.bounds
         if not bool(torch.isfinite(bounds.lipschitz).all()):
             raise InputError("FISTA needs a Lipschitz constant", advice="override bounds()")
         lipschitz = bounds.lipschitz.clamp_min(1e-30)
         q = (bounds.proved_mu() / lipschitz).clamp_max(1 - 1e-3).to(x.dtype)
         return FISTAState(x, x, torch.ones_like(q), (1 / lipschitz).to(x.dtype), q)
 
-    def step(self, objective: Objective, state: FISTAState) -> FISTAState:
+    def step(self, objective: CompositeObjective, state: FISTAState) -> FISTAState:
         """One gradient of f, one prox of h."""
-        composite = _composite(objective)
         a = 1 - state.q * state.t**2
         t = (a + (a**2 + 4 * state.t**2).sqrt()) / 2
         beta = (state.t - 1) * (1 - state.q * t) / (t * (1 - state.q))
         z = state.x + rows.expand(beta, state.x) * (state.x - state.previous)
         step = rows.expand(state.step, z)
-        x = composite.simple.prox(z - step * composite.smooth.grad(z), state.step)
+        x = objective.simple.prox(z - step * objective.smooth.grad(z), state.step)
         if self.restart:
             uphill = rows.inner(z - x, x - state.x) > 0
             t = torch.where(uphill, 1.0, t)
         return FISTAState(x, state.x, t, state.step, state.q)
-
-
-def _composite(objective: Objective) -> CompositeObjective:
-    if not isinstance(objective, CompositeObjective):
-        what = "FISTA minimises a smooth term plus a box or an L1 term, and this energy is another"
-        raise InputError(what, advice=f"use {objective.fitting}")
-    return objective

@@ -11,7 +11,7 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
-from bilevel.model.objective import Objective
+from bilevel.model.smooth_objective import SmoothObjective
 from bilevel.solve.solver import Solver
 
 __all__ = ["FreeFISTA"]
@@ -80,7 +80,7 @@ class FreeFISTA(Solver[FreeFISTAState]):
     def _c(self) -> float:
         return 6.38 / math.sqrt(self.rho)
 
-    def init(self, objective: Objective, x: Tensor) -> FreeFISTAState:
+    def init(self, objective: SmoothObjective, x: Tensor) -> FreeFISTAState:
         """The first cycle."""
         value = objective.value(x)
         one = torch.ones_like(value)
@@ -100,7 +100,7 @@ class FreeFISTA(Solver[FreeFISTAState]):
             lengths=missing,
         )
 
-    def step(self, objective: Objective, state: FreeFISTAState) -> FreeFISTAState:
+    def step(self, objective: SmoothObjective, state: FreeFISTAState) -> FreeFISTAState:
         """One trial of a FISTA step; at the end of a cycle, a restart."""
         f, s = state, state.trial
         t = (1 + (1 + 4 * f.t.square() * f.s / s).sqrt()) / 2

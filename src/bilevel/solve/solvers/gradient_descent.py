@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bilevel.ground import rows
 from bilevel.ground.errors import InputError
-from bilevel.model.objective import Objective
+from bilevel.model.smooth_objective import SmoothObjective
 from bilevel.solve.solver import Solver
 
 __all__ = ["GradientDescent"]
@@ -37,7 +37,7 @@ class GradientDescent(Solver[DescentState]):
         GradientDescent()
     """
 
-    def init(self, objective: Objective, x: Tensor) -> DescentState:
+    def init(self, objective: SmoothObjective, x: Tensor) -> DescentState:
         """Fix the step from the bounds."""
         lipschitz, mu = objective.bounds.lipschitz, objective.bounds.proved_mu()
         if not bool(torch.isfinite(lipschitz).all()):
@@ -46,7 +46,7 @@ class GradientDescent(Solver[DescentState]):
         step = torch.where(mu > 0, 2 / (lipschitz + mu), 1 / lipschitz)
         return DescentState(x, step.to(x.dtype))
 
-    def step(self, objective: Objective, state: DescentState) -> DescentState:
+    def step(self, objective: SmoothObjective, state: DescentState) -> DescentState:
         """One gradient evaluation."""
         x = state.x - rows.expand(state.step, state.x) * objective.grad(state.x)
         return DescentState(x, state.step)

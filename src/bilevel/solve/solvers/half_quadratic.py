@@ -10,7 +10,7 @@ from torch import Tensor
 from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.linear import cg
-from bilevel.model.objective import Objective
+from bilevel.model.smooth_objective import SmoothObjective
 from bilevel.solve.solver import Solver
 
 __all__ = ["HalfQuadratic"]
@@ -57,7 +57,7 @@ class HalfQuadratic(Solver[HalfQuadraticState]):
         if self.max_steps < 1:
             raise InputError("half-quadratic steps need max_steps >= 1", given=self.max_steps)
 
-    def init(self, objective: Objective, x: Tensor) -> HalfQuadraticState:
+    def init(self, objective: SmoothObjective, x: Tensor) -> HalfQuadraticState:
         """The gradient at the start."""
         return HalfQuadraticState(x, objective.grad(x))
 
@@ -65,9 +65,12 @@ class HalfQuadratic(Solver[HalfQuadraticState]):
         """Known at every point."""
         return state.gradient
 
-    def step(self, objective: Objective, state: HalfQuadraticState) -> HalfQuadraticState:
+    def step(self, objective: SmoothObjective, state: HalfQuadraticState) -> HalfQuadraticState:
         """Reweight, solve, and evaluate the gradient."""
         majoriser = objective.majoriser(state.x)
+        if majoriser is None:
+            what = "half-quadratic steps need a quadratic majoriser, and this energy gives none"
+            raise InputError(what, advice=f"use {objective.fitting}")
         move = cg(majoriser, state.gradient, rtol=self.rtol, max_steps=self.max_steps).x
         x = state.x - move
         return HalfQuadraticState(x, objective.grad(x))

@@ -11,7 +11,7 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
-from bilevel.model.objective import Objective
+from bilevel.model.smooth_objective import SmoothObjective
 from bilevel.solve.solver import Solver
 
 __all__ = ["IPiano"]
@@ -64,7 +64,7 @@ class IPiano(Solver[IPianoState]):
             given = self.beta, self.growth
             raise InputError("iPiano needs 0 <= beta < 1 and growth > 1", given=given)
 
-    def init(self, objective: Objective, x: Tensor) -> IPianoState:
+    def init(self, objective: SmoothObjective, x: Tensor) -> IPianoState:
         """At rest."""
         value, gradient = objective.value_and_grad(x)
         return IPianoState(x, x, value, gradient, torch.full_like(value, self.first_lipschitz))
@@ -73,7 +73,7 @@ class IPiano(Solver[IPianoState]):
         """Known at every accepted point."""
         return state.gradient
 
-    def step(self, objective: Objective, state: IPianoState) -> IPianoState:
+    def step(self, objective: SmoothObjective, state: IPianoState) -> IPianoState:
         """Try the step; go on from there, or stay with a larger L."""
         s = state
         pull = rows.expand(1.99 * (1 - self.beta) / s.lipschitz, s.x) * s.gradient

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from bilevel.ground import rows
 from bilevel.ground.errors import InputError
-from bilevel.model.objective import Objective
 from bilevel.model.preconditioner import Preconditioner
+from bilevel.model.smooth_objective import SmoothObjective
 from bilevel.solve.solver import Solver
 from bilevel.solve.solvers.line_search import LineSearch
 
@@ -146,7 +146,7 @@ class LBFGS(Solver[LBFGSState]):
             given = self.memory, self.first_change
             raise InputError("L-BFGS needs memory >= 1 and first_change > 0", given=given)
 
-    def init(self, objective: Objective, x: Tensor) -> LBFGSState:
+    def init(self, objective: SmoothObjective, x: Tensor) -> LBFGSState:
         """The steepest descent, as long as ``first_change`` asks."""
         search = LineSearch.start(objective, x)
         gamma = self.first_change / rows.rms(search.gradient).clamp_min(1e-30)
@@ -162,7 +162,7 @@ class LBFGS(Solver[LBFGSState]):
         """Rows in which rounding hides every decrease."""
         return state.search.stuck()
 
-    def step(self, objective: Objective, state: LBFGSState) -> LBFGSState:
+    def step(self, objective: SmoothObjective, state: LBFGSState) -> LBFGSState:
         """Try the step; go on from there, or shorten it."""
         before = state.search
         search, accepted = before.trial(objective)

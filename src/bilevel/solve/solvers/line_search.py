@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bilevel.ground import rows
-from bilevel.model.objective import Objective
+from bilevel.model.smooth_objective import SmoothObjective
 
 __all__ = ["LineSearch"]
 
@@ -30,13 +30,13 @@ class LineSearch:
     length: Tensor
 
     @staticmethod
-    def start(objective: Objective, x: Tensor) -> LineSearch:
+    def start(objective: SmoothObjective, x: Tensor) -> LineSearch:
         """At ``x``, along the steepest descent."""
         value, gradient = objective.value_and_grad(x)
         slope = -rows.inner(gradient, gradient)
         return LineSearch(x, value, gradient, -gradient, slope, torch.ones_like(value))
 
-    def trial(self, objective: Objective) -> tuple[LineSearch, Tensor]:
+    def trial(self, objective: SmoothObjective) -> tuple[LineSearch, Tensor]:
         """After one trial, and which rows it was accepted in; the others try a shorter step."""
         x = self.x + rows.expand(self.length, self.x) * self.direction
         value, gradient = objective.value_and_grad(x)

@@ -11,7 +11,8 @@ from bilevel.ground import rows
 from bilevel.ground.checks import check_choice, check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.fused import fused
-from bilevel.model.objective import Objective, Summand
+from bilevel.model.smooth import Summand
+from bilevel.model.smooth_objective import SmoothObjective
 from bilevel.solve.solver import Solver
 
 __all__ = ["Nesterov"]
@@ -63,7 +64,7 @@ class Nesterov(Solver[NesterovState]):
         check_choice(self.momentum, ("automatic", "convex", "strongly convex"), "momentum")
         check_positive(self.first_lipschitz, "first_lipschitz")
 
-    def init(self, objective: Objective, x: Tensor) -> NesterovState:
+    def init(self, objective: SmoothObjective, x: Tensor) -> NesterovState:
         """No momentum yet."""
         lipschitz, mu = objective.bounds.lipschitz, objective.bounds.proved_mu()
         known = torch.isfinite(lipschitz)
@@ -79,7 +80,7 @@ class Nesterov(Solver[NesterovState]):
         other = x.clone()  # one tensor given twice would be compiled as another case
         return NesterovState(x, other, torch.ones_like(first), first, first, mu.to(x.dtype))
 
-    def step(self, objective: Objective, state: NesterovState) -> NesterovState:
+    def step(self, objective: SmoothObjective, state: NesterovState) -> NesterovState:
         """One gradient evaluation, and two values when L is searched."""
         searches = self._searches(objective)
         summands = None if searches else objective.summands(state.x)
@@ -94,12 +95,16 @@ class Nesterov(Solver[NesterovState]):
         taken = NesterovState(x, state.x, t, state.trial, state.trial, state.mu)
         return self._searched(objective, state, taken, z, slope) if searches else taken
 
-    def _searches(self, objective: Objective) -> bool:
+    def _searches(self, objective: SmoothObjective) -> bool:
         return not objective.bounds.smooth if self.backtracking is None else self.backtracking
 
     @staticmethod
     def _searched(
-        objective: Objective, state: NesterovState, taken: NesterovState, z: Tensor, slope: Tensor
+        objective: SmoothObjective,
+        state: NesterovState,
+        taken: NesterovState,
+        z: Tensor,
+        slope: Tensor,
     ) -> NesterovState:
         """Keep the step in rows where L was large enough there; elsewhere try twice that L."""
         move = taken.x - z

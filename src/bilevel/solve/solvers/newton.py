@@ -11,7 +11,7 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.ground.errors import InputError
 from bilevel.linear import cg
-from bilevel.model.objective import Objective
+from bilevel.model.smooth_objective import SmoothObjective
 from bilevel.solve.solver import Solver
 from bilevel.solve.solvers.line_search import LineSearch
 
@@ -65,7 +65,7 @@ class NewtonCG(Solver[NewtonState]):
             given = self.forcing, self.max_products
             raise InputError("Newton-CG needs 0 < forcing < 1 and max_products >= 1", given=given)
 
-    def init(self, objective: Objective, x: Tensor) -> NewtonState:
+    def init(self, objective: SmoothObjective, x: Tensor) -> NewtonState:
         """No direction yet."""
         search = LineSearch.start(objective, x)
         fresh = torch.ones(len(x), dtype=torch.bool, device=x.device)
@@ -79,13 +79,13 @@ class NewtonCG(Solver[NewtonState]):
         """Rows in which rounding hides every decrease."""
         return state.search.stuck() & ~state.fresh
 
-    def step(self, objective: Objective, state: NewtonState) -> NewtonState:
+    def step(self, objective: SmoothObjective, state: NewtonState) -> NewtonState:
         """Where the last trial was accepted, a new direction; then one trial."""
         search = self._directed(objective, state) if bool(state.fresh.any()) else state.search
         search, accepted = search.trial(objective)
         return NewtonState(search, accepted, state.first)
 
-    def _directed(self, objective: Objective, state: NewtonState) -> LineSearch:
+    def _directed(self, objective: SmoothObjective, state: NewtonState) -> LineSearch:
         index = torch.nonzero(state.fresh).flatten()
         part = objective if bool(state.fresh.all()) else objective.rows(index)
         gradient = state.search.gradient[index]

@@ -10,7 +10,7 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
-from bilevel.model.objective import Objective
+from bilevel.model.smooth_objective import SmoothObjective
 from bilevel.solve.solver import Solver
 
 __all__ = ["NMAPG"]
@@ -83,14 +83,14 @@ class NMAPG(Solver[NMAPGState]):
             given = self.rho, self.eta
             raise InputError("nmAPG needs 0 < rho < 1 and 0 <= eta < 1", given=given)
 
-    def init(self, objective: Objective, x: Tensor) -> NMAPGState:
+    def init(self, objective: SmoothObjective, x: Tensor) -> NMAPGState:
         """No momentum, no memory."""
         c = objective.value(x)
         one = torch.ones_like(c)
         nothing = torch.zeros_like(x)
         return NMAPGState(x, x, x, x, nothing, one, 0 * one, one, c, self.first_lipschitz * one)
 
-    def step(self, objective: Objective, state: NMAPGState) -> NMAPGState:
+    def step(self, objective: SmoothObjective, state: NMAPGState) -> NMAPGState:
         """One iteration, (148) to (161) of the source."""
         s = state
         ahead, inertia = s.t_old / s.t, (s.t_old - 1) / s.t
@@ -114,14 +114,14 @@ class NMAPG(Solver[NMAPGState]):
         c = (self.eta * s.q * s.c + reached) / q
         return NMAPGState(x, s.x, z.x, y, slope, t, s.t, q, c, lipschitz)
 
-    def _corrected(self, objective: Objective, s: NMAPGState) -> _Trial:
+    def _corrected(self, objective: SmoothObjective, s: NMAPGState) -> _Trial:
         """A descent step from x itself, where the accelerated one may not be trusted."""
         slope = objective.grad(s.x)
         lipschitz = _barzilai_borwein(s.x - s.y, slope - s.slope, s)
         return self._search(objective, s.x, slope, s.c, lipschitz)
 
     def _search(
-        self, objective: Objective, x: Tensor, slope: Tensor, level: Tensor, lipschitz: Tensor
+        self, objective: SmoothObjective, x: Tensor, slope: Tensor, level: Tensor, lipschitz: Tensor
     ) -> _Trial:
         """Shorten the step until the value is δ‖move‖² below ``level``; only failed rows go on."""
         noise = _noise(level) * level.abs()
@@ -136,7 +136,7 @@ class NMAPG(Solver[NMAPGState]):
         return found
 
 
-def _trial(objective: Objective, x: Tensor, slope: Tensor, lipschitz: Tensor) -> _Trial:
+def _trial(objective: SmoothObjective, x: Tensor, slope: Tensor, lipschitz: Tensor) -> _Trial:
     move = slope / rows.expand(-lipschitz, slope)
     point = x + move
     return _Trial(point, objective.value(point), rows.inner(move, move), lipschitz)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,9 +13,10 @@ from bilevel.ground import rows
 from bilevel.ground.errors import InputError
 from bilevel.ground.fused import fused
 from bilevel.model.lengths import Lengths
-from bilevel.model.objective import Objective, Summand
+from bilevel.model.objective import Objective
 from bilevel.model.saddle import Dual, SaddleObjective
 from bilevel.model.simple import Simple
+from bilevel.model.smooth import Summand
 from bilevel.solve.solver import Solver
 
 __all__ = ["PDHG"]
@@ -70,6 +72,8 @@ class PDHG(Solver[PDHGState]):
         1.9
     """
 
+    takes: ClassVar[type[Objective]] = SaddleObjective
+
     relaxation: float = 1.9
     acceleration: float | None = None
 
@@ -80,23 +84,22 @@ class PDHG(Solver[PDHGState]):
         if not 1 <= self.relaxation < 2:
             raise InputError("relaxation must lie in [1, 2)", given=self.relaxation)
 
-    def init(self, objective: Objective, x: Tensor) -> PDHGState:
+    def init(self, objective: SaddleObjective, x: Tensor) -> PDHGState:
         """Dual variables from the subgradients at x; steps from the sizes of x and p."""
-        saddle = _saddle(objective)
-        bounds = saddle.bounds
-        if not bool(torch.isfinite(bounds.lipschitz).all() and saddle.convex.all()):
+        bounds = objective.bounds
+        if not bool(torch.isfinite(bounds.lipschitz).all() and objective.convex.all()):
             what = "PDHG needs a convex smooth part with a Lipschitz constant"
             raise InputError(what, advice="override bounds(), or use a convex regulariser")
         mu = bounds.proved_mu()
         lipschitz = (bounds.lipschitz - mu).clamp_min(0.0)
         lipschitz = torch.where(lipschitz <= 1e-9 * mu, 0.0, lipschitz)
-        contrast, norms = _contrast(saddle.start(), x), saddle.norms(x)
-        weights = [float(term.weight.detach().max()) for term in saddle.terms]
+        contrast, norms = _contrast(objective.start(), x), objective.norms(x)
+        weights = [float(term.weight.detach().max()) for term in objective.terms]
         sigmas = [w / (n * contrast) for w, n in zip(weights, norms, strict=True)]
         total = torch.stack([s * n**2 for s, n in zip(sigmas, norms, strict=True)]).sum(0)
         tau = 1 / (lipschitz + total)
         relaxation = torch.where(lipschitz > 0, min(self.relaxation, 1.45), self.relaxation)
-        dual = saddle.dual(x)
+        dual = objective.dual(x)
         return PDHGState(
             x=x,
             dual=dual,
@@ -105,7 +108,7 @@ class PDHG(Solver[PDHGState]):
             tau=tau.to(x),
             sigmas=tuple((s * tau).to(x) for s in sigmas),
             mu=mu.to(x),
-            gamma=(self._acceleration(saddle) * mu).to(x),
+            gamma=(self._acceleration(objective) * mu).to(x),
             relaxation=relaxation.to(x),
         )
 
@@ -118,20 +121,21 @@ class PDHG(Solver[PDHGState]):
         """The dual variables of the last step."""
         return state.dual
 
-    def step(self, objective: Objective, state: PDHGState) -> PDHGState:
+    def step(self, objective: SaddleObjective, state: PDHGState) -> PDHGState:
         """One gradient of f, one application of every A_j and of its adjoint."""
-        saddle = _saddle(objective)
         rates = state.tau, state.mu, state.gamma, state.relaxation
-        summands = saddle.smooth_summands(state.x)
+        summands = objective.smooth_summands(state.x)
         if summands is not None:
             pair = state.relaxed, state.relaxed_dual
-            found = _whole_step(summands, saddle.simple, saddle.terms, *pair, state.sigmas, rates)
+            found = _whole_step(
+                summands, objective.simple, objective.terms, *pair, state.sigmas, rates
+            )
             x, relaxed, tau, dual, relaxed_dual = found
         else:
-            r = saddle.smooth.grad(state.relaxed) + saddle.adjoint(state.relaxed_dual)
-            x, ahead, relaxed, tau = _descended(saddle.simple, r, state.relaxed, rates)
-            climb = state.relaxed_dual, saddle.analyse(ahead), state.sigmas
-            dual, relaxed_dual = _ascended(saddle.terms, *climb, tau, state.relaxation)
+            r = objective.smooth.grad(state.relaxed) + objective.adjoint(state.relaxed_dual)
+            x, ahead, relaxed, tau = _descended(objective.simple, r, state.relaxed, rates)
+            climb = state.relaxed_dual, objective.analyse(ahead), state.sigmas
+            dual, relaxed_dual = _ascended(objective.terms, *climb, tau, state.relaxation)
         return replace(state, x=x, dual=dual, relaxed=relaxed, relaxed_dual=relaxed_dual, tau=tau)
 
 
@@ -186,13 +190,6 @@ def _whole_step(
     images = tuple(term.forward(ahead) for term in terms)
     dual, on_dual = _ascended(terms, relaxed_dual, images, sigmas, tau, rates[-1])
     return x, on, tau, dual, on_dual
-
-
-def _saddle(objective: Objective) -> SaddleObjective:
-    if not isinstance(objective, SaddleObjective):
-        what = "PDHG minimises energies with exact total variation or another dual term"
-        raise InputError(f"{what}, and this one has none", advice=f"use {objective.fitting}")
-    return objective
 
 
 def _contrast(start: Tensor, x: Tensor) -> Tensor:

@@ -1,0 +1,56 @@
+"""An energy taken apart at its data: f + h + Σ_j F_j(A_j x)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bilevel.model.lengths import Lengths
+from bilevel.model.simple import Simple
+from bilevel.model.smooth import Smooth, SmoothSum
+from bilevel.model.term import Function
+
+__all__ = ["Split"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Smooth f, ``simple`` h with a proximal map (None if zero), ``dual`` norms F_j of A_j x.
+
+    ``lower`` and ``upper`` (b, 1, 1, 1) bound the pixels of some minimiser; None if unknown.
+    """
+
+    smooth: Smooth
+    simple: Simple | None = None
+    dual: tuple[Lengths, ...] = ()
+    lower: Tensor | None = None
+    upper: Tensor | None = None
+
+    @staticmethod
+    def of(
+        functions: Iterable[Function], dtype: torch.dtype, lower: Tensor, upper: Tensor
+    ) -> Split:
+        """From all functions of an energy; (b,) bounds of the pixels.
+
+        At most one absolute value has a proximal map together with a box; further ones become
+        dual terms.
+        """
+        smooth: list[Smooth] = []
+        dual: list[Lengths] = []
+        simple: Simple | None = None
+        for part in functions:
+            if isinstance(part, Smooth):
+                smooth.append(part)
+            elif isinstance(part, Lengths):
+                dual.append(part)
+            elif simple is None:
+                simple = part.rounded(dtype)
+            elif simple.distance is None or part.distance is None:
+                simple = simple.meet(part, dtype)
+            else:
+                dual.append(part.distance.as_lengths())
+        first, last = (end[:, None, None, None] for end in (lower, upper))
+        return Split(SmoothSum(tuple(smooth)), simple, tuple(dual), first, last)
