@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from bilevel.ground.checks import check_matching
@@ -23,9 +24,14 @@ class Upper:
     def check(self, x: Tensor) -> None:
         """Raise InputError unless the targets fit the reconstructions."""
         check_matching(self.target, "target", x, "x")
-        if self.target.shape != x.shape:
+        if self.target.shape != self._image(x).shape:
             expected = f"targets must have the shape of the reconstructions, {tuple(x.shape)}"
             raise InputError(expected, given=tuple(self.target.shape))
+
+    def _image(self, x: Tensor) -> Tensor:
+        """The channels of the state x that a target speaks of: its first ones."""
+        channels = self.target.shape[1]
+        return x if x.shape[1] == channels else x[:, :channels]
 
     def double(self) -> Upper:
         """The same in float64, so that values carry no rounding of float32."""
@@ -37,12 +43,14 @@ class Upper:
 
     def value(self, x: Tensor) -> Tensor:
         """ℓ, (b,)."""
-        return self.loss.value(x, self.target)
+        return self.loss.value(self._image(x), self.target)
 
     def grad(self, x: Tensor) -> Tensor:
-        """∇_x ℓ."""
-        return self.loss.grad(x, self.target)
+        """∇_x ℓ, zero in further channels."""
+        found = self.loss.grad(self._image(x), self.target)
+        further = x.shape[1] - found.shape[1]
+        return torch.cat([found, torch.zeros_like(x[:, -further:])], 1) if further else found
 
     def lipschitz(self, x: Tensor, radius: Tensor) -> Tensor:
         """Proved Lipschitz constants of ∇_x ℓ within ``radius`` (ℓ2) of ``x``, (b,)."""
-        return self.loss.lipschitz(x, self.target, radius)
+        return self.loss.lipschitz(self._image(x), self.target, radius)

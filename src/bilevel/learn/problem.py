@@ -92,7 +92,8 @@ class BilevelProblem:
             advice = "e.g. TotalVariation(..., learn=('weight',))"
             raise InputError("the energy has no learnable parameter", advice=advice)
         check_matching(pairs.target, "pairs.target", pairs.y, "pairs.y")
-        expected = energy.start(pairs.y[:1]).shape[1:]
+        first = energy.start(pairs.y[:1])
+        expected = energy.image(first).shape[1:]
         if pairs.target.shape[1:] != expected:
             given = tuple(pairs.target.shape[1:])
             raise InputError(f"targets must have shape (c, h, w) = {tuple(expected)}", given=given)
@@ -108,7 +109,7 @@ class BilevelProblem:
         self.budget: Budget | None = None
         self._clock: float | None = None
         self._x: Tensor | None = None
-        self._q = torch.zeros_like(pairs.target)
+        self._q = first.detach().new_zeros(len(pairs), *first.shape[1:])
 
     def __len__(self) -> int:
         """Number of samples K."""

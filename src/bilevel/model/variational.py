@@ -7,12 +7,14 @@ from torch import Tensor
 
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Smoothness, Variation
+from bilevel.model.channels import on_channels
 from bilevel.model.energy import Energy
 from bilevel.model.fidelities.fidelity import DataTerm
 from bilevel.model.operators.operator import Shape
 from bilevel.model.preconditioner import Preconditioner
 from bilevel.model.regularisers.regulariser import ImageTerm
 from bilevel.model.split import Split
+from bilevel.model.term import parts_of
 
 __all__ = ["Variational"]
 
@@ -34,12 +36,31 @@ class Variational(Energy):
         self.fidelity, self.regulariser = fidelity, regulariser
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """Sum of both terms."""
-        return self.fidelity.forward(x, y) + self.regulariser.forward(x)
+        """Sum of both terms: (b, c, h, w), (b, c', h', w') -> (b,)."""
+        split = self.split(y)
+        value = split.smooth.value(x)
+        if split.simple is not None:
+            value = value + split.simple.value(x)
+        return sum((term.value(term.forward(x)) for term in split.dual), value)
+
+    @property
+    def further(self) -> int:
+        """Channels of the state for each channel of the image, beyond the image."""
+        return sum(part.further for part in parts_of(self.regulariser))
+
+    def image(self, x: Tensor) -> Tensor:
+        """The first channels."""
+        return x if self.further == 0 else x[:, : x.shape[1] // (1 + self.further)]
 
     def split(self, y: Tensor) -> Split:
         """Its terms by what they can do; pixels of some minimiser lie where no term grows."""
-        functions = (*self.fidelity.at(y), *self.regulariser.at(y))
+        c, _, _ = self._image_shape(y)
+        count, end = c * (1 + self.further), c
+        functions = [on_channels(f, tuple(range(c)), count) for f in self.fidelity.at(y)]
+        for part in parts_of(self.regulariser):
+            own = (*range(c), *range(end, end + c * part.further))
+            functions += [on_channels(f, own, count) for f in part.at(y)]
+            end += c * part.further
         with torch.no_grad():
             flat = y.flatten(1)
             ends = self.fidelity.widened(y, flat.amin(1), flat.amax(1))
@@ -60,7 +81,8 @@ class Variational(Energy):
 
     def bounds(self, y: Tensor) -> Bounds:
         """Of the smooth terms."""
-        return self.split(y).smooth.bounds(self._image_shape(y))
+        c, h, w = self._image_shape(y)
+        return self.split(y).smooth.bounds((c * (1 + self.further), h, w))
 
     def variation(self, x: Tensor, y: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """Of the smooth terms."""
@@ -71,8 +93,9 @@ class Variational(Energy):
         return self.split(y).smooth.smoothness(x, radius)
 
     def start(self, y: Tensor) -> Tensor:
-        """The fidelity's start."""
-        return self.fidelity.start(y)
+        """The fidelity's start, and zero in further channels."""
+        x = self.fidelity.start(y)
+        return x if self.further == 0 else torch.cat([x, *[torch.zeros_like(x)] * self.further], 1)
 
     def check(self, y: Tensor) -> None:
         """Data must fit the operator, images the regulariser."""

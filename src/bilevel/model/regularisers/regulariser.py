@@ -22,6 +22,10 @@ __all__ = ["ImageTerm", "Regulariser", "Sum"]
 class ImageTerm(Term):
     """R_θ(x), one value a row, smooth or not."""
 
+    further: int = 0
+    """Channels of its own for each channel of the image: x is (b, (1 + further) c, h, w), the
+    image first (2 for second-order total generalised variation, 1 for infimal convolutions)."""
+
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """R(x): (b, c, h, w) -> (b,)."""
