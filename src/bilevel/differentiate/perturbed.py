@@ -68,7 +68,7 @@ class Perturbed(SmoothObjective):
             mu=own.mu - change,
             lipschitz=own.lipschitz + change,
             mu_from=own.mu_from if known else Provenance.UNKNOWN,
-        )
+        ).usable(x.dtype)
 
     def start(self) -> Tensor:
         """That of J."""

@@ -97,7 +97,8 @@ class RowWeighted(SmoothObjective):
             penalty, mu=self.weight * penalty.mu, lipschitz=self.weight * penalty.lipschitz
         )
         total = data + scaled
-        return replace(total, mu=torch.maximum(total.mu, self._joint_mu()))
+        joint = replace(total, mu=torch.maximum(total.mu, self._joint_mu()))
+        return joint.usable(self.y.dtype)
 
     def _joint_mu(self) -> Tensor:
         _, c, h, w = self.start().shape

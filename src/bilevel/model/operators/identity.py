@@ -20,6 +20,7 @@ class Identity(Operator):
     """
 
     pure = True
+    faithful = True
 
     def forward(self, x: Tensor) -> Tensor:
         """A x: (b, c, h, w) -> (b, c, h, w)."""
