@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal, localcontext
 
+import torch
 from torch import Tensor
 
 import bilevel as bl
@@ -171,7 +172,7 @@ class Exact:
                     g[k] -= force
 
 
-def part_dtype(energy: bl.Variational):  # noqa: ANN201
+def part_dtype(energy: bl.Variational) -> torch.dtype:
     return energy.fidelity.log_weight.dtype
 
 

@@ -95,7 +95,8 @@ class Tikhonov(Regulariser):
 
     def bounds(self, image_shape: Shape) -> Bounds:
         """W times the bounds of BᵀB."""
-        gram, weight = self.operator.gram_bounds(image_shape), self.log_weight.detach().double().exp()
+        gram = self.operator.gram_bounds(image_shape)
+        weight = self.log_weight.detach().double().exp()
         return Bounds.of(weight * gram.lower, weight * gram.upper)
 
     def spectrum(self, image_shape: Shape) -> Tensor | None:
