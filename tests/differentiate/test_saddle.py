@@ -67,7 +67,7 @@ def test_a_saddle_problem_is_learned_by_differences() -> None:
 
 
 def test_a_pull_is_part_of_the_smooth_term() -> None:
-    from bilevel.differentiate.perturbed import perturbed
+    from bilevel.differentiate.perturbed import LossPull
 
     y = torch.rand(2, 1, 4, 5)
     x, upper = y / 2 + 0.3, Upper(LOSS, torch.rand_like(y))
@@ -75,7 +75,7 @@ def test_a_pull_is_part_of_the_smooth_term() -> None:
     composite = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Sparsity(0.1) + boxed)
     for energy in (composite, saddle().float()):
         lower = energy.at(y)
-        pulled = perturbed(lower, upper, strength)
+        pulled = lower.plus(LossPull(upper, strength))
         expected = lower.value(x) + strength * upper.value(x)
         torch.testing.assert_close(pulled.value(x), expected)
         torch.testing.assert_close(pulled.double().value(x.double()), expected.double())
@@ -83,7 +83,7 @@ def test_a_pull_is_part_of_the_smooth_term() -> None:
         torch.testing.assert_close(pulled.rows(torch.tensor([1])).value(x[1:]), expected[1:])
         assert torch.isfinite(pulled.double().theta_grad(x.double(), strength.double())[0]).all()
     bare = bl.regularisers.ExactTotalVariation(0.1, isotropic=False)
-    whole = perturbed(bl.Variational(bl.fidelities.L1(), bare).at(y), upper, strength)
+    whole = bl.Variational(bl.fidelities.L1(), bare).at(y).plus(LossPull(upper, strength))
     assert bool(certify(whole, x).gap.isinf().all()), "the target may lie beyond the data"
     assert bool(certify(whole.double(), x.double()).gap.isinf().all())
 
@@ -95,14 +95,14 @@ def test_what_does_not_fit_is_refused_in_words(kind: str) -> None:
     energy = bl.Variational(bl.fidelities.SquaredL2(), energy.regulariser).double()
     lower, upper = energy.at(y), Upper(LOSS, y)
     solution = minimise(lower, bl.solvers.accelerated(lower), tol=Tolerance(rms=1e-3))
-    with pytest.raises(InputError, match="no gradient; minimise it with"):
+    with pytest.raises(InputError, match="GradientDescent needs a smooth"):
         Unrolled(3)(lower, upper, solution)
     if kind == "composite":
-        with pytest.raises(InputError, match="SHINE needs L-BFGS"):
+        with pytest.raises(InputError, match="SHINE needs a smooth"):
             Shine()(lower, upper, solution)
         return
     for method in (Implicit(), Neumann(3), JacobianFree(), Shine()):
-        with pytest.raises(InputError, match=r"dual terms has none; use Piggyback"):
+        with pytest.raises(InputError, match=r"without dual terms.*use Piggyback"):
             method(lower, upper, solution)
 
 
@@ -129,10 +129,10 @@ def test_the_estimate_does_not_vanish_where_convexity_limits_the_pull() -> None:
 
 
 def test_rows_are_reached_one_by_one() -> None:
-    """Data outside of the box leave that row without a bound of its pixels, and no other."""
+    """The interval of pixels of a row is that of its data, widened to meet the box."""
     terms = bl.regularisers.ExactTotalVariation(0.1) + bl.regularisers.Box(0.0, 0.5)
     mask = bl.operators.Mask(torch.ones(2, 2))
     y = torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.6, 0.7, 0.8, 0.9]]).view(2, 1, 2, 2)
     lower = bl.Variational(bl.fidelities.SquaredL2(mask), terms).at(y)
     assert isinstance(lower, SaddleObjective)
-    assert lower.lower.flatten().isfinite().tolist() == [True, False]
+    torch.testing.assert_close(lower.lower.flatten(), torch.tensor([0.1, 0.5]))

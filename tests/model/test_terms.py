@@ -21,7 +21,9 @@ def mixed() -> bl.Variational:
 
 
 def wide() -> bl.Variational:
-    return bl.Variational(F.SquaredL2(), InfimalConvolution() + R.TotalVariation(0.02, 0.1)).double()
+    return bl.Variational(
+        F.SquaredL2(), InfimalConvolution() + R.TotalVariation(0.02, 0.1)
+    ).double()
 
 
 @pytest.mark.parametrize("make", [mixed, wide])

@@ -154,7 +154,7 @@ def test_an_energy_without_a_majoriser_is_told() -> None:
             return (x - y).square().flatten(1).sum(1)
 
     y = torch.rand(1, 1, 4, 4)
-    with pytest.raises(InputError, match="no quadratic majoriser"):
+    with pytest.raises(InputError, match="need a quadratic majoriser"):
         bl.minimise(
             Bare().at(y), bl.solvers.HalfQuadratic(), y + 1, tol=bl.Tolerance(residual=1e-3)
         )

@@ -98,10 +98,12 @@ def with_bounds(
     x, q, lost = solution.x, adjoint.x, broken(adjoint)
     bounds = implicit_bounds(lower, solution, q, upper.grad(x), adjoint.residual, upper)
     value = upper.double().value(x.double())
+    correction = rows.inner(q.double(), solution.certificate.gradient.double())
+    noise = 16 * torch.finfo(torch.float64).eps * (value.abs() + correction.abs())
     return HyperGradient(
         value=value,
-        corrected=value - rows.inner(q.double(), solution.certificate.gradient.double()),
-        interval=torch.where(lost, torch.inf, bounds.value),
+        corrected=value - correction,
+        interval=torch.where(lost, torch.inf, bounds.value + noise),
         interval_estimate=bounds.value_estimate,
         grad=grad,
         error=torch.where(lost, torch.inf, bounds.gradient + drift),

@@ -15,6 +15,7 @@ from bilevel.differentiate.iterates import as_hypergradient, check_solver
 from bilevel.differentiate.upper import Upper
 from bilevel.ground import rows
 from bilevel.ground.theta import Theta
+from bilevel.model.kinds import required
 from bilevel.model.objective import Objective
 from bilevel.model.saddle import Dual
 from bilevel.solve import Solution, Solver, certify
@@ -63,6 +64,7 @@ class ForwardMode(Hypergradient):
         """Hypergradient of the mean over rows at x_K; no linear system, hence no ``rtol``."""
         del rtol, start
         upper.check(solution.x)
+        lower = required(lower, self.solver.takes, type(self.solver).__name__)
         x, dual = solution.x, None
         theta = lower.theta
         grad = {name: torch.zeros_like(value) for name, value in theta.items()}

@@ -13,6 +13,7 @@ from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
 from bilevel.differentiate.iterates import as_hypergradient, check_solver
 from bilevel.differentiate.upper import Upper
 from bilevel.ground.errors import InputError
+from bilevel.model.kinds import required
 from bilevel.model.objective import Objective
 from bilevel.solve import Solution, Solver, certify
 from bilevel.solve.solvers import GradientDescent
@@ -69,6 +70,7 @@ class Unrolled(Hypergradient):
         """Hypergradient of the mean over rows at x_K; no linear system, hence no ``rtol``."""
         del rtol, start
         upper.check(solution.x)
+        lower = required(lower, self.solver.takes, type(self.solver).__name__)
         taped = self.steps if self.truncate is None else min(self.truncate, self.steps)
         with torch.no_grad():
             state = self.solver.init(lower, solution.x)

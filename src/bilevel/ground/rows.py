@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-__all__ = ["expand", "inner", "join", "norm", "norm_inf", "put", "rms", "take"]
+__all__ = ["expand", "inner", "join", "length", "norm", "norm_inf", "put", "rms", "take"]
 
 T = TypeVar("T")
 
@@ -26,6 +26,16 @@ def inner(a: Tensor, b: Tensor) -> Tensor:
 def norm(a: Tensor) -> Tensor:
     """Euclidean norm of each row: (b, ...) -> (b,)."""
     return cast(Tensor, torch.linalg.vector_norm(a.flatten(1), dim=1))
+
+
+def length(a: Tensor) -> Tensor:
+    """Euclidean norm of each row, (b,) float64, within 32 eps of ``a``'s type.
+
+    Squares are added in that type along the last dimension alone: over 2e7 pixels at once, float32
+    loses 7e-4.
+    """
+    lines = cast(Tensor, torch.linalg.vector_norm(a, dim=-1))
+    return cast(Tensor, torch.linalg.vector_norm(lines.double().flatten(1), dim=1))
 
 
 def norm_inf(a: Tensor) -> Tensor:

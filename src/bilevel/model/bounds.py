@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 
@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 __all__ = ["Bounds", "Magnitude", "Provenance", "Smoothness", "Variation"]
+
+USELESS = {torch.float32: 2.0**-33, torch.float64: 2.0**-50}
+"""mu/L below which a strong convexity is of no use for points of that type."""
 
 
 class Provenance(Enum):
@@ -61,7 +64,18 @@ class Bounds:
         """The same with one value for each row of ``y``, (b,), on its device."""
         batch, device = y.shape[0], y.device
         mu, lipschitz = self.mu.to(device).expand(batch), self.lipschitz.to(device).expand(batch)
-        return Bounds(mu, lipschitz, self.mu_from, self.lipschitz_from)
+        return Bounds(mu, lipschitz, self.mu_from, self.lipschitz_from).usable(y.dtype)
+
+    def usable(self, dtype: torch.dtype) -> Bounds:
+        """The same with mu = 0 where it is positive but useless for points of that type.
+
+        Rounding alone leaves a distance of 4 eps (L/mu) ‖x‖ unproved: where that exceeds ‖x‖, mu
+        proves nothing. Float32 has 2^12 times more: its points are looked at in float64, and L may
+        lie far above the curvature that is met.
+        """
+        least = USELESS.get(dtype, 0.0) * self.lipschitz
+        useless = (self.mu > 0) & (self.mu < least) & self.lipschitz.isfinite()
+        return replace(self, mu=torch.where(useless, 0.0, self.mu))
 
     def rows(self, index: Tensor) -> Bounds:
         """The bounds of some rows."""

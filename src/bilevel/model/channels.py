@@ -122,4 +122,3 @@ class _SmoothOnChannels(Smooth):
 
     def rows(self, index: Tensor) -> Smooth:
         return replace(self, inner=self.inner.rows(index))
-

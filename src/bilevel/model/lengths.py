@@ -84,8 +84,26 @@ class Lengths:
         return self._shrink(s * scale.repeat(1, self.group, 1, 1))
 
     def slack(self, t: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-        """F(t) + F*(p) - ⟨t, p⟩ >= 0, a sum of terms >= 0, and F(t); (b,) each, float64."""
+        """F(t) + F*(p) - ⟨t, p⟩ >= 0, a sum of terms >= 0, and F(t); (b,) each, float64.
+
+        How far they may be off is said by :meth:`rounding`.
+        """
         return _slack(self.residual(t), p, self.weight, self.group)
+
+    def rounding(self, x: Tensor, t: Tensor, value: Tensor) -> Tensor:
+        """An allowance for the error of :meth:`slack` of a computed ``t`` = A x, F(t) = ``value``.
+
+        Made of what is subtracted: where c is, the rounding of t may be most of t - c.
+        """
+        eps = torch.finfo(x.dtype).eps
+        size = 16 * eps * value
+        if self.operator.faithful:
+            if self.shift is None:
+                return size
+            return size + 4 * eps * _total(self.weight * self.sizes(t))
+        shape = x.shape[1], x.shape[2], x.shape[3]
+        moved = 2 * self.operator.roundings * eps * self.norm(shape) * rows.length(x)
+        return size + 2 * moved * rows.length(self.weight.expand_as(self.sizes(t)))
 
     def rows(self, index: Tensor) -> Lengths:
         """Of the rows ``index`` alone."""

@@ -132,9 +132,10 @@ class LogCosh(Potential):
     radial_lipschitz: float = 4 / (3 * math.sqrt(3))
 
     def value(self, s: Tensor) -> Tensor:
-        """ψ(s), without overflow."""
+        """ψ(s), without overflow, and without cancellation near 0: log(1 + 2 sinh²(s/2))."""
         size = s.abs()
-        return size + torch.log1p(torch.exp(-2 * size)) - math.log(2)
+        near = torch.log1p(2 * torch.sinh(size.clamp_max(1.0) / 2).square())
+        return torch.where(size < 1, near, size + torch.log1p(torch.exp(-2 * size)) - math.log(2))
 
     def ratio(self, s: Tensor) -> Tensor:
         """tanh(s)/s."""

@@ -33,6 +33,7 @@ class RowWeighted(Energy):
         InputError: an energy that is not smooth, weights that are not positive.
 
     Example:
+        >>> import torch
         >>> import bilevel as bl
         >>> energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(1.0))
         >>> two = RowWeighted(energy, torch.tensor([1.0, 3.0])).at(torch.ones(2, 1, 1, 1))

@@ -34,6 +34,7 @@ class Gap:
             slack for every u.
         slack: ε of that ε-subgradient.
         rounding: allowance for the norm of ``slope``.
+        loose: allowance for ``slack``.
     """
 
     gap: Tensor
@@ -41,6 +42,7 @@ class Gap:
     slope: Tensor
     slack: Tensor
     rounding: Tensor
+    loose: Tensor
 
 
 @dataclass(frozen=True)
@@ -125,24 +127,26 @@ class SaddleObjective(NonSmoothObjective):
             J(u) >= J(x) - Σ_j [F_j(A_j x) + F_j*(p_j) - ⟨A_j x, p_j⟩]
                     + ⟨r, u - x⟩ + mu/2 ‖u - x‖² + h(u) - h(x);
 
-        the minimum over u is a formula. For f = mu/2 ‖x - y‖² this is Fenchel's duality gap. All
-        terms are sums of small numbers, so that nothing cancels.
+        the minimum over u is a formula. For f = mu/2 ‖x - y‖² this is Fenchel's duality gap. No
+        large values are subtracted where the operators are faithful and nothing is shifted; the
+        allowance is made of what is, never of what is left.
         """
         p = tuple(term.feasible(part) for term, part in zip(self.terms, p, strict=True))
         slack = torch.zeros(len(x), dtype=torch.float64, device=x.device)
-        size = torch.zeros_like(slack)
+        loose = torch.zeros_like(slack)
         for term, image, part in zip(self.terms, self.analyse(x), p, strict=True):
-            loose, value = term.slack(image, part)
-            slack, size = slack + loose, size + value
+            own, value = term.slack(image, part)
+            slack, loose = slack + own, loose + term.rounding(x, image, value)
         r = self.smooth.grad(x) + self.adjoint(p)
         rounding = self.rounding(x)
         eps = torch.finfo(x.dtype).eps
-        for norm, part in zip(self.norms(x), p, strict=True):
-            rounding = rounding + 4 * eps * norm * rows.norm(part).double()
-        drop, reach = self._drop(x, r, rounding)
+        for term, norm, part in zip(self.terms, self.norms(x), p, strict=True):
+            errors = 4 + term.operator.roundings
+            rounding = rounding + errors * eps * norm * rows.length(part)
+        drop, doubt = self._drop(x, r, rounding)
         gap = torch.where(self.convex, slack + drop, torch.inf)
         slope = self.simple.least(x, r)
-        return Gap(gap, 16 * eps * size + rounding * reach, slope, slack, rounding)
+        return Gap(gap, loose + doubt, slope, slack, rounding, loose)
 
     @property
     def convex(self) -> Tensor:
@@ -162,23 +166,30 @@ class SaddleObjective(NonSmoothObjective):
         return self.simple.prox(x - rows.expand(step, r) * r, step)
 
     def _drop(self, x: Tensor, r: Tensor, rounding: Tensor) -> tuple[Tensor, Tensor]:
-        """max_u -⟨r, u - x⟩ - mu/2 ‖u - x‖² + h(x) - h(u), and its Lipschitz constant in r."""
-        mu = self.bounds.proved_mu()
+        """max_u -⟨r, u - x⟩ - mu/2 ‖u - x‖² + h(x) - h(u), and an allowance for its error.
+
+        It is made of the sizes of h and ⟨r, u - x⟩, of the error of r times the Lipschitz constant
+        in r, and of what a rounded u may miss of the maximum, mu/2 times the square of its error.
+        """
+        mu, eps = self.bounds.proved_mu(), torch.finfo(x.dtype).eps
         if bool((mu > 0).all()):
             u = self._lowest(x, r)
             move = u - x
-            far = rows.norm(move).double()
-            curve, far = mu / 2 * far.square(), far + rounding / mu
+            far = rows.length(move)
+            curve, error = mu / 2 * far.square(), rows.length(x) + self.simple.reach(x)
+            error = 8 * eps * (error + far + rows.length(r) / mu)
+            missed, far = mu * error.square(), far + rounding / mu
         else:
             lower = self.lower.clamp_min(self.simple.lower)
             upper = self.upper.clamp_max(self.simple.upper)
             u = self.simple.lowest(x, r, lower, upper)
             move = u - x
-            far = rows.norm(torch.maximum(x - lower, upper - x)).double()
-            curve = torch.zeros_like(far)
-        gain = _gain(self.simple.drop(x, u), r, move) - curve
+            far = rows.length(torch.maximum(x - lower, upper - x))
+            curve = missed = torch.zeros_like(far)
+        gain, size = _gain(self.simple.sizes(x), self.simple.sizes(u), r, move)
         inside = torch.isfinite(far) & self.simple.holds(x)
-        return torch.where(inside, gain.clamp_min(0.0), torch.inf), far
+        doubt = 16 * eps * (size + curve) + missed + rounding * far
+        return torch.where(inside, (gain - curve).clamp_min(0.0), torch.inf), doubt
 
     def rows(self, index: Tensor) -> SaddleObjective:
         """The rows ``index`` alone."""
@@ -193,5 +204,11 @@ class SaddleObjective(NonSmoothObjective):
 
 
 @fused
-def _gain(drop: Tensor, r: Tensor, move: Tensor) -> Tensor:
-    return (drop - r * move).sum(-1, dtype=torch.float64).flatten(1).sum(1)
+def _gain(here: Tensor, there: Tensor, r: Tensor, move: Tensor) -> tuple[Tensor, Tensor]:
+    """Σ here - there - r move, and the sum of their sizes."""
+    pull = r * move
+    return _total(here - there - pull), _total(here + there + pull.abs())
+
+
+def _total(a: Tensor) -> Tensor:
+    return a.sum(-1, dtype=torch.float64).flatten(1).sum(1)

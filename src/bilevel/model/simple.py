@@ -141,11 +141,15 @@ class Simple:
         rest = torch.minimum(torch.maximum(rest, lower), upper)
         return torch.where(r > weight, lower, torch.where(r < -weight, upper, rest))
 
-    def drop(self, x: Tensor, u: Tensor) -> Tensor:
-        """h(x) - h(u), pixel by pixel, of two points of the box."""
+    def sizes(self, x: Tensor) -> Tensor:
+        """H of a point of the box, pixel by pixel."""
+        return torch.zeros_like(x) if self.distance is None else self.distance.sizes(x)
+
+    def reach(self, x: Tensor) -> Tensor:
+        """‖c‖, (b,) float64: how far the proximal map may be from 0 beyond its argument."""
         if self.distance is None:
-            return torch.zeros_like(x)
-        return self.distance.sizes(x) - self.distance.sizes(u)
+            return torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        return rows.length(self.distance.centre.expand_as(x))
 
     def rows(self, index: Tensor) -> Simple:
         """Of the rows ``index`` alone."""

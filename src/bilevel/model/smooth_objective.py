@@ -92,7 +92,8 @@ class SmoothObjective(Curved):
     @cached_property
     def _bounds(self) -> Bounds:
         further = (pull.bounds(self._shape).for_rows(self.y) for pull in self.pulls)
-        return reduce(add, further, self.own_bounds)
+        total = reduce(add, further, self.own_bounds)
+        return total.usable(self.y.dtype) if self.pulls else total
 
     def start(self) -> Tensor:
         """The energy's own start."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bilevel.ground.errors import InputError
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Smoothness, Variation
 from bilevel.model.channels import on_channels
@@ -13,6 +14,7 @@ from bilevel.model.fidelities.fidelity import DataTerm
 from bilevel.model.operators.operator import Shape
 from bilevel.model.preconditioner import Preconditioner
 from bilevel.model.regularisers.regulariser import ImageTerm
+from bilevel.model.smooth import Smooth
 from bilevel.model.split import Split
 from bilevel.model.term import parts_of
 
@@ -67,17 +69,24 @@ class Variational(Energy):
             ends = self.regulariser.widened(y, *ends)
         return Split.of(functions, y.dtype, *ends)
 
+    def _smooth(self, y: Tensor) -> Smooth:
+        split = self.split(y)
+        if split.simple is not None or split.dual:
+            advice = "take energy.at(y), whose type tells what it has, or smooth terms"
+            raise InputError("this energy is not smooth and has no derivatives", advice=advice)
+        return split.smooth
+
     def grad(self, x: Tensor, y: Tensor) -> Tensor:
-        """Closed form, of the smooth terms."""
-        return self.split(y).smooth.grad(x)
+        """Closed form."""
+        return self._smooth(y).grad(x)
 
     def hessian(self, x: Tensor, y: Tensor) -> LinearMap:
-        """Closed form, of the smooth terms."""
-        return self.split(y).smooth.hessian(x)
+        """Closed form."""
+        return self._smooth(y).hessian(x)
 
     def preconditioner(self, x: Tensor, y: Tensor) -> Preconditioner | None:
-        """From the stencils of all smooth terms."""
-        return self.split(y).smooth.preconditioner(x)
+        """From the stencils of all terms."""
+        return self._smooth(y).preconditioner(x)
 
     def bounds(self, y: Tensor) -> Bounds:
         """Of the smooth terms."""
@@ -85,12 +94,12 @@ class Variational(Energy):
         return self.split(y).smooth.bounds((c * (1 + self.further), h, w))
 
     def variation(self, x: Tensor, y: Tensor, q: Tensor, radius: Tensor) -> Variation:
-        """Of the smooth terms."""
-        return self.split(y).smooth.variation(x, q, radius)
+        """Sum of the variations."""
+        return self._smooth(y).variation(x, q, radius)
 
     def smoothness(self, x: Tensor, y: Tensor, radius: Tensor) -> Smoothness:
-        """Of the smooth terms."""
-        return self.split(y).smooth.smoothness(x, radius)
+        """Of all terms."""
+        return self._smooth(y).smoothness(x, radius)
 
     def start(self, y: Tensor) -> Tensor:
         """The fidelity's start, and zero in further channels."""

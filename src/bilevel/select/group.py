@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -116,8 +117,8 @@ def _outcomes(rule: Rule, found: Found, curve: Curve, solved: Tensor) -> list[Ou
 def solved(solution: Solution, accuracy: float) -> Tensor:
     """Rows as accurate as was asked for; rounding may leave the rms of ∇J as large as that."""
     found = solution.certificate
-    rounded = (solution.status == Status.STALLED) & found.at_floor() & found.rms.isinf()
-    return solution.converged | (rounded & (found.residual <= accuracy))
+    rounded = (solution.status == Status.STALLED) & found.at_floor() & math.isinf(solution.tol.rms)
+    return solution.converged | (rounded & (found.computed <= accuracy))
 
 
 def _flat(values: Tensor) -> bool:

@@ -17,6 +17,7 @@ from bilevel.model.saddle import Dual, Gap, SaddleObjective
 
 __all__ = ["Certificate", "Claim", "Tolerance", "certify"]
 
+ROOM = 32.0  # eps that the norm of a computed gradient may be off, relative to itself
 NEAR_FLOOR = 8.0  # gaps of so many allowances for rounding are looked at again in float64
 
 
@@ -37,7 +38,7 @@ class Tolerance:
     gap: float = math.inf
     """J(x) - min J."""
     residual: float = math.inf
-    """√mean(∇J(x)²); proves stationarity only."""
+    """√mean(∇J(x)²), the allowance for rounding included; proves stationarity only."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be met or asks for nothing."""
@@ -73,15 +74,19 @@ class Certificate:
     """Proved bounds at the returned point, one a row in float64; inf means not proved.
 
     ``rms`` is the distance to the point that ``claim`` names (integers, :class:`Claim`) and ``gap``
-    the distance of J to its minimum. Both include an allowance for rounding, so they do not fall
-    below the floating-point floor near eps · L · |x| / mu. ``gradient`` is ∇J there, ``curvature``
-    a lower bound of all |eigenvalues| of ∇²J at the point named, 0 where not proved.
+    the distance of J to its minimum; ``residual`` is the rms of ∇J. All include an allowance for
+    rounding, so they do not fall below the floating-point floor: eps · L · |x|, over mu for the
+    distance. ``allowance`` is its part of the residual; inf where the energy declares no Lipschitz
+    constant, and then the residual is as computed, in float64 where it counts. ``floor`` is the
+    same in the type of x, for what a solver can reach. ``gradient`` is ∇J there, ``curvature`` a
+    lower bound of all |eigenvalues| of ∇²J at the point named, 0 where not proved.
     """
 
     rms: Tensor
     gap: Tensor
     residual: Tensor
     allowance: Tensor
+    floor: Tensor
     gradient: Tensor
     claim: Tensor
     curvature: Tensor
@@ -90,14 +95,14 @@ class Certificate:
         """Which rows meet the tolerance, (b,) bool; NaN does not."""
         return (self.rms <= tol.rms) & (self.gap <= tol.gap) & (self.residual <= tol.residual)
 
-    def without_allowance(self) -> Certificate:
-        """As if gradients were exact."""
-        kept = self.residual / (self.residual + self.allowance).clamp_min(1e-300)
-        return replace(self, rms=self.rms * kept, gap=self.gap * kept.square())
+    @property
+    def computed(self) -> Tensor:
+        """The residual without its allowance, (b,)."""
+        return torch.where(self.allowance.isfinite(), self.residual - self.allowance, self.residual)
 
     def at_floor(self) -> Tensor:
         """Which rows have a gradient that rounding could have made, (b,) bool."""
-        return torch.isfinite(self.allowance) & (self.residual <= self.allowance)
+        return torch.isfinite(self.floor) & (self.computed <= self.floor)
 
 
 def certify(
@@ -122,7 +127,7 @@ def certify(
     """
 
     def from_gradient(curved: Curved) -> Certificate:
-        return _from_slope(curved, x, tol, gradient)
+        return _from_slope(curved, x, tol, curved.subgradient(x) if gradient is None else gradient)
 
     def from_gap(saddle: SaddleObjective) -> Certificate:
         return _second_look(saddle, x, tol, saddle.dual(x) if dual is None else dual)
@@ -131,64 +136,79 @@ def certify(
 
 
 def _from_slope(
-    objective: Curved, x: Tensor, tol: Tolerance | None, gradient: Tensor | None
+    objective: Curved, x: Tensor, tol: Tolerance | None, gradient: Tensor
 ) -> Certificate:
-    found = _from_gradient(objective, x, objective.subgradient(x) if gradient is None else gradient)
+    allowance = objective.rounding(x) + ROOM * torch.finfo(x.dtype).eps * rows.length(gradient)
+    found = _from_gradient(objective, gradient, allowance)
     if tol is None or x.dtype == torch.float64:
         return found
-    unsure = torch.nonzero(found.without_allowance().meets(tol) & ~found.meets(tol)).flatten()
+    hopeful = _from_gradient(objective, gradient, torch.zeros_like(allowance)).meets(tol)
+    met = found.meets(tol)
+    unsure = torch.nonzero(torch.where(allowance.isfinite(), hopeful & ~met, met)).flatten()
     if len(unsure):
         double, point = objective.double().rows(unsure), x[unsure].double()
-        finer = _from_gradient(double, point, double.subgradient(point))
-        rows.put(found, unsure, replace(finer, gradient=finer.gradient.to(x.dtype)))
+        _refine(found, unsure, certify(double, point), x)
     return found
 
 
-def _from_gradient(objective: Curved, x: Tensor, gradient: Tensor) -> Certificate:
-    norm, allowance = rows.norm(gradient).double(), objective.rounding(x)
-    mu = objective.bounds.proved_mu()
-    reach = torch.where(mu > 0, (norm + allowance) / mu, torch.inf)
-    gap = torch.where(mu > 0, (norm + allowance) * reach / 2, torch.inf)
-    root = math.sqrt(objective.image(x)[0].numel())
+def _refine(found: Certificate, index: Tensor, finer: Certificate, x: Tensor) -> None:
+    """Write what float64 says of the rows ``index``; the floor stays that of x."""
+    finer = replace(finer, floor=found.floor[index], gradient=finer.gradient.to(x.dtype))
+    rows.put(found, index, finer)
+
+
+def _from_gradient(objective: Curved, gradient: Tensor, allowance: Tensor) -> Certificate:
+    norm, mu = rows.length(gradient), objective.bounds.proved_mu()
+    least = norm + allowance
+    reach = torch.where(mu > 0, least / mu, torch.inf)
+    gap = torch.where(mu > 0, least * reach / 2, torch.inf)
+    root = math.sqrt(objective.image(gradient)[0].numel())
     claim = torch.where(torch.isfinite(reach), Claim.GLOBAL, Claim.STATIONARY)
-    return Certificate(reach / root, gap, norm / root, allowance / root, gradient, claim, mu)
+    residual = torch.where(allowance.isfinite(), least, norm) / root
+    allowed = allowance / root
+    return Certificate(reach / root, gap, residual, allowed, allowed, gradient, claim, mu)
 
 
 def _second_look(
     objective: SaddleObjective, x: Tensor, tol: Tolerance | None, dual: Dual
 ) -> Certificate:
     gap = objective.gap(x, dual)
-    found = _from_gap(objective, gap, gap.allowance)
+    found = _from_gap(objective, gap)
     if tol is None or x.dtype == torch.float64:
         return found
-    hopeful = _from_gap(objective, gap, torch.zeros_like(gap.allowance)).meets(tol)
+    none = torch.zeros_like(gap.allowance)
+    exact = replace(gap, allowance=none, rounding=none, loose=none)
+    hopeful = _from_gap(objective, exact).meets(tol)
     if math.isfinite(tol.rms):
         hopeful |= gap.gap <= NEAR_FLOOR * gap.allowance
     unsure = torch.nonzero(hopeful & ~found.meets(tol)).flatten()
     if len(unsure):
         double, point = objective.double().rows(unsure), x[unsure].double()
         again = _in_double(double, point, tuple(p[unsure].double() for p in dual))
-        rows.put(found, unsure, replace(again, gradient=again.gradient.to(x.dtype)))
+        _refine(found, unsure, again, x)
     return found
 
 
 def _in_double(objective: SaddleObjective, x: Tensor, dual: Dual) -> Certificate:
     """With the distance by way of the primal point of ``dual``, which x may only round."""
     found = objective.gap(x, dual)
-    direct = _from_gap(objective, found, found.allowance)
+    direct = _from_gap(objective, found)
     if not bool((objective.bounds.proved_mu() > 0).all()):
         return direct
     there = objective.primal(x, dual)
     further = objective.gap(there, dual)
-    detour = rows.rms(there - x) + _from_gap(objective, further, further.allowance).rms
+    detour = rows.rms(there - x) * (1 + 1e-12) + _from_gap(objective, further).rms
     return replace(direct, rms=torch.minimum(direct.rms, detour))
 
 
-def _from_gap(objective: SaddleObjective, found: Gap, allowance: Tensor) -> Certificate:
-    mu, gap = objective.bounds.proved_mu(), found.gap + allowance
+def _from_gap(objective: SaddleObjective, found: Gap) -> Certificate:
+    mu, gap = objective.bounds.proved_mu(), found.gap + found.allowance
     root = math.sqrt(objective.image(found.slope)[0].numel())
     rms = torch.where(mu > 0, (2 * gap / mu).sqrt() / root, torch.inf)
-    residual = rows.norm(found.slope).double() + found.slack.sqrt()
+    size = rows.length(found.slope)
+    computed = size + found.slack.sqrt()
+    noise = found.rounding + ROOM * torch.finfo(found.slope.dtype).eps * size
+    residual = size + noise + (found.slack + found.loose).sqrt()
     claim = torch.where(torch.isfinite(rms), Claim.GLOBAL, Claim.STATIONARY)
-    allowed = found.rounding / root
-    return Certificate(rms, gap, residual / root, allowed, found.slope, claim, mu)
+    allowed, floor = (residual - computed) / root, found.rounding / root
+    return Certificate(rms, gap, residual / root, allowed, floor, found.slope, claim, mu)

@@ -151,7 +151,7 @@ class _Progress:
         stuck: Tensor | None = None,
     ) -> None:
         """Status of every row from its certificate after ``steps`` more steps."""
-        residual = certificate.residual
+        residual = certificate.computed
         better = (residual < 0.99 * self.best) | (certificate.gap < 0.99 * self.gap)
         self.idle = torch.where(better, 0, self.idle + steps)
         self.best = torch.minimum(self.best, residual)

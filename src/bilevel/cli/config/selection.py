@@ -29,8 +29,8 @@ from bilevel.cli.settings.rules import RuleSettings
 from bilevel.ground.checks import check_choice
 from bilevel.ground.errors import InputError, nearest
 from bilevel.model import Variational
-from bilevel.model.operators import Shape
 from bilevel.model.fidelities import Fidelity
+from bilevel.model.operators import Shape
 from bilevel.model.regularisers import Regulariser
 
 __all__ = ["Selection", "made", "read_selection"]

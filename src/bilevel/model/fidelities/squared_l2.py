@@ -63,13 +63,13 @@ class SquaredL2(WeightedFidelity):
 
     def bounds(self, image_shape: Shape, y: Tensor) -> Bounds:
         """W times the bounds of AᵀA."""
-        gram, weight = self.operator.gram_bounds(image_shape), self.weight.detach().double()
+        gram, weight = self.operator.gram_bounds(image_shape), self.exact_weight
         return Bounds.of(weight * gram.lower, weight * gram.upper)
 
     def spectrum(self, image_shape: Shape) -> Tensor | None:
         """W times the spectrum of AᵀA."""
         gram = self.operator.gram_spectrum(image_shape)
-        return None if gram is None else self.weight.detach().double() * gram
+        return None if gram is None else self.exact_weight * gram
 
     def variation(self, x: Tensor, y: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """The Hessian is constant; ∂∇Ψ/∂log w = ∇Ψ."""
@@ -89,9 +89,9 @@ class SquaredL2(WeightedFidelity):
         return Smoothness.quadratic(x)
 
     def magnitude(self, image_shape: Shape, y: Tensor) -> Magnitude:
-        """W ‖A‖² ‖x‖ + W ‖A‖ ‖y‖."""
+        """W ‖A‖² ‖x‖ + W ‖A‖ ‖y‖, times what A adds to the rounding of a few operations."""
         square = self.operator.gram_bounds(image_shape).upper
-        weight, size = self.weight.detach().double(), rows.norm(y).double()
+        weight, size = self.exact_weight * self.operator.roundings / 2, rows.length(y)
         return Magnitude((weight * square).expand(len(y)), weight * square**0.5 * size)
 
 

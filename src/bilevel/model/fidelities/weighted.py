@@ -43,6 +43,11 @@ class Weighted(DataTerm):
         """w."""
         return self.log_weight.exp()
 
+    @property
+    def exact_weight(self) -> Tensor:
+        """W in float64, for proofs: exp in float32 may be off by more than they allow for."""
+        return self.log_weight.detach().double().exp()
+
     def sets(self) -> Mapping[str, Set]:
         """A positive weight."""
         return {"log_weight": POSITIVE}

@@ -37,6 +37,11 @@ class Composition(Operator):
         """Aᵀ y: (b, c', h', w') -> (b, c, h, w)."""
         return self.inner.adjoint(self.outer.adjoint(y))
 
+    @property
+    def roundings(self) -> float:
+        """Those of both."""
+        return self.outer.roundings + self.inner.roundings
+
     def gram_bounds(self, image_shape: Shape) -> Interval:
         """Products of the two operators' bounds: proved, not sharp."""
         inner = self.inner.gram_bounds(image_shape)

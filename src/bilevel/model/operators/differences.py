@@ -26,6 +26,7 @@ class Differences(Operator):
     """
 
     pure = True
+    faithful = True
 
     def forward(self, x: Tensor) -> Tensor:
         """D x: (b, c, h, w) -> (b, 2 c, h, w)."""

@@ -20,6 +20,7 @@ class Identity(Operator):
     """
 
     pure = True
+    faithful = True
 
     def sees_pixels(self) -> bool:
         """All of them."""

@@ -30,6 +30,7 @@ class Mask(Operator):
         tensor([[[[1., 0.]]]])
     """
 
+    faithful = True
     mask: Tensor
 
     def __init__(self, mask: Tensor) -> None:

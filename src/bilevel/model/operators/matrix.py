@@ -73,6 +73,11 @@ class Matrix(Operator):
     def _values(self) -> Tensor:
         return cast(_Rows, self.sparse[0]).values if self.dense is None else self.dense
 
+    @property
+    def roundings(self) -> float:
+        """Of sums as long as the matrix; their errors grow like the root (Higham and Mary 2019)."""
+        return 2.0 + max(self._pair()[0].shape) ** 0.5 / 8
+
     def gram_bounds(self, image_shape: Shape) -> Interval:
         """Bounds of the eigenvalues of AᵀA.
 

@@ -34,9 +34,8 @@ class Operator(nn.Module, ABC):
     pure: ClassVar[bool] = False
     """Whether A and Aᵀ are a few plain operations on tensors, to be compiled with their use."""
 
-    def sees_pixels(self) -> bool:
-        """Whether every datum is one pixel as it is, or 0; False unless overridden."""
-        return False
+    faithful: ClassVar[bool] = False
+    """Whether every computed entry of A x is within 2 eps of the exact one, relative to itself."""
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
@@ -49,6 +48,15 @@ class Operator(nn.Module, ABC):
     @abstractmethod
     def gram_bounds(self, image_shape: Shape) -> Interval:
         """Proved bounds of the eigenvalues of AᵀA on images of that shape (c, h, w)."""
+
+    def sees_pixels(self) -> bool:
+        """Whether every datum is one pixel as it is, or 0; False unless overridden."""
+        return False
+
+    @property
+    def roundings(self) -> float:
+        """How many eps a computed A x or Aᵀy may be off, relative to ‖A‖‖x‖ or ‖A‖‖y‖."""
+        return 2.0
 
     def gram_spectrum(self, image_shape: Shape) -> Tensor | None:
         """Eigenvalues (h, w) of AᵀA in the 2-D DFT basis, float64; None if not diagonal there."""

@@ -15,7 +15,8 @@ __all__ = ["Box"]
 class Box(NonSmoothRegulariser):
     """R(x) = 0 where lower <= x <= upper for every pixel [grey value], infinite elsewhere.
 
-    ``Box(lower=0.0)`` asks for positivity; None means unbounded.
+    ``Box(lower=0.0)`` asks for positivity; None means unbounded. Bounds are rounded to the type of
+    the data, and certificates are about the box so rounded.
 
     Raises:
         InputError: lower > upper.

@@ -95,13 +95,14 @@ class Tikhonov(Regulariser):
 
     def bounds(self, image_shape: Shape) -> Bounds:
         """W times the bounds of BᵀB."""
-        gram, weight = self.operator.gram_bounds(image_shape), self.weight.detach().double()
+        gram = self.operator.gram_bounds(image_shape)
+        weight = self.log_weight.detach().double().exp()
         return Bounds.of(weight * gram.lower, weight * gram.upper)
 
     def spectrum(self, image_shape: Shape) -> Tensor | None:
         """W times the spectrum of BᵀB."""
         gram = self.operator.gram_spectrum(image_shape)
-        return None if gram is None else self.weight.detach().double() * gram
+        return None if gram is None else self.log_weight.detach().double().exp() * gram
 
     def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
         """Quadratic."""
