@@ -19,6 +19,7 @@ from bilevel.ground.theta import Theta, add, norm
 from bilevel.linear import LinearMap, LinearSolution, minres
 from bilevel.model.composite import CompositeObjective
 from bilevel.model.objective import Objective
+from bilevel.model.part import unaccounted
 from bilevel.model.saddle import SaddleObjective
 from bilevel.solve import Solution, Solver, Status, Tolerance, minimise
 from bilevel.solve.solvers import accelerated
@@ -157,6 +158,8 @@ def _secant(
     noise = inverse * (double.rounding(a.double()) + double.rounding(b.double()))
     miss, cross = slope - upper.double().grad(x.double()), change.cross.double()
     if isinstance(lower, CompositeObjective):
+        if unaccounted(lower.source):
+            cross = cross + torch.inf
         astray, drift = _across_kinks(lower, x, (a, b), q, inverse)
         free, _ = lower.simple.pieces(x)
         stiffness = lower.bounds.lipschitz

@@ -20,6 +20,7 @@ from bilevel.model.bounds import Bounds, Provenance, Smoothness, Variation
 from bilevel.model.cost import Cost
 from bilevel.model.energy import Energy, in_double
 from bilevel.model.objective import Objective, SmoothObjective
+from bilevel.model.part import unaccounted
 from bilevel.model.simple import Simple
 
 __all__ = ["CompositeObjective", "NonSmoothObjective", "Separable"]
@@ -206,7 +207,7 @@ class CompositeObjective(NonSmoothObjective):
         value needs: ‖∇J(x)‖ <= L radius where the radius is certified. To B it adds ‖B‖ ‖q_U‖,
         and 2 ‖∂_θw‖ ‖q_U‖₁ for h'.
         """
-        if self.bounds.lipschitz_from is not Provenance.PROVED:
+        if self.bounds.lipschitz_from is not Provenance.PROVED or unaccounted(self.source):
             return Variation.unknown(x)
         free, _ = self.simple.pieces(x)
         inner = torch.where(free, q, 0.0)

@@ -9,17 +9,18 @@ from functools import cached_property
 from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import forward_ad
 
 from bilevel.ground import rows
 from bilevel.ground.checks import check_images
 from bilevel.ground.errors import InputError
-from bilevel.ground.theta import Theta, bind, derivative, leaves
+from bilevel.ground.theta import Theta, bind, derivative, frozen, leaves
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.cost import Cost
 from bilevel.model.objective import Objective, SmoothObjective, Summand
+from bilevel.model.part import Part, unaccounted
 from bilevel.model.preconditioner import Preconditioner
 
 __all__ = ["Energy", "EnergyObjective", "in_double"]
@@ -27,11 +28,12 @@ __all__ = ["Energy", "EnergyObjective", "in_double"]
 E = TypeVar("E", bound="Energy")
 
 
-class Energy(nn.Module):
+class Energy(Part):
     """J_θ(x; y), one value a row. Only :meth:`forward` must be written; autograd does the rest.
 
     What is not overridden is right but slower, and its constants are unknown: solutions then
-    carry a residual but no proved distance.
+    carry a residual but no proved distance. Who overrides :meth:`variation` says with
+    :meth:`accounted` which parameters it knows; where one is missing, no hypergradient is proved.
 
     Example:
         >>> class Ridge(Energy):
@@ -116,6 +118,10 @@ class Energy(nn.Module):
     def check(self, y: Tensor) -> None:
         """Raise InputError if ``y`` cannot be data of this energy: shape, dtype, device, NaN."""
         check_images(y, "y")
+        for name, tensor in self.named_buffers():
+            if tensor.requires_grad:
+                advice = "make it an nn.Parameter, or detach it"
+                raise InputError(f"no gradient would reach the buffer '{name}'", advice=advice)
         for name, tensor in [*self.named_parameters(), *self.named_buffers()]:
             wrong_type = tensor.is_floating_point() and tensor.dtype != y.dtype
             if wrong_type or tensor.device != y.device:
@@ -128,12 +134,20 @@ class Energy(nn.Module):
     def at(self, y: Tensor, theta: Theta | None = None, cost: Cost | None = None) -> Objective:
         """The objective x -> J_θ(x; y), row by row, at the energy's own θ or the one given.
 
+        It keeps copies of y, of θ and of the buffers: what is written into them later, by an
+        optimiser for one, changes neither the objective nor what is proved of it.
+
         Raises:
             InputError: ``y`` or ``theta`` do not fit.
         """
         bound = self if theta is None else bind(self, theta)
         bound.check(y)
-        return EnergyObjective(bound, y, Cost() if cost is None else cost)
+        with torch.inference_mode(False), torch.no_grad():
+            return frozen(bound).objective(y.detach().clone(), Cost() if cost is None else cost)
+
+    def objective(self, y: Tensor, cost: Cost) -> Objective:
+        """The objective of the tensors themselves, for :meth:`at`."""
+        return EnergyObjective(self, y, cost)
 
 
 class EnergyObjective(SmoothObjective):
@@ -306,8 +320,9 @@ class EnergyObjective(SmoothObjective):
         return EnergyObjective(self.energy, self.y, self.cost, bounds, self.tape)
 
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
-        """From the energy."""
-        return self.energy.variation(x, self.y, q, radius)
+        """From the energy; nothing is known of B where a parameter is not accounted for."""
+        found = self.energy.variation(x, self.y, q, radius)
+        return found.without_parameters() if unaccounted(self.energy) else found
 
     def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
         """From the energy."""

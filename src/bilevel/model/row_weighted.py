@@ -12,7 +12,7 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
-from bilevel.ground.theta import Theta
+from bilevel.ground.theta import Theta, frozen
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Variation
 from bilevel.model.cost import Cost
@@ -65,9 +65,10 @@ class RowWeighted(SmoothObjective):
             )
         spent = Cost() if cost is None else cost
         energy.check(y)
-        self._energy, self.weight = energy, weight.double()
+        energy, y = frozen(energy), y.detach().clone()
+        self._energy, self.weight = energy, weight.double().clone()
         data = Variational(energy.fidelity, Sum([]))
-        penalty = Variational(Absent(energy.fidelity), regulariser)
+        penalty = Variational(Absent(energy.fidelity), energy.regulariser)
         self._terms = EnergyObjective(data, y, spent), EnergyObjective(penalty, y, Cost())
 
     @property

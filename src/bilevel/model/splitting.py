@@ -119,6 +119,10 @@ class Absent(Fidelity):
         """0."""
         return Bounds.of(0.0, 0.0)
 
+    def accounted(self) -> frozenset[str]:
+        """All: nothing depends on them here."""
+        return frozenset(name for name, _ in self.named_parameters(remove_duplicate=False))
+
     def variation(self, x: Tensor, y: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """0."""
         return Variation.zero(x)

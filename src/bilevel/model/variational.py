@@ -7,7 +7,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from bilevel.ground.theta import Theta, bind
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.composite import NonSmoothObjective, Separable
@@ -16,6 +15,7 @@ from bilevel.model.energy import EnergyObjective
 from bilevel.model.fidelities.fidelity import Fidelity
 from bilevel.model.objective import Objective, Summand
 from bilevel.model.operators.operator import Shape
+from bilevel.model.part import accounted_under
 from bilevel.model.preconditioner import Preconditioner, joined
 from bilevel.model.regularisers.regulariser import Regulariser, Sum
 from bilevel.model.splitting import is_smooth, non_smooth_objective, smooth_terms
@@ -100,6 +100,11 @@ class Variational(Separable):
                 joint = joint + spectrum
         return mu + joint.min() - 1e-12 * joint.abs().max()
 
+    def accounted(self) -> frozenset[str]:
+        """What both terms account for."""
+        fidelity = accounted_under("fidelity", self.fidelity)
+        return fidelity | accounted_under("regulariser", self.regulariser)
+
     def variation(self, x: Tensor, y: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """Sum of the variations."""
         return self.fidelity.variation(x, y, q, radius) + self.regulariser.variation(x, q, radius)
@@ -117,14 +122,10 @@ class Variational(Separable):
         ).clamp_min(0)
         return Magnitude((terms.slope + upper).expand(len(y)), terms.offset)
 
-    def at(self, y: Tensor, theta: Theta | None = None, cost: Cost | None = None) -> Objective:
+    def objective(self, y: Tensor, cost: Cost) -> Objective:
         """As for any energy; a composite or saddle objective where a term is not smooth."""
-        if is_smooth(self.fidelity, self._parts):
-            return super().at(y, theta, cost)
-        bound = self if theta is None else bind(self, theta)
-        bound.check(y)
-        with torch.no_grad():
-            return bound.split(y, Cost() if cost is None else cost)
+        smooth = is_smooth(self.fidelity, self._parts)
+        return super().objective(y, cost) if smooth else self.split(y, cost)
 
     def split(self, y: Tensor, cost: Cost, *, tape: bool = False) -> NonSmoothObjective:
         """Smooth, simple and dual terms."""

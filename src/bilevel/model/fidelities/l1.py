@@ -51,6 +51,10 @@ class L1(WeightedFidelity):
         """Refused."""
         self._refuse()
 
+    def accounted(self) -> frozenset[str]:
+        """The weight."""
+        return frozenset({"log_weight"})
+
     def variation(self, x: Tensor, y: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """Refused."""
         self._refuse()

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from bilevel.model.fidelities.fidelity import Fidelity
 from bilevel.model.operators import Identity
-from bilevel.model.operators.operator import Operator
+from bilevel.model.operators.operator import Operator, check_operator
 from bilevel.model.part import POSITIVE, check_learn, positive_parameter
 from bilevel.model.sets import Set
 
@@ -19,7 +19,7 @@ class WeightedFidelity(Fidelity):
     """w Ψ(A x; y) with a positive weight w, fixed at 1 unless ``learn=("weight",)``.
 
     Raises:
-        InputError: a weight that is not positive, an unknown name in ``learn``.
+        InputError: no operator, a weight that is not positive, an unknown name in ``learn``.
     """
 
     log_weight: Tensor
@@ -34,7 +34,7 @@ class WeightedFidelity(Fidelity):
         """Forward operator A (identity if none) and weight [1]."""
         super().__init__()
         check_learn(learn, ("weight",))
-        self.operator = Identity() if operator is None else operator
+        self.operator = Identity() if operator is None else check_operator(operator)
         self.log_weight = positive_parameter(weight, "weight", learn)
 
     @property

@@ -13,7 +13,7 @@ from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Smoothness, Variation
 from bilevel.model.objective import Summand
 from bilevel.model.operators.operator import Shape
-from bilevel.model.part import Part
+from bilevel.model.part import Part, accounted_under
 from bilevel.model.preconditioner import Stencil, joined
 
 __all__ = ["Regulariser", "Sum"]
@@ -146,6 +146,11 @@ class Sum(Regulariser):
         for term in self.parts:
             total = total + term.bounds(image_shape)
         return total
+
+    def accounted(self) -> frozenset[str]:
+        """What the terms account for."""
+        known = (accounted_under(f"terms.{k}", term) for k, term in enumerate(self.parts))
+        return frozenset[str]().union(*known)
 
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """Sum of the variations."""
