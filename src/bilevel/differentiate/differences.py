@@ -158,7 +158,7 @@ def _secant(
     noise = inverse * (double.rounding(a.double()) + double.rounding(b.double()))
     miss, cross = slope - upper.double().grad(x.double()), change.cross.double()
     if isinstance(lower, CompositeObjective):
-        if unaccounted(lower.source):
+        if lower.by_data or unaccounted(lower.source):
             cross = cross + torch.inf
         astray, drift = _across_kinks(lower, x, (a, b), q, inverse)
         free, _ = lower.simple.pieces(x)

@@ -121,6 +121,10 @@ class Perturbed(SmoothObjective):
         value, slope = self.lower.theta_grad(x, weight)
         return value + self.strength * self.upper.value(x), slope
 
+    def with_data(self) -> Perturbed:
+        """J with its data among θ."""
+        return replace(self, lower=self.lower.with_data())
+
     def taped(self, theta: Theta) -> Perturbed:
         """The same at ``theta``, recorded."""
         return replace(self, lower=self.lower.taped(theta))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import NoReturn, TypeVar, cast
 
@@ -19,7 +19,7 @@ from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Provenance, Smoothness, Variation
 from bilevel.model.cost import Cost
 from bilevel.model.energy import Energy, in_double
-from bilevel.model.objective import Objective, SmoothObjective
+from bilevel.model.objective import DATA, Objective, SmoothObjective
 from bilevel.model.part import unaccounted
 from bilevel.model.simple import Simple
 
@@ -46,6 +46,7 @@ class NonSmoothObjective(Objective):
     source: Separable
     smooth: SmoothObjective
     simple: Simple
+    by_data: bool = field(default=False, kw_only=True)
 
     @property
     def bounds(self) -> Bounds:
@@ -82,9 +83,14 @@ class NonSmoothObjective(Objective):
 
     @property
     def theta(self) -> Theta:
-        """The learnable parameters of all terms, detached."""
+        """The learnable parameters of all terms, detached; and y where it counts among them."""
         named = self.source.named_parameters()
-        return {name: p.detach() for name, p in named if p.requires_grad}
+        found = {name: p.detach() for name, p in named if p.requires_grad}
+        return {**found, DATA: self.smooth.y.detach()} if self.by_data else found
+
+    def with_data(self: N) -> N:
+        """The same with y among θ."""
+        return replace(self, by_data=True)
 
     def theta_grad(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Theta]:
         """J(x) and Σ_k weight_k ∂_θJ(x_k), at the price of one gradient."""
@@ -98,18 +104,15 @@ class NonSmoothObjective(Objective):
         self.smooth.cost.count_gradients(len(x))
         with torch.enable_grad():
             theta = leaves(self.theta)
-            yield self._at(bind(self.source, theta), self.smooth.y, Cost()), theta
+            yield self._at(theta, Cost()), theta
 
     def taped(self: N, theta: Theta) -> N:
         """The same functions at ``theta``, without ``no_grad``; the bounds are constants."""
-        return self.recorded(bind(self.source, theta), self.smooth.y)
+        return self._at(theta, self.smooth.cost)
 
-    def recorded(self: N, source: Separable, y: Tensor) -> N:
-        """The same functions of other parameters and data, with a tape."""
-        return self._at(source, y, self.smooth.cost)
-
-    def _at(self: N, source: Separable, y: Tensor, cost: Cost) -> N:
-        split = source.split(y, cost, tape=True)
+    def _at(self: N, theta: Theta, cost: Cost) -> N:
+        own = {name: value for name, value in theta.items() if name != DATA}
+        split = bind(self.source, own).split(theta.get(DATA, self.smooth.y), cost, tape=True)
         return cast(N, self._renewed(split, self.smooth.over(split.smooth)))
 
     def with_smooth(self: N, smooth: SmoothObjective) -> N:
@@ -119,7 +122,8 @@ class NonSmoothObjective(Objective):
     def _renewed(self, split: NonSmoothObjective, smooth: SmoothObjective) -> NonSmoothObjective:
         """The terms of ``split`` with that f, in this very box."""
         lower, upper = self.simple.lower, self.simple.upper
-        return replace(split, smooth=smooth, simple=replace(split.simple, lower=lower, upper=upper))
+        simple = replace(split.simple, lower=lower, upper=upper)
+        return replace(split, smooth=smooth, simple=simple, by_data=self.by_data)
 
     def double(self: N) -> N:
         """The same functions in float64, made once."""
@@ -128,7 +132,8 @@ class NonSmoothObjective(Objective):
     @cached_property
     def _double(self) -> NonSmoothObjective:
         with torch.no_grad():
-            split = in_double(self.source).split(self.smooth.y.double(), self.smooth.cost)
+            y = self.smooth.y.double()
+            split = in_double(self.source, y).split(y, self.smooth.cost)
             return self._renewed(split, self.smooth.double())
 
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
@@ -185,9 +190,21 @@ class CompositeObjective(NonSmoothObjective):
             return derivative(moving.pairing(x.detach(), q), theta)
 
     def pairing(self, x: Tensor, q: Tensor) -> Tensor:
-        """⟨q, ∇f(x) + h'(x)⟩ over the free pixels of all rows, ()."""
+        """⟨q, ∇f(x) + h'(x)⟩ over the free pixels of all rows, ().
+
+        Pixels that ‖x - c‖₁ holds move with c where c is on the tape: (∇²f q - H q) of them, H q
+        being what is pulled at, is what they contribute.
+        """
         free, slope = self.simple.pieces(x)
-        return (torch.where(free, q, 0.0) * (self.smooth.grad(x) + slope)).sum()
+        inner, distance = torch.where(free, q, 0.0), self.simple.distance
+        total = (inner * (self.smooth.grad(x) + slope)).sum()
+        if distance is None or not distance.centre.requires_grad:
+            return total
+        with torch.no_grad():
+            stiff = rows.expand(self.bounds.lipschitz.to(q), q)
+            pull = stiff * q - self.smooth.hessian(x)(inner)
+            held = torch.where((x == distance.centre) & ~free, pull, 0.0)
+        return total - (held * distance.centre).sum()
 
     def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
         """Of f and of the pixels that may be on another piece of h at x̂."""
@@ -207,7 +224,8 @@ class CompositeObjective(NonSmoothObjective):
         value needs: ‖∇J(x)‖ <= L radius where the radius is certified. To B it adds ‖B‖ ‖q_U‖,
         and 2 ‖∂_θw‖ ‖q_U‖₁ for h'.
         """
-        if self.bounds.lipschitz_from is not Provenance.PROVED or unaccounted(self.source):
+        unknown = self.by_data or bool(unaccounted(self.source))
+        if unknown or self.bounds.lipschitz_from is not Provenance.PROVED:
             return Variation.unknown(x)
         free, _ = self.simple.pieces(x)
         inner = torch.where(free, q, 0.0)
@@ -239,8 +257,7 @@ class CompositeObjective(NonSmoothObjective):
 
     def rows(self, index: Tensor) -> CompositeObjective:
         """The rows ``index`` alone."""
-        smooth, simple = self.smooth.rows(index), self.simple.rows(index)
-        return CompositeObjective(self.source, smooth, simple)
+        return replace(self, smooth=self.smooth.rows(index), simple=self.simple.rows(index))
 
 
 def _on(free: Tensor, inner: LinearMap, stiff: Tensor) -> LinearMap:

@@ -19,7 +19,7 @@ from bilevel.ground.theta import Theta, bind, derivative, frozen, leaves
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.cost import Cost
-from bilevel.model.objective import Objective, SmoothObjective, Summand
+from bilevel.model.objective import DATA, Objective, SmoothObjective, Summand
 from bilevel.model.part import Part, unaccounted
 from bilevel.model.preconditioner import Preconditioner
 
@@ -160,9 +160,10 @@ class EnergyObjective(SmoothObjective):
         cost: Cost,
         bounds: Bounds | None = None,
         tape: bool = False,
+        by_data: bool = False,
     ) -> None:
-        """Use :meth:`Energy.at`, which checks y and θ, and :meth:`taped`."""
-        self.energy, self.tape = energy, tape
+        """Use :meth:`Energy.at`, which checks y and θ, :meth:`taped` and :meth:`with_data`."""
+        self.energy, self.tape, self.by_data = energy, tape, by_data
         self._y, self._cost = y, cost
         self._bounds = bounds
         self._double: EnergyObjective | None = None
@@ -276,17 +277,27 @@ class EnergyObjective(SmoothObjective):
 
     @property
     def theta(self) -> Theta:
-        """The learnable parameters of the energy, detached."""
+        """The learnable parameters of the energy, detached; and y where it counts among them."""
         named = self.energy.named_parameters()
-        return {name: p.detach() for name, p in named if p.requires_grad}
+        found = {name: p.detach() for name, p in named if p.requires_grad}
+        return {**found, DATA: self.y.detach()} if self.by_data else found
+
+    def with_data(self) -> EnergyObjective:
+        """The same with y among θ."""
+        return EnergyObjective(self.energy, self.y, self.cost, self.bounds, self.tape, True)
+
+    def _moved(self, theta: Theta) -> tuple[Energy, Tensor]:
+        """Energy and data at θ."""
+        own = {name: value for name, value in theta.items() if name != DATA}
+        return bind(self.energy, own), theta.get(DATA, self.y)
 
     def cross_vjp(self, x: Tensor, q: Tensor) -> Theta:
         """Σ_k ∂_θ⟨q_k, ∇J(x_k)⟩ for the learnable θ."""
         self.cost.count_gradients(len(x))
         with torch.enable_grad():
             theta = leaves(self.theta)
-            slope = bind(self.energy, theta).grad(x.detach(), self.y)
-            return derivative((slope * q).sum(), theta)
+            energy, y = self._moved(theta)
+            return derivative((energy.grad(x.detach(), y) * q).sum(), theta)
 
     def tangent(self, x: Tensor, q: Tensor) -> tuple[Tensor, Tensor, Theta]:
         """∇J(x), ∇²J(x) q and Σ_k ∂_θ⟨q_k, ∇J(x_k)⟩ at the price of a gradient and an HVP."""
@@ -294,7 +305,8 @@ class EnergyObjective(SmoothObjective):
         self.cost.count_hvps(len(x))
         with torch.enable_grad():
             theta, point = leaves(self.theta), x.detach().requires_grad_()
-            slope = bind(self.energy, theta).grad(point, self.y)
+            energy, y = self._moved(theta)
+            slope = energy.grad(point, y)
             found = derivative((slope * q).sum(), {"": point, **theta})
             return slope.detach(), found.pop(""), found
 
@@ -303,13 +315,14 @@ class EnergyObjective(SmoothObjective):
         self.cost.count_gradients(len(x))
         with torch.enable_grad():
             theta = leaves(self.theta)
-            value = bind(self.energy, theta).forward(x.detach(), self.y)
+            energy, y = self._moved(theta)
+            value = energy.forward(x.detach(), y)
             return value.detach(), derivative((value * weight).sum(), theta)
 
     def taped(self, theta: Theta) -> EnergyObjective:
         """The same energy at ``theta``, without ``no_grad``; its bounds are constants."""
         bounds = replace(self.bounds, mu=self.bounds.mu.detach())
-        return EnergyObjective(bind(self.energy, theta), self.y, self.cost, bounds, tape=True)
+        return EnergyObjective(*self._moved(theta), self.cost, bounds, tape=True)
 
     def over(self, base: SmoothObjective) -> SmoothObjective:
         """``base`` with the bounds that are known here."""
@@ -317,12 +330,13 @@ class EnergyObjective(SmoothObjective):
 
     def with_bounds(self, bounds: Bounds) -> EnergyObjective:
         """The same functions with bounds that are known already."""
-        return EnergyObjective(self.energy, self.y, self.cost, bounds, self.tape)
+        return EnergyObjective(self.energy, self.y, self.cost, bounds, self.tape, self.by_data)
 
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """From the energy; nothing is known of B where a parameter is not accounted for."""
         found = self.energy.variation(x, self.y, q, radius)
-        return found.without_parameters() if unaccounted(self.energy) else found
+        known = not self.by_data and not unaccounted(self.energy)
+        return found if known else found.without_parameters()
 
     def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
         """From the energy."""
@@ -332,21 +346,39 @@ class EnergyObjective(SmoothObjective):
     def double(self) -> EnergyObjective:
         """The same energy and data in float64, made once."""
         if self._double is None:
-            energy = in_double(self.energy)
-            self._double = EnergyObjective(energy, self.y.double(), self.cost, self.bounds)
+            y = self.y.double()
+            self._double = EnergyObjective(
+                in_double(self.energy, y), y, self.cost, self.bounds, by_data=self.by_data
+            )
             self._double._magnitude = self._magnitude
         return self._double
 
     def rows(self, index: Tensor) -> EnergyObjective:
         """The rows ``index`` alone, with the same ledger."""
         bounds = self.bounds.rows(index)
-        part = EnergyObjective(self.energy, self.y[index], self.cost, bounds, self.tape)
+        y = self.y[index]
+        part = EnergyObjective(self.energy, y, self.cost, bounds, self.tape, self.by_data)
         part._double = None if self._double is None else self._double.rows(index)
         part._magnitude = rows.take(self._magnitude, index)
         return part
 
 
-def in_double(energy: E) -> E:
-    """A copy in float64."""
+def in_double(energy: E, y: Tensor) -> E:
+    """A copy in float64, tried on the first row of its data ``y`` in float64.
+
+    Raises:
+        InputError: it holds tensors that ``.double()`` does not reach.
+    """
     detached = {name: p.detach() for name, p in energy.named_parameters()}
-    return copy.deepcopy(bind(energy, detached)).double()
+    twin = copy.deepcopy(bind(energy, detached)).double()
+    try:
+        with torch.no_grad():
+            twin.forward(twin.start(y[:1]), y[:1])
+    except RuntimeError as error:
+        what = "certificates near the rounding of float32 need the energy in float64"
+        advice = (
+            "keep the tensors of operators and terms as attributes or parameters, so that "
+            ".double() reaches them, or ask for a looser tolerance"
+        )
+        raise InputError(what, given=str(error).partition("\n")[0], advice=advice) from error
+    return twin

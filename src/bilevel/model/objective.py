@@ -14,7 +14,10 @@ from bilevel.model.bounds import Bounds, Smoothness, Variation
 from bilevel.model.cost import Cost
 from bilevel.model.preconditioner import Preconditioner
 
-__all__ = ["Objective", "SmoothObjective", "Summand"]
+__all__ = ["DATA", "Objective", "SmoothObjective", "Summand"]
+
+DATA = "(data)"
+"""The name of y among θ, where derivatives by y are wanted too."""
 
 Summand = tuple[Callable[..., Tensor], tuple[object, ...]]
 """A pure function of (x, *arguments) and its arguments: no state, no operator, no tape."""
@@ -94,6 +97,10 @@ class Objective(ABC):
     def taped(self, theta: Theta) -> Objective:
         """The same functions at ``theta``, with derivatives in x and θ recorded by autograd."""
 
+    @abstractmethod
+    def with_data(self) -> Objective:
+        """The same with the data among θ, under the name ``DATA``; no bound knows them."""
+
     @property
     @abstractmethod
     def theta(self) -> Theta:
@@ -129,6 +136,10 @@ class SmoothObjective(Objective):
     @abstractmethod
     def cost(self) -> Cost:
         """The ledger."""
+
+    @abstractmethod
+    def with_data(self) -> SmoothObjective:
+        """The same with the data among θ, under the name ``DATA``; no bound knows them."""
 
     @abstractmethod
     def over(self, base: SmoothObjective) -> SmoothObjective:

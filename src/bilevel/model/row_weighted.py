@@ -174,6 +174,10 @@ class RowWeighted(SmoothObjective):
         data, own = self.fidelity(x), self.weight * self.penalty(x).double()
         return data + own.to(data), {"log_weight": weight.double() * own}
 
+    def with_data(self) -> NoReturn:
+        """Refused."""
+        raise InputError("weights of rows are differentiated by the weights alone")
+
     def taped(self, theta: Theta) -> NoReturn:
         """Refused."""
         raise InputError("weights of rows are differentiated implicitly, not on a tape")
@@ -185,7 +189,7 @@ class RowWeighted(SmoothObjective):
     def double(self) -> RowWeighted:
         """The same in float64."""
         data, penalty = (term.double() for term in self._terms)
-        return self._made(in_double(self._energy), data, penalty, self.weight)
+        return self._made(in_double(self._energy, self.y.double()), data, penalty, self.weight)
 
     def rows(self, index: Tensor) -> RowWeighted:
         """Those rows with their weights."""
