@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 import bilevel as bl
 from bilevel.model.operators import Convolution, Mask, Matrix, Operator
-from bilevel.select import rules  # noqa: F401  (loads every kind of objective)
 from bilevel.model.row_weighted import RowWeighted
 
 SHAPE = (1, 4, 5)

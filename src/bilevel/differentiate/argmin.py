@@ -11,6 +11,7 @@ from torch import Tensor
 from bilevel.differentiate.automatic import automatic
 from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
 from bilevel.differentiate.implicit import Implicit
+from bilevel.differentiate.piggyback import Piggyback
 from bilevel.differentiate.upper import Upper
 from bilevel.ground import rows
 from bilevel.ground.errors import InputError, NotCertified
@@ -47,7 +48,7 @@ def argmin(
     ⟨v, x⟩, v the upstream gradient, by y and by every parameter of the energy that requires a
     gradient. Unless ``hypergradient`` says otherwise it solves H q = v, with dual terms the system
     of :class:`~bilevel.differentiate.Piggyback`. Memory is that of a few images, whatever the
-    number of steps. What is written into the energy or y after the forward pass changes nothing.
+    number of steps. What is written into the energy after the forward pass changes nothing.
     Under ``torch.autocast`` the layer computes in the energy's own precision and
     takes ``y`` in any: certificates of bfloat16 would prove nothing.
 
@@ -59,7 +60,8 @@ def argmin(
         solver: if None, Nesterov, FISTA for a composite energy, PDHG for one with dual terms.
         x0: start of the solver.
         max_steps: limit of the solver, and of the adjoint's unless ``hypergradient`` is given.
-        hypergradient: the backward pass, e.g. ``Implicit("minres")`` for non-convex energies.
+        hypergradient: the backward pass, e.g. ``Implicit("minres")`` for non-convex energies;
+            those that approximate by design are taken at their word.
         adjoint_rtol: relative residual of adjoint systems; None: as accurate as x is certified
             to be relative to its own rms, at most 1e-4.
 
@@ -77,9 +79,7 @@ def argmin(
     """
     model = energy if theta is None else bind(energy, theta)
     learnable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    layer = _Layer(
-        model, tuple(learnable), tol, solver, x0, max_steps, hypergradient, adjoint_rtol
-    )
+    layer = _Layer(model, tuple(learnable), tol, solver, x0, max_steps, hypergradient, adjoint_rtol)
     data = _in_full_precision(y, model)
     x, _ = _Argmin.apply(layer, data, *learnable.values())  # pyright: ignore
     return cast(Tensor, x)
@@ -140,7 +140,8 @@ class _Layer:
         lower = kept.objective.with_data() if by_data else kept.objective
         rtol = _rtol(lower, kept.solution) if self.adjoint_rtol is None else self.adjoint_rtol
         found = kept.method(lower, Upper(_Pull(), v), kept.solution, rtol=rtol)
-        _check_solved(lower, kept.solution.x, found, rtol)
+        exact = isinstance(kept.method, Implicit | Piggyback) or self.adjoint_rtol is not None
+        _check_solved(lower, kept.solution.x, found, rtol, exact=exact)
         return {name: len(v) * value for name, value in found.grad.items()}
 
 
@@ -153,10 +154,15 @@ def _rtol(lower: Objective, solution: Solution) -> float:
     return float((off / size).clamp(finest, _LOOSEST).min())
 
 
-def _check_solved(lower: Objective, x: Tensor, found: HyperGradient, rtol: float) -> None:
-    """Raise NotCertified unless every adjoint met ``rtol``, or what rounding allows."""
+def _check_solved(
+    lower: Objective, x: Tensor, found: HyperGradient, rtol: float, *, exact: bool
+) -> None:
+    """Raise NotCertified for adjoints that broke down, or did not meet ``rtol`` or rounding.
+
+    The latter only of methods that are ``exact``: the others approximate by design.
+    """
     adjoint, lost = found.linear, found.unsolved
-    if adjoint is not None:
+    if adjoint is not None and exact:
         lost = lost | ~(adjoint.converged | _at_floor(lower, x, adjoint))
     if bool(lost.any()):
         reached = "" if adjoint is None else f" reached residuals {adjoint.residual.tolist()} and"
@@ -207,21 +213,50 @@ class _Argmin(torch.autograd.Function):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        """Keep the pass."""
+        """Keep the pass, and the tensors for who asks for second derivatives."""
         ctx.layer, ctx.kept = inputs[0], output[1]
+        ctx.save_for_backward(*inputs[1:])
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
         """Gradients of y and θ."""
-        v = upstream[0]
-        with torch.no_grad(), torch.autocast(v.device.type, enabled=False):
-            found = ctx.layer.backward(ctx.kept, v, ctx.needs_input_grad[1])
-        return None, found.get(DATA), *(found[name] for name in ctx.layer.names)
+        by_data = bool(ctx.needs_input_grad[1])
+        found = _Backward.apply(ctx.layer, ctx.kept, by_data, upstream[0], *ctx.saved_tensors)
+        return None, *cast(tuple[Tensor | None, ...], found)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> NoReturn:
-        """What torch.func.vmap, jacrev and hessian ask for."""
+        """What torch.func.vmap asks for."""
         del info, in_dims, args
-        what = "argmin solves whole batches and cannot be mapped over by torch.func.vmap"
+        what = "argmin solves whole batches and cannot be mapped over by torch.func"
         raise InputError(what, advice="stack the images along the batch, as (b, c, h, w)")
+
+
+class _Backward(torch.autograd.Function):
+    """The backward pass as a function of its own, so that torch.func leaves its tensors alone."""
+
+    @staticmethod
+    def forward(  # pyright: ignore
+        layer: _Layer, kept: _Pass, by_data: bool, v: Tensor, *inputs: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        """Gradients of y, None unless wanted, and θ."""
+        del inputs
+        with torch.autocast(v.device.type, enabled=False):
+            found = layer.backward(kept, v, by_data)
+        return found.get(DATA), *(found[name] for name in layer.names)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Nothing is kept."""
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> NoReturn:  # pyright: ignore
+        """What a second derivative asks for."""
+        del ctx, upstream
+        what = "argmin can be differentiated once, and a second derivative was asked for"
+        raise InputError(what, advice="leave out create_graph=True, or differences of gradients")
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *args: Any) -> NoReturn:
+        """What torch.func.jacrev and hessian ask for."""
+        return _Argmin.vmap(info, in_dims, *args)

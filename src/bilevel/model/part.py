@@ -82,9 +82,7 @@ def unaccounted(part: Part) -> list[str]:
         ['extra']
     """
     known = part.accounted()
-    named = cast(
-        Iterable[tuple[str, Tensor]], part.named_parameters(remove_duplicate=False)
-    )
+    named = cast(Iterable[tuple[str, Tensor]], part.named_parameters(remove_duplicate=False))
     return [name for name, p in named if p.requires_grad and name not in known]
 
 

@@ -14,9 +14,7 @@ from bilevel.model.operators.operator import Operator
 __all__ = ["check_adjoint", "check_forward", "check_real", "mask_weights", "real_tensor"]
 
 
-def real_tensor(
-    value: object, name: str, dims: Collection[int], advice: str = DETACH
-) -> Tensor:
+def real_tensor(value: object, name: str, dims: Collection[int], advice: str = DETACH) -> Tensor:
     """A copy of ``value`` as a finite, non-empty float tensor with as many dimensions as allowed.
 
     float32 and float64 are kept; booleans and integers get the default dtype. ``advice`` says what
