@@ -56,6 +56,7 @@ class OperatorContract:
     def test_adjoint(self, case: Case, dtype: torch.dtype) -> None:
         operator = case.build().to(dtype)
         x, y = images(case.image, dtype), images(operator.data_shape(case.image), dtype)
+        y = y.roll(1, 0)  # never x itself, for which any operator is its own adjoint
         ax, aty = operator(x), operator.adjoint(y)
         assert ax.dtype == aty.dtype == dtype
         gap = (rows.inner(ax, y) - rows.inner(x, aty)).abs()

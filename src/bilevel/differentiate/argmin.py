@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
@@ -221,8 +222,8 @@ class _Argmin(torch.autograd.Function):
     def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
         """Gradients of y and θ."""
         by_data = bool(ctx.needs_input_grad[1])
-        found = _Backward.apply(ctx.layer, ctx.kept, by_data, upstream[0], *ctx.saved_tensors)
-        return None, *cast(tuple[Tensor | None, ...], found)
+        apply = cast(Callable[..., tuple[Tensor | None, ...]], _Backward.apply)
+        return None, *apply(ctx.layer, ctx.kept, by_data, upstream[0], *ctx.saved_tensors)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> NoReturn:

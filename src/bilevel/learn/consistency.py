@@ -14,7 +14,6 @@ from bilevel.ground.randomness import generator
 from bilevel.model import Objective
 from bilevel.model.composite import NonSmoothObjective
 from bilevel.model.lengths import Lengths
-from bilevel.model.objective import SmoothObjective
 from bilevel.model.saddle import SaddleObjective
 
 __all__ = ["Consistency", "consistency"]
@@ -64,17 +63,16 @@ def consistency(objective: Objective, seed: int = 0) -> tuple[Consistency, ...]:
         return torch.randn(like.shape, generator=rng, dtype=torch.float64).to(like)
 
     x, direction = start + 0.5 * size * random(start), size * random(start)
-    smooth = first.smooth if isinstance(first, NonSmoothObjective) else first
+    smooth: Objective = first.smooth if isinstance(first, NonSmoothObjective) else first
     found: list[Consistency] = []
     with torch.no_grad():
-        if isinstance(smooth, SmoothObjective):
-            found += _derivatives(smooth, x, direction)
-        if isinstance(first, SaddleObjective):
-            found += [_adjoint(term, x, random) for term in first.terms]
+        found += _derivatives(smooth, x, direction)
+        terms: tuple[Lengths, ...] = first.terms if isinstance(first, SaddleObjective) else ()
+        found += [_adjoint(term, x, random) for term in terms]
     return tuple(found)
 
 
-def _derivatives(smooth: SmoothObjective, x: Tensor, direction: Tensor) -> Iterator[Consistency]:
+def _derivatives(smooth: Objective, x: Tensor, direction: Tensor) -> Iterator[Consistency]:
     slope = smooth.grad(x)
     yield Consistency(
         "the gradient of the lower level and differences of its value",

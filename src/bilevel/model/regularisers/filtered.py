@@ -64,7 +64,7 @@ class FilteredRegulariser(Regulariser):
         """Proved upper bounds of the norms of W's rows, groups together, that fit the weight."""
 
     def accounted(self) -> frozenset[str]:
-        """Weight and smoothing; those of W are for :meth:`filter_variation` and who overrides it."""
+        """Weight and smoothing; who overrides :meth:`filter_variation` adds those of W."""
         return frozenset({"log_weight", "log_smoothing"})
 
     def filter_variation(self, ball: FeatureBall, x: Tensor, q: Tensor, bend: Tensor) -> Variation:
