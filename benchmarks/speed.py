@@ -151,7 +151,9 @@ def layer(folder: Path) -> list[list[str]]:
 
 def forward_and_backward(energy: bl.Variational, y: Tensor, target: Tensor) -> None:
     tol, solver = bl.Tolerance(residual=1e-3), bl.solvers.LBFGS()
-    x = bl.argmin(energy, y, tol=tol, solver=solver, adjoint_rtol=1e-2, linear="minres")
+    x = bl.argmin(
+        energy, y, tol=tol, solver=solver, adjoint_rtol=1e-2, hypergradient=bl.Implicit("minres")
+    )
     (x - target).square().mean().backward()
 
 

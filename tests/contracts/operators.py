@@ -56,6 +56,7 @@ class OperatorContract:
     def test_adjoint(self, case: Case, dtype: torch.dtype) -> None:
         operator = case.build().to(dtype)
         x, y = images(case.image, dtype), images(operator.data_shape(case.image), dtype)
+        y = y.roll(1, 0)  # never x itself, for which any operator is its own adjoint
         ax, aty = operator(x), operator.adjoint(y)
         assert ax.dtype == aty.dtype == dtype
         gap = (rows.inner(ax, y) - rows.inner(x, aty)).abs()
@@ -149,7 +150,7 @@ class OperatorContract:
 
     def test_other_dtype_is_refused(self, case: Case) -> None:
         operator = case.build().float()
-        if not list(operator.buffers()):
+        if not operator.state_dict():
             pytest.skip("has no dtype of its own")
         with pytest.raises(InputError, match="float64"):
             operator(images(case.image))
@@ -157,7 +158,7 @@ class OperatorContract:
             operator.adjoint(images(operator.data_shape(case.image)))
 
     def test_after_inference_mode_gradients_still_flow(self, case: Case) -> None:
-        operator, x = case.build().double(), images(case.image)
+        operator, x = case.build().double().requires_grad_(False), images(case.image)
         with torch.inference_mode():
             operator(x)
         point = x.requires_grad_()

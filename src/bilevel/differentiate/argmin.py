@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor
 
-from bilevel.differentiate.implicit import solve_adjoint
-from bilevel.differentiate.saddle_adjoint import dual_of, solve_saddle_adjoint
-from bilevel.ground.errors import NotCertified
+from bilevel.differentiate.automatic import automatic
+from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
+from bilevel.differentiate.implicit import Implicit
+from bilevel.differentiate.piggyback import Piggyback
+from bilevel.differentiate.upper import Upper
+from bilevel.ground import rows
+from bilevel.ground.errors import InputError, NotCertified
 from bilevel.ground.theta import Theta, bind
 from bilevel.linear import LinearSolution
-from bilevel.model.composite import CompositeObjective
-from bilevel.model.cost import Cost
 from bilevel.model.energy import Energy
-from bilevel.model.kinds import by_kind, has_dual
-from bilevel.model.objective import Curved, Objective
-from bilevel.model.saddle import Dual, SaddleObjective
-from bilevel.model.smooth_objective import SmoothObjective
-from bilevel.solve import Solver, Tolerance, minimise
+from bilevel.model.kinds import has_dual, required
+from bilevel.model.losses import Loss
+from bilevel.model.objective import DATA, Curved, Objective
+from bilevel.solve import Solution, Solver, Tolerance, minimise
 from bilevel.solve.solvers import accelerated
 
 __all__ = ["argmin"]
+
+_LOOSEST = 1e-4
+_FINEST, _FINEST_OF_SADDLES = 1e-14, 1e-8
 
 
 def argmin(
@@ -35,16 +40,17 @@ def argmin(
     solver: Solver[Any] | None = None,
     x0: Tensor | None = None,
     max_steps: int = 20_000,
-    adjoint_rtol: float = 1e-4,
-    linear: str = "cg",
+    hypergradient: Hypergradient | None = None,
+    adjoint_rtol: float | None = None,
 ) -> Tensor:
-    """x(θ, y) = argmin_x J_θ(x; y), differentiable by implicit differentiation.
+    """x(θ, y) = argmin_x J_θ(x; y), differentiable once by any hypergradient.
 
-    The forward pass solves to ``tol`` without a tape; the backward pass solves H q = v for the
-    upstream gradient v to relative residual ``adjoint_rtol`` and returns -Bᵀq to every parameter
-    of the energy that requires a gradient and to y; with dual terms the system is that of
-    :class:`~bilevel.differentiate.Piggyback`. Memory is that of one image, whatever the
-    number of steps. Under ``torch.autocast`` the layer computes in the energy's own precision and
+    The forward pass solves to ``tol`` without a tape; the backward pass gives the derivatives of
+    ⟨v, x⟩, v the upstream gradient, by y and by every parameter of the energy that requires a
+    gradient. Unless ``hypergradient`` says otherwise it solves H q = v, with dual terms the system
+    of :class:`~bilevel.differentiate.Piggyback`. Memory is that of a few images, whatever the
+    number of steps. What is written into the energy after the forward pass changes nothing.
+    Under ``torch.autocast`` the layer computes in the energy's own precision and
     takes ``y`` in any: certificates of bfloat16 would prove nothing.
 
     Args:
@@ -54,12 +60,14 @@ def argmin(
         theta: values to use instead of some of the energy's parameters, e.g. a network's output.
         solver: if None, Nesterov, FISTA for a composite energy, PDHG for one with dual terms.
         x0: start of the solver.
-        max_steps: limit of the solver.
-        adjoint_rtol: accuracy of the backward pass.
-        linear: "cg", or "minres" for non-convex energies; with dual terms always MINRES.
+        max_steps: limit of the solver, and of the adjoint's unless ``hypergradient`` is given.
+        hypergradient: the backward pass, e.g. ``Implicit("minres")`` for non-convex energies;
+            those that approximate by design are taken at their word.
+        adjoint_rtol: relative residual of adjoint systems; None: as accurate as x is certified
+            to be relative to its own rms, at most 1e-4.
 
     Raises:
-        InputError: ``y``, ``x0`` or the solver do not fit the energy.
+        InputError: ``y``, ``x0``, the solver or the hypergradient do not fit the energy.
         NotCertified: the forward or the backward pass did not reach its accuracy.
 
     Example:
@@ -71,17 +79,11 @@ def argmin(
         -1.0
     """
     model = energy if theta is None else bind(energy, theta)
+    learnable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    layer = _Layer(model, tuple(learnable), tol, solver, x0, max_steps, hypergradient, adjoint_rtol)
     data = _in_full_precision(y, model)
-    with torch.autocast(y.device.type, enabled=False):
-        objective = model.at(data.detach())
-        chosen: Solver[Any] = accelerated(objective) if solver is None else solver
-        saddle = has_dual(objective)
-        found = minimise(objective, chosen, x0, tol=tol, max_steps=max_steps, keep_state=saddle)
-        dual = dual_of(found, "argmin") if saddle else None
-        x = found.require().x
-        learnable = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        layer = _Layer(model, list(learnable), adjoint_rtol, linear, dual)
-        return _Argmin.apply(layer, x, data, *learnable.values())  # pyright: ignore
+    x, _ = _Argmin.apply(layer, data, *learnable.values())  # pyright: ignore
+    return cast(Tensor, x)
 
 
 def _in_full_precision(y: Tensor, energy: Energy) -> Tensor:
@@ -90,92 +92,173 @@ def _in_full_precision(y: Tensor, energy: Energy) -> Tensor:
     return y.to(dtypes[0]) if torch.is_autocast_enabled(y.device.type) and dtypes else y
 
 
-Adjoint = tuple[LinearSolution, Callable[[Energy, Tensor], Tensor]]
+@dataclass(frozen=True)
+class _Pass:
+    """What a forward pass leaves for the backward pass."""
+
+    objective: Objective
+    solution: Solution
+    method: Hypergradient
 
 
+@dataclass(frozen=True)
 class _Layer:
-    """What the backward pass needs besides tensors; ``dual`` goes with x in a saddle problem."""
+    """The energy and how to solve it, forward and backward."""
 
-    def __init__(
-        self, energy: Energy, names: list[str], rtol: float, linear: str, dual: Dual | None
-    ) -> None:
-        self.energy, self.names, self.rtol, self.linear = energy, names, rtol, linear
-        self.dual = dual
+    energy: Energy
+    names: tuple[str, ...]
+    tol: Tolerance
+    solver: Solver[Any] | None
+    x0: Tensor | None
+    max_steps: int
+    hypergradient: Hypergradient | None
+    adjoint_rtol: float | None
 
-    def backward(self, x: Tensor, y: Tensor, theta: list[Tensor], upstream: Tensor) -> list[Tensor]:
-        """The derivatives of ⟨v, x(θ, y)⟩ for y and each θ, at the θ of the forward pass."""
-        objective = self._bound(theta).at(y)
-        with torch.no_grad():
-            adjoint, pairing = self._adjoint(objective, x, upstream)
-        if not bool(adjoint.converged.all()):
-            raise NotCertified(
-                f"the backward pass of argmin reached residuals {adjoint.residual.tolist()}, not "
-                f"{self.rtol} of the upstream gradient; use linear='minres', a looser "
-                "adjoint_rtol or a better conditioned energy"
-            )
-        with torch.enable_grad():
-            leaves = [t.detach().requires_grad_() for t in (y, *theta)]
-            product = pairing(self._bound(leaves[1:]), leaves[0])
-            gradients = torch.autograd.grad(
-                product, leaves, allow_unused=True, materialize_grads=True
-            )
-        return list(gradients)
+    def forward(self, y: Tensor, theta: tuple[Tensor, ...]) -> _Pass:
+        """The solution with all that it depends on, kept apart from what others may write into."""
+        own = {name: t.detach().requires_grad_() for name, t in zip(self.names, theta, strict=True)}
+        objective = self.energy.at(y, own)
+        solver: Solver[Any] = accelerated(objective) if self.solver is None else self.solver
+        method = self._method(objective)
+        found = minimise(
+            objective,
+            solver,
+            self.x0,
+            tol=self.tol,
+            max_steps=self.max_steps,
+            keep_state=method.needs_state,
+        )
+        return _Pass(objective, found.require(), method)
 
-    def _bound(self, theta: list[Tensor]) -> Energy:
-        return bind(self.energy, dict(zip(self.names, theta, strict=True)))
+    def _method(self, objective: Objective) -> Hypergradient:
+        if self.hypergradient is not None:
+            return self.hypergradient
+        found = automatic(objective)
+        return Implicit(max_steps=self.max_steps) if isinstance(found, Implicit) else found
 
-    def _adjoint(self, objective: Objective, x: Tensor, v: Tensor) -> Adjoint:
-        """The adjoint, and a function of energy and y with the derivatives of ⟨v, x(θ, y)⟩."""
-
-        def linear(curved: Curved) -> LinearSolution:
-            return solve_adjoint(self.linear, curved.hessian(x), v, rtol=self.rtol)
-
-        def smooth(f: SmoothObjective) -> Adjoint:
-            q = linear(f)
-            return q, lambda energy, y: -(energy.split(y).smooth.grad(x) * q.x).sum()
-
-        def composite(j: CompositeObjective) -> Adjoint:
-            q = linear(j)
-            return q, lambda energy, y: _held_and_free(energy, j, x, y, q.x, v)
-
-        def saddle(j: SaddleObjective) -> Adjoint:
-            dual = j.dual(x) if self.dual is None else self.dual
-            found = solve_saddle_adjoint(j, x, dual, v, rtol=self.rtol)
-            return found.linear, lambda energy, y: found.pairing(j.recorded(energy, y, Cost()))
-
-        return by_kind(objective, smooth=smooth, composite=composite, saddle=saddle)
+    def backward(self, kept: _Pass, v: Tensor, by_data: bool) -> Theta:
+        """The derivatives of ⟨v, x(θ, y)⟩ by θ, and by y if wanted."""
+        lower = kept.objective.with_data() if by_data else kept.objective
+        rtol = _rtol(lower, kept.solution) if self.adjoint_rtol is None else self.adjoint_rtol
+        found = kept.method(lower, Upper(_Pull(), v), kept.solution, rtol=rtol)
+        exact = isinstance(kept.method, Implicit | Piggyback) or self.adjoint_rtol is not None
+        _check_solved(lower, kept.solution.x, found, rtol, exact=exact)
+        return {name: len(v) * value for name, value in found.grad.items()}
 
 
-def _held_and_free(
-    energy: Energy, objective: CompositeObjective, x: Tensor, y: Tensor, q: Tensor, v: Tensor
-) -> Tensor:
-    """-⟨q, ∇J(x)⟩ in the free pixels; those that ‖x - c(y)‖₁ holds move with c."""
-    recorded = objective.recorded(energy, y)
-    product, distance = -recorded.pairing(x, q), recorded.simple.distance
-    if distance is None or not distance.centre.requires_grad:
-        return product
-    free, _ = objective.simple.pieces(x)
-    pull = v - objective.smooth.hessian(x)(torch.where(free, q, 0.0))
-    return product + torch.where(x == distance.centre, pull * distance.centre, 0.0).sum()
+def _rtol(lower: Objective, solution: Solution) -> float:
+    """How far x may be off, relative to its own rms, in the row that is known best."""
+    reached = solution.certificate
+    off = torch.where(torch.isfinite(reached.rms), reached.rms, reached.residual)
+    size = rows.rms(solution.x).double().clamp_min(1e-300)
+    finest = _FINEST_OF_SADDLES if has_dual(lower) else _FINEST
+    return float((off / size).clamp(finest, _LOOSEST).min())
+
+
+def _check_solved(
+    lower: Objective, x: Tensor, found: HyperGradient, rtol: float, *, exact: bool
+) -> None:
+    """Raise NotCertified for adjoints that broke down, or did not meet ``rtol`` or rounding.
+
+    The latter only of methods that are ``exact``: the others approximate by design.
+    """
+    adjoint, lost = found.linear, found.unsolved
+    if adjoint is not None and exact:
+        lost = lost | ~(adjoint.converged | _at_floor(lower, x, adjoint))
+    if bool(lost.any()):
+        reached = "" if adjoint is None else f" reached residuals {adjoint.residual.tolist()} and"
+        raise NotCertified(
+            f"the backward pass of argmin{reached} did not solve {int(lost.sum())} of {len(lost)} "
+            f"adjoint systems to {rtol:.1e} of the upstream gradient; use "
+            "hypergradient=Implicit('minres'), a looser adjoint_rtol or a better conditioned energy"
+        )
+
+
+def _at_floor(lower: Objective, x: Tensor, adjoint: LinearSolution) -> Tensor:
+    """Rows whose residual is what rounding of one product with the Hessian makes, (b,) bool."""
+    if has_dual(lower) or bool(adjoint.converged.all()):
+        return adjoint.converged
+    size = rows.norm(adjoint.x).double()
+    curved = required(lower, Curved, "the rounding of an adjoint")
+    product = rows.norm(curved.hessian(x)(adjoint.x)).double()
+    lipschitz = lower.bounds.lipschitz
+    product = torch.where(torch.isfinite(lipschitz), lipschitz * size, product)
+    return adjoint.residual.double() <= 8 * torch.finfo(x.dtype).eps * product
+
+
+class _Pull(Loss):
+    """⟨v, x⟩, v in the place of the target."""
+
+    def value(self, x: Tensor, target: Tensor) -> Tensor:
+        """⟨v, x⟩, (b,)."""
+        return (x * target).flatten(1).sum(1)
+
+    def grad(self, x: Tensor, target: Tensor) -> Tensor:
+        """V, as a function of x."""
+        return target + 0 * x
+
+    def lipschitz(self, x: Tensor, target: Tensor, radius: Tensor) -> Tensor:
+        """0."""
+        del x, target
+        return torch.zeros_like(radius, dtype=torch.float64)
 
 
 class _Argmin(torch.autograd.Function):
-    """Hands x on; backward by :class:`_Layer`."""
+    """Forward and backward by :class:`_Layer`."""
 
     @staticmethod
-    def forward(ctx: Any, layer: _Layer, x: Tensor, y: Tensor, *theta: Tensor) -> Tensor:
-        """The solution, already computed."""
-        ctx.layer = layer
-        ctx.save_for_backward(x, y, *theta)
-        return x.clone()
+    def forward(layer: _Layer, y: Tensor, *theta: Tensor) -> tuple[Tensor, _Pass]:  # pyright: ignore
+        """The solution, and what it leaves for the backward pass."""
+        with torch.autocast(y.device.type, enabled=False):
+            kept = layer.forward(y, theta)
+        return kept.solution.x.clone(), kept
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        ctx: Any, *upstream: Tensor
-    ) -> tuple[Tensor | None, ...]:
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Keep the pass, and the tensors for who asks for second derivatives."""
+        ctx.layer, ctx.kept = inputs[0], output[1]
+        ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
         """Gradients of y and θ."""
-        x, y, *theta = ctx.saved_tensors
-        with torch.autocast(x.device.type, enabled=False):
-            gradients = ctx.layer.backward(x, y, theta, upstream[0])
-        return (None, None, *gradients)
+        by_data = bool(ctx.needs_input_grad[1])
+        apply = cast(Callable[..., tuple[Tensor | None, ...]], _Backward.apply)
+        return None, *apply(ctx.layer, ctx.kept, by_data, upstream[0], *ctx.saved_tensors)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *args: Any) -> NoReturn:
+        """What torch.func.vmap asks for."""
+        del info, in_dims, args
+        what = "argmin solves whole batches and cannot be mapped over by torch.func"
+        raise InputError(what, advice="stack the images along the batch, as (b, c, h, w)")
+
+
+class _Backward(torch.autograd.Function):
+    """The backward pass as a function of its own, so that torch.func leaves its tensors alone."""
+
+    @staticmethod
+    def forward(  # pyright: ignore
+        layer: _Layer, kept: _Pass, by_data: bool, v: Tensor, *inputs: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        """Gradients of y, None unless wanted, and θ."""
+        del inputs
+        with torch.autocast(v.device.type, enabled=False):
+            found = layer.backward(kept, v, by_data)
+        return found.get(DATA), *(found[name] for name in layer.names)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Nothing is kept."""
+
+    @staticmethod
+    def backward(ctx: Any, *upstream: Tensor) -> NoReturn:  # pyright: ignore
+        """What a second derivative asks for."""
+        del ctx, upstream
+        what = "argmin can be differentiated once, and a second derivative was asked for"
+        raise InputError(what, advice="leave out create_graph=True, or differences of gradients")
+
+    @staticmethod
+    def vmap(info: Any, in_dims: Any, *args: Any) -> NoReturn:
+        """What torch.func.jacrev and hessian ask for."""
+        return _Argmin.vmap(info, in_dims, *args)

@@ -175,6 +175,8 @@ def _secant(
         stiffness = j.bounds.lipschitz
         held = torch.where(free, q, upper.grad(x) / rows.expand(stiffness.to(x), x))
         residual = rows.norm(torch.where(free, miss, 0.0)) + noise + stiffness * astray
+        if not j.smooth.accounted:
+            drift = drift + torch.inf
         leap = torch.where(astray > 0, change.cross_norm.double() * astray, 0.0)
         return held, residual + change.hessian.double(), change.cross.double() + drift + leap
 

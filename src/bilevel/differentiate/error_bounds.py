@@ -66,7 +66,7 @@ def implicit_bounds(
     met = rows.inner(q, rhs).double() / size.square()
     near = torch.where(met > 0, torch.minimum(slope / met, radius), radius)
     return ErrorBounds(
-        gradient=torch.where(proved, gradient, torch.inf),
+        gradient=torch.where(proved & (change.cross < torch.inf), gradient, torch.inf),
         value=torch.where(proved, value, torch.inf),
         value_estimate=(loss_lipschitz * near / 2 + residual) * near + noise,
     )

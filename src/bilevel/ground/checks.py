@@ -11,13 +11,19 @@ from torch import Tensor
 from bilevel.ground.errors import InputError, nearest
 
 __all__ = [
+    "DETACH",
     "check_choice",
+    "check_constant",
     "check_finite",
     "check_images",
     "check_matching",
     "check_nonnegative",
     "check_positive",
 ]
+
+
+DETACH = "give its detach() to learn from its values, or theta to what takes one"
+"""Advice where a gradient would be lost."""
 
 
 def check_positive(value: float, name: str) -> float:
@@ -45,6 +51,13 @@ def check_choice(value: str, choices: Iterable[str], name: str) -> str:
     if value not in choices:
         raise InputError(f"unknown {name}", given=repr(value), advice=nearest(str(value), choices))
     return value
+
+
+def check_constant(value: object, name: str, advice: str = DETACH) -> None:
+    """Raise InputError for a tensor that requires a gradient, which a copy would not hand on."""
+    if isinstance(value, Tensor) and value.requires_grad:
+        what = f"{name} is copied, and no gradient would reach what it was computed from"
+        raise InputError(what, given="a tensor that requires a gradient", advice=advice)
 
 
 def check_finite(x: Tensor, name: str) -> Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from typing import TypeVar
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from bilevel.ground.errors import InputError, nearest
 
@@ -16,6 +17,7 @@ __all__ = [
     "add",
     "bind",
     "derivative",
+    "fixed",
     "flatten",
     "frozen",
     "inner",
@@ -61,24 +63,58 @@ def bind(module: M, theta: Theta) -> M:
     for name, value in theta.items():
         lost = known[name].requires_grad and not value.requires_grad
         values[id(known[name])] = value.detach().requires_grad_() if lost else value
-    return _bind(module, values)
+    return _rebuilt(module, lambda tensor: values.get(id(tensor), tensor))
 
 
 def frozen(module: M) -> M:
-    """A shallow copy of ``module`` of which nothing is learned."""
-    return _bind(module, {id(p): p.detach() for p in module.parameters()})
+    """A shallow copy of ``module`` with parameters and buffers of its own, detached.
+
+    Whoever writes into those of ``module`` later, in whatever way, does not change the copy.
+    Copies are kept and used again while the values are the same.
+
+    Example:
+        >>> layer = nn.Linear(1, 1)
+        >>> twin, before = frozen(layer), float(layer.weight)
+        >>> _ = layer.weight.data.fill_(before + 1)
+        >>> float(twin.weight) == before
+        True
+    """
+    with torch.inference_mode(False), torch.no_grad():
+        return _rebuilt(module, _own_copy)
 
 
-def _bind(module: M, values: dict[int, Tensor]) -> M:
-    """Replace parameters by identity, so that a parameter shared by two modules stays shared."""
+def fixed(module: M) -> M:
+    """A shallow copy of ``module`` of which nothing is learned; it shares all values."""
+    return _rebuilt(module, torch.Tensor.detach)
+
+
+_COPIES = cast("MutableMapping[Tensor, Tensor]", WeakIdKeyDictionary())
+
+
+def _own_copy(tensor: Tensor) -> Tensor:
+    """A copy that nobody else can write into: the last one if it still has the same values."""
+    kept = _COPIES.get(tensor)
+    if kept is None or not _same(kept, tensor):
+        kept = tensor.detach().clone().requires_grad_(tensor.requires_grad)
+        _COPIES[tensor] = kept
+    return kept
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    alike = a.dtype == b.dtype and a.device == b.device and a.shape == b.shape
+    plain = a.layout is torch.strided and b.layout is torch.strided
+    return plain and alike and a.requires_grad == b.requires_grad and torch.equal(a, b)
+
+
+def _rebuilt(module: M, replace: Callable[[Tensor], Tensor]) -> M:
+    """Shallow copies of all modules; tensors by identity, so that what is shared stays shared."""
     twin = copy.copy(module)
-    own: dict[str, Tensor | None] = {}
-    for name, parameter in module._parameters.items():  # pyright: ignore[reportPrivateUsage]
-        own[name] = None if parameter is None else values.get(id(parameter), parameter)
+    for kind in ("_parameters", "_buffers"):
+        own = cast(dict[str, Tensor | None], module.__dict__[kind])
+        twin.__dict__[kind] = {k: None if t is None else replace(t) for k, t in own.items()}
     children: dict[str, nn.Module | None] = {}
     for name, child in module._modules.items():  # pyright: ignore[reportPrivateUsage]
-        children[name] = None if child is None else _bind(child, values)
-    twin.__dict__["_parameters"] = own
+        children[name] = None if child is None else _rebuilt(child, replace)
     twin.__dict__["_modules"] = children
     return twin
 

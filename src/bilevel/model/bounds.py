@@ -173,6 +173,11 @@ class Variation:
         inf = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
         return Variation(inf, inf, inf)
 
+    def without_parameters(self) -> Variation:
+        """The same where nothing is known of B: some parameter was not accounted for."""
+        inf = torch.full_like(self.hessian, torch.inf)
+        return Variation(self.hessian, inf, inf)
+
     @staticmethod
     def zero(x: Tensor) -> Variation:
         """A quadratic energy without parameters, for the rows of ``x``."""

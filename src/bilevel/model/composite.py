@@ -7,13 +7,13 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
 from bilevel.ground import rows
-from bilevel.ground.theta import Theta, bind, derivative, leaves, norm
+from bilevel.ground.theta import Theta, derivative, leaves, norm
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Provenance, Smoothness, Variation
 from bilevel.model.cost import Cost
@@ -22,9 +22,6 @@ from bilevel.model.simple import Simple
 from bilevel.model.smooth import Pull
 from bilevel.model.smooth_objective import SmoothObjective
 from bilevel.model.split import Split
-
-if TYPE_CHECKING:
-    from bilevel.model.energy import Energy
 
 __all__ = ["CompositeObjective", "NonSmoothObjective"]
 
@@ -93,17 +90,19 @@ class NonSmoothObjective(Objective):
         self.cost.count_gradients(len(x))
         with torch.enable_grad():
             theta = leaves(self.theta)
-            yield self.recorded(bind(self.smooth.energy, theta), self.y, Cost()), theta
+            yield self._moved(theta, Cost()), theta
 
     def taped(self: N, theta: Theta) -> N:
         """The same functions at ``theta``, without ``no_grad``; the bounds are constants."""
-        return self.recorded(bind(self.smooth.energy, theta), self.y)
+        return self._moved(theta, self.cost)
 
-    def recorded(self: N, energy: Energy, y: Tensor, cost: Cost | None = None) -> N:
-        """The same functions of other parameters and data, with a tape."""
-        split = energy.split(y)
-        spent = self.cost if cost is None else cost
-        return self._with(self.smooth.recorded(energy, y, split.smooth, spent), split)
+    def _moved(self: N, theta: Theta, cost: Cost) -> N:
+        energy, y, split = self.smooth.moved(theta)
+        return self._with(self.smooth.recorded(energy, y, split.smooth, cost), split)
+
+    def with_data(self: N) -> N:
+        """The same with y among θ."""
+        return replace(self, smooth=self.smooth.with_data())
 
     def plus(self: N, pull: Pull) -> N:
         """With one more term in f."""
@@ -170,9 +169,21 @@ class CompositeObjective(NonSmoothObjective, Curved):
             return derivative(moving.pairing(x.detach(), q), theta)
 
     def pairing(self, x: Tensor, q: Tensor) -> Tensor:
-        """⟨q, ∇f(x) + h'(x)⟩ over the free pixels of all rows, ()."""
+        """⟨q, ∇f(x) + h'(x)⟩ over the free pixels of all rows, ().
+
+        Pixels that ‖x - c‖₁ holds move with c where c is on the tape: (∇²f q - H q) of them, H q
+        being what is pulled at, is what they contribute.
+        """
         free, slope = self.simple.pieces(x)
-        return (torch.where(free, q, 0.0) * (self.smooth.grad(x) + slope)).sum()
+        inner, distance = torch.where(free, q, 0.0), self.simple.distance
+        total = (inner * (self.smooth.grad(x) + slope)).sum()
+        if distance is None or not distance.centre.requires_grad:
+            return total
+        with torch.no_grad():
+            stiff = rows.expand(self.bounds.lipschitz.to(q), q)
+            pull = stiff * q - self.smooth.hessian(x)(inner)
+            held = torch.where((x == distance.centre) & ~free, pull, 0.0)
+        return total - (held * distance.centre).sum()
 
     def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
         """Of f and of the pixels that may be on another piece of h at x̂."""
@@ -192,7 +203,7 @@ class CompositeObjective(NonSmoothObjective, Curved):
         value needs: ‖∇J(x)‖ <= L radius where the radius is certified. To B it adds ‖B‖ ‖q_U‖,
         and 2 ‖∂_θw‖ ‖q_U‖₁ for h'.
         """
-        if self.bounds.lipschitz_from is not Provenance.PROVED:
+        if not self.smooth.accounted or self.bounds.lipschitz_from is not Provenance.PROVED:
             return Variation.unknown(x)
         free, _ = self.simple.pieces(x)
         inner = torch.where(free, q, 0.0)

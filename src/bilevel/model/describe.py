@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from bilevel.ground.errors import InputError, nearest
 from bilevel.model.energy import Energy
-from bilevel.model.operators.operator import Operator
 from bilevel.model.part import Part
 from bilevel.model.variational import Variational
 
@@ -80,7 +79,7 @@ def _describe_sparse(value: Tensor, path: str, tensors: dict[str, Tensor]) -> An
 def _options(module: nn.Module) -> dict[str, object]:
     if isinstance(module, Variational):
         return {"fidelity": module.fidelity, "regulariser": module.regulariser}
-    if isinstance(module, Part | Operator):
+    if isinstance(module, Part) and not isinstance(module, Energy):
         return module.options()
     raise InputError(
         f"{type(module).__name__} cannot be described, so it cannot be saved",
@@ -100,7 +99,7 @@ def _build(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         indices = _find(tensors, f"{entry['sparse']}.indices")
         values = _find(tensors, f"{entry['sparse']}.values")
         return torch.sparse_coo_tensor(indices, values, entry["shape"], check_invariants=True)
-    known = {cls.__name__: cls for cls in _subclasses(Part, Operator, Energy)}
+    known = {cls.__name__: cls for cls in _subclasses(Part)}
     if entry.get("type") not in known:
         given = str(entry.get("type"))
         raise InputError(

@@ -6,18 +6,19 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bilevel.ground import rows
 from bilevel.ground.checks import check_images
 from bilevel.ground.errors import InputError
-from bilevel.ground.theta import Theta, bind
+from bilevel.ground.theta import Theta, bind, frozen
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.composite import CompositeObjective
 from bilevel.model.cost import Cost
 from bilevel.model.objective import Objective
 from bilevel.model.operators.operator import Shape
+from bilevel.model.part import Part
 from bilevel.model.preconditioner import Preconditioner
 from bilevel.model.saddle import SaddleObjective
 from bilevel.model.smooth import Smooth
@@ -27,11 +28,12 @@ from bilevel.model.split import Split
 __all__ = ["Energy"]
 
 
-class Energy(nn.Module):
+class Energy(Part):
     """J_θ(x; y), one value a row. Only :meth:`forward` must be written; autograd does the rest.
 
     What is not overridden is right but slower, and its constants are unknown: solutions then
-    carry a residual but no proved distance.
+    carry a residual but no proved distance. Who overrides :meth:`variation` says with
+    :meth:`accounted` which parameters it knows; where one is missing, no hypergradient is proved.
 
     Example:
         >>> class Ridge(Energy):
@@ -110,6 +112,10 @@ class Energy(nn.Module):
     def check(self, y: Tensor) -> None:
         """Raise InputError if ``y`` cannot be data of this energy: shape, dtype, device, NaN."""
         check_images(y, "y")
+        for name, tensor in self.named_buffers():
+            if tensor.requires_grad:
+                advice = "make it an nn.Parameter, or detach it"
+                raise InputError(f"no gradient would reach the buffer '{name}'", advice=advice)
         for name, tensor in [*self.named_parameters(), *self.named_buffers()]:
             wrong_type = tensor.is_floating_point() and tensor.dtype != y.dtype
             if wrong_type or tensor.device != y.device:
@@ -122,14 +128,18 @@ class Energy(nn.Module):
     def at(self, y: Tensor, theta: Theta | None = None, cost: Cost | None = None) -> Objective:
         """The objective x -> J_θ(x; y), row by row, at the energy's own θ or the one given.
 
+        It keeps copies of y, of θ and of the buffers: what is written into them later, by an
+        optimiser for one, changes neither the objective nor what is proved of it.
+
         Raises:
             InputError: ``y`` or ``theta`` do not fit.
         """
         bound = self if theta is None else bind(self, theta)
         bound.check(y)
-        with torch.no_grad():
-            split = bound.split(y)
-            f = SmoothObjective(bound, y, split.smooth, Cost() if cost is None else cost)
+        with torch.inference_mode(False), torch.no_grad():
+            own, data = frozen(bound), y.detach().clone()
+            split = own.split(data)
+            f = SmoothObjective(own, data, split.smooth, Cost() if cost is None else cost)
             if split.dual:
                 return SaddleObjective.of(f, split)
             return f if split.simple is None else CompositeObjective(f, split.simple)

@@ -13,7 +13,10 @@ from bilevel.model.bounds import Bounds, Smoothness, Variation
 from bilevel.model.cost import Cost
 from bilevel.model.smooth import Pull
 
-__all__ = ["Curved", "Objective"]
+__all__ = ["DATA", "Curved", "Objective"]
+
+DATA = "(data)"
+"""The name of y among θ, where derivatives by y are wanted too."""
 
 J = TypeVar("J", bound="Objective")
 
@@ -73,6 +76,10 @@ class Objective(ABC):
     @abstractmethod
     def taped(self: J, theta: Theta) -> J:
         """The same functions at ``theta``, with derivatives in x and θ recorded by autograd."""
+
+    @abstractmethod
+    def with_data(self: J) -> J:
+        """The same with the data among θ, under the name ``DATA``; no bound knows them."""
 
     @abstractmethod
     def plus(self: J, pull: Pull) -> J:

@@ -9,18 +9,46 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from bilevel.ground.checks import check_choice, check_finite
+from bilevel.ground.checks import check_choice, check_constant, check_finite
 from bilevel.ground.errors import InputError
 from bilevel.model.sets import Box, Product, Set
 
-__all__ = ["POSITIVE", "Part", "positive_parameter", "space_of", "zeros_for"]
+__all__ = [
+    "POSITIVE",
+    "Part",
+    "accounted_under",
+    "check_learn",
+    "positive_parameter",
+    "space_of",
+    "unaccounted",
+    "zeros_for",
+]
 
 POSITIVE = Box(math.log(1e-8), math.log(1e4))
 """Where logarithms of positive parameters live, so that mu and L stay finite."""
 
 
 class Part(nn.Module):
-    """A building block with parameters in declared sets."""
+    """A building block with parameters in declared sets.
+
+    A tensor that is set as an attribute becomes a buffer, not saved with the state, so that
+    ``.double()`` and ``.to(device)`` reach it.
+
+    Example:
+        >>> part = Part()
+        >>> part.centre = torch.zeros(2)
+        >>> part.double().centre.dtype
+        torch.float64
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """As for any module; plain tensors with a new name are registered as buffers."""
+        plain = isinstance(value, Tensor) and not isinstance(value, nn.Parameter)
+        taken = name in dir(self) if plain else True
+        if isinstance(value, Tensor) and not taken:
+            self.register_buffer(name, value, persistent=False)
+        else:
+            super().__setattr__(name, cast(Tensor | nn.Module, value))
 
     def sets(self) -> Mapping[str, Set]:
         """The set of each of its own parameters; a parameter that is not named is free."""
@@ -29,6 +57,34 @@ class Part(nn.Module):
     def options(self) -> dict[str, object]:
         """The arguments that build this part again: plain values, tensors, other parts."""
         return {}
+
+    def accounted(self) -> frozenset[str]:
+        """Parameters whose influence its error bounds know, named as in ``named_parameters``.
+
+        Of a term or an energy: those that ``variation`` bounds the derivatives by. None unless
+        overridden, so that nothing is claimed about a parameter that was forgotten.
+        """
+        return frozenset()
+
+
+def accounted_under(prefix: str, part: Part) -> frozenset[str]:
+    """What ``part`` accounts for, as a part named ``prefix`` of another."""
+    return frozenset(f"{prefix}.{name}" for name in part.accounted())
+
+
+def unaccounted(part: Part) -> list[str]:
+    """The learnable parameters of ``part`` that its error bounds do not know.
+
+    Example:
+        >>> from bilevel.model.regularisers import Tikhonov
+        >>> term = Tikhonov(1.0)
+        >>> term.extra = nn.Parameter(torch.zeros(()))
+        >>> unaccounted(term)
+        ['extra']
+    """
+    known = part.accounted()
+    named = cast(Iterable[tuple[str, Tensor]], part.named_parameters(remove_duplicate=False))
+    return [name for name, p in named if p.requires_grad and name not in known]
 
 
 def space_of(module: nn.Module) -> Product:
@@ -56,8 +112,10 @@ def positive_parameter(
     """The logarithm of a positive value as a parameter, learnable if ``name`` is in ``learn``.
 
     Raises:
-        InputError: a value that is not positive, not finite, or whose logarithm is not in ``logs``.
+        InputError: a value that is not positive, not finite, or whose logarithm is not in ``logs``,
+            or one that requires a gradient.
     """
+    check_constant(value, name)
     tensor = check_finite(torch.as_tensor(value, dtype=torch.get_default_dtype()).detach(), name)
     if not bool((tensor > 0).all()):
         raise InputError(f"{name} must be positive", given=float(tensor.min()))

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
-from bilevel.ground.theta import Theta, bind, frozen
+from bilevel.ground.theta import Theta, bind, fixed
 from bilevel.model.cost import Cost
 from bilevel.model.energy import Energy
 from bilevel.model.kinds import required
@@ -49,7 +49,7 @@ class RowWeighted(Energy):
         if weight.ndim != 1 or not bool((check_finite(weight, "weight") > 0).all()):
             given = f"shape {tuple(weight.shape)}, least {float(weight.min()):.3g}"
             raise InputError("one positive weight for each row is needed", given=given)
-        self.energy = frozen(energy)
+        self.energy = fixed(energy)
         self.log_weight = nn.Parameter(weight.double().log())
 
     @property
@@ -63,7 +63,7 @@ class RowWeighted(Energy):
 
     def split(self, y: Tensor) -> Split:
         """Both terms."""
-        return Split(SmoothSum((self.fidelity(y), RowScaled(self.penalty(y), self.weight, True))))
+        return Split(SmoothSum((self.fidelity(y), RowScaled(self.penalty(y), self.weight))))
 
     def fidelity(self, y: Tensor) -> Smooth:
         """x -> Ψ(A x; y)."""

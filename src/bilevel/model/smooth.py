@@ -190,11 +190,10 @@ class SmoothSum(Smooth):
 
 @dataclass(frozen=True)
 class RowScaled(Smooth):
-    """w_k T(x_k) in row k, ``weight`` w > 0 (b,) float64; ``learned`` if w is a parameter."""
+    """w_k T(x_k) in row k, ``weight`` w > 0 (b,) float64."""
 
     term: Smooth
     weight: Tensor
-    learned: bool = False
 
     def value(self, x: Tensor) -> Tensor:
         """w T."""
@@ -240,10 +239,8 @@ class RowScaled(Smooth):
         return None if own is None else rows.expand(self.weight.detach(), own[None]) * own
 
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
-        """w times the term's; unknown where w is learned."""
-        if self.learned:
-            return Variation.unknown(x)
-        own, weight = self.term.variation(x, q, radius), self.weight
+        """w times the term's; what w does itself is not accounted for."""
+        own, weight = self.term.variation(x, q, radius), self.weight.detach()
         return Variation(weight * own.hessian, weight * own.cross, weight * own.cross_norm)
 
     def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
@@ -258,7 +255,7 @@ class RowScaled(Smooth):
 
     def rows(self, index: Tensor) -> RowScaled:
         """Those rows with their weights."""
-        return RowScaled(self.term.rows(index), self.weight[index], self.learned)
+        return RowScaled(self.term.rows(index), self.weight[index])
 
     def _wide(self, x: Tensor) -> Tensor:
         return rows.expand(self.weight.to(x), x)

@@ -6,28 +6,29 @@ import copy
 from dataclasses import replace
 from functools import cached_property, reduce
 from operator import add
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd import forward_ad
 
 from bilevel.ground import rows
+from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta, bind, derivative, leaves
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.cost import Cost
-from bilevel.model.objective import Curved
+from bilevel.model.objective import DATA, Curved
 from bilevel.model.operators.operator import Shape
+from bilevel.model.part import unaccounted
 from bilevel.model.preconditioner import Preconditioner
 from bilevel.model.smooth import Pull, Smooth, SmoothSum, Summand
 
 if TYPE_CHECKING:
     from bilevel.model.energy import Energy
+    from bilevel.model.split import Split
 
 __all__ = ["SmoothObjective", "in_double"]
-
-M = TypeVar("M", bound=nn.Module)
 
 
 class SmoothObjective(Curved):
@@ -44,13 +45,15 @@ class SmoothObjective(Curved):
         bounds: Bounds | None = None,
         magnitude: Magnitude | None = None,
         tape: bool = False,
+        by_data: bool = False,
     ) -> None:
-        """Use :meth:`Energy.at`, which checks y and θ, and :meth:`taped`.
+        """Use :meth:`Energy.at`, which checks y and θ, :meth:`taped` and :meth:`with_data`.
 
         ``function`` is what the terms of ``energy`` are at y; ``bounds`` and ``magnitude`` are
         those of the function, where they are known already.
         """
-        self.energy, self.function, self.pulls, self.tape = energy, function, pulls, tape
+        self.energy, self.function, self.pulls = energy, function, pulls
+        self.tape, self.by_data = tape, by_data
         self._y, self._cost = y, cost
         self._whole = SmoothSum((function, *pulls)) if pulls else function
         self._own_bounds, self._own_magnitude = bounds, magnitude
@@ -200,9 +203,21 @@ class SmoothObjective(Curved):
 
     @property
     def theta(self) -> Theta:
-        """The learnable parameters of the energy, detached."""
+        """The learnable parameters of the energy, detached; and y where it counts among them."""
         named = self.energy.named_parameters()
-        return {name: p.detach() for name, p in named if p.requires_grad}
+        found = {name: p.detach() for name, p in named if p.requires_grad}
+        return {**found, DATA: self.y.detach()} if self.by_data else found
+
+    @property
+    def accounted(self) -> bool:
+        """Whether :meth:`variation` knows all that ∇J depends on in θ."""
+        return not self.by_data and not unaccounted(self.energy)
+
+    def moved(self, theta: Theta) -> tuple[Energy, Tensor, Split]:
+        """Energy and data at θ, and the energy's terms there."""
+        own = {name: value for name, value in theta.items() if name != DATA}
+        energy, y = bind(self.energy, own), theta.get(DATA, self.y)
+        return energy, y, energy.split(y)
 
     def cross_vjp(self, x: Tensor, q: Tensor) -> Theta:
         """Σ_k ∂_θ⟨q_k, ∇J(x_k)⟩ for the learnable θ."""
@@ -231,17 +246,23 @@ class SmoothObjective(Curved):
             return value.detach(), derivative((value * weight).sum(), theta)
 
     def _at(self, theta: Theta) -> Smooth:
-        return bind(self.energy, theta).split(self.y).smooth
+        return self.moved(theta)[2].smooth
 
     def taped(self, theta: Theta) -> SmoothObjective:
         """The same terms at ``theta``, without ``no_grad``; their bounds are constants."""
-        bound = bind(self.energy, theta)
-        return self.recorded(bound, self.y, bound.split(self.y).smooth, self.cost)
+        energy, y, split = self.moved(theta)
+        return self.recorded(energy, y, split.smooth, self.cost)
 
     def recorded(self, energy: Energy, y: Tensor, function: Smooth, cost: Cost) -> SmoothObjective:
         """The terms of another θ and y, and the pulls of this one, on a tape."""
         own = replace(self.own_bounds, mu=self.own_bounds.mu.detach())
         return SmoothObjective(energy, y, function, cost, pulls=self.pulls, bounds=own, tape=True)
+
+    def with_data(self) -> SmoothObjective:
+        """The same with y among θ."""
+        found = self._with(self.energy, self.y, self.function, self.pulls)
+        found.by_data = True
+        return found
 
     def plus(self, pull: Pull) -> SmoothObjective:
         """With one more term, which has no parameters."""
@@ -259,11 +280,13 @@ class SmoothObjective(Curved):
             bounds=self._own_bounds,
             magnitude=self._own_magnitude,
             tape=self.tape,
+            by_data=self.by_data,
         )
 
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
-        """From the terms."""
-        return self._whole.variation(x, q, radius)
+        """From the terms; nothing is known of B where a parameter is not accounted for."""
+        found = self._whole.variation(x, q, radius)
+        return found if self.accounted else found.without_parameters()
 
     def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
         """From the terms."""
@@ -273,7 +296,8 @@ class SmoothObjective(Curved):
     def double(self) -> SmoothObjective:
         """The same energy and data in float64, made once."""
         if self._double is None:
-            energy, y = in_double(self.energy), self.y.double()
+            y = self.y.double()
+            energy = in_double(self.energy, y)
             with torch.no_grad():
                 function = energy.split(y).smooth
             _ = self.own_bounds
@@ -291,7 +315,23 @@ class SmoothObjective(Curved):
         return part
 
 
-def in_double(module: M) -> M:
-    """A copy in float64."""
-    detached = {name: p.detach() for name, p in module.named_parameters()}
-    return copy.deepcopy(bind(module, detached)).double()
+def in_double(energy: Energy, y: Tensor) -> Energy:
+    """A copy in float64, tried on the first row of its data ``y`` in float64.
+
+    Raises:
+        InputError: it holds tensors that ``.double()`` does not reach.
+    """
+    detached = {name: p.detach() for name, p in energy.named_parameters()}
+    twin = copy.deepcopy(bind(energy, detached)).double()
+    try:
+        with torch.no_grad():
+            first = twin.rows(torch.zeros(1, dtype=torch.int64, device=y.device))
+            first.forward(first.start(y[:1]), y[:1])
+    except RuntimeError as error:
+        what = "certificates near the rounding of float32 need the energy in float64"
+        advice = (
+            "keep the tensors of operators and terms as attributes or parameters, so that "
+            ".double() reaches them, or ask for a looser tolerance"
+        )
+        raise InputError(what, given=str(error).partition("\n")[0], advice=advice) from error
+    return twin

@@ -15,7 +15,7 @@ from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.lengths import Lengths
 from bilevel.model.operators.operator import Shape
-from bilevel.model.part import Part
+from bilevel.model.part import Part, accounted_under
 from bilevel.model.preconditioner import Stencil
 from bilevel.model.simple import Simple
 from bilevel.model.smooth import Smooth, Summand
@@ -65,6 +65,11 @@ class TermSum(Term, Generic[T]):
     def widened(self, y: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
         """Around what every term asks for."""
         return reduce(lambda ends, term: term.widened(y, *ends), self.parts, (lower, upper))
+
+    def accounted(self) -> frozenset[str]:
+        """What the terms account for."""
+        known = (accounted_under(f"terms.{k}", term) for k, term in enumerate(self.parts))
+        return frozenset[str]().union(*known)
 
     def options(self) -> dict[str, object]:
         """The terms."""

@@ -12,6 +12,7 @@ from bilevel.model.channels import on_channels
 from bilevel.model.energy import Energy
 from bilevel.model.fidelities.fidelity import DataTerm
 from bilevel.model.operators.operator import Shape
+from bilevel.model.part import accounted_under
 from bilevel.model.preconditioner import Preconditioner
 from bilevel.model.regularisers.regulariser import ImageTerm
 from bilevel.model.smooth import Smooth
@@ -92,6 +93,11 @@ class Variational(Energy):
         """Of the smooth terms."""
         c, h, w = self._image_shape(y)
         return self.split(y).smooth.bounds((c * (1 + self.further), h, w))
+
+    def accounted(self) -> frozenset[str]:
+        """What both terms account for."""
+        fidelity = accounted_under("fidelity", self.fidelity)
+        return fidelity | accounted_under("regulariser", self.regulariser)
 
     def variation(self, x: Tensor, y: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """Sum of the variations."""

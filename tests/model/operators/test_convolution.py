@@ -31,6 +31,7 @@ class TestCircular(OperatorContract):
     cases = (
         Case("fast lengths", lambda: Convolution(KERNELS[0]), (2, 6, 8), exact=True),
         Case("slow lengths", lambda: Convolution(KERNELS[0]), (1, 13, 17), exact=True),
+        Case("learned", lambda: Convolution(KERNELS[0], learn=("kernel",)), (1, 6, 8), exact=True),
         Case("slow and fast", lambda: Convolution(KERNELS[0, :, :2]), (1, 13, 8), exact=True),
         Case("by channel", lambda: Convolution(KERNELS), (3, 5, 13), exact=True),
         Case("image-sized", lambda: Convolution(images((1, 5, 13))[0, 0]), (1, 5, 13), exact=True),
@@ -123,9 +124,11 @@ def test_rounding_the_kernel_is_noticed() -> None:
     torch.testing.assert_close(rounded(x), Convolution(KERNELS[0].float().double())(x))
 
 
-def test_kernel_without_learning() -> None:
-    kernel = KERNELS[0].clone().requires_grad_()
-    assert not Convolution(kernel)(images((1, 6, 8))).requires_grad
+def test_a_kernel_that_requires_a_gradient_is_not_copied_in_silence() -> None:
+    with pytest.raises(InputError, match=r"learn=\('kernel',\)"):
+        Convolution(KERNELS[0].clone().requires_grad_())
+    assert not Convolution(KERNELS[0])(images((1, 6, 8))).requires_grad
+    assert Convolution(KERNELS[0], learn=("kernel",))(images((1, 6, 8))).requires_grad
 
 
 @pytest.mark.parametrize(

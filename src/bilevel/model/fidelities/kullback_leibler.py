@@ -14,6 +14,7 @@ from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.fidelities.weighted import WeightedFidelity
 from bilevel.model.operators.operator import Operator, Shape
+from bilevel.model.part import accounted_under
 from bilevel.model.preconditioner import Stencil
 
 __all__ = ["KullbackLeibler"]
@@ -141,12 +142,36 @@ class KullbackLeibler(WeightedFidelity):
             steepest = (self._steepness(t - reach, z) * aq).flatten(1).amax(1)
             change = torch.minimum(rows.norm(jump * aq), steepest * norm * radius)
             turn = weight * norm * change
+            total = Variation(turn, *self._turned(x, y, q, radius.double(), change))
             if not self.log_weight.requires_grad:
-                nothing = torch.zeros_like(turn)
-                return Variation(turn, nothing, nothing)
+                return total
             bent = rows.norm(self.hessian(x, y)(q)).double() + turn
             pull, upper = rows.norm(self.grad(x, y)).double(), self.bounds(shape, y).lipschitz
-            return Variation(turn, bent * radius, pull + upper * radius)
+            return total + Variation(0 * turn, bent * radius, pull + upper * radius)
+
+    def _turned(
+        self, x: Tensor, y: Tensor, q: Tensor, radius: Tensor, change: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Cross and its norm by θ of A: B δ = w ((∂A δ)ᵀ s + Aᵀ c (∂A δ) x), s = ψ'(t), c = ψ''(t).
+
+        ``change`` (b,) bounds ‖(c' - c) A q‖ over the ball.
+        """
+        shape = x.shape[1], x.shape[2], x.shape[3]
+        sensitivity = self.operator.sensitivity(shape)
+        if sensitivity == 0:
+            return torch.zeros_like(change), torch.zeros_like(change)
+        t, z = self.mean(x).double(), self.counts(y).double()
+        norm = self.operator.gram_bounds(shape).upper ** 0.5
+        stiff = norm * (z.flatten(1).amax(1) / self.background**2 + 2 / self.background)
+        bent = rows.norm(self._curvature(t, z) * self.operator(q).double()) + change
+        size, scale = rows.norm(x).double(), self.weight.detach().double() * sensitivity
+        cross = (rows.norm(q).double() * stiff + bent) * radius + change * size
+        pull = rows.norm(self._slope(t, z)) + stiff * (size + 2 * radius)
+        return torch.where(cross > 0, scale * cross, 0.0), scale * pull
+
+    def accounted(self) -> frozenset[str]:
+        """The weight, and what the operator has."""
+        return accounted_under("operator", self.operator) | {"log_weight"}
 
     def smoothness(self, x: Tensor, y: Tensor, radius: Tensor) -> Smoothness:
         """No kinks; w ‖A‖³ times the largest third derivative in the ball."""
@@ -175,10 +200,12 @@ class KullbackLeibler(WeightedFidelity):
         return self.weight * point.flatten(1).sum(1)
 
     def _pull(self, t: Tensor, z: Tensor) -> Tensor:
+        return self.weight * self.operator.adjoint(self._slope(t, z))
+
+    def _slope(self, t: Tensor, z: Tensor) -> Tensor:
         s, u = self._parted(t)
         low = u.clamp_max(1.0)
-        slope = 1 - z / s - (z / self.background) * u - low.square() - 2 * (u - low)
-        return self.weight * self.operator.adjoint(slope)
+        return 1 - z / s - (z / self.background) * u - low.square() - 2 * (u - low)
 
     def _curvature(self, t: Tensor, z: Tensor) -> Tensor:
         s, u = self._parted(t)

@@ -37,6 +37,10 @@ class L1(Weighted):
         """W ‖A x - y‖₁, (b,)."""
         return self.weight * (self.operator(x) - y).abs().flatten(1).sum(1)
 
+    def accounted(self) -> frozenset[str]:
+        """The weight."""
+        return frozenset({"log_weight"})
+
     def widened(self, y: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
         """Around the data, where pixels are seen."""
         return around_data(self.operator, y, lower, upper)

@@ -11,6 +11,8 @@ from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.fidelities.weighted import WeightedFidelity, around_data
 from bilevel.model.operators import Identity
 from bilevel.model.operators.operator import Shape
+from bilevel.model.operators.turned import turned
+from bilevel.model.part import accounted_under
 from bilevel.model.preconditioner import Stencil
 from bilevel.model.smooth import Summand
 
@@ -71,14 +73,22 @@ class SquaredL2(WeightedFidelity):
         gram = self.operator.gram_spectrum(image_shape)
         return None if gram is None else self.exact_weight * gram
 
+    def accounted(self) -> frozenset[str]:
+        """The weight, and what the operator has."""
+        return accounted_under("operator", self.operator) | {"log_weight"}
+
     def variation(self, x: Tensor, y: Tensor, q: Tensor, radius: Tensor) -> Variation:
-        """The Hessian is constant; ∂∇Ψ/∂log w = ∇Ψ."""
-        if not self.log_weight.requires_grad:
-            return Variation.zero(x)
+        """The Hessian is constant; ∂∇Ψ/∂log w = ∇Ψ, and by θ of A as in :func:`turned`."""
+        shape = x.shape[1], x.shape[2], x.shape[3]
         with torch.no_grad():
-            pull, turn = rows.norm(self.grad(x, y)), rows.norm(self.hessian(x, y)(q))
-            upper = self.bounds((x.shape[1], x.shape[2], x.shape[3]), y).lipschitz
-            return Variation(torch.zeros_like(turn), turn * radius, pull + upper * radius)
+            residual = self.operator(x) - y
+            total = turned(self.operator, self.weight, x, residual, q, radius)
+            if not self.log_weight.requires_grad:
+                return total
+            pull = rows.norm(self.weight * self.operator.adjoint(residual))
+            turn, upper = rows.norm(self.hessian(x, y)(q)), self.bounds(shape, y).lipschitz
+            nothing = torch.zeros_like(total.hessian)
+            return total + Variation(nothing, turn * radius, pull + upper * radius)
 
     def widened(self, y: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:
         """Around the data, where pixels are seen."""

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bilevel.model.fidelities.fidelity import DataTerm, Fidelity
 from bilevel.model.operators import Identity
-from bilevel.model.operators.operator import Operator
+from bilevel.model.operators.operator import Operator, check_operator
 from bilevel.model.part import POSITIVE, check_learn, positive_parameter
 from bilevel.model.sets import Set
 
@@ -20,7 +20,7 @@ class Weighted(DataTerm):
     """w Ψ(A x; y) with a positive weight w, fixed at 1 unless ``learn=("weight",)``.
 
     Raises:
-        InputError: a weight that is not positive, an unknown name in ``learn``.
+        InputError: no operator, a weight that is not positive, an unknown name in ``learn``.
     """
 
     log_weight: Tensor
@@ -35,7 +35,7 @@ class Weighted(DataTerm):
         """Forward operator A (identity if none) and weight [1]."""
         super().__init__()
         check_learn(learn, ("weight",))
-        self.operator = Identity() if operator is None else operator
+        self.operator = Identity() if operator is None else check_operator(operator)
         self.log_weight = positive_parameter(weight, "weight", learn)
 
     @property

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bilevel.ground.errors import InputError
-from bilevel.model.operators.operator import Interval, Operator, Shape
+from bilevel.model.operators.operator import Interval, Operator, Shape, check_operator
 
 __all__ = ["Composition"]
+
+APPLY = "apply an operator to a tensor with operator(x)"
 
 
 class Composition(Operator):
@@ -26,8 +27,8 @@ class Composition(Operator):
 
     def __init__(self, outer: Operator, inner: Operator) -> None:
         super().__init__()
-        self.outer = _operator(outer)
-        self.inner = _operator(inner)
+        self.outer = check_operator(outer, "what @ composes", APPLY)
+        self.inner = check_operator(inner, "what @ composes", APPLY)
 
     def forward(self, x: Tensor) -> Tensor:
         """A x: (b, c, h, w) -> (b, c', h', w')."""
@@ -50,6 +51,17 @@ class Composition(Operator):
             outer.lower * inner.lower / (1 + 1e-12), outer.upper * inner.upper * (1 + 1e-12)
         )
 
+    def sensitivity(self, image_shape: Shape) -> float:
+        """By the product rule: s_outer ‖inner‖ + ‖outer‖ s_inner."""
+        between = self.inner.data_shape(image_shape)
+        outer, inner = self.outer.sensitivity(between), self.inner.sensitivity(image_shape)
+        total = 0.0
+        if outer > 0:
+            total += outer * self.inner.gram_bounds(image_shape).upper ** 0.5
+        if inner > 0:
+            total += inner * self.outer.gram_bounds(between).upper ** 0.5
+        return total * (1 + 1e-12)
+
     def image_shape(self, data_shape: Shape) -> Shape:
         """The shape of an image whose data have that shape."""
         return self.inner.image_shape(self.outer.image_shape(data_shape))
@@ -61,10 +73,3 @@ class Composition(Operator):
     def options(self) -> dict[str, object]:
         """The arguments that build this operator again."""
         return {"outer": self.outer, "inner": self.inner}
-
-
-def _operator(value: object) -> Operator:
-    if not isinstance(value, Operator):
-        advice = "apply an operator to a tensor with operator(x)"
-        raise InputError("@ composes two operators", given=type(value).__name__, advice=advice)
-    return value

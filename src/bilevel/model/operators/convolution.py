@@ -1,21 +1,25 @@
-"""Convolution with a known kernel: deblurring."""
+"""Convolution with a kernel, known or learned: deblurring."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Collection
 from dataclasses import replace
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from bilevel.ground.checks import check_choice
 from bilevel.ground.errors import InputError
+from bilevel.ground.fused import differentiating
 from bilevel.model.operators import spectra
 from bilevel.model.operators.boundary import Axis, Boundary
 from bilevel.model.operators.derived import Derived
 from bilevel.model.operators.inputs import check_adjoint, check_forward, real_tensor
 from bilevel.model.operators.operator import Interval, Operator, Shape
+from bilevel.model.part import check_learn
 from bilevel.model.preconditioner import Stencil
 
 __all__ = ["Convolution"]
@@ -31,9 +35,11 @@ class Convolution(Operator):
     Args:
         kernel: (kh, kw) for all channels or (c, kh, kw), one a channel; not larger than the image.
         boundary: "circular", "zero" or "reflecting".
+        learn: ``("kernel",)`` to learn the kernel, from the one given.
 
     Raises:
-        InputError: a kernel that is complex, not finite or empty, or an unknown boundary.
+        InputError: a kernel that is complex, not finite or empty, or that requires a gradient,
+            an unknown boundary or name in ``learn``.
 
     Example:
         >>> operator = Convolution(torch.full((3, 3), 1 / 9), boundary="reflecting")
@@ -43,11 +49,16 @@ class Convolution(Operator):
 
     kernel: Tensor
 
-    def __init__(self, kernel: Tensor, boundary: Boundary = "circular") -> None:
+    def __init__(
+        self, kernel: Tensor, boundary: Boundary = "circular", *, learn: Collection[str] = ()
+    ) -> None:
         super().__init__()
+        check_learn(learn, ("kernel",))
         check_choice(boundary, ("circular", "zero", "reflecting"), "boundary")
         self.boundary: Boundary = boundary
-        self.register_buffer("kernel", real_tensor(kernel, "kernel", (2, 3)))
+        advice = "give kernel.detach() with learn=('kernel',), or hand it on as theta"
+        values = real_tensor(kernel, "kernel", (2, 3), advice)
+        self.kernel = nn.Parameter(values, requires_grad="kernel" in learn)
         self._derived = Derived()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -69,9 +80,12 @@ class Convolution(Operator):
 
     def _filter(self, x: Tensor, rows: Axis, columns: Axis, *, adjoint: bool) -> Tensor:
         size = (rows.grid, columns.grid)
-        spectrum = self._derived.get(
-            self.kernel, (adjoint, size), lambda: self._spectrum(size, adjoint=adjoint)
-        )
+        if self.kernel.requires_grad and differentiating():
+            spectrum = self._spectrum(size, adjoint=adjoint)
+        else:
+            spectrum = self._derived.get(
+                self.kernel, (adjoint, size), lambda: self._spectrum(size, adjoint=adjoint)
+            )
         z = cast(Tensor, torch.fft.rfft2(x, s=size)) * spectrum
         return cast(Tensor, torch.fft.irfft2(z, s=size))
 
@@ -94,6 +108,14 @@ class Convolution(Operator):
         }[self.boundary]
         size = image_shape[1:]
         return self._derived.get(self.kernel, ("bounds", size), lambda: bounds(self.kernel, size))
+
+    def sensitivity(self, image_shape: Shape) -> float:
+        """√taps, twice that where the boundary reflects: ‖A‖ <= Σ_j |k[j]| ‖shift by j‖."""
+        del image_shape
+        if not self.kernel.requires_grad:
+            return 0.0
+        taps = math.sqrt(self.kernel.shape[-2] * self.kernel.shape[-1])
+        return (2 if self.boundary == "reflecting" else 1) * taps
 
     def gram_spectrum(self, image_shape: Shape) -> Tensor | None:
         """|k̂|² (h, w), float64, for the circular boundary and one kernel; otherwise None."""
@@ -127,4 +149,5 @@ class Convolution(Operator):
 
     def options(self) -> dict[str, object]:
         """The arguments that build this operator again."""
-        return {"kernel": self.kernel, "boundary": self.boundary}
+        learn = ("kernel",) if self.kernel.requires_grad else ()
+        return {"kernel": self.kernel.detach(), "boundary": self.boundary, "learn": learn}

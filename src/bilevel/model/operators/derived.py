@@ -18,7 +18,7 @@ _CAPACITY = 32
 class Derived:
     """A small cache of what follows from one tensor, e.g. a kernel's spectrum by image size.
 
-    A value is forgotten when the tensor is replaced (``.to(dtype)``) or written to
+    A value is forgotten when the tensor or its memory is replaced (``.to(dtype)``) or written to
     (``load_state_dict``). Shallow copies of a module share the cache; deep copies and pickles
     start with an empty one.
 
@@ -32,19 +32,20 @@ class Derived:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[Hashable, tuple[Tensor, int, object]] = {}
+        self._kept: dict[Hashable, tuple[Tensor, Hashable, object]] = {}
 
     def get(self, source: Tensor, key: Hashable, compute: Callable[[], T]) -> T:
         """What ``compute()`` gave for ``key``, computed again if ``source`` has changed."""
         version = 0 if source.is_inference() else source._version  # pyright: ignore[reportPrivateUsage]
+        state = version, source.data_ptr(), source.dtype
         kept = self._kept.get(key)
-        if kept is not None and kept[0] is source and kept[1] == version:
+        if kept is not None and kept[0] is source and kept[1] == state:
             return cast(T, kept[2])
         with torch.inference_mode(False), torch.no_grad():
             value = compute()
         if len(self._kept) >= _CAPACITY:
             self._kept.clear()
-        self._kept[key] = (source, version, value)
+        self._kept[key] = (source, state, value)
         return value
 
     def __deepcopy__(self, memo: object) -> Derived:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -25,22 +27,25 @@ class Downsampling(Operator):
     Args:
         factor: an integer >= 1; it must divide the height and the width of the image.
         kernel: (kh, kw) or (c, kh, kw), as for ``Convolution``; by default the box average.
+        learn: ``("kernel",)`` to learn the kernel, from the one given.
 
     Raises:
-        InputError: a factor below 1 or not an integer, or a kernel that ``Convolution`` refuses.
+        InputError: a factor below 1 or not an integer, or what ``Convolution`` refuses.
 
     Example:
         >>> Downsampling(2)(torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]]))
         tensor([[[[3.]]]])
     """
 
-    def __init__(self, factor: int, kernel: Tensor | None = None) -> None:
+    def __init__(
+        self, factor: int, kernel: Tensor | None = None, *, learn: Collection[str] = ()
+    ) -> None:
         super().__init__()
         if factor not in range(1, 2**15):
             raise InputError("factor must be an integer >= 1", given=factor)
         self.factor = int(factor)
         box = torch.full((self.factor, self.factor), 1 / self.factor**2)
-        self.blur = Convolution(box if kernel is None else kernel, "circular")
+        self.blur = Convolution(box if kernel is None else kernel, "circular", learn=learn)
         self._derived = Derived()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,6 +76,10 @@ class Downsampling(Operator):
         smallest = modulus.min() if f == 1 else torch.zeros(())
         return interval(smallest, modulus.max(), kernel)
 
+    def sensitivity(self, image_shape: Shape) -> float:
+        """That of the blur."""
+        return self.blur.sensitivity(image_shape)
+
     def gram_spectrum(self, image_shape: Shape) -> Tensor | None:
         """That of the blur if the factor is 1; otherwise None, since frequencies are mixed."""
         return self.blur.gram_spectrum(image_shape) if self.factor == 1 else None
@@ -90,4 +99,5 @@ class Downsampling(Operator):
 
     def options(self) -> dict[str, object]:
         """The arguments that build this operator again."""
-        return {"factor": self.factor, "kernel": self.blur.kernel}
+        blur = self.blur.options()
+        return {"factor": self.factor, "kernel": blur["kernel"], "learn": blur["learn"]}

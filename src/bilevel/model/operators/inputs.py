@@ -7,25 +7,28 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from bilevel.ground.checks import check_finite, check_matching
+from bilevel.ground.checks import DETACH, check_constant, check_finite, check_matching
 from bilevel.ground.errors import InputError
 from bilevel.model.operators.operator import Operator
 
 __all__ = ["check_adjoint", "check_forward", "check_real", "mask_weights", "real_tensor"]
 
 
-def real_tensor(value: object, name: str, dims: Collection[int]) -> Tensor:
+def real_tensor(value: object, name: str, dims: Collection[int], advice: str = DETACH) -> Tensor:
     """A copy of ``value`` as a finite, non-empty float tensor with as many dimensions as allowed.
 
-    float32 and float64 are kept; booleans and integers get the default dtype.
+    float32 and float64 are kept; booleans and integers get the default dtype. ``advice`` says what
+    to do with a tensor that requires a gradient, which a copy would not hand on.
 
     Raises:
-        InputError: complex, half precision, NaN or infinite, empty, or other dimensions.
+        InputError: complex, half precision, NaN or infinite, empty, other dimensions, or a
+            gradient that is required.
 
     Example:
         >>> real_tensor([[1, 2]], "kernel", (2, 3))
         tensor([[1., 2.]])
     """
+    check_constant(value, name, advice)
     try:
         tensor = torch.as_tensor(value).detach()
     except (TypeError, ValueError, RuntimeError) as error:

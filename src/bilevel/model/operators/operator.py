@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from math import inf
 from typing import ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from bilevel.ground.errors import InputError
+from bilevel.model.part import Part
 from bilevel.model.preconditioner import Stencil
 
-__all__ = ["Interval", "Operator", "Shape"]
+__all__ = ["Interval", "Operator", "Shape", "check_operator"]
 
 Shape = tuple[int, int, int]
 
@@ -24,11 +26,12 @@ class Interval:
     upper: float
 
 
-class Operator(nn.Module, ABC):
-    """A real linear map A from images (b, c, h, w) to data (b, c', h', w'), one row at a time.
+class Operator(Part, ABC):
+    """A real linear map A_θ from images (b, c, h, w) to data (b, c', h', w'), one row at a time.
 
     Complex data are stored as pairs of real channels, so that every inner product is the plain
     sum over entries. Implementations are exact adjoints to rounding in float32 and float64.
+    An operator may have parameters; its bounds are those at the values that they have when asked.
     """
 
     pure: ClassVar[bool] = False
@@ -58,6 +61,15 @@ class Operator(nn.Module, ABC):
         """How many eps a computed A x or Aᵀy may be off, relative to ‖A‖‖x‖ or ‖A‖‖y‖."""
         return 2.0
 
+    def sensitivity(self, image_shape: Shape) -> float:
+        """A proved bound s with ‖∂A/∂θ δ‖ <= s ‖δ‖ for its learnable parameters θ, at their values.
+
+        Error bounds of hypergradients rest on it. Unless overridden: 0 where nothing is learnable,
+        otherwise infinite, so that terms with this operator claim nothing.
+        """
+        del image_shape
+        return inf if any(p.requires_grad for p in self.parameters()) else 0.0
+
     def gram_spectrum(self, image_shape: Shape) -> Tensor | None:
         """Eigenvalues (h, w) of AᵀA in the 2-D DFT basis, float64; None if not diagonal there."""
         del image_shape
@@ -85,12 +97,26 @@ class Operator(nn.Module, ABC):
                 f"{type(self).__name__} expects data (c, h, w) = {expected}", given=given
             )
 
-    def options(self) -> dict[str, object]:
-        """The arguments that build this operator again: plain values, tensors or modules."""
-        return {}
+    def accounted(self) -> frozenset[str]:
+        """All of them: :meth:`sensitivity` is infinite where it does not know."""
+        return frozenset(name for name, _ in self.named_parameters(remove_duplicate=False))
 
     def __matmul__(self, first: Operator) -> Operator:
         """``self @ first``: apply ``first``, then ``self``."""
         from bilevel.model.operators.composition import Composition
 
         return Composition(self, first)
+
+
+DERIVE = "derive a class from bilevel.operators.Operator with forward, adjoint and gram_bounds"
+
+
+def check_operator(value: object, name: str = "operator", advice: str = DERIVE) -> Operator:
+    """``value`` if it is an operator.
+
+    Raises:
+        InputError: anything else, functions and objects with a forward method among them.
+    """
+    if not isinstance(value, Operator):
+        raise InputError(f"{name} must be an Operator", given=type(value).__name__, advice=advice)
+    return value

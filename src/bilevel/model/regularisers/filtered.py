@@ -40,7 +40,7 @@ class FilteredRegulariser(Regulariser):
     """Σ_i w_i φ_ν((W x)_i), ``log_weight`` and ``log_smoothing`` as parameters.
 
     Subclasses give W, its adjoint and two proved norms; and, if W has parameters of its own,
-    :meth:`filter_variation`.
+    :meth:`filter_variation` and their names in :meth:`accounted`.
     """
 
     log_weight: Tensor
@@ -62,6 +62,10 @@ class FilteredRegulariser(Regulariser):
     @abstractmethod
     def feature_norm(self) -> Tensor:
         """Proved upper bounds of the norms of W's rows, groups together, that fit the weight."""
+
+    def accounted(self) -> frozenset[str]:
+        """Weight and smoothing; who overrides :meth:`filter_variation` adds those of W."""
+        return frozenset({"log_weight", "log_smoothing"})
 
     def filter_variation(self, ball: FeatureBall, x: Tensor, q: Tensor, bend: Tensor) -> Variation:
         """The part of the parameters of W; ``bend`` >= ‖(w Δφ'') u‖. Zero when W has none."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, fold
 
 from bilevel.ground import rows
-from bilevel.ground.checks import check_choice, check_finite
+from bilevel.ground.checks import check_choice, check_constant, check_finite
 from bilevel.ground.errors import InputError
 from bilevel.model.bounds import Variation
 from bilevel.model.operators.operator import Shape
@@ -75,6 +75,7 @@ class FieldsOfExperts(FilteredRegulariser):
         super().__init__()
         check_learn(learn, PARAMETERS)
         check_choice(potential, POTENTIALS, "potential")
+        check_constant(filters, "filters")
         bank = dct_filters(5) if filters is None else check_finite(filters.detach(), "filters")
         if bank.ndim != 4 or bank.numel() == 0:
             raise InputError("filters must have shape (m, c, k, k')", given=tuple(bank.shape))
@@ -147,6 +148,10 @@ class FieldsOfExperts(FilteredRegulariser):
         """The norms of the filters, (m, 1, 1)."""
         square = self.filters.detach().double().square().flatten(1).sum(1)
         return square.sqrt()[:, None, None]
+
+    def accounted(self) -> frozenset[str]:
+        """All three."""
+        return super().accounted() | {"filters"}
 
     def filter_variation(self, ball: FeatureBall, x: Tensor, q: Tensor, bend: Tensor) -> Variation:
         """Of B δ = Σ_j δK_jᵀ w_j φ'_j + K_jᵀ w_j φ''_j δK_j x, with ‖δK v‖ <= ‖δ‖ √taps ‖v‖."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from bilevel.ground import rows
-from bilevel.ground.checks import check_finite, check_positive
+from bilevel.ground.checks import check_constant, check_finite, check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.fused import fused
 from bilevel.linear import LinearMap
@@ -250,6 +250,10 @@ class RidgeRegulariser(Regulariser):
         square, rho = self._norm_bound().square(), float(self.weakly_convex)
         return Bounds.of(-rho * weight * square, weight * (sharp - rho) * square)
 
+    def accounted(self) -> frozenset[str]:
+        """All but the filters."""
+        return frozenset({"log_weight", "log_sharpness", "log_scaling"})
+
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """From the features that may cross a kink within the ball; unproved for learned filters.
 
@@ -377,10 +381,11 @@ def _checked(filters: Sequence[Tensor]) -> list[Tensor]:
         raise InputError("a cascade needs at least one bank of filters")
     channels: int | None = None
     for k, bank in enumerate(filters):
-        check_finite(bank.detach(), f"filters[{k}]")
+        check_constant(bank, f"filters[{k}]")
+        check_finite(bank, f"filters[{k}]")
         odd = bank.ndim == 4 and all(side % 2 for side in bank.shape[2:])
         if not odd or bank.shape[1] != (channels or bank.shape[1]):
             expected = f"filters[{k}] must have shape (m, {channels or 'c'}, k, k') with odd sides"
             raise InputError(expected, given=tuple(bank.shape))
         channels = bank.shape[0]
-    return [bank.detach().to(torch.get_default_dtype()) for bank in filters]
+    return [bank.to(torch.get_default_dtype()) for bank in filters]

@@ -42,6 +42,10 @@ class Sparsity(NonSmoothRegulariser):
         """A positive weight."""
         return {"log_weight": POSITIVE}
 
+    def accounted(self) -> frozenset[str]:
+        """The weight."""
+        return frozenset({"log_weight"})
+
     def options(self) -> dict[str, object]:
         """What builds it again; the weight itself travels as a parameter."""
         return {"learn": ("weight",) if self.log_weight.requires_grad else ()}

@@ -11,8 +11,9 @@ from bilevel.ground import rows
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Smoothness, Variation
 from bilevel.model.operators import Identity
-from bilevel.model.operators.operator import Operator, Shape
-from bilevel.model.part import POSITIVE, check_learn, positive_parameter
+from bilevel.model.operators.operator import Operator, Shape, check_operator
+from bilevel.model.operators.turned import turned
+from bilevel.model.part import POSITIVE, accounted_under, check_learn, positive_parameter
 from bilevel.model.preconditioner import Stencil
 from bilevel.model.regularisers.regulariser import Regulariser
 from bilevel.model.sets import Set
@@ -44,7 +45,7 @@ class Tikhonov(Regulariser):
         """Weight [1] and operator B; ``learn=()`` keeps the weight fixed."""
         super().__init__()
         check_learn(learn, ("weight",))
-        self.operator = Identity() if operator is None else operator
+        self.operator = Identity() if operator is None else check_operator(operator)
         self.log_weight = positive_parameter(weight, "weight", learn)
 
     @property
@@ -109,10 +110,16 @@ class Tikhonov(Regulariser):
         return Smoothness.quadratic(x)
 
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
-        """∇²R is constant; ∂∇R/∂log w = ∇R."""
-        if not self.log_weight.requires_grad:
-            return Variation.zero(x)
+        """∇²R is constant; ∂∇R/∂log w = ∇R, and by θ of B as in :func:`turned`."""
         with torch.no_grad():
+            total = turned(self.operator, self.weight, x, self.operator(x), q, radius)
+            if not self.log_weight.requires_grad:
+                return total
             pull, turn = rows.norm(self.grad(x)), rows.norm(self.grad(q))
             upper = self.bounds((x.shape[1], x.shape[2], x.shape[3])).lipschitz
-            return Variation(torch.zeros_like(turn), turn * radius, pull + upper * radius)
+            nothing = torch.zeros_like(total.hessian)
+            return total + Variation(nothing, turn * radius, pull + upper * radius)
+
+    def accounted(self) -> frozenset[str]:
+        """The weight, and what the operator has."""
+        return accounted_under("operator", self.operator) | {"log_weight"}
