@@ -15,7 +15,7 @@ from bilevel.learn.budget import Budget
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.fit import Fit
 from bilevel.learn.learn import learn
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import Problem
 from bilevel.learn.record import Record
 
 __all__ = ["Entry", "Race", "Watch", "race"]
@@ -118,7 +118,7 @@ def work(record: Record) -> int:
 
 
 def race(
-    problem_factory: Callable[[], BilevelProblem],
+    problem_factory: Callable[[], Problem],
     algorithms: Mapping[str, Algorithm[Any]],
     budget: Budget,
     *,
@@ -178,7 +178,7 @@ def race(
 
 
 def _fits(
-    problem_factory: Callable[[], BilevelProblem],
+    problem_factory: Callable[[], Problem],
     algorithms: Mapping[str, Algorithm[Any]],
     budget: Budget,
     watch: Watch | None,
@@ -204,7 +204,7 @@ def _fits(
     return fits, failures, False
 
 
-def _entry(referee: BilevelProblem, name: str, fit: Fit, accuracy: float) -> Entry:
+def _entry(referee: Problem, name: str, fit: Fit, accuracy: float) -> Entry:
     final = referee.value_and_grad(fit.theta, tol=accuracy, estimate=True)
     projected = projected_gradient_norm(referee, final) if final.finite else math.nan
     return Entry(name, fit, final, projected)

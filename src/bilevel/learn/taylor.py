@@ -9,7 +9,7 @@ import torch
 from bilevel.ground import theta as algebra
 from bilevel.ground.randomness import generator
 from bilevel.ground.theta import Theta
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import Problem
 from bilevel.model.composite import NonSmoothObjective
 from bilevel.model.saddle import SaddleObjective
 
@@ -44,7 +44,7 @@ class TaylorTest:
 
 
 def check_hypergradient(
-    problem: BilevelProblem, theta: Theta | None = None, *, tol: float | None = None, seed: int = 0
+    problem: Problem, theta: Theta | None = None, *, tol: float | None = None, seed: int = 0
 ) -> TaylorTest:
     """Compare the hypergradient with differences of L between its own and a random direction.
 
@@ -67,7 +67,7 @@ def check_hypergradient(
         True
     """
     point = problem.theta if theta is None else theta
-    objective = problem.energy.at(problem.pairs.y[:1])
+    objective = problem.level.example
     if tol is None:
         tol = 1e-5 if isinstance(objective, SaddleObjective) else 1e-9
     at = problem.value_and_grad(point, tol=tol)
@@ -87,7 +87,7 @@ def check_hypergradient(
     remainders = tuple(abs(a - at.corrected - s * slope) for a, s in zip(ahead, steps, strict=True))
     quotients = [(a - b) / (2 * s) for a, b, s in zip(ahead, behind, steps, strict=True)]
     smooth = not isinstance(objective, NonSmoothObjective)
-    precise = smooth and problem.pairs.y.dtype == torch.float64
+    precise = smooth and problem.level.y.dtype == torch.float64
     return TaylorTest(
         steps=steps,
         remainders=remainders,

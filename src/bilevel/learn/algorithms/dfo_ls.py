@@ -17,7 +17,7 @@ from bilevel.ground.theta import Theta, add, flatten, unflatten
 from bilevel.ground.theta import norm as theta_norm
 from bilevel.learn.algorithm import Algorithm, Status
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import Problem
 
 __all__ = ["DFOLS"]
 
@@ -80,7 +80,7 @@ class DFOLS(Algorithm[DFOLSState]):
             raise InputError(what, given=self)
         load("dfols", "DFOLS", "search")
 
-    def init(self, problem: BilevelProblem, theta: Theta) -> DFOLSState:
+    def init(self, problem: Problem, theta: Theta) -> DFOLSState:
         """Look at θ_0.
 
         Raises:
@@ -92,7 +92,7 @@ class DFOLS(Algorithm[DFOLSState]):
         status = Status.RUNNING if at.finite else Status.DIVERGED
         return DFOLSState(at, self.radius, first, status=status)
 
-    def step(self, problem: BilevelProblem, state: DFOLSState) -> DFOLSState:
+    def step(self, problem: Problem, state: DFOLSState) -> DFOLSState:
         """A run of the engine.
 
         Raises:
@@ -123,7 +123,7 @@ class DFOLS(Algorithm[DFOLSState]):
 class _Run:
     """The residuals as a function of a vector; remembers the best evaluation."""
 
-    def __init__(self, problem: BilevelProblem, theta: Theta, accuracy: float) -> None:
+    def __init__(self, problem: Problem, theta: Theta, accuracy: float) -> None:
         self.problem, self.theta, self.accuracy = problem, theta, accuracy
         self.start: Vector = flatten(theta).numpy()
         self.best: Evaluation | None = None
