@@ -8,7 +8,7 @@ import math
 import types
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import is_dataclass
-from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Protocol, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from bilevel.ground.errors import InputError, nearest
 
@@ -66,7 +66,8 @@ def made(cls: type[T], values: object, what: str) -> T:
         (1+2j)
     """
     given = table(values, what)
-    accepted = inspect.signature(cls).parameters
+    parameters = inspect.signature(cls).parameters
+    accepted = {name: p for name, p in parameters.items() if p.kind not in _REST}
     for name in given:
         if name not in accepted:
             raise InputError(f"{what} has no '{name}'", advice=nearest(name, accepted))
@@ -92,6 +93,9 @@ def made(cls: type[T], values: object, what: str) -> T:
         raise InputError(f"{what} cannot be made of what is saved ({error})") from error
 
 
+_REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+
+
 def fits(value: object, hint: Any) -> bool:
     """Whether ``value`` is what an annotation says; integers are floats, lists are sequences.
 
@@ -102,19 +106,31 @@ def fits(value: object, hint: Any) -> bool:
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         return any(fits(value, one) for one in inner)
-    if origin is not None and issubclass(origin, Mapping):
+    if origin is Literal:
+        return value in inner
+    if not isinstance(origin, type):
+        return _plain(value, hint)
+    if issubclass(origin, Mapping):
         return isinstance(value, Mapping) and all(
             fits(k, inner[0]) and fits(v, inner[1])
             for k, v in cast(Mapping[object, object], value).items()
         )
-    if origin is not None and issubclass(origin, Collection):
+    if issubclass(origin, Collection):
         return isinstance(value, list | tuple) and _each(cast(Sequence[object], value), inner)
+    return isinstance(value, origin)
+
+
+def _plain(value: object, hint: Any) -> bool:
+    """For a type without arguments."""
     if hint in (float, int):
         number = isinstance(value, (int, float) if hint is float else int)
         return number and not isinstance(value, bool) and _represented(cast(float, value))
     if hint is None or hint is type(None):
         return value is None
-    return isinstance(value, hint) if isinstance(hint, type) else True
+    unknown = hint is Any or not isinstance(hint, type)
+    if unknown or (Protocol in hint.__mro__ and not hint.__dict__.get("_is_runtime_protocol")):
+        return True
+    return isinstance(value, hint)
 
 
 def _each(values: Sequence[object], inner: tuple[Any, ...]) -> bool:

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from bilevel.ground import theta as algebra
 from bilevel.ground.packing import Packable
@@ -44,6 +44,7 @@ class Status(Packable, Enum):
     DIVERGED = "loss or gradient are no longer finite"
 
 
+@runtime_checkable
 class State(Protocol):
     """A frozen dataclass, with the evaluation at the θ reached."""
 

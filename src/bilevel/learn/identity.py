@@ -44,7 +44,7 @@ class Identity(Packable):
 
     def also(self, name: str, value: object) -> Identity:
         """With one more thing that matters."""
-        return replace(self, facts={**self.facts, **facts(value, name)})
+        return replace(self, facts={**facts(value, name), **self.facts})
 
     def difference(self, other: Identity) -> tuple[str, str, str] | None:
         """The first thing that is different in ``other``, here and there; None if nothing is."""
