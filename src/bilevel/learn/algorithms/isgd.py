@@ -47,7 +47,8 @@ class ISGD(Algorithm[ISGDState]):
         step_power: q.
         floor: accuracies below are not asked for [grey value].
         precondition: "adam" scales the entries of θ by their moments (Kingma and Ba 2015).
-        seed: of the batches.
+        seed: of the batches, which are drawn by position: the same samples in another order make
+            other batches.
 
     Raises:
         InputError: options outside their ranges, or a problem with one x for all samples.

@@ -99,7 +99,8 @@ class SingleLoop(Algorithm[SingleLoopState]):
             then moves each entry by up to ``outer_step``.
         tol: stop when the projected gradient and its error are below ``tol`` times the loss.
         floor: smallest accuracy of the evaluations that decide [grey value].
-        seed: of the batches.
+        seed: of the batches, which are drawn by position: the same samples in another order make
+            other batches.
 
     Raises:
         InputError: options outside their ranges, a batch larger than the samples, or an energy

@@ -108,13 +108,10 @@ def everything(algorithm: Accelerated, problem: DirectedProblem, now: Now) -> Di
     if not problem.separable:
         return algorithm.look(problem, now, Draw(lower, upper))
     chunks = torch.split(lower, problem.chunk)
-    parts = [algorithm.look(problem, now, Draw(k, k)) for k in chunks]
+    parts = [algorithm.approached(problem, now, Draw(k, k)) for k in chunks]
     mean: Theta = {name: torch.zeros_like(value) for name, value in now.theta.items()}
     for part in parts:
         mean = algebra.add(mean, part.theta, len(part.rows) / len(lower))
-    value, trust = (
-        sum(getattr(p, name) * len(p.rows) for p in parts) / len(lower)
-        for name in ("value", "trust")
-    )
+    value = sum(p.value * len(p.rows) for p in parts) / len(lower)
     x, v, rows = (torch.cat([getattr(p, name) for p in parts]) for name in ("x", "v", "rows"))
-    return Directions(x, v, mean, value, rows, trust=trust)
+    return algorithm.trusted(problem, now, Directions(x, v, mean, value, rows))
