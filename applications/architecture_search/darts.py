@@ -16,11 +16,11 @@ from bilevel.ground import theta as algebra
 from bilevel.ground.checks import check_nonnegative, check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
+from bilevel.learn import Problem
 from bilevel.learn.algorithm import Algorithm, Status
 from bilevel.learn.algorithms.moments import Moments
 from bilevel.learn.directions import Draw, Iterates, Sampler
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn import Problem
 
 __all__ = ["DARTS", "DartsState"]
 

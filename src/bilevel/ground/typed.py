@@ -1,4 +1,4 @@
-"""What files say, checked where it comes in: JSON that is JSON, and arguments of the right types."""
+"""What files say, checked where it comes in: valid JSON, and arguments of the right types."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ import math
 import types
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import is_dataclass
-from typing import Any, Literal, Protocol, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import (
+    Any,
+    Literal,
+    Protocol,
+    TypeVar,
+    Union,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from bilevel.ground.errors import InputError, nearest
 

@@ -13,9 +13,9 @@ from bilevel.ground.checks import check_finite, check_matching
 from bilevel.ground.errors import InputError, nearest
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
+from bilevel.learn import checkpoint as disk
 from bilevel.learn.algorithm import Algorithm, State, Status, projected_gradient_norm
 from bilevel.learn.algorithms.automatic import Automatic
-from bilevel.learn import checkpoint as disk
 from bilevel.learn.budget import Budget, BudgetExhausted
 from bilevel.learn.fit import Fit
 from bilevel.learn.growth import grown, told

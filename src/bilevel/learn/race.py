@@ -134,8 +134,9 @@ def race(
 
     Afterwards every θ of every path is looked at with one accuracy of the lower level, on one
     more problem, so that losses can be compared wherever they were reached, whatever the algorithm
-    itself looked at. This takes time of its own, which is not counted. Ctrl-C ends the algorithm that runs and the race;
-    what was done until then is kept. An algorithm that cannot run is named in ``failures``.
+    itself looked at. This takes time of its own, which is not counted. Ctrl-C ends the algorithm
+    that runs and the race; what was done until then is kept. An algorithm that cannot run is named
+    in ``failures``.
 
     Args:
         problem_factory: makes the same problem again, with nothing solved yet.

@@ -90,7 +90,9 @@ class Snapshot(Packable):
         if found is not None:
             name, before, now = found
             advice = f"continue with the problem of the fit, {anew}"
-            raise InputError(f"the fit was learned with {name} = {before}", given=now, advice=advice)
+            raise InputError(
+                f"the fit was learned with {name} = {before}", given=now, advice=advice
+            )
         running = self.state.status is Status.RUNNING
         kept = [part for part in (self.memory.x, self.memory.q) if part is not None]
         if running and not all(bool(part.isfinite().all()) for part in kept):

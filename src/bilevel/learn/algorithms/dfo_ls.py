@@ -43,8 +43,8 @@ class DFOLS(Algorithm[DFOLSState]):
     the lower level is solved as accurately as the trust region is small: to ε_0 (Δ/Δ_0)², where
     interpolation needs no more. One step of learning is a run of the engine from one radius to a
     ``shrink`` of it, from the best θ of the run before; a budget that ends within a run loses it.
-    Points outside Θ count as their projections. The engine adds up residuals in the order of the
-    samples, which rounding and its interpolation make matter. For few parameters: a run takes at least one
+    Points outside Θ count as their projections. The engine sums in the order of the samples,
+    whose rounding its interpolation magnifies. For few parameters: a run takes at least one
     evaluation for each of them.
 
     Args:

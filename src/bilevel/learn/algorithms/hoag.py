@@ -124,9 +124,7 @@ class HOAG(Algorithm[HOAGState]):
             status=verdict(problem, new, self.tol),
         )
 
-    def _back(
-        self, problem: Problem, state: HOAGState, epsilon: float, step: float
-    ) -> HOAGState:
+    def _back(self, problem: Problem, state: HOAGState, epsilon: float, step: float) -> HOAGState:
         """Where the step began, looked at more closely."""
         finer = max(epsilon / 2, self.floor)
         at = settled(problem, problem.value_and_grad(state.evaluation.theta, tol=finer), self.tol)

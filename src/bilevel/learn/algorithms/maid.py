@@ -190,9 +190,7 @@ class MAID(Algorithm[MAIDState]):
             status=Status.FLOOR if stuck else Status.RUNNING,
         )
 
-    def _trusted(
-        self, problem: Problem, at: Evaluation, known: Evaluation | None
-    ) -> Evaluation:
+    def _trusted(self, problem: Problem, at: Evaluation, known: Evaluation | None) -> Evaluation:
         """Tighten ε until the gradient's error is at most (1 - η) of its norm, or cannot be."""
         while self._doubtful(problem, at, known):
             if math.isnan(at.estimate) and not self.certified:

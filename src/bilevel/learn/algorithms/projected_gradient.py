@@ -133,9 +133,7 @@ class ProjectedGradient(Algorithm[GradientState]):
         ended = idle and not closer and state.status is Status.RUNNING
         return replace(state, status=Status.FLOOR) if ended else state
 
-    def _along(
-        self, problem: Problem, state: GradientState, epsilon: float
-    ) -> GradientState:
+    def _along(self, problem: Problem, state: GradientState, epsilon: float) -> GradientState:
         """By the step size given, to the next batch."""
         reached = Trial.along(problem, state.evaluation, state.step).theta
         theta, momentum = _onward(problem, state, reached)
@@ -169,9 +167,7 @@ class ProjectedGradient(Algorithm[GradientState]):
             momentum=_onward(seen, state, reached(found.step))[1],
         )
 
-    def _closer(
-        self, problem: Problem, state: GradientState, epsilon: float
-    ) -> GradientState:
+    def _closer(self, problem: Problem, state: GradientState, epsilon: float) -> GradientState:
         """After a search that found none: look at θ more closely, if the schedule allows."""
         at = state.evaluation
         if epsilon < at.accuracy:

@@ -135,9 +135,7 @@ class TrustRegion(Algorithm[TrustState]):
             return replace(closer, nearby=(), failures=0)
         return replace(state, accepted=False, status=Status.KINKED)
 
-    def _explained(
-        self, problem: Problem, state: TrustState, predicted: float
-    ) -> TrustState:
+    def _explained(self, problem: Problem, state: TrustState, predicted: float) -> TrustState:
         """After some rejections: were they due to ε? Then start anew with a smaller one."""
         at = state.evaluation
         if state.failures % PATIENCE or self._finest(state, at):
