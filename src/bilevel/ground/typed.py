@@ -140,7 +140,7 @@ def _plain(value: object, hint: Any) -> bool:
     unknown = hint is Any or not isinstance(hint, type)
     if unknown or (Protocol in hint.__mro__ and not hint.__dict__.get("_is_runtime_protocol")):
         return True
-    return isinstance(value, hint)
+    return isinstance(value, cast(type[object], hint))
 
 
 def _each(values: Sequence[object], inner: tuple[Any, ...]) -> bool:
