@@ -42,7 +42,7 @@ def main() -> None:
     names = sorted(fit.theta, reverse=True)
     learned = [float(fit.theta[name]) for name in names]
 
-    bounds = problem.energy.bounds(problem.pairs.y)
+    bounds = problem.bounds
     tol = 1e-4 if float(bounds.proved_mu().min()) > 0 else 2e-6
 
     def psnr(point: tuple[float, ...]) -> float:

@@ -16,11 +16,11 @@ from bilevel.ground import theta as algebra
 from bilevel.ground.checks import check_nonnegative, check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
+from bilevel.learn import Problem
 from bilevel.learn.algorithm import Algorithm, Status
 from bilevel.learn.algorithms.moments import Moments
 from bilevel.learn.directions import Draw, Iterates, Sampler
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.problem import BilevelProblem
 
 __all__ = ["DARTS", "DartsState"]
 
@@ -88,7 +88,7 @@ class DARTS(Algorithm[DartsState]):
             check_nonnegative(getattr(self, name), name)
         _ = self._lower
 
-    def init(self, problem: BilevelProblem, theta: bl.Theta) -> DartsState:
+    def init(self, problem: Problem, theta: bl.Theta) -> DartsState:
         """At the start of the problem."""
         shared = _shared(problem)
         at = shared.iterates(theta)
@@ -97,7 +97,7 @@ class DARTS(Algorithm[DartsState]):
         first = _evaluation(theta, found, size)
         return DartsState(first, at, torch.zeros_like(at.x), Moments.zeros(theta), self.step_size)
 
-    def step(self, problem: BilevelProblem, state: DartsState) -> DartsState:
+    def step(self, problem: Problem, state: DartsState) -> DartsState:
         """α first, then x, on the samples of this step."""
         shared, spent, start = _shared(problem), problem.cost.seconds, time.perf_counter()
         theta, draw = state.evaluation.theta, self._draw(shared, state.t)
@@ -149,7 +149,7 @@ class DARTS(Algorithm[DartsState]):
         return Draw(parts[0], parts[1])
 
 
-def _shared(problem: BilevelProblem) -> bl.SharedProblem:
+def _shared(problem: Problem) -> bl.SharedProblem:
     if not isinstance(problem, bl.SharedProblem):
         raise InputError("DARTS needs a SharedProblem", given=type(problem).__name__)
     return problem

@@ -90,9 +90,9 @@ def test_declared_bounds_hold_the_hessian() -> None:
         cleaning.problem_of(parts),
     ):
         iterates = problem.iterates(problem.theta)
-        bounds = problem.energy.bounds(problem.pairs.y)
+        bounds = problem.bounds
         random = torch.randn(iterates.x.shape, generator=generator(0, "x"), dtype=torch.float64)
-        hessian = problem.energy.at(problem.pairs.y).hessian(0.1 * random)
+        hessian = problem.lower_at(problem.theta, torch.tensor([0])).hessian(0.1 * random)
         v, value = random, 0.0
         for _ in range(30):
             v = hessian(v / v.norm())

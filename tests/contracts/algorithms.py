@@ -108,7 +108,7 @@ def quadratic(kind: str, seed: int) -> tuple[bl.BilevelProblem, bl.Theta, Tensor
         bl.FiniteSum(problem.upper.size, lambda x, theta, ids: q.upper(x, moved(theta), ids)),
         dict.fromkeys(NAMES, torch.ones((), dtype=DOUBLE)),
         torch.zeros(6, dtype=DOUBLE),
-        bounds=problem.energy.bounds(problem.pairs.y),
+        bounds=problem.bounds,
     )
     return scalars, scalars.theta, inside
 

@@ -197,7 +197,7 @@ def test_sparsity_in_a_box_is_learned() -> None:
     parts = parts + bl.regularisers.Box(0.0, 1.0) + bl.regularisers.Sparsity(0.005)
     energy = bl.Variational(bl.fidelities.SquaredL2(), parts).double()
     problem = bl.BilevelProblem(energy, LOSS, pairs)
-    assert isinstance(problem.solver, FISTA)
+    assert isinstance(problem.level.solver, FISTA)
     fit = bl.learn(problem, budget=bl.Budget(steps=15))
     first, last = fit.history[0], fit.history[-1]
     assert last.value < 0.85 * first.value

@@ -109,7 +109,7 @@ def test_pure_under_a_mask_is_its_definition() -> None:
     peak, criterion = 50.0, bl.criteria.PURE(50.0, seed=3)
     y, a, seen = data("mask"), operators()["mask"], hidden()
     energy = energy_of("mask", counts=True)
-    there = bl.UnsupervisedProblem(energy, y, criterion).pairs.y[1:]
+    there = bl.UnsupervisedProblem(energy, y, criterion).y[1:]
     m, z = int(seen.sum()), seen * (y + BACKGROUND)
     s = 2 / (peak**0.5 * m**0.3)
     c = (there - y) / s

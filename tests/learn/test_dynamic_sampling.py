@@ -13,6 +13,7 @@ from bilevel.ground import theta as algebra
 from bilevel.ground.errors import InputError
 from bilevel.learn import Status
 from bilevel.learn.algorithms import LBFGS, DynamicSampling, automatic
+from bilevel.learn.level import LowerLevel
 from bilevel.learn.sample import Sample, SampledEvaluation, pooled
 from contracts.quadratics import Quadratic
 
@@ -73,13 +74,13 @@ def test_growth_follows_the_noise() -> None:
 
 def test_growth_solves_the_new_samples_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     solved: list[int] = []
-    solve = bl.BilevelProblem._solve
+    solve = LowerLevel.solve
 
     def noted(self, theta, index, tol):
         solved.extend(index.tolist())
         return solve(self, theta, index, tol)
 
-    monkeypatch.setattr(bl.BilevelProblem, "_solve", noted)
+    monkeypatch.setattr(LowerLevel, "solve", noted)
     p = problem()
     state = DynamicSampling(first=8, theta=1e-3).init(p, p.theta)
     first, new = solved[:-8], solved[-8:]

@@ -22,6 +22,7 @@ from bilevel.learn.algorithms import (
     TorchOptimiser,
 )
 from bilevel.learn.growth import grown
+from bilevel.learn.level import LowerLevel
 from bilevel.learn.scaling import ScaledProblem
 from bilevel.learn.schedules import Constant
 from contracts.algorithms import (
@@ -156,19 +157,19 @@ def test_the_looks_that_tell_cost_nothing_and_change_nothing() -> None:
 @pytest.mark.parametrize("scales", [{}, {"regulariser": 2.0}])
 def test_the_looks_are_bounded(scales: dict[str, float], monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
-    solve = bl.BilevelProblem._solve
+    solve = LowerLevel.solve
 
     def noted(self, theta, index, tol):
         seen.append(self.max_steps)
         return solve(self, theta, index, tol)
 
     problem = small(RIDGES)
-    problem.max_steps = 5000
+    problem.level.max_steps = 5000
     view = ScaledProblem(problem, scales)
-    monkeypatch.setattr(bl.BilevelProblem, "_solve", noted)
+    monkeypatch.setattr(LowerLevel, "solve", noted)
     grown(view, view.theta, view.theta)
     assert max(seen) == 1000
-    assert problem.max_steps == 5000
+    assert problem.level.max_steps == 5000
 
 
 def test_projected_gradients_do_not_creep_uphill_within_the_noise() -> None:

@@ -185,7 +185,7 @@ def test_iterations_take_no_second_derivatives(name: str, separable: bool) -> No
 @pytest.mark.parametrize("name", BOTH)
 def test_nor_does_the_start_if_the_hypergradient_takes_none(name: str) -> None:
     p = imaging(0.3)
-    p.hypergradient = EquilibriumPropagation()
+    p.level.hypergradient = EquilibriumPropagation()
     fit = bl.learn(p, replace(BOTH[name], tol=TINY), budget=bl.Budget(steps=5))
     assert p.cost.hvps == 0
     first, last = (p.value(theta, tol=1e-6) for theta in (p.theta, fit.theta))

@@ -74,15 +74,16 @@ def test_work_counts_until_the_loss_stays_close(found: bl.Race) -> None:
     entry, level = found.best, found.level
     line = entry.fit.history[0]
 
-    def at(loss: float, gradients: int) -> Record:
+    def at(gradients: int) -> Record:
         cost = bl.Cost(gradient_evaluations=gradients, hvps=1)
-        return replace(line, corrected=loss, cost=cost)
+        return replace(line, whole=False, cost=cost)  # what it says of its loss means nothing
 
-    losses = [2 * level, level, 2 * level, level, level / 2]
-    history = tuple(at(loss, 10 * k) for k, loss in enumerate(losses))
-    entry = replace(entry, fit=replace(entry.fit, history=history))
+    path = (2 * level, level, 2 * level, level, level / 2)
+    history = tuple(at(10 * k) for k in range(5))
+    entry = replace(entry, fit=replace(entry.fit, history=history), path=path)
     assert found.work(entry) == 31
-    never = replace(entry, fit=replace(entry.fit, history=(*history, at(2 * level, 70))))
+    longer = replace(entry.fit, history=(*history, at(70)))
+    never = replace(entry, fit=longer, path=(*path, 2 * level))
     assert never.arrival(level) is None
     assert found.work(never) == 71
 
@@ -126,3 +127,17 @@ def test_an_active_constraint_makes_the_projected_gradient_smaller() -> None:
     theta = {name: torch.full_like(value, -1e6) for name, value in judge.theta.items()}
     fit = bl.learn(judge, MAID(), judge.space.project(theta), budget=bl.Budget(steps=1))
     assert fit.history[0].projected < fit.history[0].gradient_norm
+
+
+def test_batches_arrive_where_their_loss_does() -> None:
+    """SABA looks at all samples when it believes to be done; it arrives long before."""
+    runners = {"saba": bl.algorithms.SABA(tol=1e-9), "l-bfgs": bl.algorithms.LBFGS(tol=1e-6)}
+    found = bl.race(problem, runners, bl.Budget(steps=25))
+    entry = next(entry for entry in found.entries if entry.name == "saba")
+    assert len(entry.path) == len(entry.fit.history)
+    judge = problem()
+    arrived = entry.arrival(found.level)
+    assert arrived is not None
+    assert not any(r.whole for r in entry.fit.history[1:])
+    assert found.work(entry) < entry.work
+    assert entry.path[-1] == pytest.approx(judge.value(entry.fit.theta, tol=1e-6), rel=1e-3)

@@ -84,9 +84,9 @@ def solved(energy: bl.Variational, y: Tensor) -> Tensor:
 def test_sure_is_the_mean_of_its_definition() -> None:
     energy, y, a = energy_for("SURE"), data_for("SURE").y, blur().double()
     problem = bl.UnsupervisedProblem(energy, y, bl.criteria.SURE(SIGMA, seed=3))
-    signs = (problem.pairs.y[2:] - y).sign()
+    signs = (problem.y[2:] - y).sign()
     s = 2 * SIGMA / 64**0.3
-    torch.testing.assert_close(problem.pairs.y[2:], y + s * signs)
+    torch.testing.assert_close(problem.y[2:], y + s * signs)
     here, there = a(solved(energy, y)), a(solved(energy, y + s * signs))
     divergence = (signs * (there - here)).mean((1, 2, 3)) / s
     expected = (here - y).square().mean((1, 2, 3)) + 2 * SIGMA**2 * divergence - SIGMA**2
@@ -122,7 +122,7 @@ def test_hold_out_hands_on_the_energy_that_sees_all_data() -> None:
 
 def test_hold_out_judges_by_data_it_does_not_see() -> None:
     problem = problem_for("hold-out")
-    y = problem.pairs.y.clone()
+    y = problem.y.clone()
     held = y[0] == 0
     assert 4 < int(held.sum()) < 24
     other = data_for("hold-out").y
@@ -130,7 +130,7 @@ def test_hold_out_judges_by_data_it_does_not_see() -> None:
     moved = bl.UnsupervisedProblem(
         energy_for("hold-out", torch.linspace(0.05, 0.2, 64).view(8, 8)), other, GAUSS["hold-out"]
     )
-    torch.testing.assert_close(moved.pairs.y, y)
+    torch.testing.assert_close(moved.y, y)
     difference = moved.value(moved.theta, tol=1e-9) - problem.value(problem.theta, tol=1e-9)
     assert abs(difference) > 0.1
 
@@ -250,9 +250,8 @@ def test_what_does_not_fit_is_refused_in_words() -> None:
 def test_growth_is_judged_by_images_with_their_copies() -> None:
     """In chunks that hold a part of the rows: a row alone is no risk estimate."""
     problem = problem_for("SURE")
-    problem.chunk = 2
-    assert problem.some(2).tolist() == [0, 2]
-    assert problem.some(100).tolist() == [0, 1, 2, 3]
+    problem.level.chunk = 2
+    assert problem.few().tolist() == [0, 1, 2, 3]
     value = problem.value(problem.theta, tol=1e-6)
     fit = bl.learn(problem, bl.algorithms.SABA(), budget=bl.Budget(steps=8))
     assert fit.status is not Status.WORSE

@@ -35,11 +35,11 @@ class Upper:
 
     def double(self) -> Upper:
         """The same in float64, so that values carry no rounding of float32."""
-        return Upper(self.loss, self.target.double())
+        return Upper(self.loss.double(), self.target.double())
 
     def rows(self, index: Tensor) -> Upper:
         """The loss of the rows ``index`` alone."""
-        return Upper(self.loss, self.target[index])
+        return Upper(self.loss.rows(index), self.target[index])
 
     def value(self, x: Tensor) -> Tensor:
         """ℓ, (b,)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from enum import Enum
 from typing import Any, cast
@@ -11,8 +11,10 @@ from typing import Any, cast
 from torch import Tensor
 
 from bilevel.ground.errors import InputError, nearest
+from bilevel.ground.naming import class_named, name_of_class
+from bilevel.ground.typed import made, table
 
-__all__ = ["Packable", "pack", "unpack"]
+__all__ = ["Packable", "number", "pack", "unpack"]
 
 
 class Packable:
@@ -44,7 +46,7 @@ def unpack(plain: Any, tensors: Mapping[str, Tensor]) -> Any:
     """The inverse of :func:`pack`; tensors are copies.
 
     Raises:
-        InputError: an unknown class, or tensors or fields that are missing.
+        InputError: an unknown class, tensors or fields that are missing, or values of wrong types.
     """
     if isinstance(plain, list):
         return tuple(unpack(v, tensors) for v in cast(list[Any], plain))
@@ -54,9 +56,9 @@ def unpack(plain: Any, tensors: Mapping[str, Tensor]) -> Any:
     if "tensor" in entry:
         return _find(tensors, entry["tensor"]).clone()
     if "number" in entry:
-        return float(entry["number"])
+        return number(entry["number"])
     if "dict" in entry:
-        return {k: unpack(v, tensors) for k, v in entry["dict"].items()}
+        return {k: unpack(v, tensors) for k, v in table(entry["dict"], "a saved dict").items()}
     return _rebuilt(entry, tensors)
 
 
@@ -81,8 +83,19 @@ def _pack(value: object, tensors: dict[str, Tensor]) -> Any:
     )
 
 
+def number(text: object) -> float:
+    """What JSON has no number for: "nan", "inf" or "-inf".
+
+    Raises:
+        InputError: any other text.
+    """
+    if text not in ("nan", "inf", "-inf"):
+        raise InputError("a number must be one, or 'nan', 'inf' or '-inf'", given=repr(text)[:60])
+    return float(cast(str, text))
+
+
 def _described(value: Packable, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    name = type(value).__name__
+    name = name_of_class(type(value))
     if isinstance(value, Enum):
         return {"type": name, "member": value.name}
     inner = {f.name: _pack(getattr(value, f.name), tensors) for f in fields(cast(Any, value))}
@@ -90,23 +103,18 @@ def _described(value: Packable, tensors: dict[str, Tensor]) -> dict[str, Any]:
 
 
 def _rebuilt(entry: dict[str, Any], tensors: Mapping[str, Tensor]) -> Any:
-    known = {cls.__name__: cls for cls in _subclasses(Packable)}
     name = str(entry.get("type"))
-    if name not in known:
-        raise InputError(f"unknown state '{name}'", advice=nearest(name, known))
-    make = cast(Any, known[name])
-    if "member" in entry:
-        return make[entry["member"]]
-    return make(**{k: unpack(v, tensors) for k, v in entry["fields"].items()})
+    make = class_named(name, Packable)
+    if issubclass(make, Enum):
+        members, member = make.__members__, str(entry.get("member"))
+        if member not in members:
+            raise InputError(f"{name} has no member '{member}'", advice=nearest(member, members))
+        return members[member]
+    inside = table(entry.get("fields"), f"the fields of {name}")
+    return made(make, {k: unpack(v, tensors) for k, v in inside.items()}, name)
 
 
-def _find(tensors: Mapping[str, Tensor], name: str) -> Tensor:
-    if name not in tensors:
+def _find(tensors: Mapping[str, Tensor], name: object) -> Tensor:
+    if not isinstance(name, str) or name not in tensors:
         raise InputError(f"the saved tensor '{name}' is missing")
     return tensors[name]
-
-
-def _subclasses(root: type[Packable]) -> Iterator[type[Packable]]:
-    for cls in root.__subclasses__():
-        yield cls
-        yield from _subclasses(cls)

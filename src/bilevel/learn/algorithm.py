@@ -6,13 +6,13 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from bilevel.ground import theta as algebra
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import Problem
 
 __all__ = [
     "Algorithm",
@@ -44,6 +44,7 @@ class Status(Packable, Enum):
     DIVERGED = "loss or gradient are no longer finite"
 
 
+@runtime_checkable
 class State(Protocol):
     """A frozen dataclass, with the evaluation at the θ reached."""
 
@@ -75,14 +76,14 @@ class Algorithm(ABC, Generic[S]):
     """Sees nothing but the problem; knows no constraint but ``problem.space.project``."""
 
     @abstractmethod
-    def init(self, problem: BilevelProblem, theta: Theta) -> S:
+    def init(self, problem: Problem, theta: Theta) -> S:
         """The state before the first step."""
 
     @abstractmethod
-    def step(self, problem: BilevelProblem, state: S) -> S:
+    def step(self, problem: Problem, state: S) -> S:
         """One outer step."""
 
-    def about(self, problem: BilevelProblem) -> str:
+    def about(self, problem: Problem) -> str:
         """What runs, in words, for reports."""
         del problem
         return type(self).__name__
@@ -98,7 +99,7 @@ class Trial:
 
     @staticmethod
     def along(
-        problem: BilevelProblem, at: Evaluation, step: float, direction: Theta | None = None
+        problem: Problem, at: Evaluation, step: float, direction: Theta | None = None
     ) -> Trial:
         """The projected step along ``direction``, the gradient if None."""
         downhill = at.grad if direction is None else direction
@@ -111,7 +112,7 @@ class Trial:
         return Trial(theta, algebra.norm(move), algebra.inner(at.grad, move))
 
 
-def projected_gradient_norm(problem: BilevelProblem, at: Evaluation) -> float:
+def projected_gradient_norm(problem: Problem, at: Evaluation) -> float:
     """‖θ - P(θ - s g)‖/s for the step s that moves an entry of θ by one: criticality."""
     step = normalised_step(at.grad, 1.0)
     return Trial.along(problem, at, step).moved / step
@@ -123,7 +124,7 @@ def normalised_step(direction: Theta, change: float) -> float:
     return change / largest if largest > 0 and math.isfinite(largest) else 1.0
 
 
-def verdict(problem: BilevelProblem, at: Evaluation, tol: float) -> Status:
+def verdict(problem: Problem, at: Evaluation, tol: float) -> Status:
     """CONVERGED or STATIONARY if the projected gradient its error are below ``tol`` · loss."""
     if not at.finite:
         return Status.DIVERGED
@@ -135,7 +136,7 @@ def verdict(problem: BilevelProblem, at: Evaluation, tol: float) -> Status:
     return Status.STATIONARY if at.doubt <= room else Status.RUNNING
 
 
-def settled(problem: BilevelProblem, at: Evaluation, tol: float) -> Evaluation:
+def settled(problem: Problem, at: Evaluation, tol: float) -> Evaluation:
     """``at``, with an estimate of its error if that may decide whether to stop here."""
     small = at.finite and projected_gradient_norm(problem, at) <= tol * problem.loss.scale(at.value)
     if not small or not math.isnan(at.estimate):

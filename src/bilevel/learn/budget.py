@@ -1,14 +1,21 @@
-"""How much a fit may cost."""
+"""How much a fit may cost, and what it has cost so far."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
 
 from bilevel.ground.errors import InputError
 from bilevel.model import Cost
 
-__all__ = ["Budget"]
+__all__ = ["Budget", "BudgetExhausted", "Ledger"]
+
+
+class BudgetExhausted(Exception):
+    """Raised before an evaluation that the budget has no room for."""
 
 
 @dataclass(frozen=True)
@@ -50,3 +57,51 @@ class Budget:
             or steps >= self.steps
             or cost.gradient_evaluations >= self.gradient_evaluations
         )
+
+
+class Ledger:
+    """The one account of a problem and of all that delegate to it: cost, clock and budget.
+
+    Args:
+        cost: written in place from now on, never replaced.
+
+    Example:
+        >>> ledger = Ledger(Cost())
+        >>> with ledger.metered():
+        ...     pass
+        >>> ledger.cost.seconds > 0
+        True
+    """
+
+    def __init__(self, cost: Cost) -> None:
+        self.cost = cost
+        self.budget: Budget | None = None
+        self._clock: float | None = None
+
+    def restart(self, spent: Cost) -> None:
+        """Go on counting from ``spent``."""
+        for entry in fields(Cost):
+            setattr(self.cost, entry.name, getattr(spent, entry.name))
+
+    @contextmanager
+    def metered(self) -> Generator[None]:
+        """Counts the seconds spent inside, whatever is metered within once.
+
+        Raises:
+            BudgetExhausted: during ``learn``, when the budget is used up.
+        """
+        outer, start = self._clock, time.perf_counter()
+        self._tick(start)
+        try:
+            if self.budget is not None and self.budget.exceeded(self.cost):
+                raise BudgetExhausted
+            yield
+        finally:
+            self._tick(time.perf_counter())
+            if outer is None:
+                self._clock = None
+
+    def _tick(self, now: float) -> None:
+        if self._clock is not None:
+            self.cost.seconds += now - self._clock
+        self._clock = now

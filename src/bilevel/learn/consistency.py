@@ -104,8 +104,8 @@ def _best(value: Callable[[float], Tensor], slope: Tensor, scale: float) -> floa
     errors: list[float] = []
     for step in _STEPS:
         quotient = (value(step) - value(-step)) / (2 * step)
-        size = scale or float(quotient.norm()) or 1.0
-        error = float((quotient - slope).norm()) / size
+        size = scale or float(quotient.square().sum().sqrt()) or 1.0
+        error = float((quotient - slope).square().sum().sqrt()) / size
         errors.append(error if math.isfinite(error) else math.inf)
     return min(errors)
 

@@ -87,6 +87,8 @@ class Slopes:
 class Sampler:
     """A fixed partition of ``count`` samples into batches, in a new random order every epoch.
 
+    By their positions: the same samples in another order make other batches.
+
     Example:
         >>> sampler = Sampler(count=5, size=2, seed=0, name="lower")
         >>> sampler.batches, sorted(sampler.number(t) for t in range(3))

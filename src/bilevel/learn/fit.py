@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from bilevel.ground.checks import check_images
+from bilevel.ground.errors import InputError, nearest
 from bilevel.ground.theta import Theta
+from bilevel.ground.typed import made
 from bilevel.learn import checkpoint
 from bilevel.learn.algorithm import Status
 from bilevel.learn.record import Record
@@ -25,7 +27,7 @@ from bilevel.solve.solvers import accelerated
 __all__ = ["Fit", "load"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fit:
     """A learned energy. ``configuration`` is free for whoever made the fit (plain data).
 
@@ -43,6 +45,8 @@ class Fit:
     algorithm: str = ""
     """What learned it, in words."""
     snapshot: Snapshot | None = field(default=None, repr=False)
+    example: Tensor | None = field(default=None, repr=False)
+    """Data of one sample, (1, ...), at which :meth:`save` compares gradients; not saved."""
 
     @staticmethod
     def of(
@@ -60,6 +64,23 @@ class Fit:
             for name, value in theta.items():
                 parameters[name].copy_(value)
         return Fit(learned, theta, tuple(history), status, cost, unit)
+
+    def __repr__(self) -> str:
+        """In a few lines: how it ended, what it gained and cost, and θ where it is short."""
+        steps = max(len(self.history) - 1, 0)
+        lines = [f"Fit: {self.status.name} after {steps} steps ({self.reason})"]
+        if self.algorithm:
+            lines.append(f"algorithm: {self.algorithm}")
+        if self.history:
+            first, last = self.history[0].corrected, self.history[-1].corrected
+            lines.append(f"loss: {first:.6g} -> {last:.6g} {self.unit}".rstrip())
+        cost = self.cost
+        spent = f"{cost.gradient_evaluations} gradients, {cost.hvps} Hessian-vector products"
+        lines.append(f"cost: {spent}, {cost.seconds:.1f} s")
+        shown = [_shown(name, value) for name, value in list(self.theta.items())[:_SHOWN]]
+        more = len(self.theta) - len(shown)
+        lines.append(f"theta: {', '.join(shown)}{f', and {more} more' if more else ''}")
+        return "\n  ".join(lines)
 
     @property
     def reason(self) -> str:
@@ -87,9 +108,20 @@ class Fit:
         """Write ``fit.json`` and ``fit.safetensors`` into ``folder``, whole or not at all.
 
         Beside them ``state.safetensors``, to go on from; ``state=False`` leaves that as it is.
+        It is checked before that what is written can be read again, as the same energy.
 
         Raises:
-            InputError: no permission, or an energy that cannot be described.
+            InputError: no permission, an energy that cannot be described or would come back as
+                another one, or a configuration that is no JSON; nothing is written.
+        """
+        checkpoint.check(self.energy, self.example)
+        return self.write(folder, state=state)
+
+    def write(self, folder: str | Path, *, state: bool = True) -> Path:
+        """As :meth:`save`, without the check, for fits that follow one that was checked.
+
+        Raises:
+            InputError: the same.
         """
         about = {
             "status": self.status.name,
@@ -99,29 +131,68 @@ class Fit:
             "algorithm": self.algorithm,
             "configuration": dict(self.configuration),
         }
+        if state and self.snapshot is None:  # first, so that none of another fit stays
+            checkpoint.write_state(Path(folder), None)
         checkpoint.write(Path(folder), self.energy, about)
-        if state:
+        if state and self.snapshot is not None:
             checkpoint.write_state(Path(folder), self.snapshot)
         return Path(folder)
 
 
 def load(folder: str | Path) -> Fit:
-    """A fit saved by :meth:`Fit.save`.
+    """A fit saved by :meth:`Fit.save`, all of it checked.
 
     Raises:
         InputError: the folder holds no fit, or a damaged or foreign one.
     """
-    energy, about = checkpoint.read(Path(folder))
+    folder = Path(folder)
+    energy, about = checkpoint.read(folder)
     theta = {n: p.detach().clone() for n, p in energy.named_parameters() if p.requires_grad}
-    with checkpoint.damaged(Path(folder)):
-        return Fit(
+    parts = {k: v for k, v in about.items() if k not in ("format", "tensors", "energy")}
+    try:
+        plain = made(_Plain, parts, "the fit")
+        fit = Fit(
             energy=energy,
             theta=theta,
-            history=tuple(Record.from_json(r) for r in about["history"]),
-            status=Status[about["status"]],
-            cost=Cost(**about["cost"]),
-            unit=about["unit"],
-            configuration=about["configuration"],
-            algorithm=about["algorithm"],
-            snapshot=checkpoint.read_state(Path(folder)),
+            history=tuple(Record.from_json(r) for r in plain.history),
+            status=_status(plain.status),
+            cost=Cost.of(plain.cost),
+            unit=plain.unit,
+            configuration=plain.configuration,
+            algorithm=plain.algorithm,
         )
+        snapshot = checkpoint.read_state(folder)
+        if snapshot is None:
+            return fit
+        if not isinstance(snapshot, Snapshot):
+            raise InputError("the state is none of a fit", given=type(snapshot).__name__)
+        snapshot.check(fit.history)
+    except InputError as error:
+        raise checkpoint.damaged(folder, error) from error
+    return replace(fit, snapshot=snapshot)
+
+
+@dataclass(frozen=True)
+class _Plain:
+    """What ``fit.json`` says beside the energy."""
+
+    status: str
+    history: list[Any]
+    cost: dict[str, Any]
+    unit: str
+    algorithm: str
+    configuration: dict[str, Any]
+
+
+def _status(name: str) -> Status:
+    if name not in Status.__members__:
+        raise InputError(f"unknown status '{name}'", advice=nearest(name, Status.__members__))
+    return Status[name]
+
+
+_SHOWN = 6
+"""Parameters that ``print(fit)`` names."""
+
+
+def _shown(name: str, value: Tensor) -> str:
+    return f"{name} = {float(value):.4g}" if value.numel() == 1 else f"{name} {tuple(value.shape)}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from bilevel.ground.theta import Theta
-from bilevel.learn.problem import BilevelProblem, Memory
+from bilevel.learn.level import Memory
+from bilevel.learn.problem import Problem
 from bilevel.learn.record import Record
-from bilevel.learn.view import View
 from bilevel.model import Cost
 
 __all__ = ["grown", "told"]
@@ -30,10 +30,10 @@ def told(first: Record, last: Record) -> bool:
     return known and with_gradient and fallen
 
 
-def grown(problem: BilevelProblem, begin: Theta, end: Theta) -> bool:
+def grown(problem: Problem, begin: Theta, end: Theta) -> bool:
     """Whether the loss at ``end`` exceeds that at ``begin`` by a hundredth, or is no number.
 
-    By a look at both at equal accuracy, within 1000 steps of the lower level, on one chunk of the
+    By a look at both at equal accuracy, within 1000 steps of the lower level, on the first 64
     samples at most, from where reconstructions start when the fit is used. What the problem
     remembers, and its cost, are left as they were.
 
@@ -46,9 +46,9 @@ def grown(problem: BilevelProblem, begin: Theta, end: Theta) -> bool:
         >>> grown(problem, problem.theta, heavier), grown(problem, heavier, problem.theta)
         (True, False)
     """
-    memory, cost, whole = problem.memory, problem.cost + Cost(), _whole(problem)
-    limit, whole.max_steps = whole.max_steps, min(whole.max_steps, _STEPS)
-    ids = problem.some(problem.chunk)
+    level, memory, cost = problem.level, problem.memory, problem.cost + Cost()
+    limit, level.max_steps = level.max_steps, min(level.max_steps, _STEPS)
+    ids = problem.few()
     try:
         accuracy = problem.first_accuracy(begin, _FRACTION)
         values: list[float] = []
@@ -56,14 +56,8 @@ def grown(problem: BilevelProblem, begin: Theta, end: Theta) -> bool:
             problem.memory = Memory(None, memory.q)
             values.append(problem.look(theta, tol=accuracy, ids=ids)[0].value)
     finally:
-        problem.memory, problem.cost, whole.max_steps = memory, cost, limit
+        problem.memory, level.max_steps = memory, limit
+        level.ledger.restart(cost)
     before, after = values
     most = before + _SHARE * problem.loss.scale(before)
     return math.isfinite(before) and not after <= most
-
-
-def _whole(problem: BilevelProblem) -> BilevelProblem:
-    """The problem behind all views, which solves the lower level."""
-    while isinstance(problem, View):
-        problem = problem.whole
-    return problem

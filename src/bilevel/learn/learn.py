@@ -12,13 +12,15 @@ from typing import Any
 from bilevel.ground.checks import check_finite, check_matching
 from bilevel.ground.errors import InputError, nearest
 from bilevel.ground.packing import Packable
-from bilevel.ground.theta import Theta, bind
+from bilevel.ground.theta import Theta
+from bilevel.learn import checkpoint as disk
 from bilevel.learn.algorithm import Algorithm, State, Status, projected_gradient_norm
 from bilevel.learn.algorithms.automatic import Automatic
-from bilevel.learn.budget import Budget
+from bilevel.learn.budget import Budget, BudgetExhausted
 from bilevel.learn.fit import Fit
 from bilevel.learn.growth import grown, told
-from bilevel.learn.problem import BilevelProblem, BudgetExhausted
+from bilevel.learn.identity import Identity
+from bilevel.learn.problem import Problem
 from bilevel.learn.record import Record
 from bilevel.learn.snapshot import Snapshot
 from bilevel.model import Cost
@@ -27,7 +29,7 @@ __all__ = ["learn"]
 
 
 def learn(
-    problem: BilevelProblem,
+    problem: Problem,
     algorithm: Algorithm[Any] | None = None,
     theta0: Theta | None = None,
     *,
@@ -43,7 +45,7 @@ def learn(
 
     Where the history does not tell that the loss has fallen (batches, running means, steps that
     nothing guards), a look at the θ of the beginning and of the end does; if it has grown, the
-    status is WORSE. These looks concern at most one chunk of samples and count neither as cost
+    status is WORSE. These looks concern at most the first 64 samples and count neither as cost
     nor towards the budget.
 
     Args:
@@ -53,12 +55,14 @@ def learn(
         budget: limits of this call.
         record: called with every new line of the history.
         checkpoint: folder for the fit so far.
-        resume: a fit to go on with, by the same algorithm on the same samples: 10 steps and then
-            10 more equal 20 at once, bit for bit on one thread. ``budget`` counts from here,
-            history and costs go on.
+        resume: a fit to go on with, by the same algorithm on the same problem (energy, operator,
+            loss, sets and samples): 10 steps and then 10 more equal 20 at once, bit for bit on one
+            thread and with the same solver and chunk. ``budget`` counts from here, history and
+            costs go on.
 
     Raises:
-        InputError: ``theta0`` does not fit or is not finite, or ``resume`` cannot be continued.
+        InputError: ``theta0`` does not fit or is not finite, ``resume`` cannot be continued, or
+            there is a ``checkpoint`` and the energy cannot be saved; nothing is learned then.
 
     Example:
         >>> import torch, bilevel as bl
@@ -86,7 +90,7 @@ class _Run:
 
     def __init__(
         self,
-        problem: BilevelProblem,
+        problem: Problem,
         algorithm: Algorithm[Any],
         record: Callable[[Record], None] | None,
         checkpoint: str | Path | None,
@@ -94,8 +98,11 @@ class _Run:
         self.problem, self.algorithm, self.record = problem, algorithm, record
         self.about = algorithm.about(problem)
         self.writer = None if checkpoint is None else Writer(Path(checkpoint))
+        if checkpoint is not None:
+            disk.check(problem.sought, problem.level.y)
         self.theta: Theta = problem.theta
         self.start: Theta = problem.theta
+        self.identity: Identity | None = None
         self.history: list[Record] = []
         self.state: State | None = None
         self.first = 0
@@ -108,10 +115,13 @@ class _Run:
             if name not in problem.theta:
                 advice = nearest(name, problem.theta)
                 raise InputError(f"theta0 has no learnable parameter '{name}'", advice=advice)
-            check_matching(value, f"theta0['{name}']", problem.theta[name], "the energy")
+            known = problem.theta[name]
+            check_matching(value, f"theta0['{name}']", known, "the energy")
             check_finite(value, f"theta0['{name}']")
-        bind(problem.energy, theta0)
-        problem.cost = Cost()
+            if value.shape != known.shape:
+                expected = f"theta0['{name}'] must have shape {tuple(known.shape)}"
+                raise InputError(expected, given=tuple(value.shape))
+        problem.level.ledger.restart(Cost())
         self.theta = self.start = problem.space.project({**problem.theta, **theta0})
 
     def go_on(self, fit: Fit) -> None:
@@ -121,22 +131,24 @@ class _Run:
             raise InputError("the fit holds no state to go on from", advice=advice)
         self.state = fit.snapshot.restore(self.algorithm, self.problem)
         at, self.start = self.state.evaluation, fit.snapshot.start
-        self.theta = at.theta if at.finite else fit.theta
+        self.theta = at.theta if at.finite else fit.snapshot.theta
         self.history = list(fit.history[: fit.snapshot.records])
         self.first = max(len(self.history) - 1, 0)
-        self.problem.cost = fit.cost + Cost()
+        self.problem.level.ledger.restart(fit.cost)
+        self.identity = fit.snapshot.problem
 
     def __call__(self, budget: Budget) -> Fit:
         self._save()
-        self.problem.budget = budget.after(self.problem.cost)
+        ledger = self.problem.level.ledger
+        ledger.budget = budget.after(ledger.cost)
         try:
-            status = self._loop(self.problem.budget)
+            status = self._loop(ledger.budget)
         except BudgetExhausted:
             status = Status.BUDGET
         except KeyboardInterrupt:
             status = Status.INTERRUPTED
         finally:
-            self.problem.budget = None
+            ledger.budget = None
         fit = self._finish(self._judged(status))
         if self.writer is not None:
             fit.save(self.writer.folder)
@@ -187,13 +199,22 @@ class _Run:
 
     def _finish(self, status: Status) -> Fit:
         problem, cost = self.problem, self.problem.cost + Cost()
-        unit = problem.loss.unit
-        fit = Fit.of(problem.sought, self.theta, self.history, status, cost, unit)
-        fit = replace(fit, algorithm=self.about)
+        unit, theta = problem.loss.unit, problem.outward(self.theta)
+        fit = Fit.of(problem.sought, theta, self.history, status, cost, unit)
+        fit = replace(fit, algorithm=self.about, example=problem.level.y[:1])
         if not isinstance(self.state, Packable):
             return fit
-        count = len(self.history)
-        snapshot = Snapshot.of(self.algorithm, self.state, problem, count, self.start)
+        if self.identity is None:
+            self.identity = problem.identity(self.start)
+        snapshot = Snapshot.of(
+            self.algorithm,
+            self.state,
+            problem,
+            len(self.history),
+            self.start,
+            self.theta,
+            self.identity,
+        )
         return replace(fit, snapshot=snapshot)
 
 
@@ -207,6 +228,6 @@ class Writer:
         """θ and history always, the state when it is due."""
         start = time.monotonic()
         due = start >= self.free
-        fit.save(self.folder, state=due)
+        fit.write(self.folder, state=due)
         if due:
             self.free = time.monotonic() + 10 * (time.monotonic() - start)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from bilevel.ground import theta as algebra
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import Problem
 
 __all__ = ["Momentum"]
 
@@ -36,7 +36,7 @@ class Momentum(Packable):
     theta: Theta
     count: int = 0
 
-    def onward(self, problem: BilevelProblem, at: Theta, reached: Theta) -> tuple[Theta, Momentum]:
+    def onward(self, problem: Problem, at: Theta, reached: Theta) -> tuple[Theta, Momentum]:
         """The next ζ after the step from ζ = ``at`` to ``reached``, and the momentum there."""
         move = algebra.add(reached, self.theta, -1.0)
         if algebra.inner(algebra.add(at, reached, -1.0), move) > 0:

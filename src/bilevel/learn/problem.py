@@ -1,160 +1,62 @@
-"""A bilevel problem: all that an upper-level algorithm sees."""
+"""What ``learn`` and upper-level algorithms see of a bilevel problem, whatever is behind it."""
 
 from __future__ import annotations
 
-import hashlib
-import math
-import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 
-import torch
 from torch import Tensor
 
-from bilevel.data import Pairs
-from bilevel.differentiate import Hypergradient, Upper, automatic
-from bilevel.differentiate.tangents import gauss_newton, tangents
-from bilevel.ground.checks import check_matching
+from bilevel.differentiate import Upper
 from bilevel.ground.errors import InputError
-from bilevel.ground.packing import Packable
-from bilevel.ground.theta import Theta, learnable
-from bilevel.learn.budget import Budget
+from bilevel.ground.theta import Theta
 from bilevel.learn.directions import Directions, Draw, Iterates, Slopes
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.total import Total, worst_distance
-from bilevel.model import Cost, Energy, Objective, SmoothObjective, required, space_of
-from bilevel.model.losses import Loss
-from bilevel.solve import Solution, Solver, Tolerance, certify, minimise
-from bilevel.solve.solvers import accelerated
+from bilevel.learn.identity import Identity
+from bilevel.learn.level import LowerLevel, Memory
+from bilevel.model import Cost, Energy, Objective, SmoothObjective, required
+from bilevel.model.losses import Scale
+from bilevel.model.sets import Product
 
-__all__ = ["BilevelProblem", "BudgetExhausted", "Memory"]
-
-
-class BudgetExhausted(Exception):
-    """Raised before an evaluation that the budget has no room for."""
+__all__ = ["DirectedProblem", "Problem", "directed", "smooth"]
 
 
-@dataclass(frozen=True)
-class Memory(Packable):
-    """Reconstructions (None before the first solve) and adjoints of all samples."""
-
-    x: Tensor | None
-    q: Tensor
-
-
-class BilevelProblem:
-    """min_θ 1/K Σ_k ℓ(x_k(θ), target_k) with x_k(θ) = argmin_x J_θ(x; y_k).
-
-    Reconstructions and adjoints are kept by sample and start the next solve; every gradient,
-    HVP, operator application and second is counted in ``cost``.
+class Problem(ABC):
+    """min_θ L(θ) over Θ, a mean over samples that is known to the accuracy asked for.
 
     Args:
-        energy: J; its parameters with ``requires_grad`` are learned.
-        loss: ℓ.
-        pairs: data and targets.
-        solver: of the lower level; Nesterov, FISTA or PDHG, whichever fits, if None.
-        hypergradient: the one that fits if None, implicit with CG unless there are dual terms.
-        chunk: samples solved at once; memory grows with it.
-        max_steps: limit of each lower-level solve.
-
-    Raises:
-        InputError: pairs that do not fit the energy, or nothing to learn.
-
-    Example:
-        >>> import bilevel as bl
-        >>> pairs = bl.data.Pairs(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 4, 4), ("one",))
-        >>> energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(1.0))
-        >>> problem = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
-        >>> round(problem.value_and_grad(problem.theta, tol=1e-6).value, 4)
-        0.25
+        level: of the reconstructions, their cost and budget; shared by all faces of a problem.
+        theta: first values; their names and shapes.
+        space: Θ.
+        loss: units and sizes of L.
+        sought: what θ is learned for, the energy of a fit.
+        separable: whether each sample has its own x.
     """
 
     def __init__(
         self,
-        energy: Energy,
-        loss: Loss,
-        pairs: Pairs,
+        level: LowerLevel,
+        theta: Theta,
+        space: Product,
+        loss: Scale,
+        sought: Energy,
         *,
-        solver: Solver[Any] | None = None,
-        hypergradient: Hypergradient | None = None,
-        chunk: int = 64,
-        max_steps: int = 20_000,
+        separable: bool,
     ) -> None:
-        """Check everything before any work starts."""
-        if chunk < 1:
-            raise InputError("chunk must be at least 1", given=chunk)
-        energy.check(pairs.y)
-        self.theta: Theta = learnable(energy)
-        if not self.theta:
-            advice = "e.g. TotalVariation(..., learn=('weight',))"
-            raise InputError("the energy has no learnable parameter", advice=advice)
-        check_matching(pairs.target, "pairs.target", pairs.y, "pairs.y")
-        first = energy.start(pairs.y[:1])
-        expected = energy.image(first).shape[1:]
-        if pairs.target.shape[1:] != expected:
-            given = tuple(pairs.target.shape[1:])
-            raise InputError(f"targets must have shape (c, h, w) = {tuple(expected)}", given=given)
-        self.energy, self.loss, self.pairs = energy, loss, pairs
-        self.sought: Energy = energy
-        """What θ is learned for, the energy of a fit: another one only where data are held out."""
-        objective = energy.at(pairs.y[:1])
-        self.solver: Solver[Any] = accelerated(objective) if solver is None else solver
-        self.hypergradient = automatic(objective) if hypergradient is None else hypergradient
-        self.chunk, self.max_steps = chunk, max_steps
-        self.space = space_of(energy)
-        self.cost = Cost()
-        self.budget: Budget | None = None
-        self._clock: float | None = None
-        self._x: Tensor | None = None
-        self._q = first.detach().new_zeros(len(pairs), *first.shape[1:])
+        self.level, self.theta, self.space = level, theta, space
+        self.loss, self.sought, self.separable = loss, sought, separable
 
+    @abstractmethod
     def __len__(self) -> int:
-        """Number of samples K."""
-        return len(self.pairs)
+        """Number of samples in the mean."""
 
-    def value(self, theta: Theta, *, tol: float, ids: Tensor | None = None) -> float:
-        """Mean loss at reconstructions of accuracy ``tol`` (rms, [grey value])."""
-        return float(self.values(theta, tol=tol, ids=ids).mean())
-
-    def values(self, theta: Theta, *, tol: float, ids: Tensor | None = None) -> Tensor:
-        """Loss of every sample, (K,)."""
-        return self.look(theta, tol=tol, ids=ids)[1]
-
+    @abstractmethod
     def look(
         self, theta: Theta, *, tol: float, ids: Tensor | None = None
     ) -> tuple[Evaluation, Tensor]:
         """As ``value_and_grad`` without a gradient, and the loss of every sample, (K,)."""
-        with self.metered():
-            parts: list[Tensor] = []
-            worst, missed = 0.0, 0
-            for index in self._chunks(ids):
-                _, solution = self._solve(theta, index, tol)
-                upper = self.upper_at(theta, index)
-                upper.check(solution.x)
-                parts.append(upper.double().value(solution.x.double()))
-                worst = max(worst, worst_distance(solution))
-                missed += int((~solution.converged).sum())
-            losses = torch.cat(parts)
-            mean = float(losses.mean())
-            return Evaluation(
-                theta=theta,
-                accuracy=tol,
-                value=mean,
-                corrected=mean,
-                interval=math.inf,
-                interval_estimate=math.inf,
-                grad={},
-                error=math.inf,
-                estimate=math.nan,
-                certificate=worst,
-                uncertified=missed,
-                unsolved=0,
-                samples=len(losses),
-            ), losses
 
+    @abstractmethod
     def value_and_grad(
         self, theta: Theta, *, tol: float, ids: Tensor | None = None, estimate: bool = False
     ) -> Evaluation:
@@ -166,19 +68,8 @@ class BilevelProblem:
         Raises:
             BudgetExhausted: during ``learn``, when the budget is used up.
         """
-        with self.metered():
-            total = Total(theta, tol)
-            for index in self._chunks(ids):
-                objective, solution = self._solve(theta, index, tol)
-                upper, start = self.upper_at(theta, index), self._q[index]
-                found = self.hypergradient(
-                    objective, upper, solution, start=start, estimate=estimate
-                )
-                if found.linear is not None:
-                    self._q[index] = found.linear.x
-                total.add(found, solution)
-            return total.mean()
 
+    @abstractmethod
     def gauss_newton(
         self, theta: Theta, *, tol: float, rtol: float = 1e-6, ids: Tensor | None = None
     ) -> Tensor:
@@ -189,177 +80,149 @@ class BilevelProblem:
         Raises:
             InputError: an energy that has no second derivatives.
         """
-        with self.metered():
-            total = torch.zeros(())
-            for index in self._chunks(ids):
-                objective, solution = self._solve(theta, index, tol)
-                slopes = tangents(objective, solution.x, rtol=rtol)
-                total = total + gauss_newton(self.upper_at(theta, index), solution.x, slopes)
-            return total / (len(self) if ids is None else len(ids))
 
+    @abstractmethod
     def first_accuracy(self, theta: Theta, fraction: float = 0.02) -> float:
         """An accuracy to start from [grey value]: ``fraction`` of the certificate at the start.
 
-        Between 1e-6 and ``fraction`` times the targets' rms, where these are not zero.
+        Between 1e-6 and ``fraction`` times the targets' rms, where these are not zero; measured on
+        the first 64 samples.
         """
-        index = torch.arange(min(len(self), self.chunk))
-        objective = self.energy.at(self.pairs.y[index], theta, self.cost)
-        found = certify(objective, objective.start())
-        far = torch.where(found.rms.isfinite(), found.rms, found.residual)
-        size = float(self.pairs.target[index].double().square().mean().sqrt())
-        return float((fraction * far).mean().clamp(1e-6, fraction * size if size else None))
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Of ids, data and targets: the same for the same samples."""
-        digest = hashlib.sha256("\x1f".join(self.pairs.ids).encode())
-        for part in (self.pairs.y, self.pairs.target):
-            digest.update(part.detach().cpu().contiguous().numpy().tobytes())
-        return digest.hexdigest()
+    @abstractmethod
+    def few(self) -> Tensor:
+        """At most about 64 samples whose mean stands for that of all."""
+
+    @abstractmethod
+    def reached(self, at: Evaluation) -> bool:
+        """Whether learning should go no further."""
+
+    @abstractmethod
+    def outward(self, theta: Theta) -> Theta:
+        """θ in the units of the energy, in its set."""
+
+    @abstractmethod
+    def identity(self, theta: Theta) -> Identity:
+        """What makes this problem another than others, with θ as the reference."""
+
+    def value(self, theta: Theta, *, tol: float, ids: Tensor | None = None) -> float:
+        """Mean loss at reconstructions of accuracy ``tol`` (rms, [grey value])."""
+        return float(self.values(theta, tol=tol, ids=ids).mean())
+
+    def values(self, theta: Theta, *, tol: float, ids: Tensor | None = None) -> Tensor:
+        """Loss of every sample, (K,)."""
+        return self.look(theta, tol=tol, ids=ids)[1]
+
+    def metered(self) -> AbstractContextManager[None]:
+        """Counts the seconds spent inside, whatever is metered within once.
+
+        Raises:
+            BudgetExhausted: during ``learn``, when the budget is used up.
+        """
+        return self.level.ledger.metered()
+
+    @property
+    def cost(self) -> Cost:
+        """Spent so far; one account for all faces of a problem."""
+        return self.level.ledger.cost
+
+    @property
+    def chunk(self) -> int:
+        """Samples solved at once."""
+        return self.level.chunk
 
     @property
     def memory(self) -> Memory:
         """What the next solves start from, and write into."""
-        return Memory(self._x, self._q)
+        return self.level.memory
 
     @memory.setter
     def memory(self, memory: Memory) -> None:
-        fits = memory.q.shape == self._q.shape and memory.q.dtype == self._q.dtype
-        if not fits:
-            given = f"{memory.q.dtype} {tuple(memory.q.shape)}"
-            expected = f"the memory of a problem with targets {tuple(self._q.shape)} is needed"
-            raise InputError(expected, given=given, advice="continue with the samples of the fit")
-        self._x, self._q = memory.x, memory.q
+        self.level.memory = memory
 
-    @property
-    def counts(self) -> tuple[int, int]:
-        """How many samples the lower and the upper level have."""
-        return len(self), len(self)
 
-    @property
-    def separable(self) -> bool:
-        """Whether each sample has its own x, so that D_x and D_v are exact for the rows drawn."""
-        return True
+class DirectedProblem(Problem):
+    """A problem with directions from few samples, as single-loop algorithms need them.
 
+    Args:
+        level: see :class:`Problem`.
+        theta: the same.
+        space: the same.
+        loss: the same.
+        sought: the same.
+        counts: how many samples the lower and the upper level have.
+        separable: the same; D_x and D_v are then exact for the rows drawn.
+    """
+
+    def __init__(
+        self,
+        level: LowerLevel,
+        theta: Theta,
+        space: Product,
+        loss: Scale,
+        sought: Energy,
+        counts: tuple[int, int],
+        *,
+        separable: bool,
+    ) -> None:
+        super().__init__(level, theta, space, loss, sought, separable=separable)
+        self.counts = counts
+
+    @abstractmethod
     def iterates(self, theta: Theta) -> Iterates:
         """Where single-loop algorithms begin: the last reconstructions, and v = 0."""
-        del theta
-        x = self.energy.start(self.pairs.y) if self._x is None else self._x
-        return Iterates(x.detach().clone(), torch.zeros_like(x))
 
+    @abstractmethod
     def lipschitz(self, theta: Theta, rows: Tensor | None = None) -> Tensor:
         """L of the lower level, one value for each of the ``rows`` of the iterates, all if None.
 
         Raises:
             InputError: the energy declares none.
         """
-        y = self.pairs.y if rows is None else self.pairs.y[rows]
-        bounds = self.energy.at(y, theta, self.cost).bounds
-        if not bounds.smooth:
-            advice = "use an algorithm that solves the lower level, e.g. MAID"
-            raise InputError("single-loop algorithms need a Lipschitz constant", advice=advice)
-        return bounds.lipschitz
 
+    @abstractmethod
+    def rows(self, draw: Draw) -> Tensor:
+        """The rows of the iterates that a draw concerns."""
+
+    @abstractmethod
     def directions(self, theta: Theta, at: Iterates, draw: Draw) -> Directions:
         """D_x, D_v and D_θ for the samples drawn, whose rows of x and v they belong to.
 
         Raises:
             BudgetExhausted: during ``learn``, when the budget is used up.
         """
-        with self.metered():
-            rows, upper = draw.inner, self.upper_at(theta, draw.inner)
-            objective = smooth(self.energy.at(self.pairs.y[rows], theta, self.cost))
-            x, v = at.x[rows], at.v[rows]
-            slope, bent, cross = objective.tangent(x, v)
-            mean = {name: value / len(rows) for name, value in cross.items()}
-            value = float(upper.value(x).double().mean())
-            return Directions(slope, bent + upper.grad(x), mean, value, rows)
 
-    def rows(self, draw: Draw) -> Tensor:
-        """The rows of the iterates that a draw concerns."""
-        return draw.inner if self.separable else torch.tensor([0])
-
+    @abstractmethod
     def slope(self, theta: Theta, x: Tensor, draw: Draw) -> Tensor:
         """∇_xJ alone, as in :meth:`slopes`."""
-        with self.metered():
-            return smooth(self.energy.at(self.pairs.y[draw.inner], theta, self.cost)).grad(x)
 
+    @abstractmethod
     def slopes(self, theta: Theta, x: Tensor, draw: Draw) -> Slopes:
         """First derivatives of both levels at ``x``, the rows of the draw, (b, c, h, w).
 
         Raises:
             BudgetExhausted: during ``learn``, when the budget is used up.
         """
-        with self.metered():
-            upper = self.upper_at(theta, draw.inner)
-            objective = smooth(self.energy.at(self.pairs.y[draw.inner], theta, self.cost))
-            cross = objective.theta_grad(x, torch.full_like(x[:, 0, 0, 0], 1 / len(x)))[1]
-            zero = {name: torch.zeros_like(value) for name, value in theta.items()}
-            value = float(upper.value(x).double().mean())
-            return Slopes(objective.grad(x), cross, upper.grad(x), zero, value)
 
-    def reached(self, at: Evaluation) -> bool:
-        """Whether learning should go no further; False unless overridden."""
-        del at
-        return False
-
-    def _solve(self, theta: Theta, index: Tensor, tol: float) -> tuple[Objective, Solution]:
-        objective = self.energy.at(self.pairs.y[index], theta, self.cost)
-        certified = bool((objective.bounds.proved_mu() > 0).all())
-        goal = Tolerance(rms=tol) if certified else Tolerance(residual=tol)
-        if self._x is None:
-            self._x = self.energy.start(self.pairs.y).detach().clone()
-        start = self._x[index]
-        solution = minimise(
-            objective,
-            self.solver,
-            start,
-            tol=goal,
-            max_steps=self.max_steps,
-            keep_state=self.hypergradient.needs_state,
-        )
-        self._x[index] = solution.x
-        return objective, solution
-
+    @abstractmethod
     def lower_at(self, theta: Theta, index: Tensor) -> Objective:
-        """The lower level of the samples ``index`` at θ."""
-        return self.energy.at(self.pairs.y[index], theta, self.cost)
+        """The lower level of the rows ``index`` at θ."""
 
-    def some(self, count: int) -> Tensor:
-        """About ``count`` samples whose mean stands for that of all."""
-        return torch.arange(min(len(self), count))
-
+    @abstractmethod
     def upper_at(self, theta: Theta, index: Tensor) -> Upper:
-        """The loss of the samples ``index`` at θ, as a function of their x."""
-        del theta
-        return Upper(self.loss, self.pairs.target[index])
+        """The loss of the rows ``index`` at θ, as a function of their x."""
 
-    def _chunks(self, ids: Tensor | None) -> Iterator[Tensor]:
-        index = torch.arange(len(self)) if ids is None else ids
-        return iter(torch.split(index, self.chunk))
 
-    @contextmanager
-    def metered(self) -> Generator[None]:
-        """Counts the seconds spent inside, whatever is metered within once.
+def directed(problem: Problem) -> DirectedProblem:
+    """The problem, if it gives directions.
 
-        Raises:
-            BudgetExhausted: during ``learn``, when the budget is used up.
-        """
-        outer, start = self._clock, time.perf_counter()
-        self._tick(start)
-        try:
-            if self.budget is not None and self.budget.exceeded(self.cost):
-                raise BudgetExhausted
-            yield
-        finally:
-            self._tick(time.perf_counter())
-            if outer is None:
-                self._clock = None
-
-    def _tick(self, now: float) -> None:
-        if self._clock is not None:
-            self.cost.seconds += now - self._clock
-        self._clock = now
+    Raises:
+        InputError: it gives none.
+    """
+    if not isinstance(problem, DirectedProblem):
+        advice = "give the whole problem, or use an algorithm that solves the lower level"
+        raise InputError("directions of single samples are needed", given=problem, advice=advice)
+    return problem
 
 
 def smooth(objective: Objective) -> SmoothObjective:

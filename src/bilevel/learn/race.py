@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import BilevelError, InputError
-from bilevel.learn.algorithm import Algorithm, Status, projected_gradient_norm
+from bilevel.ground.theta import Theta
+from bilevel.learn.algorithm import Algorithm, State, Status, projected_gradient_norm
 from bilevel.learn.budget import Budget
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.fit import Fit
 from bilevel.learn.learn import learn
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import Problem
 from bilevel.learn.record import Record
 
 __all__ = ["Entry", "Race", "Watch", "race"]
@@ -36,6 +39,8 @@ class Entry:
     final: Evaluation
     projected: float
     """Norm of the projected gradient of ``final``."""
+    path: tuple[float, ...]
+    """Losses at the θ of every line of the history, all looked at with the common accuracy."""
 
     @property
     def upper(self) -> float:
@@ -50,12 +55,12 @@ class Entry:
     def arrival(self, level: float) -> Record | None:
         """The line of the history from which on the loss stayed at or below ``level``.
 
-        Lines that look at some samples only say nothing of the loss and count as above it.
+        By the looks afterwards: what a line says of itself may be of some samples only, a running
+        mean, or of another accuracy.
         """
-        history = self.fit.history
-        above = [k for k, r in enumerate(history) if not (r.whole and r.corrected <= level)]
+        above = [k for k, loss in enumerate(self.path) if not loss <= level]
         first = above[-1] + 1 if above else 0
-        return self.fit.history[first] if first < len(self.fit.history) else None
+        return self.fit.history[first] if first < len(self.path) else None
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ def work(record: Record) -> int:
 
 
 def race(
-    problem_factory: Callable[[], BilevelProblem],
+    problem_factory: Callable[[], Problem],
     algorithms: Mapping[str, Algorithm[Any]],
     budget: Budget,
     *,
@@ -127,9 +132,11 @@ def race(
 ) -> Race:
     """Each algorithm from the same start on a problem of its own, within ``budget`` each.
 
-    Afterwards every final θ is looked at with one accuracy of the lower level, on one more
-    problem, so that losses can be compared. Ctrl-C ends the algorithm that runs and the race;
-    what was done until then is kept. An algorithm that cannot run is named in ``failures``.
+    Afterwards every θ of every path is looked at with one accuracy of the lower level, on one
+    more problem, so that losses can be compared wherever they were reached, whatever the algorithm
+    itself looked at. This takes time of its own, which is not counted. Ctrl-C ends the algorithm
+    that runs and the race; what was done until then is kept. An algorithm that cannot run is named
+    in ``failures``.
 
     Args:
         problem_factory: makes the same problem again, with nothing solved yet.
@@ -159,14 +166,15 @@ def race(
         check_positive(accuracy, "accuracy")
     referee = problem_factory()
     referee.value_and_grad(referee.theta, tol=referee.first_accuracy(referee.theta))  # warms up
-    fits, failures, interrupted = _fits(problem_factory, algorithms, budget, watch)
+    paths: dict[str, list[Theta]] = {}
+    fits, failures, interrupted = _fits(problem_factory, algorithms, budget, watch, paths)
     if accuracy is None:
         asked = (r.accuracy for fit in fits.values() for r in fit.history)
         accuracy = min(max(min(asked, default=_TIGHT), _TIGHTEST), _TIGHT)
     entries: list[Entry] = []
     try:
         for name, fit in fits.items():
-            entries.append(_entry(referee, name, fit, accuracy))
+            entries.append(_entry(referee, name, fit, paths[name], accuracy))
     except KeyboardInterrupt:
         interrupted = True
     if not entries and not interrupted:
@@ -178,18 +186,20 @@ def race(
 
 
 def _fits(
-    problem_factory: Callable[[], BilevelProblem],
+    problem_factory: Callable[[], Problem],
     algorithms: Mapping[str, Algorithm[Any]],
     budget: Budget,
     watch: Watch | None,
+    paths: dict[str, list[Theta]],
 ) -> tuple[dict[str, Fit], dict[str, str], bool]:
     """The fits that have a history, what failed, and whether Ctrl-C was pressed."""
     fits: dict[str, Fit] = {}
     failures: dict[str, str] = {}
     for name, algorithm in algorithms.items():
+        traced = _Traced(algorithm, paths.setdefault(name, []))
         try:
             with nullcontext() if watch is None else watch(name) as record:
-                fit = learn(problem_factory(), algorithm, budget=budget, record=record)
+                fit = learn(problem_factory(), traced, budget=budget, record=record)
         except BilevelError as error:
             failures[name] = str(error)
             continue
@@ -204,7 +214,40 @@ def _fits(
     return fits, failures, False
 
 
-def _entry(referee: BilevelProblem, name: str, fit: Fit, accuracy: float) -> Entry:
+def _entry(
+    referee: Problem, name: str, fit: Fit, thetas: Sequence[Theta], accuracy: float
+) -> Entry:
     final = referee.value_and_grad(fit.theta, tol=accuracy, estimate=True)
     projected = projected_gradient_norm(referee, final) if final.finite else math.nan
-    return Entry(name, fit, final, projected)
+    known, path = fit.theta, [final.corrected]
+    for theta in reversed(thetas[: len(fit.history) - 1]):
+        if any(not torch.equal(theta[k], known[k]) for k in theta):
+            path.append(referee.value_and_grad(theta, tol=accuracy).corrected)
+        else:
+            path.append(path[-1])
+        known = theta
+    return Entry(name, fit, final, projected, tuple(reversed(path)))
+
+
+@dataclass(frozen=True)
+class _Traced(Algorithm[Any]):
+    """``algorithm``, and the θ of every line of its history."""
+
+    algorithm: Algorithm[Any]
+    path: list[Theta]
+
+    def init(self, problem: Problem, theta: Theta) -> State:
+        """Of the algorithm."""
+        return self._noted(self.algorithm.init(problem, theta))
+
+    def step(self, problem: Problem, state: State) -> State:
+        """Of the algorithm."""
+        return self._noted(self.algorithm.step(problem, state))
+
+    def about(self, problem: Problem) -> str:
+        """As the algorithm."""
+        return self.algorithm.about(problem)
+
+    def _noted(self, state: State) -> State:
+        self.path.append(state.evaluation.theta)
+        return state

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bilevel.ground import theta as algebra
 from bilevel.ground.errors import InputError
+from bilevel.ground.packing import number
+from bilevel.ground.typed import made, table
 from bilevel.learn.algorithm import State
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import Problem
 from bilevel.model import Cost
 
 __all__ = ["Record"]
@@ -53,7 +55,7 @@ class Record:
     """Whether all samples were looked at, at this θ; otherwise nothing is proved of the mean."""
 
     @staticmethod
-    def of(step: int, state: State, problem: BilevelProblem, projected: float) -> Record:
+    def of(step: int, state: State, problem: Problem, projected: float) -> Record:
         """From the state of an algorithm."""
         at, loss, cost = state.evaluation, problem.loss, problem.cost
         whole = at.samples == len(problem)
@@ -81,22 +83,41 @@ class Record:
     def to_json(self) -> dict[str, Any]:
         """Plain data; infinities and nan become strings, which JSON can hold."""
         plain = asdict(self)
+        plain["scalars"] = {k: _plain(v) for k, v in self.scalars.items()}
         return {k: _plain(v) for k, v in plain.items()}
 
     @staticmethod
-    def from_json(data: dict[str, Any]) -> Record:
+    def from_json(data: object) -> Record:
         """The inverse of :meth:`to_json`.
 
         Raises:
-            InputError: fields that are missing or unknown.
+            InputError: fields that are missing, unknown or of other types, or NaN where none can
+                be: only a line whose loss is no number may have them anywhere.
         """
-        names = {f.name for f in fields(Record)}
-        if not names - {"projected", "scale", "whole"} <= set(data) <= names:
-            raise InputError("a record of the history is damaged", given=sorted(data))
-        parsed: dict[str, Any] = {k: float(v) if isinstance(v, str) else v for k, v in data.items()}
-        parsed["cost"] = Cost(**data["cost"])
-        return Record(**parsed)
+        what = "a record of the history"
+        given = {k: _number(v) for k, v in table(data, what).items()}
+        scalars = table(given.get("scalars"), f"'scalars' of {what}")
+        given["scalars"] = {k: _number(v) for k, v in scalars.items()}
+        given["cost"] = Cost.of(given.get("cost"))
+        found = made(Record, given, what)
+        numbers = {**found.scalars, **{k: getattr(found, k) for k in _NEVER_NAN}}
+        wrong = [k for k, v in numbers.items() if math.isnan(v)]
+        if wrong and math.isfinite(found.value):
+            raise InputError(f"'{wrong[0]}' of {what} is no number")
+        known = math.isfinite(found.corrected) and math.isfinite(found.gradient_norm)
+        if known and not math.isfinite(found.value):
+            raise InputError(f"'value' of {what} is no number, though all else is one")
+        if found.step < 0 or found.uncertified < 0:
+            raise InputError(f"{what} counts below zero")
+        return found
+
+
+_NEVER_NAN = ("accuracy", "certificate", "step_size")
 
 
 def _plain(value: Any) -> Any:
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _number(value: object) -> object:
+    return number(value) if isinstance(value, str) else value

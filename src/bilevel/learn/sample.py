@@ -11,8 +11,9 @@ from torch import Tensor
 from bilevel.ground.randomness import generator
 from bilevel.ground.theta import Theta, add, flatten, inner
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.problem import BilevelProblem
-from bilevel.learn.view import View
+from bilevel.learn.identity import Identity
+from bilevel.learn.level import FEW
+from bilevel.learn.problem import Problem
 
 __all__ = ["Nested", "Sample", "SampledEvaluation", "pooled"]
 
@@ -35,7 +36,7 @@ class SampledEvaluation(Evaluation):
         return self.noise > ratio**2 * inner(self.grad, self.grad)
 
 
-class Sample(View):
+class Sample(Problem):
     """The mean over the samples ``ids`` of ``whole``: their warm starts, cost and budget are its.
 
     Gradients come from up to eight blocks, whose scatter tells the variance: no sample is solved
@@ -56,10 +57,16 @@ class Sample(View):
         (2, True)
     """
 
-    def __init__(self, whole: BilevelProblem, ids: Tensor, blocks: int = BLOCKS) -> None:
-        """Shares all but the samples."""
-        super().__init__(whole)
-        self.ids, self.blocks = ids, blocks
+    def __init__(self, whole: Problem, ids: Tensor, blocks: int = BLOCKS) -> None:
+        super().__init__(
+            whole.level,
+            whole.theta,
+            whole.space,
+            whole.loss,
+            whole.sought,
+            separable=whole.separable,
+        )
+        self.whole, self.ids, self.blocks = whole, ids, blocks
 
     def __len__(self) -> int:
         """Number of samples n."""
@@ -73,7 +80,7 @@ class Sample(View):
         Raises:
             BudgetExhausted: during ``learn``, when the budget is used up.
         """
-        chosen = self.ids if ids is None else ids
+        chosen = self._chosen(ids)
         blocks = torch.tensor_split(chosen, min(self.blocks, len(chosen)))
         whole = self.whole.value_and_grad
         parts = [whole(theta, tol=tol, ids=block, estimate=estimate) for block in blocks]
@@ -89,18 +96,36 @@ class Sample(View):
         self, theta: Theta, *, tol: float, ids: Tensor | None = None
     ) -> tuple[Evaluation, Tensor]:
         """As of the whole problem."""
-        return self.whole.look(theta, tol=tol, ids=self.ids if ids is None else ids)
+        return self.whole.look(theta, tol=tol, ids=self._chosen(ids))
 
     def gauss_newton(
         self, theta: Theta, *, tol: float, rtol: float = 1e-6, ids: Tensor | None = None
     ) -> Tensor:
         """As of the whole problem, (p, p)."""
-        chosen = self.ids if ids is None else ids
-        return self.whole.gauss_newton(theta, tol=tol, rtol=rtol, ids=chosen)
+        return self.whole.gauss_newton(theta, tol=tol, rtol=rtol, ids=self._chosen(ids))
 
     def first_accuracy(self, theta: Theta, fraction: float = 0.02) -> float:
         """That of the whole problem [grey value]."""
         return self.whole.first_accuracy(theta, fraction)
+
+    def few(self) -> Tensor:
+        """The first 64 of these."""
+        return torch.arange(min(len(self), FEW))
+
+    def reached(self, at: Evaluation) -> bool:
+        """As the whole problem."""
+        return self.whole.reached(at)
+
+    def outward(self, theta: Theta) -> Theta:
+        """As the whole problem."""
+        return self.whole.outward(theta)
+
+    def identity(self, theta: Theta) -> Identity:
+        """That of the whole problem, and which samples."""
+        return self.whole.identity(theta).also("samples drawn", self.ids)
+
+    def _chosen(self, ids: Tensor | None) -> Tensor:
+        return self.ids if ids is None else self.ids[ids]
 
 
 @dataclass(frozen=True)
@@ -119,14 +144,14 @@ class Nested:
         """Of all samples, (count,)."""
         return torch.randperm(count, generator=generator(self.seed, "samples"))
 
-    def first(self, problem: BilevelProblem, count: int) -> BilevelProblem:
+    def first(self, problem: Problem, count: int) -> Problem:
         """The first ``count`` samples; the problem itself for all of them."""
         size = len(problem)
         if count == size:
             return problem
         return Sample(problem, self.order(size)[:count], self.blocks)
 
-    def enlarged(self, problem: BilevelProblem, at: Evaluation, count: int) -> Evaluation:
+    def enlarged(self, problem: Problem, at: Evaluation, count: int) -> Evaluation:
         """``at``, of the first samples, as it is of ``count``: only those that are new are solved.
 
         Raises:

@@ -17,8 +17,8 @@ from bilevel.ground.theta import Theta
 from bilevel.learn.algorithm import Trial, normalised_step
 from bilevel.learn.directions import Directions, Draw, Iterates, Slopes
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.problem import BilevelProblem
-from bilevel.learn.view import View
+from bilevel.learn.identity import Identity
+from bilevel.learn.problem import DirectedProblem, Problem
 from bilevel.model import Objective
 from bilevel.model.sets import Product, Set
 
@@ -52,7 +52,7 @@ def resolved(scales: Mapping[str, float], theta: Theta) -> dict[str, float]:
 
 
 def curvature_scales(
-    problem: BilevelProblem, theta: Theta | None = None, *, tol: float, change: float = 1e-2
+    problem: Problem, theta: Theta | None = None, *, tol: float, change: float = 1e-2
 ) -> dict[str, float]:
     """Scales that make the curvature of the loss along each parameter's gradient the same.
 
@@ -91,7 +91,7 @@ def curvature_scales(
     return {name: found.get(name, largest) / largest for name in at.theta}
 
 
-class ScaledProblem(View):
+class ScaledProblem(DirectedProblem):
     """The same problem for θ′: gradients are s times as large, sets shrink by s.
 
     Projections stay exact for all sets, as a set belongs to one parameter, which has one s. Norms
@@ -114,20 +114,36 @@ class ScaledProblem(View):
         {'regulariser.log_weight': tensor(2.)}
     """
 
-    def __init__(self, whole: BilevelProblem, scales: Mapping[str, float]) -> None:
+    def __init__(self, whole: DirectedProblem, scales: Mapping[str, float]) -> None:
         """Check names and numbers."""
-        super().__init__(whole)
         self.scales = resolved(scales, whole.theta)
-        self.theta = self.inward(whole.theta)
         sets = whole.space.sets
-        self.space = Product({k: _Shrunk(sets[k], s) for k, s in self.scales.items() if k in sets})
+        space = Product({k: _Shrunk(sets[k], s) for k, s in self.scales.items() if k in sets})
+        super().__init__(
+            whole.level,
+            self.inward(whole.theta),
+            space,
+            whole.loss,
+            whole.sought,
+            whole.counts,
+            separable=whole.separable,
+        )
+        self.whole = whole
+
+    def __len__(self) -> int:
+        """As the whole problem."""
+        return len(self.whole)
 
     def inward(self, theta: Theta) -> Theta:
         """θ′ of θ."""
         return {name: value / self.scales[name] for name, value in theta.items()}
 
     def outward(self, theta: Theta) -> Theta:
-        """θ of θ′, in its set in spite of rounding."""
+        """θ of θ′ in the units of the energy."""
+        return self.whole.outward(self.whole_theta(theta))
+
+    def whole_theta(self, theta: Theta) -> Theta:
+        """θ of θ′ in the units of the whole problem, in its set in spite of rounding."""
         native = {name: value * self.scales[name] for name, value in theta.items()}
         return self.whole.space.project(native)
 
@@ -135,7 +151,7 @@ class ScaledProblem(View):
         """An evaluation of this problem as one of the whole one."""
         return replace(
             at,
-            theta=self.outward(at.theta),
+            theta=self.whole_theta(at.theta),
             grad=self.inward(at.grad),
             error=at.error / self._largest,
             estimate=at.estimate / self._largest,
@@ -145,7 +161,7 @@ class ScaledProblem(View):
         self, theta: Theta, *, tol: float, ids: Tensor | None = None
     ) -> tuple[Evaluation, Tensor]:
         """At θ."""
-        at, losses = self.whole.look(self.outward(theta), tol=tol, ids=ids)
+        at, losses = self.whole.look(self.whole_theta(theta), tol=tol, ids=ids)
         return replace(at, theta=theta), losses
 
     def value_and_grad(
@@ -156,7 +172,7 @@ class ScaledProblem(View):
         Raises:
             BudgetExhausted: during ``learn``, when the budget is used up.
         """
-        at = self.whole.value_and_grad(self.outward(theta), tol=tol, ids=ids, estimate=estimate)
+        at = self.whole.value_and_grad(self.whole_theta(theta), tol=tol, ids=ids, estimate=estimate)
         return replace(
             at,
             theta=theta,
@@ -169,41 +185,57 @@ class ScaledProblem(View):
         self, theta: Theta, *, tol: float, rtol: float = 1e-6, ids: Tensor | None = None
     ) -> Tensor:
         """By θ′, (p, p)."""
-        found = self.whole.gauss_newton(self.outward(theta), tol=tol, rtol=rtol, ids=ids)
+        found = self.whole.gauss_newton(self.whole_theta(theta), tol=tol, rtol=rtol, ids=ids)
         s = torch.cat([torch.full((v.numel(),), self.scales[k]) for k, v in theta.items()])
         return found * torch.outer(s, s).to(found)
 
     def first_accuracy(self, theta: Theta, fraction: float = 0.02) -> float:
         """At θ [grey value]."""
-        return self.whole.first_accuracy(self.outward(theta), fraction)
+        return self.whole.first_accuracy(self.whole_theta(theta), fraction)
+
+    def few(self) -> Tensor:
+        """Those of the whole problem."""
+        return self.whole.few()
+
+    def reached(self, at: Evaluation) -> bool:
+        """As the whole problem."""
+        return self.whole.reached(self.native(at))
+
+    def identity(self, theta: Theta) -> Identity:
+        """That of the whole problem, and the scales."""
+        return self.whole.identity(self.whole_theta(theta)).also("scales", self.scales)
+
+    def rows(self, draw: Draw) -> Tensor:
+        """Those of the whole problem."""
+        return self.whole.rows(draw)
 
     def iterates(self, theta: Theta) -> Iterates:
         """Those of the whole problem."""
-        return self.whole.iterates(self.outward(theta))
+        return self.whole.iterates(self.whole_theta(theta))
 
     def lipschitz(self, theta: Theta, rows: Tensor | None = None) -> Tensor:
         """At θ."""
-        return self.whole.lipschitz(self.outward(theta), rows)
+        return self.whole.lipschitz(self.whole_theta(theta), rows)
 
     def lower_at(self, theta: Theta, index: Tensor) -> Objective:
         """At θ."""
-        return self.whole.lower_at(self.outward(theta), index)
+        return self.whole.lower_at(self.whole_theta(theta), index)
 
     def upper_at(self, theta: Theta, index: Tensor) -> Upper:
         """At θ."""
-        return self.whole.upper_at(self.outward(theta), index)
+        return self.whole.upper_at(self.whole_theta(theta), index)
 
     def directions(self, theta: Theta, at: Iterates, draw: Draw) -> Directions:
         """At θ, derivatives by θ′."""
-        return self._derived(self.whole.directions(self.outward(theta), at, draw))
+        return self._derived(self.whole.directions(self.whole_theta(theta), at, draw))
 
     def slope(self, theta: Theta, x: Tensor, draw: Draw) -> Tensor:
         """At θ."""
-        return self.whole.slope(self.outward(theta), x, draw)
+        return self.whole.slope(self.whole_theta(theta), x, draw)
 
     def slopes(self, theta: Theta, x: Tensor, draw: Draw) -> Slopes:
         """At θ, derivatives by θ′."""
-        return self._derived(self.whole.slopes(self.outward(theta), x, draw))
+        return self._derived(self.whole.slopes(self.whole_theta(theta), x, draw))
 
     @property
     def _largest(self) -> float:

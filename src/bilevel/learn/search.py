@@ -9,7 +9,7 @@ from bilevel.ground import theta as algebra
 from bilevel.ground.theta import Theta
 from bilevel.learn.algorithm import Trial, normalised_step
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import Problem
 
 __all__ = ["Accept", "Search", "below_model", "search", "sufficient_decrease"]
 
@@ -58,7 +58,7 @@ class Search:
 
 
 def search(
-    problem: BilevelProblem,
+    problem: Problem,
     at: Evaluation,
     step: float,
     accuracy: float,

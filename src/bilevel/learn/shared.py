@@ -9,7 +9,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from bilevel.data import Pairs
 from bilevel.differentiate import Hypergradient, Upper
 from bilevel.differentiate.tangents import tangents
 from bilevel.ground import theta as algebra
@@ -18,10 +17,12 @@ from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta, derivative, flatten, leaves, unflatten
 from bilevel.learn.directions import Directions, Draw, Iterates, Pull, Slopes
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.problem import BilevelProblem, smooth
+from bilevel.learn.identity import Identity, facts, fingerprint, nearby
+from bilevel.learn.level import LowerLevel
+from bilevel.learn.problem import DirectedProblem, smooth
 from bilevel.linear import LinearMap, cg, lanczos
-from bilevel.model import Bounds, Cost, Energy
-from bilevel.model.losses import Loss
+from bilevel.model import Bounds, Cost, Energy, Objective
+from bilevel.model.losses import Loss, Scale
 from bilevel.model.sets import Product, Set
 from bilevel.solve import Solver
 from bilevel.solve.solvers import LBFGS
@@ -49,7 +50,7 @@ class FiniteSum:
         return self.mean(x, theta, torch.arange(self.size))
 
 
-class SharedProblem(BilevelProblem):
+class SharedProblem(DirectedProblem):
     """min_θ 1/m Σ_j ℓ_j(x(θ), θ) with one x(θ) = argmin_x 1/n Σ_i J_i(x, θ): machine learning.
 
     All algorithms take it but those that draw samples of the separable form (ISGD, and
@@ -99,57 +100,49 @@ class SharedProblem(BilevelProblem):
         if bounds is not None and x0.dtype != torch.float64:
             advice = "convert data, theta and x0 to float64, or leave bounds out"
             raise InputError("certificates need float64", given=x0.dtype, advice=advice)
-        energy = _Whole(lower, theta, x0, Bounds.unknown() if bounds is None else bounds)
-        nothing = torch.zeros(1, 1, 1, 1, dtype=x0.dtype, device=x0.device)
-        pairs = Pairs(nothing, torch.zeros_like(energy.start(nothing)), ("all",))
-        super().__init__(
-            energy,
-            _Whole.loss(upper, x0, theta),
-            pairs,
+        if not theta:
+            raise InputError("there is no learnable parameter", advice="e.g. theta={'w': ...}")
+        self.bounds = Bounds.unknown() if bounds is None else bounds
+        level = LowerLevel(
+            _Whole(lower, theta, x0, self.bounds),
+            x0.new_zeros(1, 1, 1, 1),
             solver=LBFGS() if solver is None else solver,
             hypergradient=hypergradient,
             max_steps=max_steps,
+            cost=_SampleCost(lower.size),
         )
+        start = {name: value.detach().clone() for name, value in theta.items()}
+        space, counts = Product(dict(sets or {})), (lower.size, upper.size)
+        super().__init__(level, start, space, Scale(), level.energy, counts, separable=False)
         self.lower, self.upper, self.shape = lower, upper, x0.shape
-        self.space = Product(dict(sets or {}))
         self._lipschitz: Tensor | None = None
 
-    @property
-    def cost(self) -> Cost:
-        """Of samples."""
-        return self._cost
-
-    @cost.setter
-    def cost(self, cost: Cost) -> None:
-        size = cast(_Whole, self.energy).lower.size
-        self._cost = _SampleCost(size, cost)
-
-    @property
-    def counts(self) -> tuple[int, int]:
-        """n and m."""
-        return self.lower.size, self.upper.size
-
-    @property
-    def separable(self) -> bool:
-        """One x for all samples."""
-        return False
+    def __len__(self) -> int:
+        """One, as all samples share their x."""
+        return 1
 
     def x(self, theta: Theta, *, tol: float) -> Tensor:
         """The minimiser at θ, from the last one, to the accuracy ``tol``."""
         with self.metered():
-            return self._solve(theta, torch.tensor([0]), tol)[1].x.view(self.shape)
+            return self.level.solve(theta, ALL, tol)[1].x.view(self.shape)
+
+    def look(
+        self, theta: Theta, *, tol: float, ids: Tensor | None = None
+    ) -> tuple[Evaluation, Tensor]:
+        """As ``value_and_grad`` without a gradient, and the loss, (1,)."""
+        return self.level.look(theta, self.upper_at, tol, ids)
 
     def value_and_grad(
         self, theta: Theta, *, tol: float, ids: Tensor | None = None, estimate: bool = False
     ) -> Evaluation:
         """As for separable problems, with the direct derivative of the loss by θ."""
-        found = super().value_and_grad(theta, tol=tol, ids=ids, estimate=estimate)
+        found = self.level.value_and_grad(theta, self.upper_at, tol, ids, estimate)
         with self.metered():
             x = self.iterates(theta).x
             direct = self._direct(theta, x)
             doubt = 0.0
             if estimate:
-                objective = smooth(self.energy.at(self.pairs.y, theta, self.cost))
+                objective = smooth(self.level.at(theta))
                 newton = cg(objective.hessian(x), objective.grad(x), rtol=0.1).x
                 doubt = algebra.norm(algebra.add(self._direct(theta, x - newton), direct, -1.0))
         return replace(found, grad=algebra.add(found.grad, direct), estimate=found.estimate + doubt)
@@ -160,7 +153,7 @@ class SharedProblem(BilevelProblem):
         """∇²_tt ℓ(x + S t, θ + t) at t = 0, (p, p) float64: with what ℓ depends on θ directly."""
         del ids
         with self.metered():
-            objective, solution = self._solve(theta, torch.tensor([0]), tol)
+            objective, solution = self.level.solve(theta, ALL, tol)
             slopes = tangents(objective, solution.x, rtol=rtol).flatten(1)
             x, at = solution.x.flatten(), flatten(theta)
 
@@ -184,11 +177,10 @@ class SharedProblem(BilevelProblem):
         An estimate, the same wherever a fit goes on.
         """
         del theta, rows
-        bounds = self.energy.bounds(self.pairs.y)
-        if bounds.smooth:
-            return bounds.lipschitz.view(1)
+        if self.bounds.smooth:
+            return self.bounds.lipschitz.view(1)
         if self._lipschitz is None:
-            objective = smooth(self.energy.at(self.pairs.y, self.theta, self.cost))
+            objective = smooth(self.level.at(self.theta))
             x = objective.start()
             start = torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
             found = lanczos(objective.hessian(x), start, steps=min(10, x.numel()))
@@ -199,10 +191,10 @@ class SharedProblem(BilevelProblem):
         """From samples drawn at each level; x and v have one row."""
         with self.metered(), torch.enable_grad():
             share = len(draw.inner)
-            self._cost.gradient_evaluations += share
-            self._cost.hvps += share
-            self._cost.operator_applications += 4 * share
-            named, row = leaves(theta), torch.tensor([0])
+            self.cost.gradient_evaluations += share
+            self.cost.hvps += share
+            self.cost.operator_applications += 4 * share
+            named = leaves(theta)
             x = at.x.view(self.shape).detach().requires_grad_()
             v = at.v.view(self.shape)
             value = self.lower.mean(x, named, draw.inner)
@@ -216,15 +208,15 @@ class SharedProblem(BilevelProblem):
                 v=(bent.pop("") + by_x).view_as(at.v),
                 theta=algebra.add(bent, pull),
                 value=float(loss.detach()),
-                rows=row,
+                rows=ALL,
                 pull=Pull(by_x.view_as(at.v), pull),
             )
 
     def slope(self, theta: Theta, x: Tensor, draw: Draw) -> Tensor:
         """∇_xJ alone, from the samples drawn; x has one row."""
         with self.metered(), torch.enable_grad():
-            self._cost.gradient_evaluations += len(draw.inner)
-            self._cost.operator_applications += 2 * len(draw.inner)
+            self.cost.gradient_evaluations += len(draw.inner)
+            self.cost.operator_applications += 2 * len(draw.inner)
             point = x.view(self.shape).detach().requires_grad_()
             by_x = derivative(self.lower.mean(point, theta, draw.inner), {"": point})
             return by_x[""].view_as(x)
@@ -233,8 +225,8 @@ class SharedProblem(BilevelProblem):
         """From samples drawn at each level; x has one row."""
         with self.metered(), torch.enable_grad():
             share = len(draw.inner)
-            self._cost.gradient_evaluations += share
-            self._cost.operator_applications += 2 * share
+            self.cost.gradient_evaluations += share
+            self.cost.operator_applications += 2 * share
             named = leaves(theta)
             point = x.view(self.shape).detach().requires_grad_()
             by = {"": point, **named}
@@ -244,16 +236,61 @@ class SharedProblem(BilevelProblem):
             lower, upper = (found.pop("").view_as(x) for found in (slope, pull))
             return Slopes(lower, slope, upper, pull, float(loss.detach()))
 
+    def lower_at(self, theta: Theta, index: Tensor) -> Objective:
+        """The whole lower level as one row."""
+        return self.level.at(theta, index)
+
     def upper_at(self, theta: Theta, index: Tensor) -> Upper:
         """The whole upper level."""
-        return Upper(_SumLoss(self.upper, self.shape, theta), self.pairs.target[index])
+        return Upper(_SumLoss(self.upper, self.shape, theta), torch.zeros_like(self.level.q[index]))
+
+    def rows(self, draw: Draw) -> Tensor:
+        """The only one."""
+        del draw
+        return ALL
+
+    def iterates(self, theta: Theta) -> Iterates:
+        """The last x, and v = 0."""
+        del theta
+        x = self.level.started()
+        return Iterates(x.detach().clone(), torch.zeros_like(x))
+
+    def first_accuracy(self, theta: Theta, fraction: float = 0.02) -> float:
+        """``fraction`` of the certificate at the start, at least 1e-6."""
+        return self.level.first_accuracy(theta, fraction, 0.0)
+
+    def few(self) -> Tensor:
+        """The only row."""
+        return ALL
+
+    def reached(self, at: Evaluation) -> bool:
+        """Never."""
+        del at
+        return False
+
+    def outward(self, theta: Theta) -> Theta:
+        """θ itself."""
+        return theta
+
+    def identity(self, theta: Theta) -> Identity:
+        """By sizes, bounds and sets, and by the values of both sums at one point."""
+        x = nearby(self.level.energy.start(self.level.y))
+        with torch.no_grad():
+            lower = float(self.lower.whole(x.view(self.shape), theta))
+            upper = float(self.upper.whole(x.view(self.shape), theta))
+        about = {"counts": self.counts, "bounds": self.bounds, "sets": self.space.sets}
+        return Identity(facts(about, "problem"), fingerprint([], x), lower, upper)
+
+
+ALL = torch.tensor([0])
+"""The only row there is."""
 
 
 class _SampleCost(Cost):
     """Counts ``size`` samples for every gradient of the whole sum."""
 
-    def __init__(self, size: int, spent: Cost) -> None:
-        super().__init__(**vars(spent + Cost()))
+    def __init__(self, size: int) -> None:
+        super().__init__()
         self.size = size
 
     def count_gradients(self, count: int) -> None:
@@ -274,11 +311,6 @@ class _Whole(Energy):
         self.register_buffer("first", x0.detach().clone())
         for name, value in theta.items():
             self.register_parameter(name, nn.Parameter(value.detach().clone()))
-
-    @staticmethod
-    def loss(upper: FiniteSum, x0: Tensor, theta: Theta) -> Loss:
-        """The whole upper level."""
-        return _SumLoss(upper, x0.shape, theta)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """1/n Σ_i J_i, (1,)."""

@@ -10,7 +10,7 @@ from bilevel.ground import theta as algebra
 from bilevel.ground.randomness import generator
 from bilevel.ground.theta import Theta
 from bilevel.learn.consistency import Consistency, consistency
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import Problem
 from bilevel.model.kinds import has_dual, is_smooth
 
 __all__ = ["TaylorTest", "check_hypergradient"]
@@ -60,7 +60,7 @@ class TaylorTest:
 
 
 def check_hypergradient(
-    problem: BilevelProblem, theta: Theta | None = None, *, tol: float | None = None, seed: int = 0
+    problem: Problem, theta: Theta | None = None, *, tol: float | None = None, seed: int = 0
 ) -> TaylorTest:
     """Compare the hypergradient with differences of L between its own and a random direction.
 
@@ -85,9 +85,9 @@ def check_hypergradient(
         True
     """
     point = problem.theta if theta is None else theta
-    objective = problem.energy.at(problem.pairs.y[:1])
+    objective = problem.level.example
     if tol is None:
-        single = problem.pairs.y.dtype == torch.float32
+        single = problem.level.y.dtype == torch.float32
         tol = 1e-5 if single or has_dual(objective) else 1e-9
     at = problem.value_and_grad(point, tol=tol)
     rng = generator(seed, "direction")
@@ -109,14 +109,14 @@ def check_hypergradient(
     remainders = tuple(abs(a - at.corrected - s * slope) for a, s in zip(ahead, steps, strict=True))
     quotients = [(a - b) / (2 * s) for a, b, s in zip(ahead, behind, steps, strict=True)]
     smooth = is_smooth(objective)
-    precise = smooth and problem.pairs.y.dtype == torch.float64
+    precise = smooth and problem.level.y.dtype == torch.float64
     return TaylorTest(
         steps=steps,
         remainders=remainders,
         order=_order(steps[:3], remainders[:3]),
         relative_error=min(abs(quotient - slope) for quotient in quotients) / scale,
         threshold=1e-4 if precise else 1e-2,
-        lower=consistency(problem.energy.at(problem.pairs.y[:1], point), seed),
+        lower=consistency(problem.level.at(point, torch.tensor([0])), seed),
         unsolved=sum(evaluation.uncertified + evaluation.unsolved for evaluation in [at, *found]),
     )
 

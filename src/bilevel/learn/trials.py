@@ -17,7 +17,7 @@ from bilevel.ground.theta import Theta, add
 from bilevel.ground.theta import norm as theta_norm
 from bilevel.learn.algorithm import Algorithm, Status
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import Problem
 
 __all__ = ["Box", "TrialSearch", "TrialState"]
 
@@ -70,7 +70,7 @@ class TrialSearch(Algorithm[TrialState]):
     def point(self, points: Tensor, values: Tensor) -> Tensor:
         """The next trial, (d,), after these ones."""
 
-    def init(self, problem: BilevelProblem, theta: Theta) -> TrialState:
+    def init(self, problem: Problem, theta: Theta) -> TrialState:
         """Look at θ_0.
 
         Raises:
@@ -85,7 +85,7 @@ class TrialSearch(Algorithm[TrialState]):
         none = torch.zeros(0, dtype=torch.float64)
         return TrialState(at, none.view(0, len(self.box)), none)
 
-    def step(self, problem: BilevelProblem, state: TrialState) -> TrialState:
+    def step(self, problem: Problem, state: TrialState) -> TrialState:
         """One trial."""
         at = state.evaluation
         point = self.point(state.points, state.values)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bilevel.ground.theta import flatten, unflatten
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import Problem
 from bilevel.model.sets import Simplex
 
 __all__ = ["Curvature", "Pieces", "Step", "bfgs", "length_of", "piecewise_step", "quadratic_step"]
@@ -80,7 +80,7 @@ def bfgs(pairs: tuple[Curvature, ...]) -> Callable[[Tensor], Tensor]:
 
 
 def quadratic_step(
-    problem: BilevelProblem,
+    problem: Problem,
     at: Evaluation,
     radius: float,
     pairs: tuple[Curvature, ...],
@@ -109,7 +109,7 @@ def quadratic_step(
 
 
 def piecewise_step(
-    problem: BilevelProblem, at: Evaluation, radius: float, pieces: Pieces, steps: int = 400
+    problem: Problem, at: Evaluation, radius: float, pieces: Pieces, steps: int = 400
 ) -> Step:
     """Minimise the largest of the ``pieces`` over ‖d‖ <= ``radius`` with θ + d in its set.
 
@@ -138,7 +138,7 @@ def piecewise_step(
     return Step(move, -float((slopes @ move - offsets).max()), criticality)
 
 
-def _feasible(problem: BilevelProblem, at: Evaluation, move: Tensor, radius: float) -> Tensor:
+def _feasible(problem: Problem, at: Evaluation, move: Tensor, radius: float) -> Tensor:
     """``move`` projected onto the set, then shortened: θ belongs to the set, so that it stays."""
     theta = flatten(at.theta)
     there = flatten(problem.space.project(unflatten(theta + move, at.theta))) - theta

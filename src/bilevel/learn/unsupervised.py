@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bilevel.data import Pairs
 from bilevel.differentiate import Hypergradient, Upper
-from bilevel.ground import theta as algebra
 from bilevel.ground.checks import check_nonnegative
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta, derivative, leaves
 from bilevel.learn.criteria.criterion import Criterion, DataLoss
-from bilevel.learn.directions import Directions, Draw, Iterates, Slopes
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.level import FEW, LowerLevel
+from bilevel.learn.separable import SeparableProblem
 from bilevel.model import Variational
 from bilevel.model.losses import Loss
 from bilevel.model.operators import Differences, Operator
@@ -29,7 +27,7 @@ __all__ = ["UnsupervisedProblem"]
 DIFFERENCES = Differences()
 
 
-class UnsupervisedProblem(BilevelProblem):
+class UnsupervisedProblem(SeparableProblem):
     """min_θ 1/K Σ_k criterion(A x_k(θ), y_k) with x_k(θ) = argmin_x J_θ(x; y_k): only data.
 
     For many parameters (maps of weights, filters) by any algorithm of ``learn``; a single weight
@@ -90,146 +88,83 @@ class UnsupervisedProblem(BilevelProblem):
             what = "a criterion of A x cannot learn A"
             raise InputError(what, advice="learn the operator from pairs with BilevelProblem")
         prepared = criterion.prepare(energy, y)
+        prepared.energy.check(prepared.y)
         names = tuple(str(k) for k in range(len(y))) if ids is None else ids
-        with torch.no_grad():
-            start = energy.start(prepared.y).detach()
-        rows = tuple(name + copied for copied in prepared.names for name in names)
-        super().__init__(
+        level = LowerLevel(
             prepared.energy,
-            _Estimate(criterion),
-            Pairs(prepared.y, start, rows),
+            prepared.y,
             solver=solver,
             hypergradient=hypergradient,
             chunk=chunk,
             max_steps=max_steps,
         )
-        self.sought, self._images = energy, len(y)
-        self.criterion, self._terms = criterion, prepared.loss
+        with torch.no_grad():
+            start = prepared.energy.start(prepared.y).detach()
+        operator = energy.fidelity.operator
+        loss = _OfData(prepared.loss, operator, copy.deepcopy(operator).double())
         self.roughness = check_nonnegative(roughness, "the roughness")
-        self._operator = energy.fidelity.operator
-        self._wide = copy.deepcopy(self._operator).double()
+        super().__init__(
+            level,
+            Upper(loss, start),
+            criterion,
+            energy,
+            tuple(name + copied for copied in prepared.names for name in names),
+            self._rough if roughness else None,
+            {"roughness": self.roughness},
+        )
+        self.criterion, self.y = criterion, prepared.y
+        self._images = len(y)
 
     def reached(self, at: Evaluation) -> bool:
         """Whether the criterion says so, of all samples."""
         own = at.value - self._rough(at.theta)[0]
         return at.samples == len(self) and self.criterion.reached(own)
 
-    def look(
-        self, theta: Theta, *, tol: float, ids: Tensor | None = None
-    ) -> tuple[Evaluation, Tensor]:
-        """As for pairs, the roughness in every loss."""
-        found, losses = super().look(theta, tol=tol, ids=ids)
-        more, _ = self._rough(theta)
-        raised = replace(found, value=found.value + more, corrected=found.corrected + more)
-        return raised, losses + more
-
-    def value_and_grad(
-        self, theta: Theta, *, tol: float, ids: Tensor | None = None, estimate: bool = False
-    ) -> Evaluation:
-        """As for pairs, with the roughness, which is exact."""
-        found = super().value_and_grad(theta, tol=tol, ids=ids, estimate=estimate)
-        more, slope = self._rough(theta)
-        return replace(
-            found,
-            value=found.value + more,
-            corrected=found.corrected + more,
-            grad=algebra.add(found.grad, slope),
-        )
-
-    def directions(self, theta: Theta, at: Iterates, draw: Draw) -> Directions:
-        """As for pairs, with the roughness."""
-        found = super().directions(theta, at, draw)
-        more, slope = self._rough(theta)
-        total = algebra.add(found.theta, slope)
-        return replace(found, theta=total, value=found.value + more)
-
-    def slopes(self, theta: Theta, x: Tensor, draw: Draw) -> Slopes:
-        """As for pairs, with the roughness at the upper level."""
-        found = super().slopes(theta, x, draw)
-        more, slope = self._rough(theta)
-        raised = algebra.add(found.upper_theta, slope)
-        return replace(found, upper_theta=raised, value=found.value + more)
+    def few(self) -> Tensor:
+        """Images with all their copies: one row of the criterion means nothing by itself."""
+        copies = len(self) // self._images
+        chosen = torch.arange(max(1, min(self._images, FEW // copies)))
+        return (chosen + self._images * torch.arange(copies)[:, None]).flatten()
 
     def _rough(self, theta: Theta) -> tuple[float, Theta]:
         """The penalty of all maps, and its derivative."""
         named = leaves(theta)
         with torch.enable_grad():
-            maps = [value for value in named.values() if value.ndim == 2]
             total = torch.zeros((), dtype=torch.float64)
-            for value in maps if self.roughness else ():
+            for value in (value for value in named.values() if value.ndim == 2):
                 squares = DIFFERENCES(value[None, None]).square().sum().double()
                 total = total + self.roughness * squares / value.numel()
             return float(total.detach()), derivative(total, named)
 
-    def some(self, count: int) -> Tensor:
-        """Images with all their copies: one row of the criterion means nothing by itself."""
-        copies = len(self) // self._images
-        chosen = torch.arange(max(1, min(self._images, count // copies)))
-        return (chosen + self._images * torch.arange(copies)[:, None]).flatten()
-
-    def upper_at(self, theta: Theta, index: Tensor) -> Upper:
-        """The criterion of these samples."""
-        del theta
-        terms, target = self._terms.rows(index), self.pairs.target[index]
-        return _DataUpper(self.loss, target, terms, self._operator, self._wide)
-
 
 @dataclass(frozen=True)
-class _DataUpper(Upper):
-    """x -> ℓ_k(A x_k); ``target`` is no more than a start."""
+class _OfData(Loss):
+    """x -> ℓ_k(A x_k), one function for each row; targets are no more than where to start."""
 
     terms: DataLoss
     operator: Operator
     wide: Operator
 
-    def check(self, x: Tensor) -> None:
-        """There is no target."""
-
-    def double(self) -> _DataUpper:
-        """The same in float64."""
-        target, terms = self.target.double(), self.terms.double()
-        return _DataUpper(self.loss, target, terms, self.wide, self.wide)
-
-    def rows(self, index: Tensor) -> _DataUpper:
-        """Of the rows ``index`` alone."""
-        return replace(self, target=self.target[index], terms=self.terms.rows(index))
-
-    def value(self, x: Tensor) -> Tensor:
+    def value(self, x: Tensor, target: Tensor) -> Tensor:
         """ℓ, (b,)."""
+        del target
         return self.terms.value(self.operator(x))
 
-    def grad(self, x: Tensor) -> Tensor:
+    def grad(self, x: Tensor, target: Tensor) -> Tensor:
         """Aᵀ∇ℓ."""
+        del target
         return self.operator.adjoint(self.terms.grad(self.operator(x)))
 
-    def lipschitz(self, x: Tensor, radius: Tensor) -> Tensor:
+    def lipschitz(self, x: Tensor, target: Tensor, radius: Tensor) -> Tensor:
         """‖A‖² times that of ℓ."""
+        del target
         square = self.operator.gram_bounds((x.shape[1], x.shape[2], x.shape[3])).upper
         return square * self.terms.lipschitz(self.operator(x), radius * square**0.5)
 
+    def rows(self, index: Tensor) -> _OfData:
+        """Of the rows ``index`` alone."""
+        return _OfData(self.terms.rows(index), self.operator, self.wide)
 
-@dataclass(frozen=True)
-class _Estimate(Loss):
-    """Stands for the criterion where only its scale is asked for."""
-
-    criterion: Criterion
-
-    def scale(self, value: float) -> float:
-        """That of the criterion."""
-        return self.criterion.scale(value)
-
-    def value(self, x: Tensor, target: Tensor) -> Tensor:
-        """Refused."""
-        raise self._refusal()
-
-    def grad(self, x: Tensor, target: Tensor) -> Tensor:
-        """Refused."""
-        raise self._refusal()
-
-    def lipschitz(self, x: Tensor, target: Tensor, radius: Tensor) -> Tensor:
-        """Refused."""
-        raise self._refusal()
-
-    @staticmethod
-    def _refusal() -> InputError:
-        return InputError("a criterion without ground truth compares with no target")
+    def double(self) -> _OfData:
+        """The same in float64."""
+        return _OfData(self.terms.double(), self.wide, self.wide)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
+
+from bilevel.ground.errors import InputError
+from bilevel.ground.typed import made, table
 
 __all__ = ["Cost"]
 
@@ -30,6 +34,21 @@ class Cost:
         """So many Hessian-vector products, an operator and its adjoint each."""
         self.hvps += count
         self.operator_applications += 2 * count
+
+    @staticmethod
+    def of(data: object) -> Cost:
+        """From plain data, as in a file.
+
+        Raises:
+            InputError: entries that are missing, unknown, negative or no numbers.
+        """
+        given = table(data, "the cost")
+        for name in {f.name for f in fields(Cost)} - given.keys():
+            raise InputError(f"the cost lacks its '{name}'")
+        found = made(Cost, given, "the cost")
+        if not all(0 <= value < math.inf for value in vars(found).values()):
+            raise InputError("the entries of a cost are finite and not negative", given=found)
+        return found
 
     def __add__(self, other: Cost) -> Cost:
         """Sum of both, entry by entry."""

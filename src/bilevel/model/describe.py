@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from bilevel.ground.errors import InputError, nearest
+from bilevel.ground.checks import check_finite
+from bilevel.ground.errors import InputError
+from bilevel.ground.naming import class_named, name_of_class
+from bilevel.ground.typed import made, table
 from bilevel.model.energy import Energy
 from bilevel.model.part import Part
 from bilevel.model.variational import Variational
 
-__all__ = ["build", "describe"]
+__all__ = ["build", "describe", "in_precision"]
 
 Description = dict[str, Any]
 
@@ -42,18 +45,41 @@ def build(description: Description, tensors: Mapping[str, Tensor]) -> nn.Module:
     Raises:
         InputError: an unknown class, or tensors that are missing or do not fit.
     """
-    module = cast(nn.Module, _build(description, tensors))
+    module = _build(description, tensors)
+    if not isinstance(module, nn.Module):
+        raise InputError("the description is not that of a module", given=repr(module)[:60])
     state = {k.removeprefix("state."): t for k, t in tensors.items() if k.startswith("state.")}
-    for name, tensor in module.state_dict().items():
-        if name not in state or state[name].shape != tensor.shape:
-            raise InputError(f"the saved tensor '{name}' is missing or has another shape")
-    dtypes = {t.dtype for t in state.values() if t.is_floating_point()}
+    own = cast(dict[str, Tensor], module.state_dict())
+    for name in own.keys() ^ state.keys():
+        raise InputError(f"the saved tensor '{name}' is {'missing' if name in own else 'unknown'}")
+    inexact = [t.dtype for t in state.values() if t.is_floating_point() or t.is_complex()]
+    dtypes = {dtype.to_real() for dtype in inexact}
     if len(dtypes) > 1:
         raise InputError("the saved tensors must share one dtype", given=sorted(map(str, dtypes)))
     for dtype in dtypes:
-        module.to(dtype)
+        in_precision(module, dtype)
+    for name, tensor in cast(dict[str, Tensor], module.state_dict()).items():
+        saved = state[name]
+        if saved.shape != tensor.shape or saved.dtype != tensor.dtype:
+            expected = f"the saved tensor '{name}' must be {tensor.dtype} {tuple(tensor.shape)}"
+            raise InputError(expected, given=f"{saved.dtype} {tuple(saved.shape)}")
+        check_finite(saved, f"the saved tensor '{name}'")
     module.load_state_dict(state)
     return module
+
+
+def in_precision(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """``module`` itself in the precision of ``dtype``, float32 or float64.
+
+    ``module.to(dtype)`` would make complex tensors real; here they stay complex.
+    """
+
+    def moved(t: Tensor) -> Tensor:
+        if t.is_complex():
+            return t.to(dtype.to_complex())
+        return t.to(dtype) if t.is_floating_point() else t
+
+    return module._apply(moved)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
 
 
 def _describe(value: object, path: str, tensors: dict[str, Tensor]) -> Any:
@@ -67,7 +93,7 @@ def _describe(value: object, path: str, tensors: dict[str, Tensor]) -> Any:
     if isinstance(value, nn.Module):
         options = _options(value)
         inner = {k: _describe(v, f"{path}.{k}".lstrip("."), tensors) for k, v in options.items()}
-        return {"type": type(value).__name__, "options": inner}
+        return {"type": name_of_class(type(value)), "options": inner}
     return value
 
 
@@ -96,28 +122,27 @@ def _build(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     if "tensor" in entry:
         return _find(tensors, entry["tensor"]).clone()
     if "sparse" in entry:
-        indices = _find(tensors, f"{entry['sparse']}.indices")
-        values = _find(tensors, f"{entry['sparse']}.values")
-        return torch.sparse_coo_tensor(indices, values, entry["shape"], check_invariants=True)
-    known = {cls.__name__: cls for cls in _subclasses(Part)}
-    if entry.get("type") not in known:
-        given = str(entry.get("type"))
-        raise InputError(
-            f"unknown class '{given}'", advice=f"import it first; {nearest(given, known)}"
-        )
-    options = {k: _build(v, tensors) for k, v in entry["options"].items()}
-    make = cast(Callable[..., nn.Module], known[entry["type"]])
-    return make(**options)
+        return _build_sparse(entry, tensors)
+    name = str(entry.get("type"))
+    inside = table(entry.get("options"), f"the options of {name}")
+    options = {k: _build(v, tensors) for k, v in inside.items()}
+    return made(class_named(name, Part), options, name)
 
 
-def _find(tensors: Mapping[str, Tensor], name: str) -> Tensor:
-    if name not in tensors:
+def _build_sparse(entry: dict[str, Any], tensors: Mapping[str, Tensor]) -> Tensor:
+    indices, values = (_find(tensors, f"{entry['sparse']}.{k}") for k in ("indices", "values"))
+    given = {"indices": indices, "values": values, "size": entry.get("shape")}
+    return made(_Sparse, given, "a sparse tensor").tensor
+
+
+class _Sparse:
+    """A sparse tensor from its parts."""
+
+    def __init__(self, indices: Tensor, values: Tensor, size: list[int]) -> None:
+        self.tensor = torch.sparse_coo_tensor(indices, values, size, check_invariants=True)
+
+
+def _find(tensors: Mapping[str, Tensor], name: object) -> Tensor:
+    if not isinstance(name, str) or name not in tensors:
         raise InputError(f"the saved tensor '{name}' is missing")
     return tensors[name]
-
-
-def _subclasses(*roots: type[nn.Module]) -> Iterator[type[nn.Module]]:
-    for root in roots:
-        for cls in root.__subclasses__():
-            yield cls
-            yield from _subclasses(cls)

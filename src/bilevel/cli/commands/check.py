@@ -41,7 +41,7 @@ def check(config: ConfigArgument, data: DataOption = None) -> None:
     found = {
         "images": _images(images),
         "parameters": _parameters(problem),
-        "convexity": _constants(problem.energy.at(problem.pairs.y[:1])),
+        "convexity": _constants(problem.level.example),
         "solver": _solver(problem),
         "speed": _speed(problem, document.configuration),
         "derivative": derivative,
@@ -68,8 +68,8 @@ def _parameters(problem: BilevelProblem) -> str:
 def _solver(problem: BilevelProblem) -> str:
     from bilevel.solve.solvers import automatic
 
-    found = automatic(problem.energy.at(problem.pairs.y[:1]))
-    used, fitting = type(problem.solver).__name__, type(found.solver).__name__
+    found = automatic(problem.level.example)
+    used, fitting = type(problem.level.solver).__name__, type(found.solver).__name__
     return f"{used}; automatic would take {fitting} ({found.reason})"
 
 

@@ -10,7 +10,7 @@ from bilevel.ground.errors import InputError
 from bilevel.learn.algorithms.following import approach
 from bilevel.learn.algorithms.single_loop import Now, SingleLoop
 from bilevel.learn.directions import Directions, Draw
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import DirectedProblem
 
 __all__ = ["Accelerated"]
 
@@ -39,12 +39,16 @@ class Accelerated(SingleLoop):
         if self.inner_steps is not None and self.inner_steps < 1:
             raise InputError("inner_steps must be at least 1", given=self.inner_steps)
 
-    def first(self, problem: BilevelProblem) -> Tensor | None:
+    def first(self, problem: DirectedProblem) -> Tensor | None:
         """Those of the first draw, since others come near when they are drawn."""
         return self.pairing(problem).draw(0).inner if problem.separable else None
 
-    def look(self, problem: BilevelProblem, now: Now, draw: Draw) -> Directions:
+    def look(self, problem: DirectedProblem, now: Now, draw: Draw) -> Directions:
         """The directions of the samples drawn, after all steps of x and v but the last."""
+        return self.trusted(problem, now, self.approached(problem, now, draw))
+
+    def approached(self, problem: DirectedProblem, now: Now, draw: Draw) -> Directions:
+        """As :meth:`look`, whatever trust they deserve."""
         if problem.separable:
             steps = _STEPS if self.inner_steps is None else self.inner_steps
             factor = self.factor(problem, now.t)
@@ -54,4 +58,4 @@ class Accelerated(SingleLoop):
             raise InputError(
                 "inner_steps must be 1 where samples share x", given=self.inner_steps, advice=advice
             )
-        return self.trusted(problem, now, problem.directions(now.theta, now.at, draw))
+        return problem.directions(now.theta, now.at, draw)

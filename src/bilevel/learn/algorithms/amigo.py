@@ -11,7 +11,7 @@ from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.learn.algorithms.single_loop import Now, SingleLoop
 from bilevel.learn.directions import Directions, Draw
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import DirectedProblem
 
 __all__ = ["AmIGO", "StocBiO"]
 
@@ -44,7 +44,7 @@ class AmIGO(SingleLoop):
         if self.inner_steps < 1:
             raise InputError("inner_steps must be at least 1", given=self.inner_steps)
 
-    def advance(self, problem: BilevelProblem, now: Now) -> tuple[Directions, Packable | None]:
+    def advance(self, problem: DirectedProblem, now: Now) -> tuple[Directions, Packable | None]:
         """Steps of x, steps of v, and the direction of θ at their ends."""
         steps, rows = self.inner_steps, problem.rows(self.pairing(problem).draw(now.t))
         step = self.inner(problem, now.theta, rows, now.t).to(now.at.x)
@@ -60,7 +60,7 @@ class AmIGO(SingleLoop):
         found = problem.directions(now.theta, now.at, draw)
         return self.trusted(problem, now, found), None
 
-    def _draw(self, problem: BilevelProblem, now: Now, k: int) -> Draw:
+    def _draw(self, problem: DirectedProblem, now: Now, k: int) -> Draw:
         t = now.t if problem.separable else now.t * self.inner_steps + k
         return self.pairing(problem).draw(t)
 

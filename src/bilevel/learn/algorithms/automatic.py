@@ -10,7 +10,7 @@ from bilevel.learn.algorithm import Algorithm, State
 from bilevel.learn.algorithms.dynamic_sampling import DynamicSampling
 from bilevel.learn.algorithms.lbfgs import LBFGS
 from bilevel.learn.algorithms.maid import MAID
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import Problem
 from bilevel.model.kinds import has_dual
 
 __all__ = ["Automatic", "Choice", "automatic"]
@@ -27,7 +27,7 @@ class Choice:
     reason: str
 
 
-def automatic(problem: BilevelProblem, options: Automatic | None = None) -> Choice:
+def automatic(problem: Problem, options: Automatic | None = None) -> Choice:
     """The algorithm for what the problem is; it needs no step, no ε and no schedule.
 
     Example:
@@ -38,7 +38,7 @@ def automatic(problem: BilevelProblem, options: Automatic | None = None) -> Choi
         'L-BFGS: the loss has a derivative, and its curvature is worth more than it costs'
     """
     taken = vars(Automatic() if options is None else options)
-    objective = problem.energy.at(problem.pairs.y[:1])
+    objective = problem.level.example
     if has_dual(objective):
         reason = "accelerated MAID: with dual terms the loss has kinks, where curvature misleads"
         return Choice(MAID(accelerated=True, **taken), reason)
@@ -79,14 +79,14 @@ class Automatic(Algorithm[State]):
         """As the algorithms do."""
         LBFGS(**vars(self))
 
-    def init(self, problem: BilevelProblem, theta: Theta) -> State:
+    def init(self, problem: Problem, theta: Theta) -> State:
         """Of the algorithm chosen."""
         return automatic(problem, self).algorithm.init(problem, theta)
 
-    def step(self, problem: BilevelProblem, state: State) -> State:
+    def step(self, problem: Problem, state: State) -> State:
         """Of the algorithm chosen."""
         return automatic(problem, self).algorithm.step(problem, state)
 
-    def about(self, problem: BilevelProblem) -> str:
+    def about(self, problem: Problem) -> str:
         """The choice and its reason."""
         return automatic(problem, self).reason

@@ -15,7 +15,7 @@ from bilevel.ground.theta import Theta
 from bilevel.learn.algorithms.loss_scale import LossScale
 from bilevel.learn.algorithms.single_loop import Now, SingleLoop
 from bilevel.learn.directions import Directions, Iterates, Slopes
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import DirectedProblem
 
 __all__ = ["BOME"]
 
@@ -67,11 +67,11 @@ class BOME(SingleLoop):
             advice = "use F2SA, or precondition='none'"
             raise InputError("BOME has one metric for x and θ", given="adam", advice=advice)
 
-    def remember(self, problem: BilevelProblem, theta: Theta, at: Iterates) -> Packable:
+    def remember(self, problem: DirectedProblem, theta: Theta, at: Iterates) -> Packable:
         """The unit of the loss."""
         return LossScale.at(problem, theta, at)
 
-    def advance(self, problem: BilevelProblem, now: Now) -> tuple[Directions, Packable]:
+    def advance(self, problem: DirectedProblem, now: Now) -> tuple[Directions, Packable]:
         """One step of x and the direction of θ, from first derivatives of the next batch."""
         pairing, scale = self.pairing(problem), cast(LossScale, now.memory)
         draw = pairing.draw(now.t)

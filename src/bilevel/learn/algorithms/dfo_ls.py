@@ -17,7 +17,7 @@ from bilevel.ground.theta import Theta, add, flatten, unflatten
 from bilevel.ground.theta import norm as theta_norm
 from bilevel.learn.algorithm import Algorithm, Status
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import Problem
 
 __all__ = ["DFOLS"]
 
@@ -43,7 +43,8 @@ class DFOLS(Algorithm[DFOLSState]):
     the lower level is solved as accurately as the trust region is small: to ε_0 (Δ/Δ_0)², where
     interpolation needs no more. One step of learning is a run of the engine from one radius to a
     ``shrink`` of it, from the best θ of the run before; a budget that ends within a run loses it.
-    Points outside Θ count as their projections. For few parameters: a run takes at least one
+    Points outside Θ count as their projections. The engine sums in the order of the samples,
+    whose rounding its interpolation magnifies. For few parameters: a run takes at least one
     evaluation for each of them.
 
     Args:
@@ -80,7 +81,7 @@ class DFOLS(Algorithm[DFOLSState]):
             raise InputError(what, given=self)
         load("dfols", "DFOLS", "search")
 
-    def init(self, problem: BilevelProblem, theta: Theta) -> DFOLSState:
+    def init(self, problem: Problem, theta: Theta) -> DFOLSState:
         """Look at θ_0.
 
         Raises:
@@ -92,7 +93,7 @@ class DFOLS(Algorithm[DFOLSState]):
         status = Status.RUNNING if at.finite else Status.DIVERGED
         return DFOLSState(at, self.radius, first, status=status)
 
-    def step(self, problem: BilevelProblem, state: DFOLSState) -> DFOLSState:
+    def step(self, problem: Problem, state: DFOLSState) -> DFOLSState:
         """A run of the engine.
 
         Raises:
@@ -123,7 +124,7 @@ class DFOLS(Algorithm[DFOLSState]):
 class _Run:
     """The residuals as a function of a vector; remembers the best evaluation."""
 
-    def __init__(self, problem: BilevelProblem, theta: Theta, accuracy: float) -> None:
+    def __init__(self, problem: Problem, theta: Theta, accuracy: float) -> None:
         self.problem, self.theta, self.accuracy = problem, theta, accuracy
         self.start: Vector = flatten(theta).numpy()
         self.best: Evaluation | None = None

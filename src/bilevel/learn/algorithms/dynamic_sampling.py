@@ -10,7 +10,7 @@ from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta
 from bilevel.learn.algorithm import Status, settled, verdict
 from bilevel.learn.algorithms.lbfgs import LBFGS, LBFGSState
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import Problem
 from bilevel.learn.sample import Nested, SampledEvaluation
 
 __all__ = ["DynamicSampling"]
@@ -57,7 +57,7 @@ class DynamicSampling(LBFGS):
             raise InputError("dynamic sampling needs first >= 2 and growth > 1", given=given)
         check_positive(self.theta, "theta")
 
-    def init(self, problem: BilevelProblem, theta: Theta) -> LBFGSState:
+    def init(self, problem: Problem, theta: Theta) -> LBFGSState:
         """Evaluate θ_0 on the first samples to ε_0.
 
         Raises:
@@ -69,12 +69,12 @@ class DynamicSampling(LBFGS):
         seen = min(self.first, len(problem))
         return self._grown(problem, super().init(Nested(self.seed).first(problem, seen), theta))
 
-    def step(self, problem: BilevelProblem, state: LBFGSState) -> LBFGSState:
+    def step(self, problem: Problem, state: LBFGSState) -> LBFGSState:
         """One of L-BFGS on the samples so far; then perhaps more samples."""
         sample = Nested(self.seed).first(problem, state.evaluation.samples)
         return self._grown(problem, super().step(sample, state))
 
-    def _grown(self, problem: BilevelProblem, state: LBFGSState) -> LBFGSState:
+    def _grown(self, problem: Problem, state: LBFGSState) -> LBFGSState:
         """With more samples if the gradient drowns in noise, or nothing is left to do on these."""
         at = state.evaluation
         if not isinstance(at, SampledEvaluation) or state.status in LOST:

@@ -12,7 +12,7 @@ from bilevel.ground.theta import Theta
 from bilevel.learn.algorithms.loss_scale import LossScale
 from bilevel.learn.algorithms.single_loop import Now, SingleLoop
 from bilevel.learn.directions import Directions, Iterates
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import DirectedProblem
 
 __all__ = ["F2SA"]
 
@@ -57,11 +57,11 @@ class F2SA(SingleLoop):
         check_positive(self.penalty, "penalty")
         check_nonnegative(self.growth, "growth")
 
-    def remember(self, problem: BilevelProblem, theta: Theta, at: Iterates) -> Packable:
+    def remember(self, problem: DirectedProblem, theta: Theta, at: Iterates) -> Packable:
         """The unit of λ."""
         return LossScale.at(problem, theta, at)
 
-    def advance(self, problem: BilevelProblem, now: Now) -> tuple[Directions, Packable]:
+    def advance(self, problem: DirectedProblem, now: Now) -> tuple[Directions, Packable]:
         """First derivatives of the next batch, at z and at z + v/λ."""
         pairing, scale = self.pairing(problem), cast(LossScale, now.memory)
         draw = pairing.draw(now.t)

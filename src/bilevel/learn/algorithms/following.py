@@ -8,14 +8,14 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.ground.theta import Theta
 from bilevel.learn.directions import Directions, Draw, Iterates
-from bilevel.learn.problem import BilevelProblem, smooth
+from bilevel.learn.problem import DirectedProblem, smooth
 from bilevel.linear import LinearMap
 
 __all__ = ["approach", "lag"]
 
 
 def approach(
-    problem: BilevelProblem, theta: Theta, at: Iterates, draw: Draw, steps: int, factor: float
+    problem: DirectedProblem, theta: Theta, at: Iterates, draw: Draw, steps: int, factor: float
 ) -> None:
     """``steps`` of x, then of v, in the rows drawn.
 
@@ -42,7 +42,7 @@ def approach(
         at.x[drawn] = last
 
 
-def lag(problem: BilevelProblem, theta: Theta, at: Iterates, found: Directions) -> float:
+def lag(problem: DirectedProblem, theta: Theta, at: Iterates, found: Directions) -> float:
     """How far x and v are behind: the larger of two ratios over the rows of ``found``, free.
 
     Σ|⟨v, D_x⟩| to the loss, which is what x(θ) would change it by to first order if v were exact,

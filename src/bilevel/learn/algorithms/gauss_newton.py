@@ -15,7 +15,7 @@ from bilevel.ground.theta import Theta, add, flatten, unflatten
 from bilevel.learn.algorithm import Algorithm, Status, settled, verdict
 from bilevel.learn.algorithms.lbfgs import projected_gradient
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import Problem
 
 __all__ = ["GaussNewton"]
 
@@ -74,7 +74,7 @@ class GaussNewton(Algorithm[GaussNewtonState]):
         if self.first_accuracy is not None:
             check_positive(self.first_accuracy, "first_accuracy")
 
-    def init(self, problem: BilevelProblem, theta: Theta) -> GaussNewtonState:
+    def init(self, problem: Problem, theta: Theta) -> GaussNewtonState:
         """Evaluate θ_0 to ε_0."""
         accuracy = self.first_accuracy or problem.first_accuracy(theta)
         at = settled(problem, problem.value_and_grad(theta, tol=accuracy), self.tol)
@@ -82,7 +82,7 @@ class GaussNewton(Algorithm[GaussNewtonState]):
         status = verdict(problem, at, self.tol)
         return GaussNewtonState(at, matrix, self.damping, accuracy, status=status)
 
-    def step(self, problem: BilevelProblem, state: GaussNewtonState) -> GaussNewtonState:
+    def step(self, problem: Problem, state: GaussNewtonState) -> GaussNewtonState:
         """One trial; λ or ε change with it."""
         at = state.evaluation
         theta = problem.space.project(add(at.theta, self._direction(problem, state)))
@@ -110,7 +110,7 @@ class GaussNewton(Algorithm[GaussNewtonState]):
             status=status,
         )
 
-    def _direction(self, problem: BilevelProblem, state: GaussNewtonState) -> Theta:
+    def _direction(self, problem: Problem, state: GaussNewtonState) -> Theta:
         """Zero in the entries that the projection holds, shortened to ``longest``."""
         at = state.evaluation
         gradient = flatten(at.grad)
@@ -126,7 +126,7 @@ class GaussNewton(Algorithm[GaussNewtonState]):
         return unflatten(shorter, at.theta)
 
     def _refused(
-        self, problem: BilevelProblem, state: GaussNewtonState, *, hidden: bool
+        self, problem: Problem, state: GaussNewtonState, *, hidden: bool
     ) -> GaussNewtonState:
         """More accuracy where values hid the change, otherwise more damping; at the floor, end."""
         at = state.evaluation

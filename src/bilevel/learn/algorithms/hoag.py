@@ -11,7 +11,7 @@ from bilevel.ground.theta import Theta
 from bilevel.ground.theta import norm as theta_norm
 from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step, settled, verdict
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import Problem
 from bilevel.learn.schedules import Polynomial, Progress, Schedule
 
 __all__ = ["HOAG"]
@@ -88,7 +88,7 @@ class HOAG(Algorithm[HOAGState]):
             if value is not None:
                 check_positive(value, name)
 
-    def init(self, problem: BilevelProblem, theta: Theta) -> HOAGState:
+    def init(self, problem: Problem, theta: Theta) -> HOAGState:
         """Evaluate θ_0 to ε_0."""
         first = self.first_accuracy or problem.first_accuracy(theta)
         epsilon = max(self.schedule.accuracy(Progress(0, first, first)), self.floor)
@@ -96,7 +96,7 @@ class HOAG(Algorithm[HOAGState]):
         step = self.step_size or normalised_step(at.grad, self.first_change)
         return HOAGState(at, step, first, status=verdict(problem, at, self.tol))
 
-    def step(self, problem: BilevelProblem, state: HOAGState) -> HOAGState:
+    def step(self, problem: Problem, state: HOAGState) -> HOAGState:
         """One step, taken or taken back."""
         at = state.evaluation
         now = Progress(
@@ -124,9 +124,7 @@ class HOAG(Algorithm[HOAGState]):
             status=verdict(problem, new, self.tol),
         )
 
-    def _back(
-        self, problem: BilevelProblem, state: HOAGState, epsilon: float, step: float
-    ) -> HOAGState:
+    def _back(self, problem: Problem, state: HOAGState, epsilon: float, step: float) -> HOAGState:
         """Where the step began, looked at more closely."""
         finer = max(epsilon / 2, self.floor)
         at = settled(problem, problem.value_and_grad(state.evaluation.theta, tol=finer), self.tol)

@@ -12,7 +12,7 @@ from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step
 from bilevel.learn.algorithms.moments import Moments
 from bilevel.learn.directions import Sampler
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import Problem
 
 __all__ = ["ISGD"]
 
@@ -47,7 +47,8 @@ class ISGD(Algorithm[ISGDState]):
         step_power: q.
         floor: accuracies below are not asked for [grey value].
         precondition: "adam" scales the entries of θ by their moments (Kingma and Ba 2015).
-        seed: of the batches.
+        seed: of the batches, which are drawn by position: the same samples in another order make
+            other batches.
 
     Raises:
         InputError: options outside their ranges, or a problem with one x for all samples.
@@ -79,7 +80,7 @@ class ISGD(Algorithm[ISGDState]):
         check_nonnegative(self.step_power, "step_power")
         check_choice(self.precondition, ("none", "adam"), "precondition")
 
-    def init(self, problem: BilevelProblem, theta: Theta) -> ISGDState:
+    def init(self, problem: Problem, theta: Theta) -> ISGDState:
         """The first batch, to ε_0."""
         if not problem.separable:
             advice = "use a single-loop algorithm, e.g. SABA"
@@ -93,7 +94,7 @@ class ISGD(Algorithm[ISGDState]):
         moments = Moments.zeros(theta) if adam else None
         return ISGDState(at, scale, first, scale, moments, status=_status(at))
 
-    def step(self, problem: BilevelProblem, state: ISGDState) -> ISGDState:
+    def step(self, problem: Problem, state: ISGDState) -> ISGDState:
         """Move along the last batch's gradient, and look at the next batch."""
         at, moments, t = state.evaluation, state.moments, state.t + 1
         direction = at.grad
@@ -104,7 +105,7 @@ class ISGD(Algorithm[ISGDState]):
         new = self._look(problem, theta, t, state.first)
         return replace(state, evaluation=new, step=step, moments=moments, t=t, status=_status(new))
 
-    def _look(self, problem: BilevelProblem, theta: Theta, t: int, first: float) -> Evaluation:
+    def _look(self, problem: Problem, theta: Theta, t: int, first: float) -> Evaluation:
         sampler = Sampler(len(problem), self.batch_size, self.seed, "lower")
         accuracy = max(first * (t + 1) ** -self.accuracy_power, self.floor)
         ids = sampler.batch(sampler.number(t))

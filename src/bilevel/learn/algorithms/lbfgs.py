@@ -14,7 +14,7 @@ from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta, flatten, unflatten
 from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step, settled, verdict
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import Problem
 from bilevel.learn.search import search, sufficient_decrease
 from bilevel.model.kinds import is_smooth
 
@@ -92,7 +92,7 @@ class LBFGS(Algorithm[LBFGSState]):
         if self.first_accuracy is not None:
             check_positive(self.first_accuracy, "first_accuracy")
 
-    def init(self, problem: BilevelProblem, theta: Theta) -> LBFGSState:
+    def init(self, problem: Problem, theta: Theta) -> LBFGSState:
         """Evaluate θ_0 to ε_0."""
         accuracy = self.first_accuracy or problem.first_accuracy(theta)
         at = problem.value_and_grad(theta, tol=accuracy)
@@ -101,7 +101,7 @@ class LBFGS(Algorithm[LBFGSState]):
         longest = self.first_change if first is None else 1.0
         return LBFGSState(at, step, accuracy, (), first, longest, status=status)
 
-    def step(self, problem: BilevelProblem, state: LBFGSState) -> LBFGSState:
+    def step(self, problem: Problem, state: LBFGSState) -> LBFGSState:
         """Search along the quasi-Newton direction, or along the gradient without memory."""
         at = state.evaluation
         slope = projected_gradient(problem, at)
@@ -133,7 +133,7 @@ class LBFGS(Algorithm[LBFGSState]):
         return LBFGSState(new, found.step, accuracy, pairs, first, longest, status=status)
 
     def _learned(
-        self, problem: BilevelProblem, state: LBFGSState, new: Evaluation
+        self, problem: Problem, state: LBFGSState, new: Evaluation
     ) -> tuple[tuple[Curvature, ...], Tensor | None]:
         """The memory with the new pair, if that has positive curvature; ``first`` if it fits."""
         at, first = state.evaluation, state.first
@@ -146,7 +146,7 @@ class LBFGS(Algorithm[LBFGSState]):
             return state.pairs, first
         return (*state.pairs, (moved, change))[-self.memory :], first
 
-    def _failed(self, problem: BilevelProblem, state: LBFGSState) -> LBFGSState:
+    def _failed(self, problem: Problem, state: LBFGSState) -> LBFGSState:
         """Look more closely; where that was of no use, forget the curvature; at the floor, end."""
         finest = state.accuracy <= self.floor
         informed = state.first is not None or bool(state.pairs)
@@ -160,17 +160,17 @@ class LBFGS(Algorithm[LBFGSState]):
         return replace(state, evaluation=at, accuracy=finer, accepted=False, status=status)
 
 
-def projected_gradient(problem: BilevelProblem, at: Evaluation) -> Theta:
+def projected_gradient(problem: Problem, at: Evaluation) -> Theta:
     """(θ - P(θ - s g))/s, with a step s that moves no entry by more than 1e-3."""
     step = normalised_step(at.grad, 1e-3)
     there = Trial.along(problem, at, step).theta
     return {name: (value - there[name]) / step for name, value in at.theta.items()}
 
 
-def first_curvature(problem: BilevelProblem, at: Evaluation) -> Tensor | None:
+def first_curvature(problem: Problem, at: Evaluation) -> Tensor | None:
     """Inverse of the Gauss-Newton matrix at θ, (p, p); None for many parameters, or if it is 0."""
     p = flatten(at.theta).numel()
-    if p > FEW or not is_smooth(problem.energy.at(problem.pairs.y[:1])):
+    if p > FEW or not is_smooth(problem.level.example):
         return None
     matrix = problem.gauss_newton(at.theta, tol=at.accuracy, rtol=0.01)
     values, vectors = cast(tuple[Tensor, Tensor], torch.linalg.eigh(matrix))

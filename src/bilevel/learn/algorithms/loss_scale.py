@@ -10,7 +10,7 @@ from torch import Tensor
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
 from bilevel.learn.directions import Draw, Iterates
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import DirectedProblem
 
 __all__ = ["LossScale"]
 
@@ -28,11 +28,11 @@ class LossScale(Packable):
     value: float
 
     @staticmethod
-    def at(problem: BilevelProblem, theta: Theta, at: Iterates) -> LossScale:
-        """From one chunk of samples, two first derivatives each."""
+    def at(problem: DirectedProblem, theta: Theta, at: Iterates) -> LossScale:
+        """From the first 64 samples, two first derivatives each."""
         lower, upper = (torch.arange(count) for count in problem.counts)
         if problem.separable:
-            lower = upper = lower[: problem.chunk]
+            lower = upper = problem.few()
         draw = Draw(lower, upper)
         rows = problem.rows(draw)
         x = at.x[rows]

@@ -14,7 +14,7 @@ from bilevel.ground.theta import Theta
 from bilevel.learn.algorithms.single_loop import Now
 from bilevel.learn.algorithms.soba import SOBA
 from bilevel.learn.directions import Directions, Iterates
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import DirectedProblem
 
 __all__ = ["MASOBA"]
 
@@ -53,12 +53,12 @@ class MASOBA(SOBA):
         if self.average is not None and not 0 < self.average <= 1:
             raise InputError("average must lie in (0, 1]", given=self.average)
 
-    def remember(self, problem: BilevelProblem, theta: Theta, at: Iterates) -> Packable:
+    def remember(self, problem: DirectedProblem, theta: Theta, at: Iterates) -> Packable:
         """No direction yet."""
         del problem, at
         return Average({name: torch.zeros_like(value) for name, value in theta.items()})
 
-    def advance(self, problem: BilevelProblem, now: Now) -> tuple[Directions, Packable]:
+    def advance(self, problem: DirectedProblem, now: Now) -> tuple[Directions, Packable]:
         """SOBA's directions, averaged."""
         found, _ = super().advance(problem, now)
         last = cast(Average, now.memory).theta

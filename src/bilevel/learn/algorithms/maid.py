@@ -19,7 +19,7 @@ from bilevel.learn.algorithm import (
     verdict,
 )
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import Problem
 from bilevel.learn.search import search
 
 __all__ = ["MAID"]
@@ -112,7 +112,7 @@ class MAID(Algorithm[MAIDState]):
         if self.first_accuracy is not None:
             check_positive(self.first_accuracy, "first_accuracy")
 
-    def init(self, problem: BilevelProblem, theta: Theta) -> MAIDState:
+    def init(self, problem: Problem, theta: Theta) -> MAIDState:
         """Evaluate θ_0 to ε_0."""
         accuracy = self.first_accuracy or problem.first_accuracy(theta)
         at = self._trusted(problem, problem.value_and_grad(theta, tol=accuracy), None)
@@ -121,7 +121,7 @@ class MAID(Algorithm[MAIDState]):
         known = None if math.isnan(at.estimate) else at
         return MAIDState(at, step, at.accuracy, at.corrected, known=known, status=status)
 
-    def step(self, problem: BilevelProblem, state: MAIDState) -> MAIDState:
+    def step(self, problem: Problem, state: MAIDState) -> MAIDState:
         """Search at the present accuracy; on failure tighten it."""
         at = self._trusted(problem, state.evaluation, state.known)
         state = replace(state, known=state.known if math.isnan(at.estimate) else at)
@@ -145,7 +145,7 @@ class MAID(Algorithm[MAIDState]):
 
     def _moved(
         self,
-        problem: BilevelProblem,
+        problem: Problem,
         state: MAIDState,
         at: Evaluation,
         new: Evaluation,
@@ -167,7 +167,7 @@ class MAID(Algorithm[MAIDState]):
 
     def _failed(
         self,
-        problem: BilevelProblem,
+        problem: Problem,
         state: MAIDState,
         at: Evaluation,
         accuracy: float,
@@ -190,9 +190,7 @@ class MAID(Algorithm[MAIDState]):
             status=Status.FLOOR if stuck else Status.RUNNING,
         )
 
-    def _trusted(
-        self, problem: BilevelProblem, at: Evaluation, known: Evaluation | None
-    ) -> Evaluation:
+    def _trusted(self, problem: Problem, at: Evaluation, known: Evaluation | None) -> Evaluation:
         """Tighten ε until the gradient's error is at most (1 - η) of its norm, or cannot be."""
         while self._doubtful(problem, at, known):
             if math.isnan(at.estimate) and not self.certified:
@@ -204,7 +202,7 @@ class MAID(Algorithm[MAIDState]):
             at = problem.value_and_grad(at.theta, tol=accuracy, estimate=not self.certified)
         return at
 
-    def _doubtful(self, problem: BilevelProblem, at: Evaluation, known: Evaluation | None) -> bool:
+    def _doubtful(self, problem: Problem, at: Evaluation, known: Evaluation | None) -> bool:
         if verdict(problem, at, self.tol) is not Status.RUNNING:
             return False
         norm = projected_gradient_norm(problem, at)

@@ -14,7 +14,7 @@ from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step, s
 from bilevel.learn.directions import Sampler
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.momentum import Momentum
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import Problem
 from bilevel.learn.sample import Nested, Sample
 from bilevel.learn.schedules import Geometric, Progress, Schedule
 from bilevel.learn.search import below_model, search, sufficient_decrease
@@ -94,7 +94,7 @@ class ProjectedGradient(Algorithm[GradientState]):
             if value is not None:
                 check_positive(value, name)
 
-    def init(self, problem: BilevelProblem, theta: Theta) -> GradientState:
+    def init(self, problem: Problem, theta: Theta) -> GradientState:
         """Evaluate θ_0 to ε_0."""
         if self.batch_size is not None and self.batch_size > len(problem):
             what = f"batch_size must be at most the number of samples, {len(problem)}"
@@ -106,7 +106,7 @@ class ProjectedGradient(Algorithm[GradientState]):
         momentum = Momentum(theta) if self.accelerated else None
         return self._judged(problem, GradientState(at, step, first, momentum=momentum))
 
-    def step(self, problem: BilevelProblem, state: GradientState) -> GradientState:
+    def step(self, problem: Problem, state: GradientState) -> GradientState:
         """One step, with ε_{t+1} at the new θ."""
         at, seen = state.evaluation, self._batch(problem, state.t)
         if self.schedule.needs_estimate and math.isnan(at.estimate):
@@ -133,16 +133,14 @@ class ProjectedGradient(Algorithm[GradientState]):
         ended = idle and not closer and state.status is Status.RUNNING
         return replace(state, status=Status.FLOOR) if ended else state
 
-    def _along(
-        self, problem: BilevelProblem, state: GradientState, epsilon: float
-    ) -> GradientState:
+    def _along(self, problem: Problem, state: GradientState, epsilon: float) -> GradientState:
         """By the step size given, to the next batch."""
         reached = Trial.along(problem, state.evaluation, state.step).theta
         theta, momentum = _onward(problem, state, reached)
         new = self._batch(problem, state.t).value_and_grad(theta, tol=epsilon)
         return replace(state, evaluation=new, momentum=momentum)
 
-    def _on(self, seen: BilevelProblem, state: GradientState, epsilon: float) -> GradientState:
+    def _on(self, seen: Problem, state: GradientState, epsilon: float) -> GradientState:
         """Search a step from here."""
         at, moving = state.evaluation, state.momentum is not None
 
@@ -169,9 +167,7 @@ class ProjectedGradient(Algorithm[GradientState]):
             momentum=_onward(seen, state, reached(found.step))[1],
         )
 
-    def _closer(
-        self, problem: BilevelProblem, state: GradientState, epsilon: float
-    ) -> GradientState:
+    def _closer(self, problem: Problem, state: GradientState, epsilon: float) -> GradientState:
         """After a search that found none: look at θ more closely, if the schedule allows."""
         at = state.evaluation
         if epsilon < at.accuracy:
@@ -180,7 +176,7 @@ class ProjectedGradient(Algorithm[GradientState]):
             return self._judged(problem, replace(state, evaluation=new))
         return replace(state, status=Status.FLOOR) if at.samples == len(problem) else state
 
-    def _judged(self, problem: BilevelProblem, state: GradientState) -> GradientState:
+    def _judged(self, problem: Problem, state: GradientState) -> GradientState:
         """With the status at its evaluation; a batch says nothing of all samples."""
         at = state.evaluation
         if at.samples < len(problem):
@@ -188,14 +184,14 @@ class ProjectedGradient(Algorithm[GradientState]):
         at = settled(problem, at, self.tol)
         return replace(state, evaluation=at, status=verdict(problem, at, self.tol))
 
-    def _batch(self, problem: BilevelProblem, t: int) -> BilevelProblem:
+    def _batch(self, problem: Problem, t: int) -> Problem:
         """The samples of step t."""
         if self.batch_size is None or self.growth > 1:
             return self._nested.first(problem, self._size(problem, t))
         sampler = Sampler(len(problem), self.batch_size, self.seed, "lower")
         return Sample(problem, sampler.batch(sampler.number(t)), blocks=1)
 
-    def _size(self, problem: BilevelProblem, t: int) -> int:
+    def _size(self, problem: Problem, t: int) -> int:
         size = len(problem) if self.batch_size is None else self.batch_size
         while t > 0 and self.growth > 1 and size < len(problem):
             size, t = math.ceil(self.growth * size), t - 1
@@ -207,7 +203,7 @@ class ProjectedGradient(Algorithm[GradientState]):
 
 
 def _onward(
-    problem: BilevelProblem, state: GradientState, reached: Theta
+    problem: Problem, state: GradientState, reached: Theta
 ) -> tuple[Theta, Momentum | None]:
     """Where the next gradient is taken after the step to ``reached``."""
     if state.momentum is None:

@@ -15,7 +15,7 @@ from bilevel.ground.theta import Theta
 from bilevel.learn.algorithms.accelerated import Accelerated
 from bilevel.learn.algorithms.single_loop import Now
 from bilevel.learn.directions import Directions, Iterates
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import DirectedProblem
 
 __all__ = ["SABA"]
 
@@ -70,7 +70,7 @@ class SABA(Accelerated):
         0.0
     """
 
-    def remember(self, problem: BilevelProblem, theta: Theta, at: Iterates) -> Packable:
+    def remember(self, problem: DirectedProblem, theta: Theta, at: Iterates) -> Packable:
         """Empty tables."""
         pairing = self.pairing(problem)
         if problem.separable:
@@ -78,7 +78,7 @@ class SABA(Accelerated):
         below = Table.of(pairing.lower.batches, {**theta, _X: at.x, _V: at.v})
         return Tables((below, Table.of(pairing.upper.batches, {**theta, _V: at.v})))
 
-    def advance(self, problem: BilevelProblem, now: Now) -> tuple[Directions, Packable]:
+    def advance(self, problem: DirectedProblem, now: Now) -> tuple[Directions, Packable]:
         """Directions of the next draw, corrected level by level."""
         pairing, tables = self.pairing(problem), cast(Tables, now.memory)
         found = self.look(problem, now, pairing.draw(now.t))

@@ -11,7 +11,7 @@ from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
 from bilevel.learn.algorithm import Algorithm, State, Status
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import Problem, directed
 from bilevel.learn.scaling import ScaledProblem, resolved
 from bilevel.learn.trials import TrialSearch
 
@@ -71,17 +71,17 @@ class Scaled(Algorithm[ScaledState]):
         if isinstance(self.algorithm, TrialSearch):
             raise InputError("a search cannot be scaled", advice="change its box instead")
 
-    def init(self, problem: BilevelProblem, theta: Theta) -> ScaledState:
+    def init(self, problem: Problem, theta: Theta) -> ScaledState:
         """Of the algorithm, from θ′."""
-        scaled = ScaledProblem(problem, self.scales)
+        scaled = ScaledProblem(directed(problem), self.scales)
         return _told(scaled, self.algorithm.init(scaled, scaled.inward(theta)))
 
-    def step(self, problem: BilevelProblem, state: ScaledState) -> ScaledState:
+    def step(self, problem: Problem, state: ScaledState) -> ScaledState:
         """Of the algorithm."""
-        scaled = ScaledProblem(problem, self.scales)
+        scaled = ScaledProblem(directed(problem), self.scales)
         return _told(scaled, self.algorithm.step(scaled, state.inner))
 
-    def about(self, problem: BilevelProblem) -> str:
+    def about(self, problem: Problem) -> str:
         """The algorithm and all scales that are not 1."""
         scales = resolved(self.scales, problem.theta)
         units = ", ".join(f"{name} by {s:g}" for name, s in scales.items() if s != 1)

@@ -29,7 +29,8 @@ from bilevel.learn.algorithms.moments import Moments
 from bilevel.learn.algorithms.pairing import Pairing
 from bilevel.learn.directions import Directions, Iterates
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.problem import BilevelProblem, Memory
+from bilevel.learn.level import Memory
+from bilevel.learn.problem import DirectedProblem, Problem, directed
 
 __all__ = ["Now", "SingleLoop", "SingleLoopState", "running"]
 
@@ -98,7 +99,8 @@ class SingleLoop(Algorithm[SingleLoopState]):
             then moves each entry by up to ``outer_step``.
         tol: stop when the projected gradient and its error are below ``tol`` times the loss.
         floor: smallest accuracy of the evaluations that decide [grey value].
-        seed: of the batches.
+        seed: of the batches, which are drawn by position: the same samples in another order make
+            other batches.
 
     Raises:
         InputError: options outside their ranges, a batch larger than the samples, or an energy
@@ -130,20 +132,21 @@ class SingleLoop(Algorithm[SingleLoopState]):
         check_choice(self.precondition, ("none", "adam"), "precondition")
 
     @abstractmethod
-    def advance(self, problem: BilevelProblem, now: Now) -> tuple[Directions, Packable | None]:
+    def advance(self, problem: DirectedProblem, now: Now) -> tuple[Directions, Packable | None]:
         """Move x and v in place; the direction of θ, and the memory for the next iteration."""
 
-    def remember(self, problem: BilevelProblem, theta: Theta, at: Iterates) -> Packable | None:
+    def remember(self, problem: DirectedProblem, theta: Theta, at: Iterates) -> Packable | None:
         """The memory before the first iteration."""
         del problem, theta, at
         return None
 
-    def first(self, problem: BilevelProblem) -> Tensor | None:
+    def first(self, problem: DirectedProblem) -> Tensor | None:
         """The samples evaluated at the start, all if None."""
         del problem
 
-    def init(self, problem: BilevelProblem, theta: Theta) -> SingleLoopState:
+    def init(self, problem: Problem, theta: Theta) -> SingleLoopState:
         """One loose evaluation: the scale of θ's step."""
+        problem = directed(problem)
         self.pairing(problem)
         problem.lipschitz(theta, torch.tensor([0]))
         accuracy = problem.first_accuracy(theta)
@@ -172,8 +175,9 @@ class SingleLoop(Algorithm[SingleLoopState]):
             status=status,
         )
 
-    def step(self, problem: BilevelProblem, state: SingleLoopState) -> SingleLoopState:
+    def step(self, problem: Problem, state: SingleLoopState) -> SingleLoopState:
         """``iterations`` of the loop; the state given is left as it was."""
+        problem = directed(problem)
         count = self._count(problem)
         theta, moments = state.evaluation.theta, state.moments
         at, memory = copy.deepcopy((state.at, state.memory))
@@ -211,7 +215,7 @@ class SingleLoop(Algorithm[SingleLoopState]):
             return replace(state, status=Status.FLOOR)
         return self._checked(problem, state) if mean.trust > 0 else state
 
-    def _waits(self, problem: BilevelProblem, moved: float, mean: Mean) -> bool:
+    def _waits(self, problem: DirectedProblem, moved: float, mean: Mean) -> bool:
         """Whether θ has hardly moved because it was hardly trusted."""
         return mean.trust < 0.25 and moved < 0.05 * self._first_change(problem)
 
@@ -233,44 +237,44 @@ class SingleLoop(Algorithm[SingleLoopState]):
             step = min(max(min(0.5, 2 / mean.count) * newton, state.step / 2), 4 * state.step)
         return replace(state, step=step, reach=reach, centre=mean.centre)
 
-    def pairing(self, problem: BilevelProblem) -> Pairing:
+    def pairing(self, problem: DirectedProblem) -> Pairing:
         """The batches."""
         return Pairing.of(problem.counts, self.batch_size, self.seed)
 
-    def _count(self, problem: BilevelProblem) -> int:
+    def _count(self, problem: DirectedProblem) -> int:
         return self.iterations or self.pairing(problem).epoch
 
-    def _first_change(self, problem: BilevelProblem) -> float:
+    def _first_change(self, problem: DirectedProblem) -> float:
         return self.first_change or (0.5 if problem.separable else 0.1)
 
-    def shrunk(self, problem: BilevelProblem, t: int) -> float:
+    def shrunk(self, problem: DirectedProblem, t: int) -> float:
         """The factor of the steps in iteration ``t``."""
         return float((1 + t / self.pairing(problem).epoch) ** -self.decay)
 
-    def inner(self, problem: BilevelProblem, theta: Theta, rows: Tensor, t: int) -> Tensor:
+    def inner(self, problem: DirectedProblem, theta: Theta, rows: Tensor, t: int) -> Tensor:
         """Steps of x and v in the rows given, (b, 1, 1, 1)."""
         factor = self.factor(problem, t)
         return factor / problem.lipschitz(theta, rows).view(-1, 1, 1, 1)
 
-    def factor(self, problem: BilevelProblem, t: int) -> float:
+    def factor(self, problem: DirectedProblem, t: int) -> float:
         """Of steps of x and v, in units of 1/L."""
         if problem.separable:
             return self.inner_step or 1.0
         return (self.inner_step or 0.25) * self.shrunk(problem, t)
 
-    def trusted(self, problem: BilevelProblem, now: Now, found: Directions) -> Directions:
+    def trusted(self, problem: DirectedProblem, now: Now, found: Directions) -> Directions:
         """With the trust that x and v deserve, before they move along ``found``."""
         if not problem.separable:
             return found
         behind = lag(problem, now.theta, now.at, found)
         return replace(found, trust=min(1.0, _LAG / behind) if behind < 1 else 0.0)
 
-    def move(self, problem: BilevelProblem, now: Now, found: Directions) -> None:
+    def move(self, problem: DirectedProblem, now: Now, found: Directions) -> None:
         """x and v along their directions."""
         step = self.inner(problem, now.theta, found.rows, now.t).to(found.x)
         now.at.move(found.rows, step * found.x, step * found.v)
 
-    def _checked(self, problem: BilevelProblem, state: SingleLoopState) -> SingleLoopState:
+    def _checked(self, problem: DirectedProblem, state: SingleLoopState) -> SingleLoopState:
         """Whether to end, by an evaluation with errors if the running means say so.
 
         Not where the loss has grown: gradients are small relative to the losses of a divergence.
@@ -303,7 +307,7 @@ class Now:
     """Of the step that θ is to take."""
 
 
-def running(problem: BilevelProblem, theta: Theta, value: float, grad: Theta) -> Evaluation:
+def running(problem: DirectedProblem, theta: Theta, value: float, grad: Theta) -> Evaluation:
     """Means over an epoch, on the way to θ: no sample was looked at there, nothing is proved."""
     return Evaluation(
         theta=theta,
@@ -327,7 +331,7 @@ def _largest(theta: Theta, last: Theta) -> float:
     return max(float((theta[name] - last[name]).abs().max()) for name in theta)
 
 
-def _remembered(problem: BilevelProblem, theta: Theta) -> Iterates:
+def _remembered(problem: DirectedProblem, theta: Theta) -> Iterates:
     """x and v = -q of the last evaluation."""
     memory = problem.memory
     x = problem.iterates(theta).x if memory.x is None else memory.x.clone()

@@ -8,7 +8,7 @@ from bilevel.ground.packing import Packable
 from bilevel.learn.algorithms.accelerated import Accelerated
 from bilevel.learn.algorithms.single_loop import Now
 from bilevel.learn.directions import Directions
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import DirectedProblem
 
 __all__ = ["SOBA"]
 
@@ -29,7 +29,7 @@ class SOBA(Accelerated):
 
     decay: float = 0.5
 
-    def advance(self, problem: BilevelProblem, now: Now) -> tuple[Directions, Packable | None]:
+    def advance(self, problem: DirectedProblem, now: Now) -> tuple[Directions, Packable | None]:
         """The directions of the next batch."""
         pairing = self.pairing(problem)
         found = self.look(problem, now, pairing.draw(now.t))

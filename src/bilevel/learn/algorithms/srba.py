@@ -15,7 +15,7 @@ from bilevel.ground.theta import Theta
 from bilevel.learn.algorithms.accelerated import Accelerated
 from bilevel.learn.algorithms.single_loop import Now
 from bilevel.learn.directions import Directions, Draw, Iterates
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import DirectedProblem
 
 __all__ = ["SRBA", "everything"]
 
@@ -38,7 +38,7 @@ class Past(Packable):
         x, v = now.at.x[found.rows], now.at.v[found.rows]
         return Past(now.theta, found.rows, x, v, found.x, found.v, found.theta)
 
-    def directions(self, problem: BilevelProblem, at: Iterates, draw: Draw) -> Directions:
+    def directions(self, problem: DirectedProblem, at: Iterates, draw: Draw) -> Directions:
         """At the last point; ``at`` is left as it is."""
         x, v = at.x[self.rows], at.v[self.rows]
         at.x[self.rows], at.v[self.rows] = self.x, self.v
@@ -78,7 +78,7 @@ class SRBA(Accelerated):
         if self.period is not None and self.period < 1:
             raise InputError("period must be at least 1", given=self.period)
 
-    def advance(self, problem: BilevelProblem, now: Now) -> tuple[Directions, Packable]:
+    def advance(self, problem: DirectedProblem, now: Now) -> tuple[Directions, Packable]:
         """All samples at a restart, otherwise two looks at the next batch."""
         pairing = self.pairing(problem)
         if now.t % (self.period or pairing.epoch) == 0:
@@ -89,7 +89,7 @@ class SRBA(Accelerated):
         self.move(problem, now, found)
         return found, past
 
-    def _recursive(self, problem: BilevelProblem, now: Now, draw: Draw) -> Directions:
+    def _recursive(self, problem: DirectedProblem, now: Now, draw: Draw) -> Directions:
         past = cast(Past, now.memory)
         there = past.directions(problem, now.at, draw)
         before = problem.directions(now.theta, now.at, draw)
@@ -102,19 +102,16 @@ class SRBA(Accelerated):
         return replace(here, theta=algebra.add(estimate, followed, share))
 
 
-def everything(algorithm: Accelerated, problem: BilevelProblem, now: Now) -> Directions:
+def everything(algorithm: Accelerated, problem: DirectedProblem, now: Now) -> Directions:
     """What :meth:`Accelerated.look` sees of all samples, in chunks where each has its own x."""
     lower, upper = (torch.arange(count) for count in problem.counts)
     if not problem.separable:
         return algorithm.look(problem, now, Draw(lower, upper))
-    chunks = (lower[k : k + problem.chunk] for k in range(0, len(lower), problem.chunk))
-    parts = [algorithm.look(problem, now, Draw(k, k)) for k in chunks]
+    chunks = torch.split(lower, problem.chunk)
+    parts = [algorithm.approached(problem, now, Draw(k, k)) for k in chunks]
     mean: Theta = {name: torch.zeros_like(value) for name, value in now.theta.items()}
     for part in parts:
         mean = algebra.add(mean, part.theta, len(part.rows) / len(lower))
-    value, trust = (
-        sum(getattr(p, name) * len(p.rows) for p in parts) / len(lower)
-        for name in ("value", "trust")
-    )
+    value = sum(p.value * len(p.rows) for p in parts) / len(lower)
     x, v, rows = (torch.cat([getattr(p, name) for p in parts]) for name in ("x", "v", "rows"))
-    return Directions(x, v, mean, value, rows, trust=trust)
+    return algorithm.trusted(problem, now, Directions(x, v, mean, value, rows))

@@ -17,7 +17,7 @@ from bilevel.ground.theta import Theta, add
 from bilevel.ground.theta import norm as theta_norm
 from bilevel.learn.algorithm import Algorithm, Status, settled, verdict
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import Problem
 from bilevel.learn.schedules import Geometric, Progress, Schedule
 
 __all__ = ["TorchOptimiser"]
@@ -85,14 +85,14 @@ class TorchOptimiser(Algorithm[TorchState]):
             what = f"{self.optimiser} must work with its options, and without a closure"
             raise InputError(what, given=given, advice=advice) from error
 
-    def init(self, problem: BilevelProblem, theta: Theta) -> TorchState:
+    def init(self, problem: Problem, theta: Theta) -> TorchState:
         """Evaluate θ_0 to ε_0."""
         first = self.first_accuracy or problem.first_accuracy(theta)
         epsilon = max(self.schedule.accuracy(Progress(0, first, first)), self.floor)
         at = settled(problem, problem.value_and_grad(theta, tol=epsilon), self.tol)
         return TorchState(at, 0.0, first, (), status=verdict(problem, at, self.tol))
 
-    def step(self, problem: BilevelProblem, state: TorchState) -> TorchState:
+    def step(self, problem: Problem, state: TorchState) -> TorchState:
         """One step, with ε_{t+1} at the new θ."""
         at = state.evaluation
         norm = theta_norm(at.grad)

@@ -15,7 +15,7 @@ from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta, flatten, unflatten
 from bilevel.learn.algorithm import Algorithm, Status, normalised_step, settled, verdict
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.problem import BilevelProblem
+from bilevel.learn.problem import Problem
 from bilevel.learn.trust import Curvature, Pieces, Step, length_of, piecewise_step, quadratic_step
 
 __all__ = ["TrustRegion"]
@@ -95,14 +95,14 @@ class TrustRegion(Algorithm[TrustState]):
         if self.first_accuracy is not None:
             check_positive(self.first_accuracy, "first_accuracy")
 
-    def init(self, problem: BilevelProblem, theta: Theta) -> TrustState:
+    def init(self, problem: Problem, theta: Theta) -> TrustState:
         """Evaluate θ_0 to ε_0."""
         accuracy = self.first_accuracy or problem.first_accuracy(theta)
         at = settled(problem, problem.value_and_grad(theta, tol=accuracy), self.tol)
         radius = _longest(at, self.first_change)
         return TrustState(at, radius, accuracy, status=verdict(problem, at, self.tol))
 
-    def step(self, problem: BilevelProblem, state: TrustState) -> TrustState:
+    def step(self, problem: Problem, state: TrustState) -> TrustState:
         """One trial, or a smaller radius where no model asks for one."""
         at, radius = state.evaluation, state.step
         if radius < 1e-3 * self.last_radius:
@@ -121,7 +121,7 @@ class TrustRegion(Algorithm[TrustState]):
         new = problem.value_and_grad(problem.space.project(there), tol=state.accuracy)
         return self._decided(problem, state, step, new, kinked=kinked)
 
-    def _stationary(self, problem: BilevelProblem, state: TrustState) -> TrustState:
+    def _stationary(self, problem: Problem, state: TrustState) -> TrustState:
         """Look at gradients that are nearer; in the last radius, at more accurate ones, or end."""
         at = state.evaluation
         if state.step > self.last_radius:
@@ -135,9 +135,7 @@ class TrustRegion(Algorithm[TrustState]):
             return replace(closer, nearby=(), failures=0)
         return replace(state, accepted=False, status=Status.KINKED)
 
-    def _explained(
-        self, problem: BilevelProblem, state: TrustState, predicted: float
-    ) -> TrustState:
+    def _explained(self, problem: Problem, state: TrustState, predicted: float) -> TrustState:
         """After some rejections: were they due to ε? Then start anew with a smaller one."""
         at = state.evaluation
         if state.failures % PATIENCE or self._finest(state, at):
@@ -147,7 +145,7 @@ class TrustRegion(Algorithm[TrustState]):
             return closer
         return replace(closer, step=2**PATIENCE * state.step, nearby=(), failures=0)
 
-    def _closer(self, problem: BilevelProblem, state: TrustState) -> TrustState:
+    def _closer(self, problem: Problem, state: TrustState) -> TrustState:
         """With a smaller ε."""
         finer = max(self.tighten * state.accuracy, self.floor)
         at = problem.value_and_grad(state.evaluation.theta, tol=finer)
@@ -160,7 +158,7 @@ class TrustRegion(Algorithm[TrustState]):
 
     def _decided(
         self,
-        problem: BilevelProblem,
+        problem: Problem,
         state: TrustState,
         step: Step,
         new: Evaluation,

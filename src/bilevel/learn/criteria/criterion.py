@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bilevel.ground import rows
 from bilevel.model import Variational
+from bilevel.model.losses import Scale
 
 __all__ = ["Criterion", "DataLoss", "Prepared", "Quadratic"]
 
@@ -88,7 +89,7 @@ class Prepared:
     """Of the copies of the images, which follow each other in ``y``."""
 
 
-class Criterion(ABC):
+class Criterion(Scale, ABC):
     """A frozen dataclass that needs no ground truth."""
 
     @abstractmethod
@@ -98,10 +99,6 @@ class Criterion(ABC):
         Raises:
             InputError: the criterion does not apply to such data.
         """
-
-    def scale(self, value: float) -> float:
-        """The change that counts as large at a mean of ``value``; tolerances are relative to it."""
-        return abs(value)
 
     def reached(self, value: float) -> bool:
         """Whether learning should go no further."""

@@ -8,14 +8,30 @@ from typing import ClassVar
 
 from torch import Tensor
 
-__all__ = ["Loss"]
+__all__ = ["Loss", "Scale"]
 
 
-class Loss(ABC):
-    """ℓ(x, target), one value a row, with a Lipschitz gradient."""
+class Scale:
+    """What the values of a loss or a criterion mean."""
 
     unit: ClassVar[str] = ""
     """Of its values, for axes and tables."""
+
+    def scale(self, value: float) -> float:
+        """The change that counts as large at a mean of ``value``: its size, unless it has one.
+
+        A gradient is small if it is a small part of this.
+        """
+        return abs(value)
+
+    def psnr(self, value: float) -> float:
+        """PSNR [dB] that a mean of ``value`` stands for; nan if it stands for none."""
+        del value
+        return math.nan
+
+
+class Loss(Scale, ABC):
+    """ℓ(x, target), one value a row, with a Lipschitz gradient."""
 
     @abstractmethod
     def value(self, x: Tensor, target: Tensor) -> Tensor:
@@ -29,14 +45,11 @@ class Loss(ABC):
     def lipschitz(self, x: Tensor, target: Tensor, radius: Tensor) -> Tensor:
         """Proved Lipschitz constants of ∇_x ℓ within ``radius`` (b,) of ``x``, ℓ2: (b,) float64."""
 
-    def scale(self, value: float) -> float:
-        """The change that counts as large at a mean loss of ``value``: its size, unless it has one.
+    def rows(self, index: Tensor) -> Loss:
+        """For the rows ``index`` of a batch; the same unless each row has a loss of its own."""
+        del index
+        return self
 
-        A gradient is small if it is a small part of this.
-        """
-        return abs(value)
-
-    def psnr(self, value: float) -> float:
-        """PSNR [dB] that a mean loss of ``value`` stands for; nan if it stands for none."""
-        del value
-        return math.nan
+    def double(self) -> Loss:
+        """In float64; the same unless it holds tensors."""
+        return self
