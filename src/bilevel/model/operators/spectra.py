@@ -26,8 +26,8 @@ __all__ = [
 ]
 
 _EPS = torch.finfo(torch.float64).eps
-_STRIP = 2**20
-"""Numbers of a strip: 8 MiB."""
+_STRIP = 2**18
+"""Numbers of a strip: 2 MiB."""
 
 
 def transfer(kernel: Tensor, size: tuple[int, int]) -> Tensor:
