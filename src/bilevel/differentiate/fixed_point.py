@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bilevel.differentiate.adjoint import broken, relative_residual, usable
-from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
+from bilevel.differentiate.hypergradient import Hypergradient, UpperGradient
 from bilevel.differentiate.iterates import as_hypergradient
 from bilevel.differentiate.saddle_adjoint import dual_of
 from bilevel.differentiate.upper import Upper
@@ -74,7 +74,7 @@ class FixedPoint(Hypergradient):
         rtol: float | None = None,
         start: Tensor | None = None,
         estimate: bool = False,
-    ) -> HyperGradient:
+    ) -> UpperGradient:
         """Hypergradient of the mean over rows; ``start`` is ignored."""
         del start
         upper.check(solution.x)

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from bilevel.differentiate.adjoint import broken, relative_residual
-from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
+from bilevel.differentiate.hypergradient import Hypergradient, UpperGradient
 from bilevel.differentiate.iterates import as_hypergradient
 from bilevel.differentiate.saddle_adjoint import dual_of, solve_saddle_adjoint
 from bilevel.differentiate.upper import Upper
@@ -58,7 +58,7 @@ class Piggyback(Hypergradient):
         rtol: float | None = None,
         start: Tensor | None = None,
         estimate: bool = False,
-    ) -> HyperGradient:
+    ) -> UpperGradient:
         """Hypergradient of the mean over rows; ``start`` saves nothing here and is ignored."""
         del start
         upper.check(solution.x)
