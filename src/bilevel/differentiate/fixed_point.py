@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -35,7 +35,9 @@ Step = Callable[[Objective, Point], Point]
 
 @dataclass(frozen=True)
 class FixedPoint(Hypergradient):
-    """⟨w, ∂_θT⟩ with (I - ∂_zT)ᵀ w = ∇ℓ, where z = T(z) is one step of a solver at x̂.
+    """One linear system with the Jacobian of a step of the solver.
+
+    ⟨w, ∂_θT⟩ with (I - ∂_zT)ᵀ w = ∇ℓ, where z = T(z) is one step of a solver at x̂.
 
     T is the gradient step for smooth energies, the proximal gradient step for composite ones, the
     step of PDHG on z = (x, p) for saddle problems (Bai, Kolter and Koltun 2019 for networks). It
@@ -58,7 +60,7 @@ class FixedPoint(Hypergradient):
 
     needs_state: ClassVar[bool] = True
 
-    linear: str = "gmres"
+    linear: Literal["gmres", "bicgstab"] = "gmres"
     max_steps: int = 2000
 
     def __post_init__(self) -> None:

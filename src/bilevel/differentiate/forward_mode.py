@@ -25,7 +25,9 @@ __all__ = ["ForwardMode"]
 
 @dataclass(frozen=True)
 class ForwardMode(Hypergradient):
-    """dℓ(x_K)/dθ where x_K is ``steps`` solver steps on from the solution given, by tangents.
+    """Tangents carried through more steps of a solver: memory does not grow with them.
+
+    dℓ(x_K)/dθ where x_K is ``steps`` solver steps on from the solution given, by tangents.
 
     The tangents x_k' of the iterates are carried along (Franceschi et al. 2017); K steps for every
     entry of θ, so for few parameters only, but with the memory of two images. Equal to

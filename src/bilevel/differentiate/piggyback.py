@@ -22,7 +22,9 @@ __all__ = ["Piggyback"]
 
 @dataclass(frozen=True)
 class Piggyback(Hypergradient):
-    """The adjoint saddle problem of J = f + h + Σ_j F_j(A_j x) (Chambolle and Pock 2021).
+    """The adjoint saddle problem: for exact total variation and other dual terms.
+
+    The adjoint saddle problem of J = f + h + Σ_j F_j(A_j x) (Chambolle and Pock 2021).
 
     The adjoint (X, Y) minimises ½⟨X, H X⟩ - ⟨∇ℓ, X⟩ plus the curvature of the lengths that jump,
     over images X that are flat where x̂ is. Chambolle and Pock solve it by the primal-dual

@@ -22,7 +22,9 @@ __all__ = ["Unrolled"]
 
 @dataclass(frozen=True)
 class Unrolled(Hypergradient):
-    """d ℓ(x_K)/dθ where x_K is ``steps`` solver steps on from the solution given.
+    """Backpropagation through more steps of a solver.
+
+    d ℓ(x_K)/dθ where x_K is ``steps`` solver steps on from the solution given.
 
     Only the last ``truncate`` steps are differentiated: the bias falls like ρ^truncate, ρ the rate
     of the solver, whatever the start (Shaban et al. 2019). To unroll a whole solve, hand on the

@@ -7,6 +7,7 @@ from typing import ClassVar, Generic, Protocol, TypeVar
 
 from torch import Tensor
 
+from bilevel.model.energy import EnergyObjective
 from bilevel.model.objective import Objective
 from bilevel.model.saddle import Dual
 
@@ -33,6 +34,9 @@ class Solver(ABC, Generic[S]):
 
     differentiable: ClassVar[bool] = True
     """Whether autograd can follow a step; not where states are written in place."""
+
+    takes: ClassVar[type[Objective]] = EnergyObjective
+    """The objectives that the solver is for."""
 
     @abstractmethod
     def init(self, objective: Objective, x: Tensor) -> S:

@@ -11,7 +11,9 @@ __all__ = ["Composition"]
 
 
 class Composition(Operator):
-    """A x = outer(inner(x)), also written ``outer @ inner``.
+    """One operator after another.
+
+    A x = outer(inner(x)), also written ``outer @ inner``.
 
     Raises:
         InputError: something that is not an operator.
