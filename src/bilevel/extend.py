@@ -30,6 +30,7 @@ from bilevel.differentiate.hypergradient import UpperGradient as UpperGradient
 from bilevel.differentiate.upper import Upper as Upper
 from bilevel.ground import Theta as Theta
 from bilevel.ground import rows as rows
+from bilevel.ground import theta as _theta
 from bilevel.ground.checks import check_choice as check_choice
 from bilevel.ground.checks import check_finite as check_finite
 from bilevel.ground.checks import check_images as check_images
@@ -38,6 +39,7 @@ from bilevel.ground.checks import check_positive as check_positive
 from bilevel.ground.errors import InputError as InputError
 from bilevel.ground.packing import Packable as Packable
 from bilevel.ground.randomness import generator as generator
+from bilevel.learn import algorithm as _fit
 from bilevel.learn.algorithm import Algorithm as Algorithm
 from bilevel.learn.algorithm import Trial as Trial
 from bilevel.learn.algorithm import normalised_step as normalised_step
@@ -55,6 +57,7 @@ from bilevel.linear import LinearMap as LinearMap
 from bilevel.linear import LinearSolution as LinearSolution
 from bilevel.linear import LinearStatus as LinearStatus
 from bilevel.model.bounds import Bounds as Bounds
+from bilevel.model.bounds import Magnitude as Magnitude
 from bilevel.model.bounds import Provenance as Provenance
 from bilevel.model.bounds import Smoothness as Smoothness
 from bilevel.model.bounds import Variation as Variation
@@ -76,6 +79,7 @@ from bilevel.model.part import positive_parameter as positive_parameter
 from bilevel.model.penalties import RadialPenalty as RadialPenalty
 from bilevel.model.penalties import SeparablePenalty as SeparablePenalty
 from bilevel.model.potentials import POTENTIALS as POTENTIALS
+from bilevel.model.preconditioner import Stencil as Stencil
 from bilevel.model.regularisers.filtered import FilteredRegulariser as FilteredRegulariser
 from bilevel.model.regularisers.regulariser import Regulariser as Regulariser
 from bilevel.model.saddle import SaddleObjective as SaddleObjective
@@ -90,4 +94,10 @@ from bilevel.solve.certificate import Certificate as Certificate
 from bilevel.solve.certificate import Claim as Claim
 from bilevel.solve.certificate import Tolerance as Tolerance
 from bilevel.solve.solution import Solution as Solution
+from bilevel.solve.solution import Status as Status
 from bilevel.solve.solver import Solver as Solver
+
+theta_algebra = _theta
+"""Sums, inner products and norms of dicts of parameters."""
+FitStatus = _fit.Status
+"""Why a fit ended; ``bilevel.Status`` is that of a solve."""
