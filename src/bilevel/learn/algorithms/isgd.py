@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from bilevel.ground.checks import check_choice, check_nonnegative, check_positive
 from bilevel.ground.errors import InputError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import cast, Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import math
 from collections.abc import Collection, Mapping
+from typing import Literal
 
 from torch import Tensor
 

@@ -34,7 +34,7 @@ class LCurve(Rule):
     and Guerra 2002): small wiggles do not count, and the weight is one of the 31.
 
     Args:
-        corner: "curvature" or "triangle".
+        corner: greatest curvature, or sharpest triangle on a grid.
 
     Raises:
         InputError: another corner.
