@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 from pydantic.fields import FieldInfo
 
@@ -39,7 +39,7 @@ class Family:
     ``hidden`` is what no configuration chooses by name.
     """
 
-    module: Any
+    module: ModuleType
     base: type
     kind: type[Table]
     differing: Mapping[str, type]
@@ -49,10 +49,9 @@ class Family:
         """All by name, those of the library by that of their class."""
         replaced = {t.stands_for for t in self.differing.values() if issubclass(t, Table)}
         found = dict(self.differing)
-        for part in vars(self.module).values():
-            if not _is_part(part, self.base) or part in (*self.hidden, *replaced):
-                continue
-            found[name_for(part)] = table(part, self.kind_of(part))
+        for part in _classes(self.module):
+            if _is_part(part, self.base) and part not in (*self.hidden, *replaced):
+                found[name_for(part)] = table(part, self.kind_of(part))
         return found
 
     def kind_of(self, part: type) -> type[Table]:
@@ -61,9 +60,12 @@ class Family:
         return kinds.CountingRule if counting else self.kind
 
 
-def _is_part(part: object, base: type) -> bool:
-    concrete = inspect.isclass(part) and not inspect.isabstract(part) and part is not base
-    return concrete and issubclass(part, base)
+def _classes(module: ModuleType) -> list[type]:
+    return [value for value in vars(module).values() if isinstance(value, type)]
+
+
+def _is_part(part: type, base: type) -> bool:
+    return issubclass(part, base) and part is not base and not inspect.isabstract(part)
 
 
 SHORT = {
@@ -186,8 +188,8 @@ def import_parts(path: Path) -> None:
     """
     module = _run(path)
     count = 0
-    for part in vars(module).values():
-        if not inspect.isclass(part) or part.__module__ != module.__name__:
+    for part in _classes(module):
+        if part.__module__ != module.__name__:
             continue
         for kind, family in FAMILIES.items():
             if _is_part(part, family.base):
@@ -203,7 +205,7 @@ def import_parts(path: Path) -> None:
         raise InputError(f"{path} defines no part", advice=f"derive a class from one of {bases}")
 
 
-def _run(path: Path) -> Any:
+def _run(path: Path) -> ModuleType:
     if not path.is_file():
         raise InputError(f"--import: there is no file '{path}'")
     name = f"bilevel_parts_{path.resolve().stem}"

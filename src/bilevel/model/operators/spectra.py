@@ -71,7 +71,9 @@ def zero_bounds(kernel: Tensor, size: tuple[int, int]) -> Interval:
     sign, which bounds the singular values of A from below.
     """
     h, w = size[0] + kernel.shape[-2] - 1, size[1] + kernel.shape[-1] - 1
-    least, most, norm = [], [], []
+    least: list[Tensor] = []
+    most: list[Tensor] = []
+    norm: list[Tensor] = []
     for strip in _strips(kernel, (2 * h, 2 * w), (h, w // 2 + 1), 2):
         real = strip[0, 0] - strip[1, 1]
         least.append(real.amin((-2, -1)))
@@ -100,7 +102,9 @@ def reflecting_bounds(kernel: Tensor, size: tuple[int, int]) -> Interval:
 
     peaks = torch.stack([s.amax((-2, -1)) for s in strips()]).amax(0).clamp_min(1e-300)
     weights = peaks[..., None, None]
-    whole, odd, even = [], [], []
+    whole: list[Tensor] = []
+    odd: list[Tensor] = []
+    even: list[Tensor] = []
     for strip in strips():
         even.append(strip[0].amin((-2, -1)))
         shares = strip.square_().div_(weights)
