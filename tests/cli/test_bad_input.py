@@ -150,7 +150,7 @@ def test_a_damaged_or_foreign_fit_is_refused(
     damage: Callable[[Path], object], says: str, run: Run, fit: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "fit"
-    shutil.copytree(fit, folder)
+    shutil.copytree(fit, folder, ignore=shutil.ignore_patterns("evaluation*"))
     damage(folder)
     found = pictures(tmp_path / "pictures", "a.png")
     assert says in run("evaluate", folder, "--images", found).refused()

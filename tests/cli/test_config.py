@@ -15,9 +15,8 @@ from bilevel.cli.config import parse, plain, read, restore
 from bilevel.cli.config.configuration import Configuration
 from bilevel.cli.config.lines import line_of
 from bilevel.cli.config.selection import Selection
-from bilevel.cli.settings import descent, energies, learning, searches
-from bilevel.cli.settings import solvers as chosen
 from bilevel.cli.settings.base import Choice, Settings
+from bilevel.cli.settings.kinds import AlgorithmSettings, RegulariserSettings, SolverSettings
 from bilevel.learn import algorithms
 from bilevel.model import regularisers
 from bilevel.model.potentials import POTENTIALS
@@ -41,32 +40,20 @@ def test_the_demo_is_valid() -> None:
     assert read(demo).configuration.budget.seconds == SECONDS
 
 
-def test_defaults_are_those_of_the_library() -> None:
-    assert learning.MAID().build() == algorithms.MAID()
-    assert learning.AcceleratedMAID().build() == algorithms.MAID(accelerated=True)
-    assert learning.DynamicSampling().build() == algorithms.DynamicSampling()
-    assert descent.ProjectedGradient().build() == algorithms.ProjectedGradient()
-    assert descent.HOAG().build() == algorithms.HOAG()
-    assert descent.GaussNewton().build() == algorithms.GaussNewton()
-    assert descent.TorchOptimiser().build() == algorithms.TorchOptimiser()
-    assert searches.DFOLS().build() == algorithms.DFOLS()
-    box = {"regulariser.log_weight": (-7.0, 0.0)}
-    assert searches.Grid(box=box).build() == algorithms.Grid(box)
-    assert searches.RandomSearch(box=box).build() == algorithms.RandomSearch(box)
-    assert searches.OptunaSearch(box=box).build() == algorithms.OptunaSearch(box)
-    for made, default in (
-        (energies.TotalVariation().build((1, 8, 8)), regularisers.TotalVariation()),
-        (energies.FieldsOfExperts().build((1, 8, 8)), regularisers.FieldsOfExperts()),
-        (energies.Tikhonov().build((1, 8, 8)), regularisers.Tikhonov()),
-        (energies.ExactTotalVariation().build((1, 8, 8)), regularisers.ExactTotalVariation()),
-        (energies.Sparsity().build((1, 8, 8)), regularisers.Sparsity()),
-    ):
-        ours, theirs = dict(made.named_parameters()), dict(default.named_parameters())
-        assert {n: p.requires_grad for n, p in ours.items()} == {
-            n: p.requires_grad for n, p in theirs.items()
-        }
-        for name, value in ours.items():
-            assert sorted(value.flatten().tolist()) == sorted(theirs[name].flatten().tolist())
+@pytest.mark.parametrize(
+    "name", ["total-variation", "fields-of-experts", "tikhonov", "exact-tv", "sparsity"]
+)
+def test_regularisers_are_those_of_the_library_with_its_defaults(name: str) -> None:
+    entry = CATALOGUE["regularisers"][name]
+    assert issubclass(entry, RegulariserSettings)
+    made = entry().build((1, 8, 8))
+    default = type(made)()
+    ours, theirs = dict(made.named_parameters()), dict(default.named_parameters())
+    assert {n: p.requires_grad for n, p in ours.items()} == {
+        n: p.requires_grad for n, p in theirs.items()
+    }
+    for key, value in ours.items():
+        assert sorted(value.flatten().tolist()) == sorted(theirs[key].flatten().tolist())
 
 
 LONGER = {
@@ -80,10 +67,10 @@ LONGER = {
 @pytest.mark.parametrize("name", CATALOGUE["algorithms"])
 def test_algorithms_are_those_of_the_library_with_its_defaults(name: str) -> None:
     entry = CATALOGUE["algorithms"][name]
-    assert issubclass(entry, learning.AlgorithmSettings)
+    assert issubclass(entry, AlgorithmSettings)
     box = {"regulariser.log_weight": (-3.0, 0.0)}
     needed = {"box": box} if "box" in entry.model_fields else {}
-    built = entry(**needed).build()
+    built = entry.model_validate(needed).build()
     default = algorithms.MAID(accelerated=True) if name == "accelerated-maid" else None
     assert built == (default or type(built)(*needed.values()))
     assert type(built).__name__.lower() == LONGER.get(name, name.replace("-", ""))
@@ -133,7 +120,7 @@ def test_the_solver_fits_the_energy(energy: str) -> None:
 @pytest.mark.parametrize("name", CATALOGUE["solvers"])
 def test_solvers_are_those_of_the_library_with_its_defaults(name: str) -> None:
     entry = CATALOGUE["solvers"][name]
-    assert issubclass(entry, chosen.SolverSettings)
+    assert issubclass(entry, SolverSettings)
     kind = {"fista": "box", "pdhg": "exact"}.get(name, "smooth")
     shape = (1, 16, 16)
     built = entry().build(configured(kind).energy(shape).at(torch.zeros(1, *shape)))
@@ -156,7 +143,9 @@ def test_a_box_and_a_map_of_exact_weights_reach_the_energy() -> None:
 
 
 def test_filters_of_lowest_frequency_come_first() -> None:
-    bank = energies.FieldsOfExperts(size=3, count=2).build((1, 8, 8))
+    entry = CATALOGUE["regularisers"]["fields-of-experts"]
+    assert issubclass(entry, RegulariserSettings)
+    bank = entry.model_validate({"size": 3, "count": 2}).build((1, 8, 8))
     assert isinstance(bank, regularisers.FieldsOfExperts)
     changes = bank.filters.detach().sign().diff(dim=-1).abs().sum((1, 2, 3))
     assert bank.filters.shape == (2, 1, 3, 3)
@@ -178,7 +167,7 @@ def test_the_blur_sums_to_one_and_is_symmetric() -> None:
 
 
 def test_potentials_of_configurations_are_those_of_the_library() -> None:
-    field = energies.FieldsOfExperts.model_fields["potential"]
+    field = parameters(CATALOGUE["regularisers"]["fields-of-experts"])["potential"]
     assert set(getattr(field.annotation, "__args__", ())) == set(POTENTIALS)
 
 
@@ -215,7 +204,7 @@ def test_every_choice_of_a_configuration_is_a_kind_of_the_catalogue() -> None:
     fields = [
         *Configuration.model_fields.values(),
         *Selection.model_fields.values(),
-        *parameters(descent.ProjectedGradient).values(),
+        *parameters(CATALOGUE["algorithms"]["projected-gradient"]).values(),
     ]
     kinds = {m.kind for field in fields for m in field.metadata if isinstance(m, Choice)}
     assert kinds | {"potentials"} == set(CATALOGUE)

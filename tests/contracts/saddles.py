@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import bilevel as bl
-from bilevel.differentiate import HyperGradient, Hypergradient, Upper
+from bilevel.differentiate import Hypergradient, Upper, UpperGradient
 from bilevel.differentiate.saddle_adjoint import dual_of
 from bilevel.ground.theta import Theta, bind, learnable
 from bilevel.model import SaddleObjective
@@ -101,7 +101,7 @@ class Saddle:
     def upper(self) -> Upper:
         return Upper(LOSS, self.target)
 
-    def by(self, method: Hypergradient, **options: float) -> HyperGradient:
+    def by(self, method: Hypergradient, **options: float) -> UpperGradient:
         return method(self.lower, self.upper, self.solution, **options)
 
     def slope(self, direction: Theta) -> float:

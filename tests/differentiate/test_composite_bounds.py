@@ -171,7 +171,7 @@ def test_rows_are_independent() -> None:
     case = make("box and absolute", "tv charbonnier", 5, blurred=False, batch=3)
     for name, method in BOUNDED.items():
 
-        def of(index: Tensor, method: Hypergradient = method) -> bl.HyperGradient:
+        def of(index: Tensor, method: Hypergradient = method) -> bl.UpperGradient:
             lower = case.energy.at(case.y[index])
             solution = minimise(lower, FISTA(), tol=Tolerance(rms=1e-4))
             return method(lower, Upper(LOSS, case.target[index]), solution, rtol=1e-8)

@@ -40,7 +40,7 @@ def test_mean_over_rows(method: str) -> None:
     case = replace(case, y=case.y * torch.tensor([0.1, 1.0, 2.0, 3.0])[:, None, None, None])
     tol = Tolerance(rms=1e-3)
 
-    def of(index: Tensor) -> bl.HyperGradient:
+    def of(index: Tensor) -> bl.UpperGradient:
         lower = case.energy.at(case.y[index])
         upper = Upper(LOSS, case.target[index])
         solution = minimise(lower, LBFGS(), tol=tol, keep_state=True)

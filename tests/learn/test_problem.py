@@ -108,7 +108,7 @@ def test_taylor_test_sees_a_wrong_sign_in_many_parameters() -> None:
     assert right.passed, str(right)
     original = p.level.hypergradient
 
-    class Opposite(bl.Implicit):
+    class Opposite(bl.hypergradients.Implicit):
         """The negative of what it should be."""
 
         def __call__(self, *arguments, **options):

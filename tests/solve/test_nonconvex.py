@@ -64,7 +64,7 @@ def test_passing_a_saddle_is_not_stalling() -> None:
 def test_half_quadratic_never_increases_the_energy_however_sloppy() -> None:
     y, start = (t[:10] for t in data_and_starts())
     objective = student().at(y)
-    solver = bl.solvers.HalfQuadratic(rtol=0.5, max_steps=3)
+    solver = bl.solvers.HalfQuadratic(rtol=0.5, max_products=3)
     state = solver.init(objective, start)
     for _ in range(50):
         before = objective.value(state.x)
@@ -138,7 +138,7 @@ def test_free_fista_learns_how_long_a_cycle_should_be() -> None:
         (lambda: bl.solvers.IPiano(first_lipschitz=-1.0), "first_lipschitz"),
         (lambda: bl.solvers.FreeFISTA(delta=2.0), "0 < delta <= 1"),
         (lambda: bl.solvers.HalfQuadratic(rtol=0.0), "rtol"),
-        (lambda: bl.solvers.HalfQuadratic(max_steps=0), "max_steps"),
+        (lambda: bl.solvers.HalfQuadratic(max_products=0), "max_products"),
     ],
 )
 def test_bad_options_are_named(call, message: str) -> None:

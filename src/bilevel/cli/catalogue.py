@@ -1,116 +1,245 @@
-"""The catalogue: the one table from the names that configurations use to classes."""
+"""The catalogue: the names that configurations choose from, found in the library's own families."""
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
+import re
+import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
 
 from pydantic.fields import FieldInfo
 
-from bilevel.cli.settings import (
-    descent,
-    energies,
-    learning,
-    noises,
-    operators,
-    rules,
-    searches,
-    single_loops,
-    solvers,
-)
+from bilevel import data
+from bilevel.cli.settings import differing, kinds, operators
 from bilevel.cli.settings.base import Settings
+from bilevel.cli.settings.kinds import Table, table
+from bilevel.cli.settings.reflect import parameters_of
+from bilevel.differentiate import Hypergradient, hypergradients
+from bilevel.ground.contents import summary
+from bilevel.ground.errors import InputError
+from bilevel.learn import Algorithm, algorithms, schedules
+from bilevel.model import fidelities, losses, regularisers
+from bilevel.model import operators as forward
 from bilevel.model.potentials import POTENTIALS
+from bilevel.select import Rule, rules
+from bilevel.solve import Solver, solvers
 
-__all__ = ["CATALOGUE", "about", "name_of", "parameters"]
+__all__ = ["CATALOGUE", "about", "import_parts", "name_of", "parameters"]
 
-CATALOGUE: Mapping[str, Mapping[str, type]] = {
-    "operators": {
-        "identity": operators.Identity,
-        "gaussian-blur": operators.GaussianBlur,
-        "convolution": operators.Convolution,
-        "mask": operators.Mask,
-        "fourier-mask": operators.FourierMask,
-        "downsampling": operators.Downsampling,
-    },
-    "noises": {
-        "none": noises.NoNoise,
-        "gaussian": noises.Gaussian,
-        "poisson": noises.Poisson,
-    },
-    "fidelities": {
-        "squared-l2": energies.SquaredL2,
-        "l1": energies.L1,
-        "kullback-leibler": energies.KullbackLeibler,
-    },
-    "regularisers": {
-        "total-variation": energies.TotalVariation,
-        "fields-of-experts": energies.FieldsOfExperts,
-        "ridge-regulariser": energies.RidgeRegulariser,
-        "tikhonov": energies.Tikhonov,
-        "exact-tv": energies.ExactTotalVariation,
-        "sparsity": energies.Sparsity,
-    },
-    "potentials": {name: type(potential) for name, potential in POTENTIALS.items()},
-    "losses": {"squared-error": learning.SquaredError, "psnr": learning.PSNR},
-    "solvers": {
-        "default": solvers.Default,
-        "automatic": solvers.Automatic,
-        "nesterov": solvers.Nesterov,
-        "l-bfgs": solvers.LBFGS,
-        "newton-cg": solvers.NewtonCG,
-        "half-quadratic": solvers.HalfQuadratic,
-        "free-fista": solvers.FreeFISTA,
-        "nmapg": solvers.NMAPG,
-        "ipiano": solvers.IPiano,
-        "gradient-descent": solvers.GradientDescent,
-        "fista": solvers.FISTA,
-        "pdhg": solvers.PDHG,
-    },
-    "algorithms": {
-        "automatic": learning.Automatic,
-        "maid": learning.MAID,
-        "accelerated-maid": learning.AcceleratedMAID,
-        "l-bfgs": learning.LBFGS,
-        "dynamic-sampling": learning.DynamicSampling,
-        "projected-gradient": descent.ProjectedGradient,
-        "hoag": descent.HOAG,
-        "gauss-newton": descent.GaussNewton,
-        "trust-region": descent.TrustRegion,
-        "torch": descent.TorchOptimiser,
-        "grid": searches.Grid,
-        "random": searches.RandomSearch,
-        "optuna": searches.OptunaSearch,
-        "dfo-ls": searches.DFOLS,
-        "soba": single_loops.SOBA,
-        "ma-soba": single_loops.MASOBA,
-        "saba": single_loops.SABA,
-        "srba": single_loops.SRBA,
-        "amigo": single_loops.AmIGO,
-        "stocbio": single_loops.StocBiO,
-        "f2sa": single_loops.F2SA,
-        "bome": single_loops.BOME,
-        "isgd": single_loops.ISGD,
-    },
-    "rules": {
-        "discrepancy": rules.Discrepancy,
-        "sure": rules.SURE,
-        "predicted-risk": rules.PredictedRisk,
-        "gsure": rules.GSURE,
-        "gaussianity": rules.Gaussianity,
-        "gcv": rules.GCV,
-        "hold-out": rules.HoldOut,
-        "whiteness": rules.Whiteness,
-        "l-curve": rules.LCurve,
-        "quasi-optimality": rules.QuasiOptimality,
-        "poisson-discrepancy": rules.PoissonDiscrepancy,
-        "pure": rules.PURE,
-    },
-    "schedules": {
-        "constant": learning.Constant,
-        "geometric": learning.Geometric,
-        "polynomial": learning.Polynomial,
-        "adaptive": learning.Adaptive,
-    },
+
+@dataclass(frozen=True)
+class Family:
+    """Classes of the library that derive from ``base`` and become tables of that kind.
+
+    ``differing`` are entries of their own, with the classes that they take the place of;
+    ``hidden`` is what no configuration chooses by name.
+    """
+
+    module: ModuleType
+    base: type
+    kind: type[Table]
+    differing: Mapping[str, type]
+    hidden: tuple[type, ...] = ()
+
+    def entries(self) -> dict[str, type]:
+        """All by name, those of the library by that of their class."""
+        replaced = {t.stands_for for t in self.differing.values() if issubclass(t, Table)}
+        found = dict(self.differing)
+        for part in _classes(self.module):
+            if _is_part(part, self.base) and part not in (*self.hidden, *replaced):
+                found[name_for(part)] = table(part, self.kind_of(part))
+        return found
+
+    def kind_of(self, part: type) -> type[Table]:
+        """The base of the table for a class."""
+        counting = self.kind is kinds.RuleSettings and "degrees" in parameters_of(part)
+        return kinds.CountingRule if counting else self.kind
+
+
+def _classes(module: ModuleType) -> list[type]:
+    return [value for value in vars(module).values() if isinstance(value, type)]
+
+
+def _is_part(part: type, base: type) -> bool:
+    return issubclass(part, base) and part is not base and not inspect.isabstract(part)
+
+
+SHORT = {
+    "AmIGO": "amigo",
+    "DFOLS": "dfo-ls",
+    "ExactTotalVariation": "exact-tv",
+    "IPiano": "ipiano",
+    "LBFGS": "l-bfgs",
+    "MASOBA": "ma-soba",
+    "NoNoise": "none",
+    "OptunaSearch": "optuna",
+    "RandomSearch": "random",
+    "StocBiO": "stocbio",
+    "TorchOptimiser": "torch",
 }
+
+
+def name_for(part: type) -> str:
+    """The name of a class in configurations.
+
+    Example:
+        >>> name_for(fidelities.KullbackLeibler), name_for(solvers.NewtonCG)
+        ('kullback-leibler', 'newton-cg')
+    """
+    name = part.__name__
+    parted = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "-", name).lower()
+    return SHORT.get(name, parted) if part.__module__.startswith("bilevel.") else parted
+
+
+FAMILIES: Mapping[str, Family] = {
+    "operators": Family(
+        forward,
+        forward.Operator,
+        kinds.OperatorSettings,
+        {
+            "gaussian-blur": operators.GaussianBlur,
+            "convolution": operators.Convolution,
+            "mask": operators.Mask,
+            "fourier-mask": operators.FourierMask,
+            "downsampling": operators.Downsampling,
+        },
+        (
+            forward.Composition,
+            forward.Convolution,
+            forward.Differences,
+            forward.Downsampling,
+            forward.FourierMask,
+            forward.Mask,
+            forward.Matrix,
+        ),
+    ),
+    "noises": Family(
+        data,
+        data.Noise,
+        kinds.NoiseSettings,
+        {
+            "gaussian": table(data.GaussianNoise, differing.GaussianSettings),
+            "poisson": table(data.PoissonNoise, differing.PoissonSettings),
+        },
+    ),
+    "fidelities": Family(
+        fidelities,
+        fidelities.DataTerm,
+        kinds.FidelitySettings,
+        {},
+        (fidelities.Fidelities, fidelities.Fidelity),
+    ),
+    "regularisers": Family(
+        regularisers,
+        regularisers.ImageTerm,
+        kinds.RegulariserSettings,
+        {
+            "total-variation": table(regularisers.TotalVariation, differing.MapSettings),
+            "fields-of-experts": table(regularisers.FieldsOfExperts, differing.Experts),
+            "ridge-regulariser": table(regularisers.RidgeRegulariser, differing.Cascade),
+            "exact-tv": table(regularisers.ExactTotalVariation, differing.MapSettings),
+        },
+        (
+            regularisers.Box,
+            regularisers.NonSmoothRegulariser,
+            regularisers.Regulariser,
+            regularisers.Sum,
+        ),
+    ),
+    "losses": Family(losses, losses.Loss, kinds.LossSettings, {}),
+    "solvers": Family(
+        solvers,
+        Solver,
+        kinds.SolverSettings,
+        {"default": differing.DefaultSolver, "automatic": differing.AutomaticSolver},
+    ),
+    "hypergradients": Family(
+        hypergradients,
+        Hypergradient,
+        kinds.HypergradientSettings,
+        {"automatic": differing.AutomaticHypergradient},
+    ),
+    "algorithms": Family(
+        algorithms,
+        Algorithm,
+        kinds.AlgorithmSettings,
+        {
+            "automatic": table(algorithms.Automatic, kinds.AlgorithmSettings),
+            "maid": table(algorithms.MAID, differing.PlainMAID),
+            "accelerated-maid": table(algorithms.MAID, differing.AcceleratedMAID),
+        },
+        (algorithms.Scaled,),
+    ),
+    "rules": Family(
+        rules,
+        Rule,
+        kinds.RuleSettings,
+        {"whiteness": table(rules.Whiteness, differing.WhitenessSettings)},
+        (rules.Oracle,),
+    ),
+    "schedules": Family(schedules, schedules.Schedule, kinds.ScheduleSettings, {}),
+}
+
+CATALOGUE: dict[str, dict[str, type]] = {
+    **{kind: family.entries() for kind, family in FAMILIES.items()},
+    "potentials": {name: type(potential) for name, potential in POTENTIALS.items()},
+}
+
+
+def import_parts(path: Path) -> None:
+    """Run a Python file; the parts that it defines are in the catalogue from then on.
+
+    Raises:
+        InputError: no such file, one that is no Python, a name that is taken, a part with an
+            option that no configuration can give, or a file without parts.
+    """
+    module = _run(path)
+    count = 0
+    for part in _classes(module):
+        if part.__module__ != module.__name__:
+            continue
+        for kind, family in FAMILIES.items():
+            if _is_part(part, family.base):
+                name, entries = name_for(part), CATALOGUE[kind]
+                before = entries.get(name)
+                if before is not None and not _same(before, path):
+                    advice = "give the class another name"
+                    raise InputError(f"{path}: the {kind} have a '{name}'", advice=advice)
+                entries[name] = table(part, family.kind_of(part))
+                count += 1
+    if not count:
+        bases = ", ".join(family.base.__name__ for family in FAMILIES.values())
+        raise InputError(f"{path} defines no part", advice=f"derive a class from one of {bases}")
+
+
+def _run(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise InputError(f"--import: there is no file '{path}'")
+    name = f"bilevel_parts_{path.resolve().stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"--import takes Python files, such as parts.py, but got '{path}'")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses look for the types of their fields
+    try:
+        spec.loader.exec_module(module)
+    except SyntaxError as error:
+        raise InputError(f"{path}, line {error.lineno}: {error.msg}") from error
+    except ImportError as error:
+        raise InputError(f"{path}: {error}") from error
+    return module
+
+
+def _same(entry: type, path: Path) -> bool:
+    """Whether an entry came from that file: it may be imported again."""
+    if not issubclass(entry, Table) or entry.stands_for is None:
+        return False
+    source = inspect.getmodule(entry.stands_for)
+    return source is not None and getattr(source, "__file__", None) == str(path)
 
 
 def about(entry: type) -> str:
@@ -120,7 +249,7 @@ def about(entry: type) -> str:
         >>> about(CATALOGUE["noises"]["none"])
         'No noise at all.'
     """
-    return (entry.__doc__ or "").partition("\n")[0]
+    return summary(entry)
 
 
 def parameters(entry: type) -> Mapping[str, FieldInfo]:

@@ -11,7 +11,7 @@ from bilevel import data
 from bilevel.cli.catalogue import CATALOGUE
 from bilevel.cli.config import Selection, made
 from bilevel.cli.progress import WeightProgress
-from bilevel.cli.settings.rules import RuleSettings
+from bilevel.cli.settings.kinds import RuleSettings
 from bilevel.ground.errors import InputError, nearest
 from bilevel.model import Variational
 from bilevel.report import Compared

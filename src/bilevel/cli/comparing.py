@@ -15,7 +15,7 @@ from bilevel.cli.images import Batch, learning_images
 from bilevel.cli.learning import INTERRUPTED
 from bilevel.cli.progress import LearningProgress
 from bilevel.cli.reconstruction import simulated
-from bilevel.cli.settings.rules import RuleSettings
+from bilevel.cli.settings.kinds import RuleSettings
 from bilevel.learn import BilevelProblem, Status, learn
 from bilevel.report import Compared
 from bilevel.report.words import number

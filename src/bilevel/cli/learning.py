@@ -69,6 +69,7 @@ def build_problem(configuration: Configuration, training: Batch) -> BilevelProbl
         configuration.loss.build(),
         pairs,
         solver=solver.build(objective),
+        hypergradient=configuration.hypergradient.build(objective),
         chunk=solver.chunk,
         max_steps=solver.max_steps,
     )

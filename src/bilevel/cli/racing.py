@@ -17,7 +17,7 @@ from bilevel.cli.console import check_writable, results, say
 from bilevel.cli.images import LearningImages, learning_images
 from bilevel.cli.learning import INTERRUPTED, REPORT, build_problem
 from bilevel.cli.progress import LearningProgress
-from bilevel.cli.settings.learning import AlgorithmSettings
+from bilevel.cli.settings.kinds import AlgorithmSettings
 from bilevel.ground.errors import InputError, nearest
 from bilevel.learn import Algorithm, BilevelProblem, Budget, Entry, Race, race
 from bilevel.report import race_page, race_table, race_verdict, write_page

@@ -11,8 +11,8 @@ from bilevel.cli.choosing import Job, Task, prepare
 from bilevel.cli.config import Selection, plain
 from bilevel.cli.console import check_writable
 from bilevel.cli.images import check_names
+from bilevel.cli.settings.kinds import RuleSettings
 from bilevel.cli.settings.operators import FourierMask
-from bilevel.cli.settings.rules import RuleSettings
 from bilevel.ground.errors import InputError
 from bilevel.report import Compared
 

@@ -24,7 +24,10 @@ class Noise(ABC):
 
 @dataclass(frozen=True)
 class NoNoise(Noise):
-    """The data as they are."""
+    """No noise at all.
+
+    The data as they are.
+    """
 
     def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         """``clean`` itself."""
@@ -34,7 +37,12 @@ class NoNoise(Noise):
 
 @dataclass(frozen=True)
 class GaussianNoise(Noise):
-    """Independent normal noise of standard deviation ``sigma`` [unit of the data].
+    """Independent normal noise on every value of the data.
+
+    Independent normal noise of standard deviation ``sigma`` [unit of the data].
+
+    Args:
+        sigma: standard deviation [grey value].
 
     Raises:
         InputError: ``sigma`` negative, infinite or NaN.
@@ -57,7 +65,9 @@ class GaussianNoise(Noise):
 
 @dataclass(frozen=True)
 class PoissonNoise(Noise):
-    """Photon counts with mean ``peak`` (clean + ``background``), scaled back: variance mean / peak.
+    """Photon counts, scaled back to grey values.
+
+    Photon counts with mean ``peak`` (clean + ``background``), scaled back: variance mean / peak.
 
     A draw is counts / peak - background, so that its mean is the clean data.
 

@@ -1,12 +1,13 @@
 """Hypergradients, their error bounds, the differentiable layer."""
 
+from bilevel.differentiate import hypergradients
 from bilevel.differentiate.argmin import argmin
 from bilevel.differentiate.automatic import automatic
 from bilevel.differentiate.equilibrium_propagation import EquilibriumPropagation
 from bilevel.differentiate.finite_differences import finite_differences
 from bilevel.differentiate.fixed_point import FixedPoint
 from bilevel.differentiate.forward_mode import ForwardMode
-from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
+from bilevel.differentiate.hypergradient import Hypergradient, UpperGradient
 from bilevel.differentiate.implicit import Implicit
 from bilevel.differentiate.jacobian_free import JacobianFree
 from bilevel.differentiate.kinks import count_kinks
@@ -22,7 +23,6 @@ __all__ = [
     "EquilibriumPropagation",
     "FixedPoint",
     "ForwardMode",
-    "HyperGradient",
     "Hypergradient",
     "Implicit",
     "JacobianFree",
@@ -32,10 +32,12 @@ __all__ = [
     "Shine",
     "Unrolled",
     "Upper",
+    "UpperGradient",
     "ValueFunction",
     "argmin",
     "automatic",
     "count_kinks",
     "finite_differences",
+    "hypergradients",
     "solve_saddle_adjoint",
 ]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bilevel.differentiate.error_bounds import implicit_bounds
-from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
+from bilevel.differentiate.hypergradient import Hypergradient, UpperGradient
 from bilevel.differentiate.kinks import count_kinks
 from bilevel.differentiate.upper import Upper
 from bilevel.ground import rows, theta
@@ -61,7 +61,7 @@ class AdjointMethod(Hypergradient):
         rtol: float | None = None,
         start: Tensor | None = None,
         estimate: bool = False,
-    ) -> HyperGradient:
+    ) -> UpperGradient:
         """Hypergradient of the mean over rows, with its bound (arXiv 2301.04764, sharpened)."""
         upper.check(solution.x)
         advice = "use Piggyback(), or EquilibriumPropagation()"
@@ -93,14 +93,14 @@ def with_bounds(
     adjoint: LinearSolution,
     grad: Theta,
     drift: Tensor | float = 0.0,
-) -> HyperGradient:
+) -> UpperGradient:
     """The hypergradient ``grad`` with what is proved of it; ``drift`` (b,) >= ‖grad + B(x)ᵀq‖."""
     x, q, lost = solution.x, adjoint.x, broken(adjoint)
     bounds = implicit_bounds(lower, solution, q, upper.grad(x), adjoint.residual, upper)
     value = upper.double().value(x.double())
     correction = rows.inner(q.double(), solution.certificate.gradient.double())
     noise = 16 * torch.finfo(torch.float64).eps * (value.abs() + correction.abs())
-    return HyperGradient(
+    return UpperGradient(
         value=value,
         corrected=value - correction,
         interval=torch.where(lost, torch.inf, bounds.value + noise),
@@ -115,13 +115,13 @@ def with_bounds(
 
 
 def with_estimate(
-    found: HyperGradient,
+    found: UpperGradient,
     lower: Curved,
     upper: Upper,
     solution: Solution,
     adjoint: LinearSolution,
     refine: Callable[[LinearMap, Tensor], LinearSolution],
-) -> HyperGradient:
+) -> UpperGradient:
     """The same with the distance to the refined gradient as an estimate of its error."""
     slope = solution.certificate.gradient
     refined = refined_gradient(lower, upper, solution.x, slope, adjoint.x, refine)

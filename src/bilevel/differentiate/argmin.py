@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bilevel.differentiate.automatic import automatic
-from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
+from bilevel.differentiate.hypergradient import Hypergradient, UpperGradient
 from bilevel.differentiate.implicit import Implicit
 from bilevel.differentiate.piggyback import Piggyback
 from bilevel.differentiate.upper import Upper
@@ -156,7 +156,7 @@ def _rtol(lower: Objective, solution: Solution) -> float:
 
 
 def _check_solved(
-    lower: Objective, x: Tensor, found: HyperGradient, rtol: float, *, exact: bool
+    lower: Objective, x: Tensor, found: UpperGradient, rtol: float, *, exact: bool
 ) -> None:
     """Raise NotCertified for adjoints that broke down, or did not meet ``rtol`` or rounding.
 

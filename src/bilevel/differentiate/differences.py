@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from bilevel.differentiate.adjoint import relative_residual, usable, with_bounds, with_estimate
-from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
+from bilevel.differentiate.hypergradient import Hypergradient, UpperGradient
 from bilevel.differentiate.perturbed import LossPull
 from bilevel.differentiate.upper import Upper
 from bilevel.ground import rows
@@ -70,7 +70,7 @@ class DifferenceMethod(Hypergradient):
         rtol: float | None = None,
         start: Tensor | None = None,
         estimate: bool = False,
-    ) -> HyperGradient:
+    ) -> UpperGradient:
         """Hypergradient of the mean over rows; derivatives are taken in float64.
 
         Of a saddle objective half the pull estimates the error: no Hessian can tell.
@@ -83,10 +83,10 @@ class DifferenceMethod(Hypergradient):
         if not estimate:
             return found
 
-        def refined(curved: Curved) -> HyperGradient:
+        def refined(curved: Curved) -> UpperGradient:
             return with_estimate(found, curved, upper, solution, adjoint, _roughly)
 
-        def halved(saddle: SaddleObjective) -> HyperGradient:
+        def halved(saddle: SaddleObjective) -> UpperGradient:
             again, _ = self._found(saddle, upper, solution, accuracy, 0.5)
             return replace(found, estimate=2 * norm(add(found.grad, again.grad, -1.0)))
 
@@ -94,7 +94,7 @@ class DifferenceMethod(Hypergradient):
 
     def _found(
         self, lower: Objective, upper: Upper, solution: Solution, rtol: Tensor, share: float
-    ) -> tuple[HyperGradient, LinearSolution]:
+    ) -> tuple[UpperGradient, LinearSolution]:
         chord = self.chord(lower, upper, solution, rtol, share)
         span = torch.where(_status(chord) == Status.DIVERGED, 0.0, chord.span.double())
         inverse = torch.where(span > 0, 1 / span, 0.0)

@@ -24,7 +24,9 @@ __all__ = ["EquilibriumPropagation"]
 
 @dataclass(frozen=True)
 class EquilibriumPropagation(DifferenceMethod):
-    """z = (∂_θJ(x_s) - ∂_θJ(x_{-s}))/(2 s) with x_{±s} = argmin J ± s ℓ; error O(s²) + ε/s.
+    """Two solves with a little of the loss added and taken away; no second derivatives.
+
+    z = (∂_θJ(x_s) - ∂_θJ(x_{-s}))/(2 s) with x_{±s} = argmin J ± s ℓ; error O(s²) + ε/s.
 
     (Scellier and Bengio 2017; symmetric: Laborieux et al. 2021.) Each row has its own s, such
     that s ∇ℓ has rms ``strength``, at most mu/(2 Lip ∇ℓ). Proved bounds, see

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from bilevel.differentiate.adjoint import broken, relative_residual, usable
-from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
+from bilevel.differentiate.hypergradient import Hypergradient, UpperGradient
 from bilevel.differentiate.iterates import as_hypergradient
 from bilevel.differentiate.saddle_adjoint import dual_of
 from bilevel.differentiate.upper import Upper
@@ -37,7 +37,9 @@ Step = Callable[[Any, Point], Point]
 
 @dataclass(frozen=True)
 class FixedPoint(Hypergradient):
-    """⟨w, ∂_θT⟩ with (I - ∂_zT)ᵀ w = ∇ℓ, where z = T(z) is one step of a solver at x̂.
+    """One linear system with the Jacobian of a step of the solver.
+
+    ⟨w, ∂_θT⟩ with (I - ∂_zT)ᵀ w = ∇ℓ, where z = T(z) is one step of a solver at x̂.
 
     T is the gradient step for smooth energies, the proximal gradient step for composite ones, the
     step of PDHG on z = (x, p) for saddle problems (Bai, Kolter and Koltun 2019 for networks). It
@@ -60,7 +62,7 @@ class FixedPoint(Hypergradient):
 
     needs_state: ClassVar[bool] = True
 
-    linear: str = "gmres"
+    linear: Literal["gmres", "bicgstab"] = "gmres"
     max_steps: int = 2000
 
     def __post_init__(self) -> None:
@@ -76,7 +78,7 @@ class FixedPoint(Hypergradient):
         rtol: float | None = None,
         start: Tensor | None = None,
         estimate: bool = False,
-    ) -> HyperGradient:
+    ) -> UpperGradient:
         """Hypergradient of the mean over rows; ``start`` is ignored."""
         del start
         upper.check(solution.x)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
+from bilevel.differentiate.hypergradient import Hypergradient, UpperGradient
 from bilevel.differentiate.iterates import as_hypergradient, check_solver
 from bilevel.differentiate.upper import Upper
 from bilevel.ground import rows
@@ -26,7 +26,9 @@ __all__ = ["ForwardMode"]
 
 @dataclass(frozen=True)
 class ForwardMode(Hypergradient):
-    """dℓ(x_K)/dθ where x_K is ``steps`` solver steps on from the solution given, by tangents.
+    """Tangents carried through more steps of a solver: memory does not grow with them.
+
+    dℓ(x_K)/dθ where x_K is ``steps`` solver steps on from the solution given, by tangents.
 
     The tangents x_k' of the iterates are carried along (Franceschi et al. 2017); K steps for every
     entry of θ, so for few parameters only, but with the memory of two images. Equal to
@@ -60,7 +62,7 @@ class ForwardMode(Hypergradient):
         rtol: float | None = None,
         start: Tensor | None = None,
         estimate: bool = False,
-    ) -> HyperGradient:
+    ) -> UpperGradient:
         """Hypergradient of the mean over rows at x_K; no linear system, hence no ``rtol``."""
         del rtol, start
         upper.check(solution.x)

@@ -15,11 +15,11 @@ from bilevel.linear import LinearSolution
 from bilevel.model.objective import Objective
 from bilevel.solve import Solution
 
-__all__ = ["HyperGradient", "Hypergradient"]
+__all__ = ["Hypergradient", "UpperGradient"]
 
 
 @dataclass(frozen=True)
-class HyperGradient:
+class UpperGradient:
     """∇L over the rows given (their mean), with bounds; (b,) tensors in float64.
 
     ``error`` bounds the error of each row's gradient and ``interval`` that of its ``corrected``
@@ -72,7 +72,7 @@ class Hypergradient(ABC):
         rtol: float | None = None,
         start: Tensor | None = None,
         estimate: bool = False,
-    ) -> HyperGradient:
+    ) -> UpperGradient:
         """Hypergradient at ``solution``.
 
         Args:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
@@ -32,7 +33,9 @@ def solve_adjoint(
 
 @dataclass(frozen=True)
 class Implicit(AdjointMethod):
-    """∇F = -Bᵀ H⁻¹ ∇ℓ at the computed point, from the implicit function theorem.
+    """One linear system with the Hessian, by the implicit function theorem; its error is bounded.
+
+    ∇F = -Bᵀ H⁻¹ ∇ℓ at the computed point, from the implicit function theorem.
 
     Without ``rtol`` the adjoint system is solved as accurately as the certificate of x deserves.
 
@@ -49,7 +52,7 @@ class Implicit(AdjointMethod):
         'minres'
     """
 
-    linear: str = "cg"
+    linear: Literal["cg", "minres"] = "cg"
     max_steps: int = 1000
 
     def __post_init__(self) -> None:

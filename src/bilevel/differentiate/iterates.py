@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bilevel.differentiate.adjoint import refined_gradient
-from bilevel.differentiate.hypergradient import HyperGradient
+from bilevel.differentiate.hypergradient import UpperGradient
 from bilevel.differentiate.saddle_adjoint import refined_saddle_gradient
 from bilevel.differentiate.upper import Upper
 from bilevel.ground import rows, theta
@@ -42,7 +42,7 @@ def as_hypergradient(
     *,
     estimate: bool,
     dual: Dual | None = None,
-) -> HyperGradient:
+) -> UpperGradient:
     """``grad`` found at x: its value has an interval from the certificate, the gradient no bound.
 
     |ℓ(x) - ℓ(x̂)| <= ‖∇ℓ(x)‖ ε + L_ℓ ε²/2. Estimates of saddle problems start from (x, ``dual``).
@@ -60,7 +60,7 @@ def as_hypergradient(
     if estimate:
         refined = _refined(lower, upper, x, certificate, dual)
         error = theta.norm(theta.add(grad, refined, -1.0))
-    return HyperGradient(
+    return UpperGradient(
         value=value,
         corrected=value,
         interval=interval,

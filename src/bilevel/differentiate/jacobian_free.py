@@ -17,7 +17,9 @@ __all__ = ["JacobianFree"]
 
 @dataclass(frozen=True)
 class JacobianFree(AdjointMethod):
-    """q = s ∇ℓ: the Jacobian of one gradient step of length s = 2/(L + mu) in place of the inverse.
+    """One gradient step in place of the inverse Hessian: the cheapest, and biased.
+
+    q = s ∇ℓ: the Jacobian of one gradient step of length s = 2/(L + mu) in place of the inverse.
 
     The residual is at most ρ ‖∇ℓ‖ with ρ = (κ - 1)/(κ + 1) (Fung et al. 2022; Bolte, Pauwels and
     Vaiter 2023). The single HVP is spent on the true residual, for the bound.

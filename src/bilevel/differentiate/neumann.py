@@ -17,7 +17,9 @@ __all__ = ["Neumann"]
 
 @dataclass(frozen=True)
 class Neumann(AdjointMethod):
-    """q_K = (1/L) Σ_{i<K} (I - H/L)^i ∇ℓ, with ‖q_K - q‖ <= (1 - 1/κ)^K ‖∇ℓ‖/mu from a zero start.
+    """Some terms of a Neumann series for the inverse Hessian.
+
+    q_K = (1/L) Σ_{i<K} (I - H/L)^i ∇ℓ, with ‖q_K - q‖ <= (1 - 1/κ)^K ‖∇ℓ‖/mu from a zero start.
 
     (Lorraine, Vicol and Duvenaud 2020, section 3.) One HVP a term; a row that has reached the
     accuracy asked for earlier stops. The bound uses the computed residual, which is never above

@@ -8,7 +8,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from bilevel.differentiate.adjoint import broken, relative_residual
-from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
+from bilevel.differentiate.hypergradient import Hypergradient, UpperGradient
 from bilevel.differentiate.iterates import as_hypergradient
 from bilevel.differentiate.saddle_adjoint import dual_of, solve_saddle_adjoint
 from bilevel.differentiate.upper import Upper
@@ -22,7 +22,9 @@ __all__ = ["Piggyback"]
 
 @dataclass(frozen=True)
 class Piggyback(Hypergradient):
-    """The adjoint saddle problem of J = f + h + Σ_j F_j(A_j x) (Chambolle and Pock 2021).
+    """The adjoint saddle problem: for exact total variation and other dual terms.
+
+    The adjoint saddle problem of J = f + h + Σ_j F_j(A_j x) (Chambolle and Pock 2021).
 
     The adjoint (X, Y) minimises ½⟨X, H X⟩ - ⟨∇ℓ, X⟩ plus the curvature of the lengths that jump,
     over images X that are flat where x̂ is. Chambolle and Pock solve it by the primal-dual
@@ -58,7 +60,7 @@ class Piggyback(Hypergradient):
         rtol: float | None = None,
         start: Tensor | None = None,
         estimate: bool = False,
-    ) -> HyperGradient:
+    ) -> UpperGradient:
         """Hypergradient of the mean over rows; ``start`` saves nothing here and is ignored."""
         del start
         upper.check(solution.x)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -24,7 +24,9 @@ __all__ = ["Shine"]
 
 @dataclass(frozen=True)
 class Shine(AdjointMethod):
-    """q = H_k ∇ℓ with the L-BFGS inverse H_k of the forward solve (Ramzi et al. 2022).
+    """The inverse Hessian that L-BFGS learned in the forward solve, refined if asked.
+
+    q = H_k ∇ℓ with the L-BFGS inverse H_k of the forward solve (Ramzi et al. 2022).
 
     ``steps`` steps of a linear solver may refine it. Without them, the one HVP spent gives the
     true residual, for the bound.
@@ -45,7 +47,7 @@ class Shine(AdjointMethod):
     needs_state: ClassVar[bool] = True
 
     steps: int = 0
-    linear: str = "cg"
+    linear: Literal["cg", "minres"] = "cg"
 
     def __post_init__(self) -> None:
         """Check the options."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
-from bilevel.differentiate.hypergradient import HyperGradient, Hypergradient
+from bilevel.differentiate.hypergradient import Hypergradient, UpperGradient
 from bilevel.differentiate.iterates import as_hypergradient, check_solver
 from bilevel.differentiate.upper import Upper
 from bilevel.ground.errors import InputError
@@ -23,7 +23,9 @@ __all__ = ["Unrolled"]
 
 @dataclass(frozen=True)
 class Unrolled(Hypergradient):
-    """d ℓ(x_K)/dθ where x_K is ``steps`` solver steps on from the solution given.
+    """Backpropagation through more steps of a solver.
+
+    d ℓ(x_K)/dθ where x_K is ``steps`` solver steps on from the solution given.
 
     Only the last ``truncate`` steps are differentiated: the bias falls like ρ^truncate, ρ the rate
     of the solver, whatever the start (Shaban et al. 2019). To unroll a whole solve, hand on the
@@ -66,7 +68,7 @@ class Unrolled(Hypergradient):
         rtol: float | None = None,
         start: Tensor | None = None,
         estimate: bool = False,
-    ) -> HyperGradient:
+    ) -> UpperGradient:
         """Hypergradient of the mean over rows at x_K; no linear system, hence no ``rtol``."""
         del rtol, start
         upper.check(solution.x)

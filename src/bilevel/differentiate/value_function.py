@@ -24,7 +24,9 @@ __all__ = ["ValueFunction"]
 
 @dataclass(frozen=True)
 class ValueFunction(DifferenceMethod):
-    """z = λ (∂_θJ(x_λ) - ∂_θJ(x̂)) with x_λ = argmin λ J + ℓ; error O(1/λ) + λ ε.
+    """The gradients of two energies, without the loss and with it; no second derivatives.
+
+    z = λ (∂_θJ(x_λ) - ∂_θJ(x̂)) with x_λ = argmin λ J + ℓ; error O(1/λ) + λ ε.
 
     The gradient of min_x ℓ + λ (J - min J) (BOME, Liu et al. 2022; F²SA, Kwon et al. 2023).
     Each row has its own λ, such that ∇ℓ/λ has rms 1/``penalty``, at least 2 Lip(∇ℓ)/mu. Proved

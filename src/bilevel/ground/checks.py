@@ -15,6 +15,7 @@ __all__ = [
     "check_choice",
     "check_constant",
     "check_finite",
+    "check_fraction",
     "check_images",
     "check_matching",
     "check_nonnegative",
@@ -42,6 +43,18 @@ def check_nonnegative(value: float, name: str) -> float:
     """``value`` if it is a finite number >= 0."""
     if not (math.isfinite(value) and value >= 0):
         raise InputError(f"{name} must be a finite number that is not negative", given=value)
+    return float(value)
+
+
+def check_fraction(value: float, name: str) -> float:
+    """``value`` if it lies in (0, 1).
+
+    Example:
+        >>> check_fraction(0.5, "shrink")
+        0.5
+    """
+    if not 0 < value < 1:
+        raise InputError(f"{name} must lie in (0, 1)", given=value)
     return float(value)
 
 

@@ -41,7 +41,10 @@ class Schedule(ABC):
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """ε_t = ε, whatever the problem's first accuracy.
+    """ε_t = epsilon, whatever the problem's first accuracy.
+
+    Args:
+        epsilon: accuracy, rms [grey value].
 
     Example:
         >>> Constant(1e-4).accuracy(Progress(t=7, first=1e-2, last=1e-2))
@@ -61,7 +64,10 @@ class Constant(Schedule):
 
 @dataclass(frozen=True)
 class Geometric(Schedule):
-    """ε_t = ε_0 c^t; summable, so limit points are stationary (Pedregosa 2016, Theorem 2).
+    """ε_t = ε_0 factor^t; summable, so limit points are stationary (Pedregosa 2016, Theorem 2).
+
+    Args:
+        factor: of each step, in (0, 1).
 
     Example:
         >>> Geometric(0.5).accuracy(Progress(t=2, first=1.0, last=0.5))
@@ -76,13 +82,16 @@ class Geometric(Schedule):
             raise InputError("the factor of a geometric schedule lies in (0, 1)", given=self.factor)
 
     def accuracy(self, now: Progress) -> float:
-        """ε_0 c^t."""
+        """ε_0 factor^t."""
         return now.first * self.factor**now.t
 
 
 @dataclass(frozen=True)
 class Polynomial(Schedule):
-    """ε_t = ε_0 (t + 1)^-p; summable for p > 1.
+    """ε_t = ε_0 (t + 1)^-power.
+
+    Args:
+        power: above 1 it is summable.
 
     Example:
         >>> Polynomial(2.0).accuracy(Progress(t=1, first=1.0, last=1.0))
@@ -96,13 +105,18 @@ class Polynomial(Schedule):
         check_positive(self.power, "power")
 
     def accuracy(self, now: Progress) -> float:
-        """ε_0 (t + 1)^-p."""
+        """ε_0 (t + 1)^-power."""
         return float(now.first * (now.t + 1) ** -self.power)
 
 
 @dataclass(frozen=True)
 class Adaptive(Schedule):
-    """Halve ε whenever the gradient's error exceeds ``fraction`` of its norm, or when stuck.
+    """ε_t is halved whenever the gradient's error is a large part of its norm.
+
+    Halve ε whenever the gradient's error exceeds ``fraction`` of its norm, or when stuck.
+
+    Args:
+        fraction: which part of the norm is too large.
 
     Example:
         >>> Adaptive(0.5).accuracy(Progress(t=3, first=1.0, last=0.5, doubt=0.9))

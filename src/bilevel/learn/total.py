@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from bilevel.differentiate import HyperGradient
+from bilevel.differentiate import UpperGradient
 from bilevel.ground import theta as algebra
 from bilevel.ground.theta import Theta
 from bilevel.learn.evaluation import Evaluation
@@ -30,7 +30,7 @@ class Total:
         self.error = self.estimate = 0.0
         self.certificate, self.uncertified, self.unsolved, self.samples = 0.0, 0, 0, 0
 
-    def add(self, found: HyperGradient, solution: Solution) -> None:
+    def add(self, found: UpperGradient, solution: Solution) -> None:
         """One chunk."""
         count = len(found.value)
         self.grad = algebra.add(self.grad, found.grad, float(count))

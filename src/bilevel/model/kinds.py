@@ -11,7 +11,7 @@ from bilevel.model.objective import Curved, Objective
 from bilevel.model.saddle import SaddleObjective
 from bilevel.model.smooth_objective import SmoothObjective
 
-__all__ = ["by_kind", "has_dual", "is_smooth", "required"]
+__all__ = ["by_kind", "has_dual", "is_kind", "is_smooth", "required"]
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Objective)
@@ -54,6 +54,11 @@ def by_kind(
 def is_smooth(objective: Objective) -> bool:
     """Whether it has a gradient."""
     return isinstance(objective, SmoothObjective)
+
+
+def is_kind(objective: Objective, kind: type[Objective]) -> bool:
+    """Whether it is of that kind."""
+    return isinstance(objective, kind)
 
 
 def has_dual(objective: Objective) -> bool:

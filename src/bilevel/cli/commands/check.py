@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from bilevel.cli.commands.learn import ConfigArgument, DataOption
+from bilevel.cli.commands.learn import ConfigArgument, DataOption, ImportOption
 
 if TYPE_CHECKING:
     from bilevel.cli.config import Configuration
@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 __all__ = ["check"]
 
 
-def check(config: ConfigArgument, data: DataOption = None) -> None:
+def check(config: ConfigArgument, data: DataOption = None, parts: ImportOption = None) -> None:
     """Check a configuration without learning: sizes, constants, derivatives and speed.
 
     Nothing is written. Exit code 1 if the hypergradient disagrees with finite differences.
     """
+    del parts
     from rich.markup import escape
     from rich.table import Table
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bilevel.cli.commands.learn import DataOption
+from bilevel.cli.commands.learn import DataOption, ImportOption
 from bilevel.cli.commands.select import (
     GreyOption,
     NoiseOption,
@@ -43,6 +43,7 @@ def compare(
     regulariser: RegulariserOption = None,
     span: SpanOption = None,
     grey: GreyOption = False,
+    parts: ImportOption = None,
 ) -> None:
     """Compare rules that choose a weight without ground truth.
 
@@ -50,6 +51,7 @@ def compare(
     images, and the best weight there is shows what could be had. With a picture of data every
     rule that applies is run, and NAME-RULE.png written. Ctrl-C reports what is done.
     """
+    del parts
     from bilevel.cli.choosing import named_rules
     from bilevel.cli.comparing import from_configuration
     from bilevel.cli.config import read, read_selection

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bilevel.cli.commands.learn import ImportOption
+
 if TYPE_CHECKING:
     from bilevel.report import Scores
 
@@ -40,11 +42,13 @@ def evaluate(
         ),
     ] = None,
     accuracy: AccuracyOption = 1e-3,
+    parts: ImportOption = None,
 ) -> None:
     """Degrade sharp images as in learning, reconstruct them, and tell how good that is.
 
     Writes evaluation.html and evaluation.csv.
     """
+    del parts
     from bilevel.cli.console import check_writable, results
     from bilevel.cli.images import by_size, fitting, read_images
     from bilevel.cli.progress import Counter

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["ConfigArgument", "DataOption", "learn"]
+__all__ = ["ConfigArgument", "DataOption", "ImportOption", "learn"]
 
 ConfigArgument = Annotated[
     Path, typer.Argument(metavar="CONFIG.toml", help="What to learn, and from which images.")
@@ -24,6 +24,27 @@ DataOption = Annotated[
 ]
 
 
+def _imported(files: list[Path] | None) -> list[Path] | None:
+    from bilevel.cli.catalogue import import_parts
+
+    for path in files or ():
+        import_parts(path)
+    return files
+
+
+ImportOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--import",
+        metavar="FILE.py",
+        help="Python file with parts of your own, which configurations then name; may be repeated.",
+        callback=_imported,
+        is_eager=True,
+        show_default=False,
+    ),
+]
+
+
 def learn(
     config: ConfigArgument,
     out: Annotated[
@@ -34,11 +55,13 @@ def learn(
         bool,
         typer.Option("--resume", help="Go on with the fit in DIR; the budget counts from there."),
     ] = False,
+    parts: ImportOption = None,
 ) -> None:
     """Learn the parameters of a reconstruction, save them and write a report.
 
     Ctrl-C ends learning early and keeps the best parameters so far.
     """
+    del parts  # imported when they were read
     from bilevel.cli.config import read
     from bilevel.cli.learning import learn_and_report
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bilevel.cli.commands.learn import ConfigArgument, DataOption
+from bilevel.cli.commands.learn import ConfigArgument, DataOption, ImportOption
 
 __all__ = ["race"]
 
@@ -41,12 +41,14 @@ def race(
         ),
     ] = None,
     data: DataOption = None,
+    parts: ImportOption = None,
 ) -> None:
     """Compare algorithms on one problem, from the same start and at equal budget.
 
     The configuration's budget holds for each, unless one is given here. Ctrl-C ends the race
     early and reports what is done.
     """
+    del parts
     from bilevel.cli.config import read
     from bilevel.cli.racing import limits, race_and_report
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bilevel.cli.commands.evaluate import AccuracyOption, FitArgument
+from bilevel.cli.commands.learn import ImportOption
 from bilevel.ground.errors import InputError
 
 if TYPE_CHECKING:
@@ -39,11 +40,13 @@ def reconstruct(
         ),
     ] = False,
     accuracy: AccuracyOption = 1e-3,
+    parts: ImportOption = None,
 ) -> None:
     """Reconstruct images with learned parameters.
 
     Writes NAME.png, 16 bits deep; with --simulate also NAME-before.png.
     """
+    del parts
     from bilevel.cli.console import check_writable, say
     from bilevel.cli.images import by_size, check_names, fitting, read_images
     from bilevel.cli.progress import Counter

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from bilevel.cli.commands.learn import ImportOption
+
 __all__ = [
     "GreyOption",
     "NoiseOption",
@@ -103,12 +105,14 @@ def select(
     ] = None,
     span: SpanOption = None,
     grey: GreyOption = False,
+    parts: ImportOption = None,
 ) -> None:
     """Choose the weight of the regulariser for data without ground truth, and reconstruct them.
 
     Writes NAME.png (16 bits deep), report.html with the curve that the rule followed, and
     choices.json. Ctrl-C keeps the images that are done.
     """
+    del parts
     from bilevel.cli.config import read_selection
     from bilevel.cli.options import range_of, table_of
     from bilevel.cli.selecting import from_files

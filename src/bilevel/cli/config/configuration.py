@@ -12,28 +12,31 @@ from pydantic import Field, model_validator
 
 from bilevel.cli.config.noise import check_noise
 from bilevel.cli.settings.base import Choice, Count, Positive, Seed, Settings, Unfit
-from bilevel.cli.settings.descent import ProjectedGradient
-from bilevel.cli.settings.energies import (
+from bilevel.cli.settings.differing import (
+    AutomaticHypergradient,
     Box,
-    FidelitySettings,
-    RegulariserSettings,
-    Ridge,
-    SquaredL2,
-)
-from bilevel.cli.settings.learning import (
-    AlgorithmSettings,
-    Automatic,
     BudgetSettings,
-    LossSettings,
-    SquaredError,
+    DefaultSolver,
+    Ridge,
 )
-from bilevel.cli.settings.noises import NoiseSettings
-from bilevel.cli.settings.operators import OperatorSettings
-from bilevel.cli.settings.solvers import Default, SolverSettings
+from bilevel.cli.settings.kinds import (
+    AlgorithmSettings,
+    FidelitySettings,
+    HypergradientSettings,
+    LossSettings,
+    NoiseSettings,
+    OperatorSettings,
+    RegulariserSettings,
+    SolverSettings,
+    table,
+)
 from bilevel.ground.errors import InputError
+from bilevel.ground.theta import learnable
 from bilevel.learn import Algorithm
-from bilevel.learn.algorithms import Scaled
+from bilevel.learn.algorithms import Automatic, ProjectedGradient, Scaled
 from bilevel.model import Objective, Variational
+from bilevel.model.fidelities import SquaredL2
+from bilevel.model.losses import SquaredError
 from bilevel.model.operators import Operator, Shape
 
 __all__ = ["EMBEDDED", "Configuration", "DataSettings", "OutputSettings"]
@@ -82,13 +85,22 @@ class Configuration(Settings):
     data: DataSettings = DataSettings()
     operator: Annotated[OperatorSettings, Choice("operators")]
     noise: Annotated[NoiseSettings, Choice("noises")]
-    fidelity: Annotated[FidelitySettings, Choice("fidelities", "squared-l2")] = SquaredL2()
+    fidelity: Annotated[FidelitySettings, Choice("fidelities", "squared-l2")] = table(
+        SquaredL2, FidelitySettings
+    )()
     regulariser: Annotated[RegulariserSettings, Choice("regularisers")]
     ridge: Ridge | None = None
     box: Box | None = None
-    loss: Annotated[LossSettings, Choice("losses", "squared-error")] = SquaredError()
-    solver: Annotated[SolverSettings, Choice("solvers", "default")] = Default()
-    algorithm: Annotated[AlgorithmSettings, Choice("algorithms", "automatic")] = Automatic()
+    loss: Annotated[LossSettings, Choice("losses", "squared-error")] = table(
+        SquaredError, LossSettings
+    )()
+    solver: Annotated[SolverSettings, Choice("solvers", "default")] = DefaultSolver()
+    hypergradient: Annotated[HypergradientSettings, Choice("hypergradients", "automatic")] = (
+        AutomaticHypergradient()
+    )
+    algorithm: Annotated[AlgorithmSettings, Choice("algorithms", "automatic")] = table(
+        Automatic, AlgorithmSettings
+    )()
     scales: dict[str, Positive] = Field(
         default={},
         description="how far a unit of the algorithm moves a parameter, by name or prefix",
@@ -145,7 +157,9 @@ class Configuration(Settings):
         self._check_learning()
         check_noise(self.operator, self.noise, self.fidelity)
         side = self.probe if self.data.size is None else self.data.size
-        self.energy((self.data.channels, side, side))
+        if not learnable(self.energy((self.data.channels, side, side))):
+            advice = 'name what is to be learned, e.g. learn = ["weight"]'
+            raise Unfit("regulariser.learn", "there is nothing to learn", advice=advice)
         self._check_solver()
         return self
 
@@ -158,11 +172,7 @@ class Configuration(Settings):
             self.solver.check(objective)
 
     def _check_learning(self) -> None:
-        learned = self.regulariser.learn + self.fidelity.learn
-        if not learned and not (self.ridge is not None and self.ridge.learn):
-            advice = 'name what is to be learned, e.g. learn = ["weight"]'
-            raise Unfit("regulariser.learn", "there is nothing to learn", advice=advice)
-        count, algorithm = self.data.count, self.algorithm
+        count, algorithm = self.data.count, self.algorithm.build()
         batch = algorithm.batch_size if isinstance(algorithm, ProjectedGradient) else None
         if batch and count and batch > count:
             what = f"a batch must not exceed the {count} images of data.count"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from bilevel.cli.settings.base import Unfit
-from bilevel.cli.settings.energies import FidelitySettings, KullbackLeibler
-from bilevel.cli.settings.noises import NoiseSettings, Poisson
-from bilevel.cli.settings.operators import FourierMask, OperatorSettings
+from bilevel.cli.settings.kinds import FidelitySettings, NoiseSettings, OperatorSettings
+from bilevel.cli.settings.operators import FourierMask
+from bilevel.data import PoissonNoise
+from bilevel.model.fidelities import KullbackLeibler
+from bilevel.model.operators import Identity
 
 __all__ = ["check_noise"]
 
@@ -17,16 +19,18 @@ def check_noise(
 
     Where noise or fidelity are not given (None) the one is taken that fits the other.
     """
-    if isinstance(noise, Poisson) and isinstance(operator, FourierMask):
+    drawn = None if noise is None else noise.build()
+    if isinstance(drawn, PoissonNoise) and isinstance(operator, FourierMask):
         what = "poisson noise needs data that are not negative, which Fourier data are not"
         raise Unfit("noise.name", what, advice="use gaussian noise")
-    if isinstance(noise, Poisson) and fidelity is None and not noise.background:
+    if isinstance(drawn, PoissonNoise) and fidelity is None and not drawn.background:
         what = "kullback-leibler, the fidelity of counts, needs a positive background"
-        advice = f"e.g. --noise poisson:peak={noise.peak:g},background=0.01"
-        raise Unfit("noise.background", what, given=noise.background, advice=advice)
-    if isinstance(fidelity, KullbackLeibler) and noise is not None:
-        background = fidelity.background
-        if not (isinstance(noise, Poisson) and noise.background == background):
+        advice = f"e.g. --noise poisson:peak={drawn.peak:g},background=0.01"
+        raise Unfit("noise.background", what, given=drawn.background, advice=advice)
+    term = None if fidelity is None else fidelity.build(Identity())
+    if isinstance(term, KullbackLeibler) and drawn is not None:
+        background = term.background
+        if not (isinstance(drawn, PoissonNoise) and drawn.background == background):
             what = "kullback-leibler is for poisson noise of the same background"
             advice = f'set name = "poisson" and background = {background:g} in [noise]'
             raise Unfit("fidelity.background", what, given=background, advice=advice)

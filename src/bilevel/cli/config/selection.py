@@ -15,23 +15,21 @@ from bilevel.cli.config.noise import check_noise
 from bilevel.cli.config.reading import sentence, table_in, text_in
 from bilevel.cli.config.validation import Problem, validate
 from bilevel.cli.settings.base import Choice, Positive, Settings, Unfit
-from bilevel.cli.settings.energies import (
+from bilevel.cli.settings.differing import GaussianSettings, MapSettings, Ridge
+from bilevel.cli.settings.kinds import (
     FidelitySettings,
-    KullbackLeibler,
+    NoiseSettings,
+    OperatorSettings,
     RegulariserSettings,
-    Ridge,
-    TotalVariation,
-    WeightedDifferences,
+    RuleSettings,
+    table,
 )
-from bilevel.cli.settings.noises import Gaussian, NoiseSettings
-from bilevel.cli.settings.operators import Identity, OperatorSettings
-from bilevel.cli.settings.rules import RuleSettings
 from bilevel.ground.checks import check_choice
 from bilevel.ground.errors import InputError, nearest
 from bilevel.model import Variational
-from bilevel.model.fidelities import Fidelity
-from bilevel.model.operators import Shape
-from bilevel.model.regularisers import Regulariser
+from bilevel.model.fidelities import Fidelity, KullbackLeibler
+from bilevel.model.operators import Identity, Shape
+from bilevel.model.regularisers import Regulariser, TotalVariation
 
 __all__ = ["Selection", "made", "read_selection"]
 
@@ -44,12 +42,14 @@ class Selection(Settings):
     """A model whose weight is chosen; ``noise`` None is Gaussian noise of unknown level."""
 
     precision: Literal["float32", "float64"] = "float32"
-    operator: Annotated[OperatorSettings, Choice("operators", "identity")] = Identity()
+    operator: Annotated[OperatorSettings, Choice("operators", "identity")] = table(
+        Identity, OperatorSettings
+    )()
     noise: Annotated[NoiseSettings | None, Choice("noises", "gaussian")] = None
     fidelity: Annotated[FidelitySettings | None, Choice("fidelities", "squared-l2")] = None
-    regulariser: Annotated[RegulariserSettings, Choice("regularisers", "total-variation")] = (
-        TotalVariation()
-    )
+    regulariser: Annotated[RegulariserSettings, Choice("regularisers", "total-variation")] = table(
+        TotalVariation, MapSettings
+    )()
     ridge: Ridge | None = None
     rule: Annotated[RuleSettings | None, Choice("rules")] = None
     span: Annotated[tuple[Positive, Positive], Field(strict=False)] | None = None
@@ -109,11 +109,17 @@ class Selection(Settings):
         """The rule asked for, or the one for what is known of the noise and the operator."""
         if self.rule is not None:
             return name_of(self.rule) or "rule", self.rule
-        kind = Gaussian if self.noise is None else type(self.noise)
-        name = kind.rules[0 if isinstance(self.operator, Identity) else 1]
-        if self.noise is None and isinstance(self.fidelity, KullbackLeibler):
+        kind = GaussianSettings if self.noise is None else type(self.noise)
+        name = kind.rules[0 if self.operator.stands_for is Identity else 1]
+        if self.noise is None and self._counts:
             name = "whiteness"  # counts of unknown peak
         return name, made("rules", {"name": name}, RuleSettings)
+
+    @property
+    def _counts(self) -> bool:
+        """Whether a fidelity of counts is asked for."""
+        built = None if self.fidelity is None else self.fidelity.build(Identity())
+        return isinstance(built, KullbackLeibler)
 
     @property
     def _fidelity(self) -> FidelitySettings:
@@ -124,7 +130,7 @@ class Selection(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Selection:
-        if isinstance(self.regulariser, WeightedDifferences) and self.regulariser.map:
+        if isinstance(self.regulariser, MapSettings) and self.regulariser.map:
             advice = "set map = false"
             raise Unfit("regulariser.map", "rules choose one weight, not a map", advice=advice)
         check_noise(self.operator, self.noise, self.fidelity)

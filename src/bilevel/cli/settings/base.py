@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from bilevel.ground.errors import InputError, nearest
+from bilevel.ground.errors import InputError
 
 __all__ = [
     "Choice",
     "Count",
-    "Fraction",
-    "Learner",
     "Level",
-    "Names",
     "Positive",
     "Seed",
     "Settings",
@@ -27,27 +24,6 @@ class Settings(BaseModel):
     """A table of a configuration; a choice of the catalogue has one such class for each name."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
-
-
-Names = Annotated[
-    tuple[str, ...], Field(strict=False, description="what is learned; the rest stays as given")
-]
-
-
-class Learner(Settings):
-    """A table with parameters, some of which are learned."""
-
-    learnable: ClassVar[tuple[str, ...]] = ("weight",)
-    learn: Names = ()
-
-    @field_validator("learn")
-    @classmethod
-    def _check_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        for name in names:
-            if name not in cls.learnable:
-                advice = nearest(name, cls.learnable)
-                raise InputError("must name what is to be learned", given=repr(name), advice=advice)
-        return names
 
 
 @dataclass(frozen=True)
@@ -85,7 +61,6 @@ def _ratio(value: object) -> object:
 
 
 Positive = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(gt=0, lt=1)]
-Level = Annotated[float, BeforeValidator(_ratio), Field(ge=0)]
+Level = Annotated[float, BeforeValidator(_ratio)]
 Count = Annotated[int, Field(ge=1)]
 Seed = Annotated[int, Field(ge=0)]

@@ -1,68 +1,30 @@
-"""The [operator] table: how images become data."""
+"""The [operator] table where it differs from the library's: kernels and masks are described."""
 
 from __future__ import annotations
 
 import math
-from abc import abstractmethod
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 
-from bilevel.cli.settings.base import Count, Fraction, Positive, Seed, Settings, Unfit
+from bilevel.cli.settings.base import Count, Positive, Seed, Unfit
+from bilevel.cli.settings.kinds import OperatorSettings
 from bilevel.ground.randomness import generator
 from bilevel.model import operators
 from bilevel.model.operators import Operator, Shape
 
-__all__ = [
-    "Convolution",
-    "Downsampling",
-    "FourierMask",
-    "GaussianBlur",
-    "Identity",
-    "Mask",
-    "OperatorSettings",
-]
+__all__ = ["Convolution", "Downsampling", "FourierMask", "GaussianBlur", "Mask"]
 
 Boundary = Annotated[
     Literal["circular", "zero", "reflecting"], Field(description="how the image goes on outside")
 ]
 
 
-class OperatorSettings(Settings):
-    """A forward operator for images of any size; masks are drawn for the size at hand."""
-
-    decisive: ClassVar[str] = "name"
-    """The key to change when the operator does not fit an image."""
-
-    @abstractmethod
-    def build(self, shape: Shape) -> Operator:
-        """The operator for images (c, h, w)."""
-
-    @property
-    def smallest(self) -> int:
-        """Side of the smallest image that it takes [pixel]."""
-        return 1
-
-    @property
-    def multiple(self) -> int:
-        """What the sides of an image must be multiples of [pixel]."""
-        return 1
-
-
-class Identity(OperatorSettings):
-    """Data are the image itself: denoising."""
-
-    def build(self, shape: Shape) -> Operator:
-        """The identity."""
-        del shape
-        return operators.Identity()
-
-
 class GaussianBlur(OperatorSettings):
     """Blur with a Gaussian kernel that is cut off and sums to one: deblurring."""
 
-    decisive: ClassVar[str] = "size"
+    decisive = "size"
     size: Count = Field(default=9, description="side of the kernel [pixel]")
     sigma: Positive = Field(default=1.6, description="standard deviation of the kernel [pixel]")
     boundary: Boundary = "circular"
@@ -84,7 +46,7 @@ class GaussianBlur(OperatorSettings):
 class Convolution(OperatorSettings):
     """Blur with a kernel of your own, written as a list of rows."""
 
-    decisive: ClassVar[str] = "kernel"
+    decisive = "kernel"
     kernel: list[list[float]] = Field(description="the rows of the kernel, e.g. [[0.5, 0.5]]")
     boundary: Boundary = "circular"
 
@@ -106,8 +68,10 @@ class Convolution(OperatorSettings):
 class Mask(OperatorSettings):
     """A random part of the pixels is seen: inpainting."""
 
-    decisive: ClassVar[str] = "fraction"
-    fraction: Fraction = Field(default=0.5, description="part of the pixels that is seen")
+    decisive = "fraction"
+    fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.5, description="part of the pixels that is seen"
+    )
     seed: Seed = Field(default=0, description="of the pixels drawn")
 
     def build(self, shape: Shape) -> Operator:
@@ -120,7 +84,7 @@ class Mask(OperatorSettings):
 class FourierMask(OperatorSettings):
     """Some vertical lines of the Fourier transform are seen: single-coil magnetic resonance."""
 
-    decisive: ClassVar[str] = "acceleration"
+    decisive = "acceleration"
     acceleration: Annotated[float, Field(ge=1)] = Field(
         default=2.0, description="one of so many lines is seen"
     )

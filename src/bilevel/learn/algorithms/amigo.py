@@ -18,7 +18,9 @@ __all__ = ["AmIGO", "StocBiO"]
 
 @dataclass(frozen=True)
 class AmIGO(SingleLoop):
-    """Few steps of x, then of v, both from their last values (Arbel and Mairal 2022, Algorithm 1).
+    """A few steps of reconstructions and adjoints before each of the parameters.
+
+    Few steps of x, then of v, both from their last values (Arbel and Mairal 2022, Algorithm 1).
 
     arXiv 2111.14580. Where each sample has its own x, all steps of an iteration concern the batch
     of that iteration; otherwise each takes the next batch. Other options: see
@@ -67,7 +69,9 @@ class AmIGO(SingleLoop):
 
 @dataclass(frozen=True)
 class StocBiO(AmIGO):
-    """As AmIGO, but v starts from zero: a Neumann series (Ji, Yang and Liang 2021, Algorithm 2).
+    """As amigo, with adjoints from zero in each iteration.
+
+    As AmIGO, but v starts from zero: a Neumann series (Ji, Yang and Liang 2021, Algorithm 2).
 
     arXiv 2010.07962. With ``inner_steps`` terms its bias is at most (1 - μ/L)^inner_steps of the
     adjoint for an ``inner_step`` of one: it needs the more of them the larger L/μ is, and where

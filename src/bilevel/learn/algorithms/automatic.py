@@ -54,7 +54,7 @@ def automatic(problem: Problem, options: Automatic | None = None) -> Choice:
 
 @dataclass(frozen=True)
 class Automatic(Algorithm[State]):
-    """What :func:`automatic` chooses for the problem at hand.
+    """Whatever fits the problem; says what it chose and why.
 
     Args:
         first_accuracy: ε_0 [grey value]; None takes 2 % of the first residual.

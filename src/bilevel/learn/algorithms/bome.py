@@ -22,7 +22,9 @@ __all__ = ["BOME"]
 
 @dataclass(frozen=True)
 class BOME(SingleLoop):
-    """Least ℓ at q <= 0, q(x, θ) = J(x) - J(z) (Ye et al. 2022, Algorithm 1, arXiv 2209.08709).
+    """First derivatives alone: descent of the loss, with a barrier around least energies.
+
+    Least ℓ at q <= 0, q(x, θ) = J(x) - J(z) (Ye et al. 2022, Algorithm 1, arXiv 2209.08709).
 
     z is x after a few gradient steps on J. x and θ move along ∇ℓ + λ∇q with the least λ >= 0 that
     makes q fall at the rate φ = η‖∇q‖²: λ = max((φ - ⟨∇ℓ, ∇q⟩)/‖∇q‖², 0). Their analysis, without
@@ -39,9 +41,9 @@ class BOME(SingleLoop):
     :class:`~bilevel.learn.algorithms.single_loop.SingleLoop`.
 
     Args:
-        inner_steps: from x to z.
-        barrier: η, in units of the step of x.
-        penalty: see above; it grows as the step of θ decays.
+        inner_steps: of z, from x on to the least energy.
+        barrier: η, rate at which the energy approaches its least, in units of the step of x.
+        penalty: the first, in units of L_ℓ/L; it grows as the step of θ decays.
 
     Raises:
         InputError: options outside their ranges, or ``precondition="adam"``.

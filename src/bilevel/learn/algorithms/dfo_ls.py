@@ -37,7 +37,9 @@ class DFOLSState(Packable):
 
 @dataclass(frozen=True)
 class DFOLS(Algorithm[DFOLSState]):
-    """Gauss-Newton on interpolated residuals in a trust region (Cartis et al. 2019).
+    """Derivative-free least squares by the package DFO-LS, for a few parameters.
+
+    Gauss-Newton on interpolated residuals in a trust region (Cartis et al. 2019).
 
     The residuals are the square roots of the samples' losses. As in Ehrhardt and Roberts (2021),
     the lower level is solved as accurately as the trust region is small: to ε_0 (Δ/Δ_0)², where

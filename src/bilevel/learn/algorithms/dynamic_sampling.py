@@ -20,7 +20,9 @@ LOST = (Status.DIVERGED, Status.BROKEN)
 
 @dataclass(frozen=True)
 class DynamicSampling(LBFGS):
-    """L-BFGS on a random sample S that grows (Byrd et al. 2012, Section 3).
+    """L-BFGS on a sample of the images that grows: for hundreds of them.
+
+    L-BFGS on a random sample S that grows (Byrd et al. 2012, Section 3).
 
     Used for bilevel learning by Calatroni, De los Reyes and Schönlieb (2014). S grows by ``growth``
     after a step at whose end ‖Var‖₁/|S| > ϑ²‖∇F_S‖², and wherever L-BFGS would end; samples stay
@@ -34,7 +36,6 @@ class DynamicSampling(LBFGS):
         growth: factor of their number.
         theta: ϑ, how large the noise may be relative to the gradient.
         seed: of their order.
-        memory: and all others: see :class:`~bilevel.learn.algorithms.LBFGS`.
 
     Raises:
         InputError: options outside their ranges, or a problem with one x for all samples.

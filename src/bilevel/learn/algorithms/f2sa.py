@@ -19,7 +19,9 @@ __all__ = ["F2SA"]
 
 @dataclass(frozen=True)
 class F2SA(SingleLoop):
-    """z → argmin J and x → argmin J + ℓ/λ (Kwon et al. 2023, Algorithm 1, arXiv 2301.10945).
+    """First derivatives alone: the loss enters the energy, divided by a penalty that grows.
+
+    z → argmin J and x → argmin J + ℓ/λ (Kwon et al. 2023, Algorithm 1, arXiv 2301.10945).
 
     θ moves along ∂_θℓ(x) + λ (∂_θJ(x) - ∂_θJ(z)), the gradient of min_x ℓ + λ (J - min J), which is
     within O(1/λ) of ∇F (Lemma 3.1). By their analysis ‖∇F‖² <= ε after O(ε^(-7/2)) iterations with

@@ -35,7 +35,9 @@ class GaussNewtonState(Packable):
 
 @dataclass(frozen=True)
 class GaussNewton(Algorithm[GaussNewtonState]):
-    """(G + λ D) d = -g with G = mean Sᵀ∇²ℓ S, S = dx/dθ, and D = diag G (Marquardt 1963, (10)).
+    """Gauss-Newton with damping: the fewest steps for a few parameters of a smooth energy.
+
+    (G + λ D) d = -g with G = mean Sᵀ∇²ℓ S, S = dx/dθ, and D = diag G (Marquardt 1963, (10)).
 
     G leaves out the curvature of x(θ), which matters little where the loss is small or x nearly
     linear in θ; negative curvature of ℓ is cut off. Each step costs one linear system for every
@@ -43,7 +45,7 @@ class GaussNewton(Algorithm[GaussNewtonState]):
     ε is tightened where it hides the change of the loss.
 
     Args:
-        damping: first λ.
+        damping: first λ, relative to the curvature.
         first_accuracy: ε_0 [grey value]; None takes 2 % of the first residual.
         longest: no step moves an entry of θ by more.
         tighten: factor of ε.

@@ -32,7 +32,9 @@ class HOAGState(Packable):
 
 @dataclass(frozen=True)
 class HOAG(Algorithm[HOAGState]):
-    """θ_{k+1} = P(θ_k - ĝ_k/L̂), lower level and adjoint to ε_k (Pedregosa 2016, Algorithm 1).
+    """One evaluation a step; accuracy follows a schedule, the step size what the loss did.
+
+    θ_{k+1} = P(θ_k - ĝ_k/L̂), lower level and adjoint to ε_k (Pedregosa 2016, Algorithm 1).
 
     The step size follows the author's code. With Δ = ‖θ_{k+1} - θ_k‖ and losses g_k, L̂ shrinks
     where g_{k+1} <= g_k + C ε_{k+1} + ε_k (C + 1) Δ - L̂ Δ². A step after which the loss exceeds
@@ -50,7 +52,7 @@ class HOAG(Algorithm[HOAGState]):
         first_accuracy: ε_0 [grey value]; None takes 2 % of the first residual.
         first_change: how far the first step moves an entry of θ.
         longest: no step moves an entry of θ by more.
-        constant: C.
+        constant: C, how an error of ε changes the loss.
         guarded: take back all growth that errors do not explain; False leaves the code as it is.
         shrink: factor of L̂ after a success.
         reject: relative growth of the loss at which a step is taken back.

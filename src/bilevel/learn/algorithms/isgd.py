@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from bilevel.ground.checks import check_choice, check_nonnegative, check_positive
 from bilevel.ground.errors import InputError
@@ -33,7 +34,9 @@ class ISGDState(Packable):
 
 @dataclass(frozen=True)
 class ISGD(Algorithm[ISGDState]):
-    """Inexact stochastic gradients: ε_k = ε_0 k^-p, α_k = α_0 k^-q (Salehi et al., 2024).
+    """Minibatches of implicit gradients whose accuracy grows.
+
+    Inexact stochastic gradients: ε_k = ε_0 k^-p, α_k = α_0 k^-q (Salehi et al., 2024).
 
     arXiv 2412.12049. Each step solves the lower level for one batch. It ends by budget: a batch
     says nothing about the gradient of all samples. Each sample needs its own x.
@@ -42,9 +45,9 @@ class ISGD(Algorithm[ISGDState]):
         batch_size: samples a step.
         step_size: α_0; None lets the first step move an entry of θ by ``first_change``.
         first_accuracy: ε_0 [grey value]; None takes 2 % of the first residual.
-        first_change: see above.
-        accuracy_power: p.
-        step_power: q.
+        first_change: how far the first step moves an entry of θ.
+        accuracy_power: p in ε_k = ε_0 k^-p.
+        step_power: q in α_k = α_0 k^-q.
         floor: accuracies below are not asked for [grey value].
         precondition: "adam" scales the entries of θ by their moments (Kingma and Ba 2015).
         seed: of the batches, which are drawn by position: the same samples in another order make
@@ -65,7 +68,7 @@ class ISGD(Algorithm[ISGDState]):
     accuracy_power: float = 0.5
     step_power: float = 0.5
     floor: float = 1e-7
-    precondition: str = "none"
+    precondition: Literal["none", "adam"] = "none"
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -48,7 +48,9 @@ class LBFGSState(Packable):
 
 @dataclass(frozen=True)
 class LBFGS(Algorithm[LBFGSState]):
-    """Limited-memory BFGS on the projected gradient (Liu and Nocedal 1989, Algorithm 2.1).
+    """Projected L-BFGS: for many parameters that matter very unequally.
+
+    Limited-memory BFGS on the projected gradient (Liu and Nocedal 1989, Algorithm 2.1).
 
     Used for bilevel learning by De los Reyes, Schönlieb and Valkonen (2016). Values are
     adjoint-corrected. The correction, first order in ε, tells when ε is too large: ε is halved

@@ -28,7 +28,9 @@ class Average(Packable):
 
 @dataclass(frozen=True)
 class MASOBA(SOBA):
-    """θ moves along h ← (1 - a) h + a D_θ (Chen, Xiao and Balasubramanian 2023, Algorithm 1).
+    """SOBA with a moving average of the gradients.
+
+    θ moves along h ← (1 - a) h + a D_θ (Chen, Xiao and Balasubramanian 2023, Algorithm 1).
 
     arXiv 2306.12067. Other options: see
     :class:`~bilevel.learn.algorithms.soba.SOBA`.

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from bilevel.ground import theta as algebra
-from bilevel.ground.checks import check_positive
+from bilevel.ground.checks import check_fraction, check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
@@ -46,7 +46,9 @@ class MAIDState(Packable):
 
 @dataclass(frozen=True)
 class MAID(Algorithm[MAIDState]):
-    """Accuracy and step size found on the way (Salehi, Mukherjee, Roberts, Ehrhardt 2024).
+    """Adaptive inexact descent: accuracy and step size are found on the way.
+
+    Accuracy and step size found on the way (Salehi, Mukherjee, Roberts, Ehrhardt 2024).
 
     Each outer step tightens ε until the error of the hypergradient is at most (1 - ``eta``) of
     its norm, then backtracks until the largest value that the loss can have at the new point is
@@ -71,8 +73,8 @@ class MAID(Algorithm[MAIDState]):
         grow: ρ̄, factor of the step after a success at the first try.
         tighten: ν, factor of ε when it is too large.
         relax: ν̄, factor of ε after a success.
-        eta: η.
-        decrease: λ, of the sufficient decrease.
+        eta: η; the error of the gradient may be 1 - η of its norm.
+        decrease: λ, of the sufficient decrease; less than η.
         memory: of the non-monotone reference value; ``certified`` is always monotone.
 
     Raises:
@@ -99,16 +101,18 @@ class MAID(Algorithm[MAIDState]):
 
     def __post_init__(self) -> None:
         """0 < ρ < 1 < ρ̄, 0 < ν < 1 < ν̄, 0 < λ < η < 1."""
-        below = all(0 < value < 1 for value in (self.shrink, self.tighten))
-        above = self.grow > 1 and self.relax > 1
-        positive = all(v > 0 for v in (self.tol, self.floor, self.first_change))
-        between = 0 < self.decrease < self.eta < 1 and 0 <= self.memory < 1
-        if not (below and above and positive and between):
-            raise InputError(
-                "MAID needs 0 < shrink, tighten < 1 < grow, relax; 0 < decrease < eta < 1; "
-                "positive tol, floor and first_change",
-                given=self,
-            )
+        for name in ("shrink", "tighten", "eta", "decrease"):
+            check_fraction(getattr(self, name), name)
+        for name in ("tol", "floor", "first_change"):
+            check_positive(getattr(self, name), name)
+        for name in ("grow", "relax"):
+            if not getattr(self, name) > 1:
+                raise InputError(f"{name} must exceed 1", given=getattr(self, name))
+        if not self.decrease < self.eta:
+            given = self.decrease
+            raise InputError(f"decrease must be less than eta = {self.eta}", given=given)
+        if not 0 <= self.memory < 1:
+            raise InputError("memory must lie in [0, 1)", given=self.memory)
         if self.first_accuracy is not None:
             check_positive(self.first_accuracy, "first_accuracy")
 

@@ -20,14 +20,16 @@ __all__ = ["OptunaSearch"]
 
 @dataclass(frozen=True)
 class OptunaSearch(TrialSearch):
-    """Tree-structured Parzen estimators in a box (Bergstra et al. 2011), as Optuna has them.
+    """Bayesian search by the package optuna.
+
+    Tree-structured Parzen estimators in a box (Bergstra et al. 2011), as Optuna has them.
 
     Every trial is asked of a fresh study that is told all trials before it, so that a search is
     continued bit for bit. Trials whose loss is not finite are left out of it.
 
     Args:
         box: the interval of each parameter; the others stay where they start.
-        trials: how many.
+        trials: how many points.
         startup: the first ones, which are drawn at random.
         seed: of the sampler.
         accuracy: of the lower level, rms [grey value].

@@ -39,7 +39,9 @@ class GradientState(Packable):
 
 @dataclass(frozen=True)
 class ProjectedGradient(Algorithm[GradientState]):
-    """θ_{t+1} = P_Θ(θ_t - η ĝ_t), lower level to accuracy ε_t (Pedregosa 2016, with projections).
+    """Projected gradient with a schedule of the lower level's accuracy.
+
+    θ_{t+1} = P_Θ(θ_t - η ĝ_t), lower level to accuracy ε_t (Pedregosa 2016, with projections).
 
     A batch that grows is a part of the next one, so that only its new samples are solved after a
     search; on all samples it is the method without batches (Friedlander and Schmidt 2012, "Hybrid

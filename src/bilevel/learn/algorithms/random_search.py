@@ -16,11 +16,13 @@ __all__ = ["RandomSearch"]
 
 @dataclass(frozen=True)
 class RandomSearch(TrialSearch):
-    """Points drawn uniformly from a box (Bergstra and Bengio 2012).
+    """Points drawn uniformly from a box.
+
+    Points drawn uniformly from a box (Bergstra and Bengio 2012).
 
     Args:
         box: the interval of each parameter; the others stay where they start.
-        trials: how many.
+        trials: how many points.
         seed: of the points.
         accuracy: of the lower level, rms [grey value].
 

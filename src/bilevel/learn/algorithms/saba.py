@@ -54,7 +54,9 @@ class Table(Packable):
 
 @dataclass(frozen=True)
 class SABA(Accelerated):
-    """SAGA on all three directions, with constant steps (Dagréou et al. 2022, arXiv 2201.13409).
+    """Constant steps, with a memory of the gradients of all batches.
+
+    SAGA on all three directions, with constant steps (Dagréou et al. 2022, arXiv 2201.13409).
 
     By their analysis, of one inner step and a small enough outer step, the mean of ‖∇F‖² is O(1/T),
     and falls linearly where F is gradient dominated.

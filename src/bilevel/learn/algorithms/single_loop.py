@@ -6,6 +6,7 @@ import copy
 import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -91,7 +92,8 @@ class SingleLoop(Algorithm[SingleLoopState]):
             1/4 where they share it, since samples may be steeper than their mean.
         outer_step: of θ in an iteration; None lets the first ``iterations`` move an entry by
             ``first_change``.
-        first_change: see above; None takes 1/2 where each sample has its own x, otherwise 1/10.
+        first_change: how far the first outer step moves an entry of θ; None takes 1/2 where each
+            sample has its own x, otherwise 1/10.
         decay: iteration t takes steps (1 + t/epoch)^-decay as long; those of x and v stay where
             each sample has its own.
         iterations: in an outer step; None takes an epoch of the larger level.
@@ -113,7 +115,7 @@ class SingleLoop(Algorithm[SingleLoopState]):
     first_change: float | None = None
     decay: float = 0.0
     iterations: int | None = None
-    precondition: str = "none"
+    precondition: Literal["none", "adam"] = "none"
     tol: float = 3e-3
     floor: float = 1e-7
     seed: int = 0

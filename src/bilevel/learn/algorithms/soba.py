@@ -15,7 +15,9 @@ __all__ = ["SOBA"]
 
 @dataclass(frozen=True)
 class SOBA(Accelerated):
-    """Steps along the directions of a batch, ∝ t^(-1/2) (Dagréou et al. 2022, arXiv 2201.13409).
+    """Plain stochastic steps that decrease.
+
+    Steps along the directions of a batch, ∝ t^(-1/2) (Dagréou et al. 2022, arXiv 2201.13409).
 
     By their analysis, of one inner step and a given outer step, the mean of ‖∇F‖² over T iterations
     is O(log T / √T). Options: see

@@ -50,7 +50,9 @@ class Past(Packable):
 
 @dataclass(frozen=True)
 class SRBA(Accelerated):
-    """SARAH on all three directions, constant steps (Dagréou et al. 2023, arXiv 2302.08766).
+    """Constant steps, with gradients estimated recursively.
+
+    SARAH on all three directions, constant steps (Dagréou et al. 2023, arXiv 2302.08766).
 
     An estimate is the last one plus the change of the batch's directions since; every ``period``
     iterations it is made from all samples. Where each sample has its own x, D_x and D_v are exact,

@@ -40,7 +40,9 @@ class TorchState(Packable):
 
 @dataclass(frozen=True)
 class TorchOptimiser(Algorithm[TorchState]):
-    """A step of a torch optimiser along the hypergradient, then the projection onto Θ.
+    """An optimiser of torch.optim, e.g. Adam, and a schedule of the accuracy.
+
+    A step of a torch optimiser along the hypergradient, then the projection onto Θ.
 
     Every step is taken: nothing guards against an ``lr`` that is too large.
 

@@ -46,7 +46,9 @@ class TrustState(Packable):
 
 @dataclass(frozen=True)
 class TrustRegion(Algorithm[TrustState]):
-    """Two phases: BFGS models, then, where steps keep failing, models of several gradients.
+    """Quadratic models, then several gradients at once: for exact TV, whose loss has kinks.
+
+    Two phases: BFGS models, then, where steps keep failing, models of several gradients.
 
     A step is accepted for a tenth of the decrease that its model predicts, of adjoint-corrected
     losses. Where their errors (:attr:`Evaluation.slack`) leave that open, ε is tightened instead.

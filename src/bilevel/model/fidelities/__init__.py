@@ -1,8 +1,11 @@
 """Fidelities Ψ_θ(A x; y)."""
 
-from bilevel.model.fidelities.fidelity import DataTerm, Fidelities, Fidelity
-from bilevel.model.fidelities.kullback_leibler import KullbackLeibler
-from bilevel.model.fidelities.l1 import L1
-from bilevel.model.fidelities.squared_l2 import SquaredL2
+from bilevel.ground.contents import contents as _contents
+from bilevel.model.fidelities.fidelity import DataTerm as DataTerm
+from bilevel.model.fidelities.fidelity import Fidelities as Fidelities
+from bilevel.model.fidelities.fidelity import Fidelity as Fidelity
+from bilevel.model.fidelities.kullback_leibler import KullbackLeibler as KullbackLeibler
+from bilevel.model.fidelities.l1 import L1 as L1
+from bilevel.model.fidelities.squared_l2 import SquaredL2 as SquaredL2
 
-__all__ = ["L1", "DataTerm", "Fidelities", "Fidelity", "KullbackLeibler", "SquaredL2"]
+__doc__ = _contents(__name__)

@@ -26,7 +26,9 @@ NEAR, TERMS = 0.1, 8
 
 
 class KullbackLeibler(WeightedFidelity):
-    """Ψ(A x; y) = w Σ t - z - z log(t/z) with t = A x + background and z = y + background >= 0.
+    """weight times the Kullback-Leibler divergence of A x + background: Poisson noise.
+
+    Ψ(A x; y) = w Σ t - z - z log(t/z) with t = A x + background and z = y + background >= 0.
 
     Up to a constant, peak/w times it is minus the log-likelihood of data drawn by
     :class:`~bilevel.data.PoissonNoise` of that ``peak`` and the same background: such y are counts
@@ -42,8 +44,9 @@ class KullbackLeibler(WeightedFidelity):
 
     Args:
         operator: A, the identity if None.
-        background: > 0 [grey value].
+        background: that of the noise, > 0 [grey value].
         weight: w [1], fixed unless ``learn=("weight",)``.
+        learn: names of what is learned; the rest stays as given.
 
     Raises:
         InputError: a background or weight that is not positive, an unknown name in ``learn``;

@@ -13,9 +13,16 @@ __all__ = ["L1"]
 
 
 class L1(Weighted):
-    """Ψ(A x; y) = w ‖A x - y‖₁ (Nikolova 2004); minimised by FISTA or PDHG.
+    """weight ‖A x - y‖₁: outliers, impulse noise.
+
+    Ψ(A x; y) = w ‖A x - y‖₁ (Nikolova 2004); minimised by FISTA or PDHG.
 
     The weight is fixed at 1 unless ``learn=("weight",)``.
+
+    Args:
+        operator: A, the identity if None.
+        weight: factor w [1].
+        learn: names of what is learned; the rest stays as given.
 
     Raises:
         InputError: a weight that is not positive, an unknown name in ``learn``.

@@ -20,9 +20,16 @@ __all__ = ["SquaredL2"]
 
 
 class SquaredL2(WeightedFidelity):
-    """Ψ(A x; y) = w/2 ‖A x - y‖².
+    """weight/2 ‖A x - y‖²: Gaussian noise.
+
+    Ψ(A x; y) = w/2 ‖A x - y‖².
 
     The weight is fixed at 1 unless ``learn=("weight",)``.
+
+    Args:
+        operator: A, the identity if None.
+        weight: factor w [1].
+        learn: names of what is learned; the rest stays as given.
 
     Raises:
         InputError: a weight that is not positive, an unknown name in ``learn``.

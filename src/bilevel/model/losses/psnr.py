@@ -19,7 +19,9 @@ _FLOOR = 1e-8  # MSE at which PSNR ends, 80 dB: keeps the gradient Lipschitz
 
 @dataclass(frozen=True)
 class PSNR(Loss):
-    """ℓ(x, target) = 10 log10(mean((x - target)²) + 1e-8) [dB], minus the PSNR for a peak of 1.
+    """Minus the PSNR, so that easy images count as much as hard ones.
+
+    ℓ(x, target) = 10 log10(mean((x - target)²) + 1e-8) [dB], minus the PSNR for a peak of 1.
 
     The mean of :class:`SquaredError` is ruled by the images with the largest error; where the mean
     PSNR is what is reported, this is the loss that it is the mean of.

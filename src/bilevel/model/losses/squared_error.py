@@ -16,7 +16,9 @@ __all__ = ["SquaredError"]
 
 @dataclass(frozen=True)
 class SquaredError(Loss):
-    """ℓ(x, target) = mean((x - target)²) [grey value²]; PSNR = -10 log10 ℓ for a peak of 1.
+    """The mean squared error, of which PSNR is the logarithm.
+
+    ℓ(x, target) = mean((x - target)²) [grey value²]; PSNR = -10 log10 ℓ for a peak of 1.
 
     Example:
         >>> import torch

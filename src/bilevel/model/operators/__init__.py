@@ -1,25 +1,16 @@
 """Forward operators."""
 
-from bilevel.model.operators.composition import Composition
-from bilevel.model.operators.convolution import Convolution
-from bilevel.model.operators.differences import Differences
-from bilevel.model.operators.downsampling import Downsampling
-from bilevel.model.operators.fourier import FourierMask
-from bilevel.model.operators.identity import Identity
-from bilevel.model.operators.mask import Mask
-from bilevel.model.operators.matrix import Matrix
-from bilevel.model.operators.operator import Interval, Operator, Shape
+from bilevel.ground.contents import contents as _contents
+from bilevel.model.operators.composition import Composition as Composition
+from bilevel.model.operators.convolution import Convolution as Convolution
+from bilevel.model.operators.differences import Differences as Differences
+from bilevel.model.operators.downsampling import Downsampling as Downsampling
+from bilevel.model.operators.fourier import FourierMask as FourierMask
+from bilevel.model.operators.identity import Identity as Identity
+from bilevel.model.operators.mask import Mask as Mask
+from bilevel.model.operators.matrix import Matrix as Matrix
+from bilevel.model.operators.operator import Interval as Interval
+from bilevel.model.operators.operator import Operator as Operator
+from bilevel.model.operators.operator import Shape as Shape
 
-__all__ = [
-    "Composition",
-    "Convolution",
-    "Differences",
-    "Downsampling",
-    "FourierMask",
-    "Identity",
-    "Interval",
-    "Mask",
-    "Matrix",
-    "Operator",
-    "Shape",
-]
+__doc__ = _contents(__name__)

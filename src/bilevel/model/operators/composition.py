@@ -12,7 +12,9 @@ APPLY = "apply an operator to a tensor with operator(x)"
 
 
 class Composition(Operator):
-    """A x = outer(inner(x)), also written ``outer @ inner``.
+    """One operator after another.
+
+    A x = outer(inner(x)), also written ``outer @ inner``.
 
     Raises:
         InputError: something that is not an operator.

@@ -26,7 +26,9 @@ __all__ = ["Convolution"]
 
 
 class Convolution(Operator):
-    """A x = k * x, true convolution with the size of the image: (k * x)[i] = Σ_j k[j] x[i - j + s].
+    """Blur with a known kernel: deblurring.
+
+    A x = k * x, true convolution with the size of the image: (k * x)[i] = Σ_j k[j] x[i - j + s].
 
     The centre of the kernel is s = size // 2 along each axis. Beyond its ends the image is
     periodic, zero, or reflected half a pixel outside (d c b a | a b c d). Computed by FFT on a

@@ -15,7 +15,9 @@ __all__ = ["Differences"]
 
 
 class Differences(Operator):
-    """D x: differences to the next row, then to the next column; zero across the last ones.
+    """Differences of neighbouring pixels.
+
+    D x: differences to the next row, then to the next column; zero across the last ones.
 
     (b, c, h, w) -> (b, 2 c, h, w), the c channels of row differences first. Its adjoint is minus
     the divergence of Chambolle 2004.

@@ -19,7 +19,9 @@ __all__ = ["Downsampling"]
 
 
 class Downsampling(Operator):
-    """A x = (k * x) at every ``factor``-th pixel of each axis, with a circular convolution.
+    """Means of square blocks of pixels, or another kernel: super-resolution.
+
+    A x = (k * x) at every ``factor``-th pixel of each axis, with a circular convolution.
 
     The first pixel kept is (factor - 1) // 2, so that the default kernel, the box average, gives
     the means of the factor x factor blocks of the image.

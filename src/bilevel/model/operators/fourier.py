@@ -17,7 +17,9 @@ __all__ = ["FourierMask"]
 
 
 class FourierMask(Operator):
-    """A x = m F x with the orthonormal 2-D DFT F of each channel of a real image.
+    """Some Fourier coefficients are seen: single-coil magnetic resonance.
+
+    A x = m F x with the orthonormal 2-D DFT F of each channel of a real image.
 
     The mask is over the unshifted DFT grid: ``mask[0, 0]`` is the mean of the image; shift a mask
     that has it in the middle with ``torch.fft.ifftshift``. The data (b, 2c, h, w) hold the real

@@ -12,7 +12,9 @@ __all__ = ["Identity"]
 
 
 class Identity(Operator):
-    """A x = x, for images of any shape (b, c, h, w).
+    """Data are the image itself: denoising.
+
+    A x = x, for images of any shape (b, c, h, w).
 
     Example:
         >>> Identity()(torch.ones(1, 1, 1, 2))

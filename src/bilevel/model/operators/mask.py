@@ -15,7 +15,9 @@ __all__ = ["Mask"]
 
 
 class Mask(Operator):
-    """A x = m x: data have the shape of the image and are zero where nothing is seen.
+    """Some pixels are seen: inpainting.
+
+    A x = m x: data have the shape of the image and are zero where nothing is seen.
 
     Args:
         mask: booleans or weights [1], (h, w) for all channels or (c, h, w).

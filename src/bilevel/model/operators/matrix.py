@@ -21,7 +21,9 @@ _EXACT_RANK, _EXACT_SIZE = 4096, 2**25
 
 
 class Matrix(Operator):
-    """A x = M vec(x): the data (b, 1, 1, m) are M (m, n) times the image in row-major order.
+    """Any linear map, as a matrix.
+
+    A x = M vec(x): the data (b, 1, 1, m) are M (m, n) times the image in row-major order.
 
     A sparse matrix is kept as compressed rows, together with its transpose.
 

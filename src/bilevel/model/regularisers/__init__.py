@@ -1,26 +1,17 @@
 """Regularisers R_θ(x)."""
 
-from bilevel.model.regularisers.box import Box
-from bilevel.model.regularisers.exact_tv import ExactTotalVariation
-from bilevel.model.regularisers.foe import FieldsOfExperts, dct_filters
-from bilevel.model.regularisers.nonsmooth import NonSmoothRegulariser
-from bilevel.model.regularisers.regulariser import ImageTerm, Regulariser, Sum
-from bilevel.model.regularisers.ridge import RidgeRegulariser
-from bilevel.model.regularisers.sparsity import Sparsity
-from bilevel.model.regularisers.tikhonov import Tikhonov
-from bilevel.model.regularisers.tv import TotalVariation
+from bilevel.ground.contents import contents as _contents
+from bilevel.model.regularisers.box import Box as Box
+from bilevel.model.regularisers.exact_tv import ExactTotalVariation as ExactTotalVariation
+from bilevel.model.regularisers.foe import FieldsOfExperts as FieldsOfExperts
+from bilevel.model.regularisers.foe import dct_filters as dct_filters
+from bilevel.model.regularisers.nonsmooth import NonSmoothRegulariser as NonSmoothRegulariser
+from bilevel.model.regularisers.regulariser import ImageTerm as ImageTerm
+from bilevel.model.regularisers.regulariser import Regulariser as Regulariser
+from bilevel.model.regularisers.regulariser import Sum as Sum
+from bilevel.model.regularisers.ridge import RidgeRegulariser as RidgeRegulariser
+from bilevel.model.regularisers.sparsity import Sparsity as Sparsity
+from bilevel.model.regularisers.tikhonov import Tikhonov as Tikhonov
+from bilevel.model.regularisers.tv import TotalVariation as TotalVariation
 
-__all__ = [
-    "Box",
-    "ExactTotalVariation",
-    "FieldsOfExperts",
-    "ImageTerm",
-    "NonSmoothRegulariser",
-    "Regulariser",
-    "RidgeRegulariser",
-    "Sparsity",
-    "Sum",
-    "Tikhonov",
-    "TotalVariation",
-    "dct_filters",
-]
+__doc__ = _contents(__name__)

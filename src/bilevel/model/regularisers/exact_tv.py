@@ -18,10 +18,17 @@ __all__ = ["ExactTotalVariation"]
 
 
 class ExactTotalVariation(NonSmoothRegulariser):
-    """R(x) = Σ_i w_i |(D x)_i|, D the forward differences, zero across the last row and column.
+    """Total variation itself, without smoothing: edges stay sharp.
+
+    R(x) = Σ_i w_i |(D x)_i|, D the forward differences, zero across the last row and column.
 
     ``isotropic`` takes the length of the two differences of a pixel, otherwise each alone; with
     several channels, each channel by itself (Rudin, Osher, Fatemi 1992).
+
+    Args:
+        weight: factor w, one or a map (h, w) [1].
+        isotropic: penalise both differences of a pixel together.
+        learn: names of what is learned; the rest stays as given.
 
     Raises:
         InputError: a weight that is not positive, an unknown name in ``learn``.

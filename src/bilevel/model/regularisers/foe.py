@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -45,10 +45,20 @@ def dct_filters(size: int) -> Tensor:
 
 
 class FieldsOfExperts(FilteredRegulariser):
-    """R(x) = Σ_j w_j Σ_i φ_ν((k_j * x)_i) over all places where the filter fits into the image.
+    """Responses to many small filters, learned from a discrete cosine transform on.
+
+    R(x) = Σ_j w_j Σ_i φ_ν((k_j * x)_i) over all places where the filter fits into the image.
 
     Filters are kept at mean zero; the potential is "huber", "charbonnier", "log-cosh" or the
     non-convex "student-t" (∇²R >= -1/8 of its upper bound).
+
+    Args:
+        filters: (m, c, k, k'); the 5x5 DCT if None.
+        weight: first factor of every filter, or one each [1].
+        smoothing: where the potential turns from quadratic to linear, ν [grey value].
+        potential: φ.
+        learn: names of what is learned; the rest stays as given.
+
     Source: Roth and Black 2009; Kunisch and Pock 2013, (1.3); Chen, Ranftl, Pock 2014.
 
     Raises:
@@ -68,7 +78,7 @@ class FieldsOfExperts(FilteredRegulariser):
         weight: float | Tensor = 0.01,
         smoothing: float = 0.05,
         *,
-        potential: str = "charbonnier",
+        potential: Literal["charbonnier", "huber", "log-cosh", "student-t"] = "charbonnier",
         learn: Collection[str] = ("filters", "weight"),
     ) -> None:
         """Filters (m, c, k, k'), the 5x5 DCT if none; weight: one or m [1]; ν [grey value]."""

@@ -48,7 +48,9 @@ class _Ball:
 
 
 class RidgeRegulariser(Regulariser):
-    """R(x) = w Σ_j σ_j⁻² Σ_i [ψ(b σ_j t_ji)/b - ρ ψ(σ_j t_ji)], t = W x, ψ the Huber function.
+    """A cascade of filters with a learned profile: convex, or weakly convex.
+
+    R(x) = w Σ_j σ_j⁻² Σ_i [ψ(b σ_j t_ji)/b - ρ ψ(σ_j t_ji)], t = W x, ψ the Huber function.
 
     W is a cascade of zero-padded convolutions, the first of mean zero, over its ``norm``. Without
     weak convexity ρ = 0 and R is convex; with it ρ = 1 and ∇²R >= -w ‖W‖². ∇²R is piecewise
@@ -56,6 +58,15 @@ class RidgeRegulariser(Regulariser):
 
     Error bounds of hypergradients are proved for weight, sharpness and scaling; learned filters
     have none.
+
+    Args:
+        filters: banks (m, c, k, k), one a layer, each for the channels of the one before.
+        weight: factor w [1].
+        sharpness: b >= 1, how sharply the profile turns at 0.
+        scaling: σ, first scale of every channel, or one each.
+        weakly_convex: let large responses cost no more.
+        norm: a bound of the norm of W to divide it by; a proved one if None.
+        learn: names of what is learned; the rest stays as given.
 
     Source: Goujon, Neumayer, Unser 2024 (arXiv 2308.10542); this profile and cascade: Hertrich
     et al. 2025.

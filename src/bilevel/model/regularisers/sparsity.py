@@ -15,7 +15,13 @@ __all__ = ["Sparsity"]
 
 
 class Sparsity(NonSmoothRegulariser):
-    """R(x) = w ‖x‖₁.
+    """weight ‖x‖₁: few pixels that are not zero.
+
+    R(x) = w ‖x‖₁.
+
+    Args:
+        weight: factor w [1].
+        learn: names of what is learned; the rest stays as given.
 
     Raises:
         InputError: a weight that is not positive, an unknown name in ``learn``.

@@ -23,7 +23,14 @@ __all__ = ["Tikhonov"]
 
 
 class Tikhonov(Regulariser):
-    """R(x) = w/2 ‖B x‖², B the identity unless an operator is given.
+    """weight/2 ‖x‖²: small grey values.
+
+    R(x) = w/2 ‖B x‖², B the identity unless an operator is given.
+
+    Args:
+        weight: factor w [1].
+        operator: B, the identity if None.
+        learn: names of what is learned; the rest stays as given.
 
     Raises:
         InputError: a weight that is not positive, an unknown name in ``learn``.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from typing import Literal
 
 from torch import Tensor
 
@@ -27,13 +28,23 @@ DIFFERENCES = Differences()
 
 
 class TotalVariation(FilteredRegulariser):
-    """R(x) = Σ_i w_i φ_ν((D x)_i), D the forward differences (zero across the last row and column).
+    """Few edges, flat regions: the smoothed length of the differences of neighbouring pixels.
+
+    R(x) = Σ_i w_i φ_ν((D x)_i), D the forward differences (zero across the last row and column).
 
     ``isotropic`` penalises the length of the two differences of a pixel, otherwise each alone;
     with several channels, each channel by itself. φ_ν(t) tends to |t| - const for |t| >> ν.
     ‖D‖² <= 8 (Chambolle 2004, Theorem 3.1), hence ∇²R <= 8 max(w)/ν. The loss is often nearly
     flat in ν towards exact TV while the condition number grows without bound, so ν is learned
     above ``least_smoothing``.
+
+    Args:
+        weight: factor w, one or a map (h, w) [1].
+        smoothing: where the potential turns from quadratic to linear, ν [grey value].
+        least_smoothing: below which ν is not learned [grey value]; ν/10 if None.
+        isotropic: penalise both differences of a pixel together.
+        potential: φ.
+        learn: names of what is learned; the rest stays as given.
 
     Raises:
         InputError: weight or smoothing not positive, an unknown potential or name in ``learn``.
@@ -51,7 +62,7 @@ class TotalVariation(FilteredRegulariser):
         *,
         least_smoothing: float | None = None,
         isotropic: bool = True,
-        potential: str = "charbonnier",
+        potential: Literal["charbonnier", "huber"] = "charbonnier",
         learn: Collection[str] = PARAMETERS,
     ) -> None:
         """Weight: one or a map (h, w) [1]; smoothing ν and its least, ν/10 if None [grey value]."""

@@ -22,14 +22,16 @@ __all__ = ["Discrepancy"]
 
 @dataclass(frozen=True)
 class Discrepancy(LevelRule):
-    """‖A x_w - y‖² = τ² m σ² (Morozov 1966); corrected: τ² σ² (m - df) with df = tr ∂(A x)/∂y.
+    """Residuals as large as the noise: ‖A x - y‖² = tau² m σ². Smooths a little too much.
+
+    ‖A x_w - y‖² = τ² m σ² (Morozov 1966); corrected: τ² σ² (m - df) with df = tr ∂(A x)/∂y.
 
     The residual of a good reconstruction is smaller than the noise, since a part of the noise is
     fitted: the plain principle smooths too much.
 
     Args:
         sigma: noise level [unit of the data], one number or one for each row; None: estimated.
-        tau: factor of the noise level.
+        tau: τ, factor of the noise level.
         corrected: count the degrees of freedom that are fitted.
         degrees: how they are counted.
 

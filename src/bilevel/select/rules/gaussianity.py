@@ -18,7 +18,9 @@ __all__ = ["Gaussianity"]
 
 @dataclass(frozen=True)
 class Gaussianity(LevelRule):
-    """min ½(‖A x_w - y‖²/(mσ²) - 1)²: the root of the discrepancy principle where there is one.
+    """Residuals most nearly as large as the noise: the discrepancy principle as a minimum.
+
+    min ½(‖A x_w - y‖²/(mσ²) - 1)²: the root of the discrepancy principle where there is one.
 
     Unlike that principle it answers, at an edge, where no weight meets the noise level.
 

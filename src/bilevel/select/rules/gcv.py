@@ -25,7 +25,9 @@ INTERPOLATED = 0.95
 
 @dataclass(frozen=True)
 class GCV(Rule):
-    """V = m ‖A x_w - y‖²/(m - df)² with df = tr P, P = ∂(A x)/∂y (Golub, Heath and Wahba 1979).
+    """Generalised cross-validation: data predicted from all the others, σ not needed.
+
+    V = m ‖A x_w - y‖²/(m - df)² with df = tr P, P = ∂(A x)/∂y (Golub, Heath and Wahba 1979).
 
     It needs no noise level. ``robustness`` γ < 1 gives (γ + (1 - γ) tr(PᵀP)/m) V instead, which
     guards against weights far too small (Lukas 2006, robust GCV, for linear x_w).
@@ -36,7 +38,7 @@ class GCV(Rule):
     95 % of m mean that nearly all noise is kept.
 
     Args:
-        robustness: γ in (0, 1]; 1 is plain GCV.
+        robustness: γ in (0, 1]; below 1 guards against weights far too small, 1 is plain GCV.
         degrees: how traces are computed.
 
     Raises:

@@ -33,7 +33,9 @@ class Lifted:
 
 @dataclass(frozen=True)
 class GSURE(LevelRule):
-    """(‖L(A x_w - y)‖² - σ² tr LLᵀ + 2σ² tr(Lᵀ L A ∂x/∂y))/n.
+    """Least estimated error of the part of x that A sees, unbiased: for any operator, σ known.
+
+    (‖L(A x_w - y)‖² - σ² tr LLᵀ + 2σ² tr(Lᵀ L A ∂x/∂y))/n.
 
     L is a pseudo-inverse of A. The estimate is unbiased for ‖L A (x_w - x̃)‖²/n, whatever L is;
     with L = A⁺ that is the error of the projection P x_w onto the range of Aᵀ, and the formula the

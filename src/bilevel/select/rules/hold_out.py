@@ -21,13 +21,15 @@ __all__ = ["HoldOut"]
 
 @dataclass(frozen=True)
 class HoldOut(Rule):
-    """The mean of (A x_w - y)² over a random part of the data; x_w is made from the rest.
+    """Data held out are predicted from the rest: σ not needed.
+
+    The mean of (A x_w - y)² over a random part of the data; x_w is made from the rest.
 
     It needs no noise level. The final reconstruction, with the weight chosen, uses all data.
 
     Args:
         part: of the data that is held out [1].
-        seed: which.
+        seed: of the choice.
 
     Raises:
         InputError: a part outside (0, 1).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -22,7 +22,9 @@ CORNERS = ("curvature", "triangle")
 
 @dataclass(frozen=True)
 class LCurve(Rule):
-    """The greatest curvature of w -> (ln ‖A x_w - y‖, ln R(x_w)) (Hansen and O'Leary 1993).
+    """The corner of residual against penalty on logarithmic scales: σ not needed.
+
+    The greatest curvature of w -> (ln ‖A x_w - y‖, ln R(x_w)) (Hansen and O'Leary 1993).
 
     Since Ψ' = -w R' along the curve, its slope is -2Ψ/(w R) with Ψ = ½ ‖A x - y‖² (times the
     weight of the fidelity): the curvature takes first derivatives by log w only, that is one
@@ -32,7 +34,7 @@ class LCurve(Rule):
     and Guerra 2002): small wiggles do not count, and the weight is one of the 31.
 
     Args:
-        corner: "curvature" or "triangle".
+        corner: greatest curvature, or sharpest triangle on a grid.
 
     Raises:
         InputError: another corner.
@@ -42,7 +44,7 @@ class LCurve(Rule):
         <Goal.MINIMUM: 'minimum'>
     """
 
-    corner: str = "curvature"
+    corner: Literal["curvature", "triangle"] = "curvature"
     goal: ClassVar[Goal] = Goal.MINIMUM
     grid: ClassVar[int | None] = 13
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar, cast
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor
@@ -25,7 +25,9 @@ LEAST, MOST, POINTS = 1e-5, 1e3, 2000
 
 @dataclass(frozen=True)
 class PoissonDiscrepancy(Rule):
-    """Σ KL(λ; k) = its expectation, with counts k = peak (y + b), means λ = peak (A x_w + b).
+    """As far from the counts as the noise is expected to be: Poisson noise of known peak.
+
+    Σ KL(λ; k) = its expectation, with counts k = peak (y + b), means λ = peak (A x_w + b).
 
     KL(λ; k) = λ - k + k log(k/λ). Of the expectation there are three versions:
 
@@ -41,7 +43,7 @@ class PoissonDiscrepancy(Rule):
 
     Args:
         peak: photons at grey value 1, that of the noise.
-        target: which version.
+        target: of the divergence from the data.
 
     Raises:
         InputError: a peak that is not positive, an unknown target; later a fidelity that is not
@@ -53,7 +55,7 @@ class PoissonDiscrepancy(Rule):
     """
 
     peak: float
-    target: str = "expected"
+    target: Literal["expected", "half", "masked"] = "expected"
     goal: ClassVar[Goal] = Goal.ROOT
 
     def __post_init__(self) -> None:

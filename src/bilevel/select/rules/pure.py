@@ -20,7 +20,9 @@ __all__ = ["PURE"]
 
 @dataclass(frozen=True)
 class PURE(Rule):
-    """(‖A x_w - y‖² - Σz/peak + (2/peak) Σ z_i ∂(A x)_i/∂y_i)/m: the risk of A x, of x if A = I.
+    """Least estimated error of A x, nearly unbiased: Poisson noise of known peak.
+
+    (‖A x_w - y‖² - Σz/peak + (2/peak) Σ z_i ∂(A x)_i/∂y_i)/m: the risk of A x, of x if A = I.
 
     For z = y + b with peak z_i ~ Poisson(peak t_i), E t_i f_i(z) = E z_i f_i(z - e_i/peak) and
     E t_i² = E (z_i² - z_i/peak), so that ‖f - t‖² has the expectation of

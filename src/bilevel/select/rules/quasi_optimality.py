@@ -16,7 +16,9 @@ __all__ = ["QuasiOptimality"]
 
 @dataclass(frozen=True)
 class QuasiOptimality(Rule):
-    """min ‖dx_w/dlog w‖ (Tikhonov and Glasko 1965), dx/dlog w = -H⁻¹ w ∇R: one linear system.
+    """Where x changes least with the weight: σ not needed, an operator that loses much is.
+
+    min ‖dx_w/dlog w‖ (Tikhonov and Glasko 1965), dx/dlog w = -H⁻¹ w ∇R: one linear system.
 
     It needs no noise level, but an A that loses much: noise must make x_w restless again where w
     is small. For denoising, and for ranges that reach too far, x_w rests at the edges.

@@ -22,7 +22,9 @@ __all__ = ["SURE", "PredictedRisk"]
 
 @dataclass(frozen=True)
 class PredictedRisk(LevelRule):
-    """(‖A x_w - y‖² + 2σ² df)/m - σ²: unbiased for the mean of (A x_w - A x̃)² (Stein 1981, Thm 1).
+    """Least estimated error of A x, unbiased: for any operator, σ known.
+
+    (‖A x_w - y‖² + 2σ² df)/m - σ²: unbiased for the mean of (A x_w - A x̃)² (Stein 1981, Thm 1).
 
     Also called UPRE (Mallows 1973 for linear x_w). It sees nothing of what A loses.
 
@@ -61,7 +63,9 @@ class PredictedRisk(LevelRule):
 
 @dataclass(frozen=True)
 class SURE(PredictedRisk):
-    """The predicted risk of denoising, where it is that of x itself (Stein 1981, Theorem 1).
+    """Least estimated error of x, unbiased: for denoising, σ known.
+
+    The predicted risk of denoising, where it is that of x itself (Stein 1981, Theorem 1).
 
     Raises:
         InputError: an operator other than the identity.

@@ -19,7 +19,9 @@ __all__ = ["Whiteness"]
 
 @dataclass(frozen=True)
 class Whiteness(Rule):
-    """min :func:`~bilevel.select.spectrum.whiteness` W of the residuals A x_w - y.
+    """Residuals as white as can be: σ not needed, but white noise is.
+
+    min :func:`~bilevel.select.spectrum.whiteness` W of the residuals A x_w - y.
 
     W is 1 for a flat spectrum and about 2 for white Gaussian noise (Lanza, Pragliola and Sgallari
     2020, residual whiteness principle). It needs no noise level.

@@ -1,29 +1,18 @@
 """Lower-level solvers."""
 
-from bilevel.solve.solvers.automatic import Choice, accelerated, automatic
-from bilevel.solve.solvers.fista import FISTA
-from bilevel.solve.solvers.free_fista import FreeFISTA
-from bilevel.solve.solvers.gradient_descent import GradientDescent
-from bilevel.solve.solvers.half_quadratic import HalfQuadratic
-from bilevel.solve.solvers.ipiano import IPiano
-from bilevel.solve.solvers.lbfgs import LBFGS
-from bilevel.solve.solvers.nesterov import Nesterov
-from bilevel.solve.solvers.newton import NewtonCG
-from bilevel.solve.solvers.nmapg import NMAPG
-from bilevel.solve.solvers.pdhg import PDHG
+from bilevel.ground.contents import contents as _contents
+from bilevel.solve.solvers.automatic import Choice as Choice
+from bilevel.solve.solvers.automatic import accelerated as accelerated
+from bilevel.solve.solvers.automatic import automatic as automatic
+from bilevel.solve.solvers.fista import FISTA as FISTA
+from bilevel.solve.solvers.free_fista import FreeFISTA as FreeFISTA
+from bilevel.solve.solvers.gradient_descent import GradientDescent as GradientDescent
+from bilevel.solve.solvers.half_quadratic import HalfQuadratic as HalfQuadratic
+from bilevel.solve.solvers.ipiano import IPiano as IPiano
+from bilevel.solve.solvers.lbfgs import LBFGS as LBFGS
+from bilevel.solve.solvers.nesterov import Nesterov as Nesterov
+from bilevel.solve.solvers.newton import NewtonCG as NewtonCG
+from bilevel.solve.solvers.nmapg import NMAPG as NMAPG
+from bilevel.solve.solvers.pdhg import PDHG as PDHG
 
-__all__ = [
-    "FISTA",
-    "LBFGS",
-    "NMAPG",
-    "PDHG",
-    "Choice",
-    "FreeFISTA",
-    "GradientDescent",
-    "HalfQuadratic",
-    "IPiano",
-    "Nesterov",
-    "NewtonCG",
-    "accelerated",
-    "automatic",
-]
+__doc__ = _contents(__name__)

@@ -30,7 +30,9 @@ class FISTAState:
 
 @dataclass(frozen=True)
 class FISTA(Solver[FISTAState]):
-    """x⁺ = prox_{h/L}(z - ∇f(z)/L) with momentum (Beck and Teboulle 2009).
+    """Proximal gradients with momentum: for a box, positivity, or one absolute value.
+
+    x⁺ = prox_{h/L}(z - ∇f(z)/L) with momentum (Beck and Teboulle 2009).
 
     One gradient a step. As in Chambolle and Pock 2016, with q = mu/L,
     t_{k+1} = (1 - q t_k² + √((1 - q t_k²)² + 4 t_k²))/2,

@@ -41,7 +41,9 @@ class FreeFISTAState:
 
 @dataclass(frozen=True)
 class FreeFISTA(Solver[FreeFISTAState]):
-    """FISTA with backtracking that lets L decrease, restarted by an estimate of mu/L.
+    """Accelerated gradients that find both constants on the way.
+
+    FISTA with backtracking that lets L decrease, restarted by an estimate of mu/L.
 
     After cycle j, with r_i the points of the restarts and n_i the lengths of the cycles,
     q = min_i 4/(ρ (n_i + 1)²) (J(r_{i-1}) - J(r_j))/(J(r_i) - J(r_j)) estimates mu/L from above,

@@ -25,7 +25,9 @@ class DescentState:
 
 @dataclass(frozen=True)
 class GradientDescent(Solver[DescentState]):
-    """x⁺ = x - 2/(L + mu) ∇J(x), with mu = 0 where none is proved (then 1/L is used).
+    """Gradient descent with the best constant step.
+
+    x⁺ = x - 2/(L + mu) ∇J(x), with mu = 0 where none is proved (then 1/L is used).
 
     ‖x_k - x̂‖ <= ((κ - 1)/(κ + 1))^k ‖x_0 - x̂‖ (Nesterov 2004, Theorem 2.1.15).
 

@@ -26,20 +26,22 @@ class HalfQuadraticState:
 
 @dataclass(frozen=True)
 class HalfQuadratic(Solver[HalfQuadraticState]):
-    """x⁺ = x - M(x)⁻¹ ∇J(x), M(x) the energy's majoriser with weights ψ'(s)/s (IRLS).
+    """Reweighted least squares: few steps, each with many products.
+
+    x⁺ = x - M(x)⁻¹ ∇J(x), M(x) the energy's majoriser with weights ψ'(s)/s (IRLS).
 
     M(x) is positive definite or semi-definite and J lies below the quadratic that it makes at x,
-    so J never increases, however early CG ends. A step takes a gradient and up to ``max_steps``
+    so J never increases, however early CG ends. A step takes a gradient and up to ``max_products``
     applications of M.
 
     Args:
         rtol: relative residual of the inner systems.
-        max_steps: limit of the inner CG.
+        max_products: limit of the products of a step, by the inner CG.
 
     Source: Geman and Reynolds 1992; Geman and Yang 1995; Nikolova and Ng 2005, (1.10).
 
     Raises:
-        InputError: the energy gives no majoriser; rtol not positive, max_steps below 1.
+        InputError: the energy gives no majoriser; rtol not positive, max_products below 1.
 
     Example:
         >>> HalfQuadratic().rtol
@@ -49,13 +51,13 @@ class HalfQuadratic(Solver[HalfQuadraticState]):
     check_every: ClassVar[int] = 1
 
     rtol: float = 0.01
-    max_steps: int = 100
+    max_products: int = 100
 
     def __post_init__(self) -> None:
         """Check the options."""
         check_positive(self.rtol, "rtol")
-        if self.max_steps < 1:
-            raise InputError("half-quadratic steps need max_steps >= 1", given=self.max_steps)
+        if self.max_products < 1:
+            raise InputError("half-quadratic steps need max_products >= 1", given=self.max_products)
 
     def init(self, objective: SmoothObjective, x: Tensor) -> HalfQuadraticState:
         """The gradient at the start."""
@@ -71,6 +73,6 @@ class HalfQuadratic(Solver[HalfQuadraticState]):
         if majoriser is None:
             what = "half-quadratic steps need a quadratic majoriser, and this energy gives none"
             raise InputError(what, advice=f"use {objective.fitting}")
-        move = cg(majoriser, state.gradient, rtol=self.rtol, max_steps=self.max_steps).x
+        move = cg(majoriser, state.gradient, rtol=self.rtol, max_steps=self.max_products).x
         x = state.x - move
         return HalfQuadraticState(x, objective.grad(x))

@@ -30,7 +30,9 @@ class IPianoState:
 
 @dataclass(frozen=True)
 class IPiano(Solver[IPianoState]):
-    """x⁺ = x - α ∇J(x) + β (x - x⁻) with α = 1.99 (1 - β)/L and L by backtracking.
+    """Gradient steps with a heavy ball: for non-convex energies.
+
+    x⁺ = x - α ∇J(x) + β (x - x⁻) with α = 1.99 (1 - β)/L and L by backtracking.
 
     A trial is accepted when J(x⁺) <= J(x) + ⟨∇J(x), x⁺ - x⟩ + L/2 ‖x⁺ - x‖²; otherwise the row
     stays and L grows. J(x) + δ‖x - x⁻‖² then decreases while L is constant, so every limit point

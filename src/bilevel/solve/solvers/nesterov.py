@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -32,7 +33,9 @@ class NesterovState:
 
 @dataclass(frozen=True)
 class Nesterov(Solver[NesterovState]):
-    """Accelerated gradient descent (Nesterov 1983; strongly convex: Chambolle and Pock 2016).
+    """Accelerated gradient descent.
+
+    Accelerated gradient descent (Nesterov 1983; strongly convex: Chambolle and Pock 2016).
 
     With q = mu/L, momentum t_{k+1} = (1 - q t_k² + √((1 - q t_k²)² + 4 ρ t_k²))/2 and
     β = (t_k - 1)(1 - q t_{k+1})/(t_{k+1}(1 - q)), where ρ is the ratio of successive L; then
@@ -54,7 +57,7 @@ class Nesterov(Solver[NesterovState]):
         True
     """
 
-    momentum: str = "automatic"
+    momentum: Literal["automatic", "convex", "strongly convex"] = "automatic"
     restart: bool = True
     backtracking: bool | None = None
     first_lipschitz: float = 1.0

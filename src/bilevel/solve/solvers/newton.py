@@ -34,7 +34,9 @@ class NewtonState:
 
 @dataclass(frozen=True)
 class NewtonCG(Solver[NewtonState]):
-    """Newton's method with inexact directions (Dembo and Steihaug 1983).
+    """Newton's method with conjugate gradients: for good starts and high accuracy.
+
+    Newton's method with inexact directions (Dembo and Steihaug 1983).
 
     H d = -∇J is solved to relative residual min(``forcing``, √(‖∇J‖/‖∇J(x_0)‖)), or to where
     negative curvature shows; H is an element of the generalised Hessian where J is only C^{1,1}

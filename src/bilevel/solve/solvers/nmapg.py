@@ -46,7 +46,9 @@ class _Trial:
 
 @dataclass(frozen=True)
 class NMAPG(Solver[NMAPGState]):
-    """nmAPG with line search; for smooth J the proximal map is the identity.
+    """Nonmonotone accelerated gradients with line search: for non-convex energies.
+
+    nmAPG with line search; for smooth J the proximal map is the identity.
 
     z = y - ∇J(y)/L is taken if J(z) <= c - δ‖z - y‖², where c is a decaying mean of earlier
     values; otherwise the better of z and v = x - ∇J(x)/L. Each search starts from the

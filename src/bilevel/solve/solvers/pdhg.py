@@ -45,7 +45,9 @@ class PDHGState:
 
 @dataclass(frozen=True)
 class PDHG(Solver[PDHGState]):
-    """Primal-dual hybrid gradients (Chambolle and Pock 2011, 2016; Condat 2013), over-relaxed.
+    """Primal and dual steps in turn, with a proved gap: for exact total variation.
+
+    Primal-dual hybrid gradients (Chambolle and Pock 2011, 2016; Condat 2013), over-relaxed.
 
     With f strongly convex (mu > 0) and r = ∇f(x) + Σ A_jᵀp_j, one step is
 

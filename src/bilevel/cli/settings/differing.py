@@ -1,0 +1,243 @@
+"""Tables of parts where these differ from the library's: the rest is read off its classes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import torch
+from pydantic import Field, model_validator
+
+from bilevel import differentiate
+from bilevel.cli.settings.base import Count, Level, Positive, Seed, Settings, Unfit
+from bilevel.cli.settings.kinds import (
+    AlgorithmSettings,
+    HypergradientSettings,
+    NoiseSettings,
+    RegulariserSettings,
+    RuleSettings,
+    SolverSettings,
+)
+from bilevel.differentiate import Hypergradient
+from bilevel.ground.randomness import generator
+from bilevel.learn import Budget
+from bilevel.model import Objective, regularisers
+from bilevel.model.operators import Shape
+from bilevel.model.regularisers import ImageTerm
+from bilevel.solve import Solver, solvers
+
+__all__ = [
+    "AcceleratedMAID",
+    "AutomaticHypergradient",
+    "AutomaticSolver",
+    "Box",
+    "BudgetSettings",
+    "Cascade",
+    "DefaultSolver",
+    "Experts",
+    "GaussianSettings",
+    "MapSettings",
+    "PlainMAID",
+    "PoissonSettings",
+    "Ridge",
+    "WhitenessSettings",
+]
+
+
+class GaussianSettings(NoiseSettings):
+    """A level may be written as a quotient."""
+
+    rules = ("sure", "predicted-risk")
+    sigma: Level = Field(description='standard deviation [grey value]; also "25/255"')
+
+
+class PoissonSettings(NoiseSettings):
+    """Counts have a rule of their own."""
+
+    rules = ("pure", "pure")
+
+
+class MapSettings(RegulariserSettings):
+    """What smoothed and exact total variation have in common: their weight may be a map."""
+
+    given_elsewhere = ("operator", "least_smoothing")
+    map: bool = Field(default=False, description="one weight a pixel instead of a single one")
+
+    @model_validator(mode="after")
+    def _check(self) -> Any:
+        values = self.model_dump()
+        if self.map and "weight" not in values["learn"]:
+            advice = 'set map = false or learn = ["weight"]'
+            raise Unfit("map", "a map of weights that is not learned is no map", advice=advice)
+        return self
+
+    def build(self, shape: Shape) -> ImageTerm:
+        """One weight, or a map of the size of the image."""
+        weight = self.model_dump()["weight"]
+        return self.make(weight=torch.full(shape[1:], weight)) if self.map else self.make()
+
+
+class Experts(RegulariserSettings):
+    """Filters start as a discrete cosine transform."""
+
+    size: Annotated[int, Field(ge=2)] = Field(default=5, description="side of the filters [pixel]")
+    count: Count | None = Field(
+        default=None, description="filters, lowest frequencies first; all if none"
+    )
+
+    def build(self, shape: Shape) -> ImageTerm:
+        """Filters of one channel."""
+        if shape[0] != 1:
+            advice = "set grey = true in [data]"
+            raise Unfit("name", "fields of experts are for grey images", advice=advice)
+        bank = regularisers.dct_filters(self.size)
+        if self.count is not None and self.count > len(bank):
+            most = f"{self.size}x{self.size} pixels give at most {len(bank)} filters"
+            raise Unfit("count", most, given=self.count)
+        frequency = torch.arange(1, self.size**2)
+        order = (frequency // self.size + frequency % self.size).argsort(stable=True)
+        return self.make(filters=bank[order[: self.count]])
+
+    @property
+    def smallest(self) -> int:
+        """The side of the filters."""
+        return self.size
+
+
+class Cascade(RegulariserSettings):
+    """Filters start at random, with a proved norm of 1."""
+
+    given_elsewhere = ("filters", "norm")
+    channels: Annotated[tuple[Count, ...], Field(strict=False, min_length=1)] = Field(
+        default=(4, 8, 32), description="of each layer of the cascade"
+    )
+    size: Count = Field(default=5, description="odd side of the filters [pixel]")
+    weight: float = Field(default=0.5, description="factor")
+    sharpness: float = Field(default=50.0, description="how sharply the profile turns at 0")
+    scaling: float = Field(default=5.0, description="first scale of every channel")
+    seed: Seed = Field(default=0, description="of the first filters")
+
+    def build(self, shape: Shape) -> ImageTerm:
+        """With filters for images of so many channels."""
+        return self.make(filters=self._filters(shape[0], self.channels))
+
+    def trial(self) -> None:
+        """With one small filter."""
+        if self.size % 2 == 0:
+            raise Unfit("size", "filters of a cascade have an odd side", given=self.size)
+        self.make(filters=self._filters(1, (1,)))
+
+    def _filters(self, channels: int, layers: Sequence[int]) -> list[torch.Tensor]:
+        rng = generator(self.seed, "ridge")
+        return [
+            torch.randn(m, c, self.size, self.size, generator=rng)
+            for c, m in zip((channels, *layers), layers, strict=False)
+        ]
+
+
+class Box(Settings):
+    """lower <= x <= upper for every pixel; one of them is enough."""
+
+    lower: float | None = Field(default=None, description="least grey value")
+    upper: float | None = Field(default=None, description="greatest grey value")
+
+    @model_validator(mode="after")
+    def _check(self) -> Box:
+        if self.lower is None and self.upper is None:
+            raise Unfit("lower", "a box needs a bound", advice="add e.g. lower = 0.0")
+        if self.lower is not None and self.upper is not None and self.lower >= self.upper:
+            raise Unfit("upper", f"must exceed lower = {self.lower}", given=self.upper)
+        return self
+
+    def build(self) -> ImageTerm:
+        """The constraint."""
+        return regularisers.Box(self.lower, self.upper)
+
+
+class Ridge(Settings):
+    """weight/2 ‖x‖² beside the regulariser: makes the energy strongly convex.
+
+    Distances to the exact minimiser can be proved only then; where the operator alone does not
+    see to it (any but the identity and mild blurs), a small ridge does.
+    """
+
+    weight: Positive = Field(default=1e-3, description="factor")
+    learn: bool = Field(default=False, description="learn the weight too")
+
+    def build(self) -> ImageTerm:
+        """The squared norm."""
+        return regularisers.Tikhonov(self.weight, learn=("weight",) if self.learn else ())
+
+
+class DefaultSolver(SolverSettings):
+    """Nesterov's method for smooth energies, often quickest to learn with; others FISTA or PDHG."""
+
+    @property
+    def takes(self) -> type[Objective]:
+        """All."""
+        return Objective
+
+    def build(self, objective: Objective) -> Solver[Any]:
+        """What :func:`bilevel.solve.solvers.accelerated` chooses."""
+        return solvers.accelerated(objective)
+
+
+class AutomaticSolver(DefaultSolver):
+    """The solver that fits: L-BFGS for smooth energies, FISTA or PDHG for others."""
+
+    def build(self, objective: Objective) -> Solver[Any]:
+        """What :func:`bilevel.solve.solvers.automatic` chooses."""
+        return solvers.automatic(objective).solver
+
+
+class AutomaticHypergradient(HypergradientSettings):
+    """The one that fits: implicit, and piggyback for exact total variation and the like."""
+
+    def build(self, objective: Objective) -> Hypergradient:
+        """What :func:`bilevel.differentiate.automatic` chooses."""
+        return differentiate.automatic(objective)
+
+
+class PlainMAID(AlgorithmSettings):
+    """Without acceleration."""
+
+    fixed_options = {"accelerated": False}  # noqa: RUF012
+
+
+class AcceleratedMAID(AlgorithmSettings):
+    """With it."""
+
+    in_words = "MAID with Barzilai-Borwein steps: usually two to three times faster."
+    fixed_options = {"accelerated": True}  # noqa: RUF012
+
+
+class WhitenessSettings(RuleSettings):
+    """A whole image is written as 0, as TOML has no None."""
+
+    patch: Annotated[int, Field(ge=0)] = Field(
+        default=16, description="side of the squares looked at, in pixels; 0: the whole image"
+    )
+
+    def make(self, **given: object) -> Any:
+        """With None for 0."""
+        return super().make(**{"patch": self.patch or None, **given})
+
+
+class BudgetSettings(Settings):
+    """What learning may cost; the first limit that is reached ends it."""
+
+    seconds: Positive | None = Field(default=None, description="of the learning itself")
+    steps: Count | None = Field(default=None, description="outer steps")
+    gradient_evaluations: Count | None = Field(default=None, description="of one image's energy")
+
+    @model_validator(mode="after")
+    def _check(self) -> BudgetSettings:
+        if not self.model_dump(exclude_none=True):
+            raise Unfit("seconds", "a budget needs a limit", advice="add e.g. seconds = 60")
+        return self
+
+    def build(self) -> Budget:
+        """The budget itself; what is not given is unlimited."""
+        limits = (self.seconds, self.steps, self.gradient_evaluations)
+        return Budget(*(math.inf if limit is None else limit for limit in limits))

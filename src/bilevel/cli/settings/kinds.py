@@ -1,0 +1,344 @@
+"""What the tables of each kind have in common, and how a class becomes one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, ClassVar, TypeVar, cast
+
+from pydantic import Field, create_model, model_validator
+
+from bilevel import data
+from bilevel.cli.settings.base import Choice, Settings, Unfit
+from bilevel.cli.settings.reflect import options_of, parameters_of
+from bilevel.differentiate import Hypergradient
+from bilevel.ground.contents import summary
+from bilevel.ground.errors import InputError
+from bilevel.learn import Algorithm, schedules
+from bilevel.model import CompositeObjective, Objective, SaddleObjective, SmoothObjective
+from bilevel.model.fidelities import DataTerm
+from bilevel.model.kinds import is_kind
+from bilevel.model.losses import Loss
+from bilevel.model.operators import Identity, Operator, Shape
+from bilevel.model.regularisers import ImageTerm
+from bilevel.select import Rule
+from bilevel.select.degrees import Degrees
+from bilevel.solve import Solver
+
+__all__ = [
+    "AlgorithmSettings",
+    "CountingRule",
+    "FidelitySettings",
+    "HypergradientSettings",
+    "LossSettings",
+    "NoiseSettings",
+    "OperatorSettings",
+    "RegulariserSettings",
+    "RuleSettings",
+    "ScheduleSettings",
+    "SolverSettings",
+    "Table",
+    "table",
+]
+
+T = TypeVar("T", bound="Table")
+
+
+class Table(Settings):
+    """A table that stands for an object of the class ``stands_for``, with some of its options.
+
+    Ranges and combinations are checked where they are defined: the object is made on reading.
+    """
+
+    stands_for: ClassVar[Any] = None
+    option_names: ClassVar[tuple[str, ...]] = ()
+    given_elsewhere: ClassVar[tuple[str, ...]] = ()
+    """Options of the class that the rest of the configuration gives."""
+    fixed_options: ClassVar[Mapping[str, object]] = {}
+    """Options of the class that tell two tables of one class apart."""
+    set_apart: ClassVar[tuple[str, ...]] = ()
+    """Keys that are no options of the class, even where they bear the same name."""
+
+    in_words: ClassVar[str | None] = None
+    """What the catalogue says of it; the first line of the docstring of the class if None."""
+
+    def make(self, **given: object) -> Any:
+        """The object itself."""
+        chosen = {key: getattr(self, key) for key in self.option_names}
+        built = {k: v.make() if isinstance(v, Table) else v for k, v in chosen.items()}
+        return self.stands_for(**{**self.fixed_options, **built, **given})
+
+    def trial(self) -> None:
+        """Make the object, with something harmless for what is given later.
+
+        Raises:
+            InputError: options that do not fit.
+        """
+        self.make()
+
+    @model_validator(mode="after")
+    def _made(self) -> Any:
+        if self.stands_for is None:
+            return self
+        try:
+            self.trial()
+        except InputError as error:
+            raise Unfit(self._blamed(str(error)), str(error)) from None
+        return self
+
+    def _blamed(self, message: str) -> str:
+        """The key without which the object can be made, or else one that the message names."""
+        fields, chosen = type(self).model_fields, sorted(self.model_fields_set)
+        for key in chosen:
+            if not fields[key].is_required():
+                try:
+                    self.model_copy(update={key: fields[key].default}).trial()
+                except InputError:
+                    continue
+                return key
+        named = [key for key in chosen if re.search(rf"\b{key}\b", message)]
+        needed = [key for key in chosen if fields[key].is_required()]
+        return next(iter((*named, *needed, *chosen)), "name")
+
+
+class OperatorSettings(Table):
+    """A forward operator for images of any size; masks are drawn for the size at hand."""
+
+    decisive: ClassVar[str] = "name"
+    """The key to change when the operator does not fit an image."""
+
+    def build(self, shape: Shape) -> Operator:
+        """The operator for images (c, h, w)."""
+        del shape
+        return self.make()
+
+    @property
+    def smallest(self) -> int:
+        """Side of the smallest image that it takes [pixel]."""
+        return 1
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of an image must be multiples of [pixel]."""
+        return 1
+
+
+class NoiseSettings(Table):
+    """A noise model."""
+
+    rules: ClassVar[tuple[str, str]] = ("gcv", "gcv")
+    """What chooses a weight unless another rule is asked for: in denoising, and otherwise."""
+
+    def build(self) -> data.Noise:
+        """The noise model itself."""
+        return self.make()
+
+    @property
+    def fidelity(self) -> Mapping[str, object]:
+        """The table [fidelity] that fits such noise."""
+        noise = self.build()
+        if isinstance(noise, data.PoissonNoise):
+            return {"name": "kullback-leibler", "background": noise.background}
+        return {"name": "squared-l2"}
+
+
+class FidelitySettings(Table):
+    """How well an image explains the data."""
+
+    given_elsewhere = ("operator",)
+
+    def build(self, operator: Operator) -> DataTerm:
+        """The fidelity with that operator."""
+        return self.make(operator=operator)
+
+    def trial(self) -> None:
+        """With the identity."""
+        self.make(operator=Identity())
+
+
+class RegulariserSettings(Table):
+    """What is known of images beforehand."""
+
+    given_elsewhere = ("operator",)
+
+    def build(self, shape: Shape) -> ImageTerm:
+        """The regulariser for images (c, h, w)."""
+        del shape
+        return self.make()
+
+    @property
+    def smallest(self) -> int:
+        """Side of the smallest image that it takes [pixel]."""
+        return 1
+
+
+class LossSettings(Table):
+    """The distance of a reconstruction to the truth."""
+
+    def build(self) -> Loss:
+        """The loss itself."""
+        return self.make()
+
+
+class ScheduleSettings(Table):
+    """The accuracy of the lower level over the outer steps."""
+
+    def build(self) -> schedules.Schedule:
+        """The schedule itself."""
+        return self.make()
+
+
+class AlgorithmSettings(Table):
+    """An algorithm of the upper level."""
+
+    def build(self) -> Algorithm[Any]:
+        """The algorithm itself."""
+        return self.make()
+
+
+class HypergradientSettings(Table):
+    """How the solution of the lower level is differentiated."""
+
+    def build(self, objective: Objective) -> Hypergradient:
+        """The hypergradient for that objective."""
+        del objective
+        return self.make()
+
+
+KINDS: dict[type[Objective], str] = {
+    SmoothObjective: "smooth energies alone",
+    CompositeObjective: "smooth terms plus a box or one absolute value of the pixels",
+    SaddleObjective: "exact total variation, L1 data of an operator, several absolute values",
+}
+
+
+class SolverSettings(Table):
+    """A solver of the lower level."""
+
+    set_apart = ("max_steps", "chunk")
+    max_steps: Annotated[int, Field(ge=1)] = Field(
+        default=20_000, description="limit of each solve"
+    )
+    chunk: Annotated[int, Field(ge=1)] = Field(
+        default=64, description="images solved at once; memory grows with it"
+    )
+
+    @property
+    def takes(self) -> type[Objective]:
+        """The objectives that the solver is for."""
+        return self.stands_for.takes
+
+    def build(self, objective: Objective) -> Solver[Any]:
+        """The solver itself."""
+        del objective
+        return self.make()
+
+    def check(self, objective: Objective) -> None:
+        """Take one step.
+
+        Raises:
+            InputError: the solver is for other objectives.
+        """
+        if not is_kind(objective, self.takes):
+            advice = 'leave [solver] out or take name = "automatic"'
+            kind = KINDS.get(self.takes, self.takes.__name__)
+            raise Unfit("name", f"the solver is for {kind}", advice=advice)
+        solver = self.build(objective)
+        solver.step(objective, solver.init(objective, objective.start()))
+
+
+class RuleSettings(Table):
+    """A rule that chooses a weight; what it knows of the noise is that of the configuration."""
+
+    given_elsewhere = ("sigma", "peak", "degrees")
+
+    @property
+    def needs_noise(self) -> bool:
+        """Whether the noise must be known, or estimated."""
+        return bool({"sigma", "peak"} & set(parameters_of(self.stands_for)))
+
+    def build(self, noise: data.Noise | None) -> Rule:
+        """The rule for data with that noise; None will do unless ``needs_noise``.
+
+        Raises:
+            InputError: noise that the rule is not made for.
+        """
+        known: dict[str, object] = {}
+        for name, kind, words in (
+            ("sigma", data.GaussianNoise, "Gaussian noise of known level"),
+            ("peak", data.PoissonNoise, "Poisson noise of known peak"),
+        ):
+            if name in parameters_of(self.stands_for):
+                if not isinstance(noise, kind):
+                    what = f"{self.stands_for.__name__} is for {words}"
+                    advice = "`bilevel list rules` has others"
+                    raise InputError(what, given=type(noise).__name__, advice=advice)
+                known[name] = getattr(noise, name)
+        return self.make(**known)
+
+    def trial(self) -> None:
+        """With noise of level and peak 1."""
+        self.make(**dict.fromkeys({"sigma", "peak"} & set(parameters_of(self.stands_for)), 1.0))
+
+
+class CountingRule(RuleSettings):
+    """A rule that counts the degrees of freedom of a reconstruction."""
+
+    probes: int = Field(default=1, description="random images that the counting takes")
+    seed: int = Field(default=0, description="of these")
+
+    def make(self, **given: object) -> Any:
+        """With what counts."""
+        return super().make(degrees=Degrees(probes=self.probes, seed=self.seed), **given)
+
+
+@cache
+def table(part: type, base: type[T]) -> type[T]:
+    """The table for the class ``part``: its options, their types, defaults and meanings.
+
+    What ``base`` declares itself stays as it is.
+
+    Raises:
+        InputError: an option that no configuration can give.
+
+    Example:
+        >>> list(table(schedules.Geometric, ScheduleSettings).model_fields)
+        ['factor']
+    """
+    inner = {
+        schedules.Schedule: Annotated[ScheduleSettings, Choice("schedules")],
+    }
+    own = base.model_fields
+    _check_names(part, base)
+    options = options_of(part, (*base.given_elsewhere, *base.fixed_options, *own), inner)
+    fields = {
+        name: (option.type, Field(default=_default(option.default), description=option.meaning))
+        if not option.required
+        else (option.type, Field(description=option.meaning))
+        for name, option in options.items()
+    }
+    made = create_model(part.__name__, __base__=base, **cast(Any, fields))
+    made.stands_for = part
+    made.option_names = tuple(
+        name
+        for name in parameters_of(part)
+        if name in made.model_fields and name not in base.set_apart
+    )
+    made.__doc__ = base.in_words or summary(part)
+    return made
+
+
+def _check_names(part: type, base: type[Table]) -> None:
+    """Raise InputError for an option whose name a table needs for itself."""
+    for name in set(parameters_of(part)) - set(base.model_fields) - set(base.given_elsewhere):
+        if name in dir(base):
+            what = f"an option of {part.__name__} is called '{name}', which a table has already"
+            raise InputError(what, advice="give it another name")
+
+
+def _default(value: object) -> object:
+    """A default as a table holds it."""
+    if isinstance(value, schedules.Schedule):
+        return table(type(value), ScheduleSettings).model_validate(vars(value))
+    return value

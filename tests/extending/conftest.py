@@ -1,0 +1,3 @@
+"""Parts are imported as the command line does it, not collected."""
+
+collect_ignore = ["parts"]

@@ -1,0 +1,249 @@
+"""Parts of one's own: one file each, public names only, the contracts, and a configuration."""
+
+from __future__ import annotations
+
+import ast
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+import bilevel as bl
+from bilevel.cli.catalogue import CATALOGUE, import_parts
+from bilevel.ground import theta as algebra
+from bilevel.ground.errors import InputError
+from bilevel.model import Variational
+from cli.tiny import CONFIGURATION
+from contracts import fidelities, hypergradients, zoo
+from contracts.algorithms import SCALARS, away, quadratic
+from contracts.fidelities import FidelityContract
+from contracts.operators import Case, OperatorContract
+from contracts.regularisers import RegulariserContract
+
+PARTS = Path(__file__).parent / "parts"
+FILES = sorted(PARTS.glob("*.py"))
+
+
+def own(kind: str, name: str) -> type:
+    """A class that was imported as ``--import`` does it."""
+    if name not in CATALOGUE[kind]:
+        import_parts(PARTS / f"{name.replace('-', '_')}.py")
+    return CATALOGUE[kind][name].stands_for  # type: ignore[attr-defined]
+
+
+@pytest.fixture(autouse=True)
+def own_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One row of each contract, and a catalogue that forgets what was imported."""
+    for kind, entries in CATALOGUE.items():
+        monkeypatch.setitem(CATALOGUE, kind, dict(entries))
+    second = own("regularisers", "second-differences")
+    huber = own("fidelities", "pseudo-huber")
+    learn = ("weight", "smoothing")
+    monkeypatch.setitem(
+        zoo.REGULARISERS,
+        "own",
+        lambda rng: second(zoo.log_uniform(rng, -2, 0), zoo.log_uniform(rng, -2, 0), learn=learn),
+    )
+    monkeypatch.setitem(
+        fidelities.FIDELITIES,
+        "own",
+        lambda a, rng: huber(a, zoo.log_uniform(rng, -0.5, 0.5), 0.2, learn=("weight",)),
+    )
+
+
+class TestRegulariser(RegulariserContract):
+    names = ("own",)
+
+
+class TestFidelity(FidelityContract):
+    names = ("own",)
+
+
+class TestOperator(OperatorContract):
+    cases = (
+        Case("three", lambda: own("operators", "row-mean")(3), (2, 5, 7), loose=1.01),
+        Case("one", lambda: own("operators", "row-mean")(1), (1, 4, 4), loose=1.01),
+    )
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_part_is_written_with_public_names_only(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom | ast.Import):
+            modules = [node.module] if isinstance(node, ast.ImportFrom) else []
+            modules += [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            for module in modules:
+                inside = (module or "").split(".")[0] == "bilevel"
+                assert not inside or module in ("bilevel", "bilevel.extend"), (path, module)
+
+
+def test_the_loss_has_a_lipschitz_gradient() -> None:
+    loss = own("losses", "soft-error")(0.1)
+    x, target = torch.rand(2, 3, 1, 4, 5, dtype=torch.float64)
+    x.requires_grad_()
+    (expected,) = torch.autograd.grad(loss.value(x, target).sum(), x)
+    slope = loss.grad(x.detach(), target)
+    torch.testing.assert_close(slope, expected)
+    for size in (1e-3, 0.1, 10.0):
+        other = x.detach() + size * torch.randn_like(x)
+        moved = (other - x.detach()).flatten(1).norm(dim=1)
+        change = (loss.grad(other, target) - slope).flatten(1).norm(dim=1)
+        assert bool((change <= loss.lipschitz(x.detach(), target, moved) * moved).all())
+
+
+@pytest.mark.parametrize("regulariser", ["tikhonov", "tv huber", "own"])
+def test_the_solver_reaches_the_minimiser(regulariser: str) -> None:
+    case = zoo.make("circular", regulariser, 3, torch.float64)
+    solver = own("solvers", "heavy-ball")(damping=0.5)
+    tol = bl.Tolerance(rms=1e-7)
+    found = bl.minimise(case.energy.at(case.y), solver, tol=tol, max_steps=50_000)
+    exact = zoo.reference(case.energy, found.require().x, case.y)
+    assert float((found.x - exact).square().mean().sqrt()) <= 1e-7
+
+
+@pytest.mark.parametrize("steps", [1, 5, 200])
+@pytest.mark.parametrize("name", ["tv huber", "foe student-t"])
+def test_the_error_of_the_hypergradient_is_within_its_bound(name: str, steps: int) -> None:
+    p = hypergradients.problem(name)
+    found = own("hypergradients", "few-steps")(steps)(p.lower, p.upper, p.solution)
+    error = p.error(found.grad)
+    assert error <= found.bound + 1e-7
+    if steps == 200:
+        assert error <= 1e-5 * (1 + algebra.norm(p.differences))
+
+
+def test_the_algorithm_comes_nearer_and_resumes() -> None:
+    problem, start, solution = quadratic(SCALARS, 3)
+    algorithm = own("algorithms", "sign-descent")()
+    fit = bl.learn(problem, algorithm, start, budget=bl.Budget(steps=40))
+    assert away(fit.theta, solution) <= 0.2 * away(start, solution)
+    assert fit.snapshot is not None
+
+
+USED = """
+[operator]
+name = "row-mean"
+length = 2
+
+[fidelity]
+name = "pseudo-huber"
+turn = 0.5
+
+[regulariser]
+name = "second-differences"
+weight = 0.02
+smoothing = 0.05
+
+[loss]
+name = "soft-error"
+
+[solver]
+name = "heavy-ball"
+damping = 0.5
+
+[hypergradient]
+name = "few-steps"
+steps = 300
+
+[algorithm]
+name = "sign-descent"
+first_step = 0.2
+"""
+
+
+@pytest.fixture
+def used(tmp_path: Path) -> Path:
+    """The tiny configuration with all parts of one's own."""
+    tables = CONFIGURATION.split("\n\n")
+    replaced = ("[operator]", "[regulariser]")
+    kept = [table for table in tables if not table.startswith(replaced)]
+    path = tmp_path / "own.toml"
+    text = "\n\n".join([*kept, USED]).replace("weight = 0.01", "weight = 0.5")
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture
+def imports() -> Iterator[list[str]]:
+    """``--import FILE`` for every part."""
+    yield [word for path in FILES for word in ("--import", str(path))]
+
+
+def test_a_configuration_uses_all_of_them(
+    used: Path, imports: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bilevel.cli import main
+
+    out = tmp_path / "fit"
+    assert main(["check", str(used), *imports]) == 0, capsys.readouterr()
+    assert main(["learn", str(used), "--out", str(out), *imports]) == 0, capsys.readouterr()
+    about = json.loads((out / "fit.json").read_text())
+    assert "SignDescent" in about["algorithm"]
+    energy = bl.load(out).energy
+    assert isinstance(energy, Variational)
+    assert type(energy.fidelity).__name__ == "PseudoHuber"
+    assert float(Tensor(energy.fidelity(torch.ones(1, 1, 4, 4), torch.ones(1, 1, 4, 4)))) == 0
+    picture = tmp_path / "picture.png"
+    bl.data.save_image(picture, torch.rand(1, 20, 20))
+    words = ["reconstruct", str(out), str(picture), "--out", str(tmp_path / "restored"), *imports]
+    assert main(words) == 0, capsys.readouterr()
+    capsys.readouterr()
+    assert main(["list", "solvers", *imports]) == 0
+    said = capsys.readouterr().out
+    assert "heavy-ball" in said
+    assert "damping = 0.0  from 0, the fastest for quadratic energies" in said
+
+
+def test_without_the_import_the_name_is_unknown(
+    used: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from bilevel.cli import main
+
+    for kind in ("operators", "fidelities", "regularisers"):
+        for name in ("row-mean", "pseudo-huber", "second-differences"):
+            monkeypatch.delitem(CATALOGUE[kind], name, raising=False)
+    assert main(["check", str(used)]) == 2
+    assert "unknown" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("x = 1\n", "defines no part"),
+        ("def broken(:\n", "line 1"),
+        ("import no_such_module\n", "no_such_module"),
+        (
+            "from bilevel.extend import Loss\n"
+            "class PSNR(Loss):\n"
+            "    def value(self, x, target): ...\n"
+            "    def grad(self, x, target): ...\n"
+            "    def lipschitz(self, x, target, radius): ...\n",
+            "the losses have a 'psnr'",
+        ),
+        (
+            "from torch import Tensor\n"
+            "from bilevel.extend import Noise\n"
+            "class Given(Noise):\n"
+            "    def __init__(self, image: Tensor): ...\n"
+            "    def sample(self, clean, generator): ...\n",
+            "needs 'image', which a configuration cannot give",
+        ),
+        (
+            "from bilevel.extend import Noise\n"
+            "class Given(Noise):\n"
+            "    def __init__(self, build: int = 1): ...\n"
+            "    def sample(self, clean, generator): ...\n",
+            "is called 'build'",
+        ),
+    ],
+)
+def test_what_cannot_be_imported_is_said(text: str, says: str, tmp_path: Path) -> None:
+    path = tmp_path / "parts.py"
+    path.write_text(text)
+    with pytest.raises(InputError, match=says):
+        import_parts(path)
+    with pytest.raises(InputError, match="no file"):
+        import_parts(tmp_path / "nothing.py")
