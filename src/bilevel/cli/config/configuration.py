@@ -50,6 +50,9 @@ class DataSettings(Settings):
         description='"embedded" for the pictures in the package, or folders',
     )
     grey: bool = Field(default=True, description="one channel; false for three")
+    layout: Literal["colour"] | None = Field(
+        default=None, description="of arrays of dimensions (3, h, w), which may also be stacks"
+    )
     size: Count | None = Field(
         default=None, description="side of random crops [pixel]; whole images if none"
     )

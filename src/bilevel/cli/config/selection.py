@@ -40,9 +40,12 @@ BACKGROUND = 0.01
 
 
 class Selection(Settings):
-    """A model whose weight is chosen; ``noise`` None is Gaussian noise of unknown level."""
+    """A model whose weight is chosen; ``noise`` None is Gaussian noise of unknown level.
 
-    precision: Literal["float32", "float64"] = "float32"
+    ``precision`` None is that of the data.
+    """
+
+    precision: Literal["float32", "float64"] | None = None
     operator: Annotated[OperatorSettings, Choice("operators", "identity")] = Identity()
     noise: Annotated[NoiseSettings | None, Choice("noises", "gaussian")] = None
     fidelity: Annotated[FidelitySettings | None, Choice("fidelities", "squared-l2")] = None
@@ -67,6 +70,11 @@ class Selection(Settings):
     def dtype(self) -> torch.dtype:
         """Of data and images."""
         return torch.float64 if self.precision == "float64" else torch.float32
+
+    def in_precision(self, dtype: torch.dtype) -> Selection:
+        """The same model in float32 or float64."""
+        name = "float64" if dtype == torch.float64 else "float32"
+        return self.model_copy(update={"precision": name})
 
     def image_shape(self, data_shape: Shape) -> Shape:
         """Of the images behind data (c', h', w')."""
