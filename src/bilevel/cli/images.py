@@ -16,6 +16,7 @@ from bilevel.cli.config.configuration import EMBEDDED, DataSettings
 from bilevel.cli.settings.base import Unfit
 from bilevel.ground.errors import InputError
 from bilevel.data import ImageFile
+from bilevel.ground.memory import physical_memory
 from bilevel.ground.randomness import generator
 
 __all__ = [
@@ -69,6 +70,7 @@ def learning_images(document: Document, folder: str | None) -> LearningImages:
         InputError: folders that do not exist, too few images, or images that do not fit.
     """
     settings = document.configuration.data
+    _check_memory(document)
     with document.blaming("data.images"):
         sources = _sources(document, folder)
     with document.blaming("data.count"):
@@ -144,11 +146,30 @@ def fitting(configuration: Configuration, image: Tensor) -> Tensor:
     return image if (h, w) == image.shape[2:] else data.centre_crop(image, (h, w))
 
 
+def _check_memory(document: Document) -> None:
+    """Crops must fit into this machine before any is cut."""
+    settings, memory = document.configuration.data, physical_memory()
+    if settings.size is None or memory is None:
+        return
+    count = max(settings.count or 1, settings.held_out)
+    needed = 4 * count * settings.channels * settings.size**2
+    if needed > memory:
+        large = "count" if count > settings.size else "size"
+        key = f"data.{large if count != settings.held_out else 'held_out'}"
+        with document.blaming(key):
+            what = f"{count} crops of {settings.size}x{settings.size} take {needed / 2**30:.3g} GiB"
+            given = f"a machine with {memory / 2**30:.3g} GiB"
+            raise InputError(what, given=given, advice="ask for fewer or smaller ones")
+
+
 def _sources(document: Document, folder: str | None) -> list[Source]:
     """Every image that there is, shuffled by the seed."""
     settings = document.configuration.data
     names = settings.images
     if names == EMBEDDED:
+        if folder is not None:
+            what = "--data names a folder, and the images are those in the package"
+            raise InputError(what, advice='leave it out, or name a folder in it as images')
         found = [(n, _embedded(n, grey=settings.grey)) for n in data.embedded_names()]
     else:
         found: list[Source] = []
@@ -209,7 +230,9 @@ def _split(sources: Sequence[Source], settings: DataSettings) -> tuple[list[Sour
 def _one_size(images: Sequence[Named]) -> Batch:
     batch, *others = by_size(images)
     if others:
-        sizes = ", ".join(f"{b.shape[1]}x{b.shape[2]}" for b in (batch, *others))
+        found = (batch, *others)
+        sizes = ", ".join(f"{b.shape[1]}x{b.shape[2]}" for b in found[:3])
+        sizes += f" and {len(found) - 3} more" if len(found) > 3 else ""
         advice = "add e.g. size = 128 to learn from crops"
         raise InputError("the images differ in size", given=sizes, advice=advice)
     return batch

@@ -5,7 +5,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["BilevelError", "InputError", "NotCertified", "nearest"]
+__all__ = ["BilevelError", "InputError", "NotCertified", "nearest", "shortened"]
+
+_LONGEST = 60
 
 
 class BilevelError(Exception):
@@ -37,5 +39,15 @@ def nearest(name: str, names: Iterable[str]) -> str:
         "did you mean 'weight'?"
     """
     options = sorted(names)
-    close = difflib.get_close_matches(name, options, n=1)
+    close = difflib.get_close_matches(name[:_LONGEST], options, n=1)
     return f"did you mean '{close[0]}'?" if close else f"choose one of {', '.join(options)}"
+
+
+def shortened(text: str) -> str:
+    """A text to be quoted in an error, cut where it is long.
+
+    Example:
+        >>> len(shortened("7" * 5000))
+        60
+    """
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

@@ -58,6 +58,7 @@ def evaluate(
     reconstructor = Reconstructor.load(fit, accuracy)
     configuration = reconstructor.configuration
     folder = check_writable(fit / f"evaluation-{images.resolve().name}" if out is None else out)
+    layout = layout or configuration.data.layout
     found = load_images(images, grey=configuration.data.grey, layout=layout)
     batches = by_size((name, fitting(configuration, image)) for name, image in found)
     counter = Counter("reconstructing", len(found))

@@ -58,6 +58,7 @@ def reconstruct(
     reconstructor = Reconstructor.load(fit, accuracy)
     configuration = reconstructor.configuration
     check_writable(out)
+    layout = layout or configuration.data.layout
     files = read_files(images, grey=configuration.data.grey, layout=layout)
     check_targets(files, out, form)
     found = [page for file in files for page in zip(file.ids, file.pages, strict=True)]

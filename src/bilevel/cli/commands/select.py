@@ -119,7 +119,7 @@ def select(
         typer.Option(
             "--config",
             metavar="CONFIG.toml",
-            help="Take operator, noise, fidelity, regulariser, ridge, rule and span from it; "
+            help="Take precision, operator, noise, fidelity, regulariser, ridge, rule and span from it; "
             "options replace tables.",
             show_default=False,
         ),
@@ -134,7 +134,8 @@ def select(
     Writes NAME.png, NAME.tif or NAME.npy as the data are, report.html with the curve that the rule followed, and
     choices.json. Ctrl-C keeps the images that are done.
     """
-    from bilevel.cli.config import read_selection
+    from bilevel.cli.config import read_selection, tables_for_learning
+    from bilevel.cli.console import say
     from bilevel.cli.options import range_of, table_of
     from bilevel.cli.selecting import from_files
 
@@ -149,6 +150,9 @@ def select(
     from_files(
         selection, {name: settings}, images, out, grey=grey, title=title, layout=layout, form=form
     )
+    if config is not None and (unused := tables_for_learning(config)):
+        names = ", ".join(f"[{table}]" for table in unused)
+        say(f"only for learning, and not used here: {names} of {config}")
 
 
 def tables(

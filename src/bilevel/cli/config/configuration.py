@@ -53,7 +53,7 @@ class DataSettings(Settings):
     layout: Literal["colour"] | None = Field(
         default=None, description="of arrays of dimensions (3, h, w), which may also be stacks"
     )
-    size: Count | None = Field(
+    size: Annotated[int, Field(ge=1, le=2**14)] | None = Field(
         default=None, description="side of random crops [pixel]; whole images if none"
     )
     count: Count | None = Field(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -12,14 +11,10 @@ from typing import Any
 
 from bilevel.cli.config.configuration import Configuration
 from bilevel.cli.config.lines import line_of
+from bilevel.cli.config.toml import tables
 from bilevel.cli.config.validation import Problem, validate
 from bilevel.cli.settings.base import Unfit
 from bilevel.ground.errors import InputError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 __all__ = ["Document", "parse", "read", "restore", "sentence", "table_in", "text_in"]
 
@@ -90,15 +85,10 @@ def text_in(path: Path) -> str:
 def table_in(path: Path, text: str) -> dict[str, Any]:
     """The tables of a text."""
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        found = re.fullmatch(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", str(error))
-        what, line = (found[1], found[2]) if found else (str(error), None)
-        number = line or len(text.splitlines())
-        advice = 'write e.g. weight = 0.05, name = "gaussian" or a table [data]'
-        raise InputError(
-            f"{path}, line {number}: this is not TOML: {what}", advice=advice
-        ) from error
+        return tables(text)
+    except InputError as error:
+        where = ", " if str(error).startswith("line ") else ": "
+        raise InputError(f"{path}{where}{error}") from error
 
 
 def sentence(source: str, text: str, problems: list[Problem]) -> str:

@@ -27,14 +27,19 @@ from bilevel.cli.settings.noises import Gaussian, NoiseSettings
 from bilevel.cli.settings.operators import Identity, OperatorSettings
 from bilevel.cli.settings.rules import RuleSettings
 from bilevel.ground.checks import check_choice
-from bilevel.ground.errors import InputError, nearest
+from bilevel.ground.errors import InputError, nearest, shortened
 from bilevel.model import Variational
 from bilevel.model.operators import Shape
 from bilevel.model.splitting import is_smooth
 
-__all__ = ["Selection", "made", "read_selection"]
+__all__ = ["Selection", "made", "read_selection", "tables_for_learning"]
 
 Kind = TypeVar("Kind", bound=Settings)
+_REFUSED = {
+    "box": "rules need a smooth energy, and bounds of grey values make it none",
+    "solver": "rules choose their own solver",
+}
+"""Tables that change what is computed, but not here."""
 BACKGROUND = 0.01
 """Of counts that none is given for [grey value]."""
 
@@ -61,8 +66,10 @@ class Selection(Settings):
         """The same model with the weight left open.
 
         Raises:
-            InputError: a map of weights.
+            InputError: a map of weights, or bounds of grey values.
         """
+        if configuration.box is not None:
+            raise Unfit("box", _REFUSED["box"], advice="delete the table")
         shared = Selection.model_fields.keys() & Configuration.model_fields.keys()
         return Selection(**{name: getattr(configuration, name) for name in shared})
 
@@ -159,7 +166,8 @@ def made(kind: str, table: Mapping[str, object], of: type[Kind]) -> Kind:
 def read_selection(path: Path | None, options: Mapping[str, object]) -> Selection:
     """From the tables of a file, and from options that replace them; None removes a table.
 
-    Tables that only learning needs are left aside. Counts without a background get that of the
+    Tables that only learning needs are left aside (:func:`tables_for_learning` names them), tables
+    that rules cannot heed are refused. Counts without a background get that of the
     fidelity, or 0.01: the reconstruction stays unbiased, its noise is taken a little too large.
 
     Raises:
@@ -170,7 +178,11 @@ def read_selection(path: Path | None, options: Mapping[str, object]) -> Selectio
     for name in given:
         if name not in {**Selection.model_fields, **Configuration.model_fields}:
             advice = nearest(name, Selection.model_fields)
-            raise InputError(f"{path}: unknown table or key '{name}'", advice=advice)
+            what = f"{path}: unknown table or key '{shortened(name)}'"
+            raise InputError(what, advice=advice)
+        if name in _REFUSED:
+            problem = Problem((name,), f"{name}: {_REFUSED[name]}; delete the table")
+            raise InputError(sentence(str(path), text, [problem]))
     tables = {name: given[name] for name in Selection.model_fields if name in given}
     tables = {name: value for name, value in {**tables, **options}.items() if value is not None}
     problems: list[Problem] = []
@@ -179,6 +191,11 @@ def read_selection(path: Path | None, options: Mapping[str, object]) -> Selectio
         words = problems[0].message if path is None else sentence(str(path), text, problems)
         raise InputError(words)
     return selection
+
+
+def tables_for_learning(path: Path) -> list[str]:
+    """The tables of a file that :func:`read_selection` leaves aside."""
+    return [name for name in table_in(path, text_in(path)) if name not in Selection.model_fields]
 
 
 def _with_background(tables: dict[str, Any]) -> dict[str, Any]:

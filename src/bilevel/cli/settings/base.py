@@ -7,20 +7,27 @@ from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
-from bilevel.ground.errors import InputError, nearest
+from bilevel.ground.errors import InputError, nearest, shortened
 
 __all__ = [
     "Choice",
+    "LARGEST",
     "Count",
     "Fraction",
     "Learner",
     "Level",
+    "SMALLEST",
     "Names",
     "Positive",
     "Seed",
     "Settings",
+    "Side",
     "Unfit",
 ]
+
+
+SMALLEST, LARGEST = 1e-18, 1e18
+"""Of positive, and of all numbers in configurations; their squares are normal in float32."""
 
 
 class Settings(BaseModel):
@@ -77,15 +84,20 @@ def _ratio(value: object) -> object:
         return value
     above, slash, below = value.partition("/")
     try:
-        return float(above) / (float(below) if slash else 1.0)
-    except (ValueError, ZeroDivisionError):
+        quotient = float(above) / (float(below) if slash else 1.0)
+        if not abs(quotient) <= LARGEST:
+            raise OverflowError
+        return quotient
+    except (ValueError, ArithmeticError):
+        given = repr(shortened(value))
         raise InputError(
-            'must be a number or a quotient such as "25/255"', given=repr(value)
+            'must be a number or a quotient such as "25/255"', given=given
         ) from None
 
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, ge=SMALLEST)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Level = Annotated[float, BeforeValidator(_ratio), Field(ge=0)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Side = Annotated[int, Field(ge=1, le=1024)]
 Seed = Annotated[int, Field(ge=0)]

@@ -9,7 +9,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from bilevel.cli.settings.base import Count, Learner, Names, Positive, Seed, Settings, Unfit
+from bilevel.cli.settings.base import Count, Learner, Names, Positive, Seed, Settings, Side, Unfit
 from bilevel.ground.randomness import generator
 from bilevel.model import fidelities, regularisers
 from bilevel.model.operators import Operator, Shape
@@ -141,7 +141,9 @@ class ExactTotalVariation(WeightedDifferences):
 class FieldsOfExperts(RegulariserSettings):
     """Responses to many small filters, learned from a discrete cosine transform on."""
 
-    size: Annotated[int, Field(ge=2)] = Field(default=5, description="side of the filters [pixel]")
+    size: Annotated[int, Field(ge=2, le=64)] = Field(
+        default=5, description="side of the filters [pixel]"
+    )
     count: Count | None = Field(
         default=None, description="filters, lowest frequencies first; all if none"
     )
@@ -179,10 +181,10 @@ class FieldsOfExperts(RegulariserSettings):
 class RidgeRegulariser(RegulariserSettings):
     """A cascade of filters with a learned profile: convex, or weakly convex."""
 
-    channels: Annotated[tuple[Count, ...], Field(strict=False, min_length=1)] = Field(
+    channels: Annotated[tuple[Side, ...], Field(strict=False, min_length=1)] = Field(
         default=(4, 8, 32), description="of each layer of the cascade"
     )
-    size: Count = Field(default=5, description="odd side of the filters [pixel]")
+    size: Side = Field(default=5, description="odd side of the filters [pixel]")
     weakly_convex: bool = Field(default=False, description="let large responses cost no more")
     weight: Positive = Field(default=0.5, description="factor")
     sharpness: Annotated[float, Field(ge=1)] = Field(

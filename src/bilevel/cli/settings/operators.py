@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from pydantic import Field
 
-from bilevel.cli.settings.base import Count, Fraction, Positive, Seed, Settings, Unfit
+from bilevel.cli.settings.base import Fraction, Positive, Seed, Settings, Side, Unfit
 from bilevel.ground.randomness import generator
 from bilevel.model import operators
 from bilevel.model.operators import Operator, Shape
@@ -63,7 +63,7 @@ class GaussianBlur(OperatorSettings):
     """Blur with a Gaussian kernel that is cut off and sums to one: deblurring."""
 
     decisive: ClassVar[str] = "size"
-    size: Count = Field(default=9, description="side of the kernel [pixel]")
+    size: Side = Field(default=9, description="side of the kernel [pixel]")
     sigma: Positive = Field(default=1.6, description="standard deviation of the kernel [pixel]")
     boundary: Boundary = "circular"
 
@@ -85,7 +85,9 @@ class Convolution(OperatorSettings):
     """Blur with a kernel of your own, written as a list of rows."""
 
     decisive: ClassVar[str] = "kernel"
-    kernel: list[list[float]] = Field(description="the rows of the kernel, e.g. [[0.5, 0.5]]")
+    kernel: list[list[float]] = Field(
+        description="the rows of the kernel, e.g. [[0.5, 0.5]]"
+    )
     boundary: Boundary = "circular"
 
     def build(self, shape: Shape) -> Operator:
@@ -121,7 +123,7 @@ class FourierMask(OperatorSettings):
     """Some vertical lines of the Fourier transform are seen: single-coil magnetic resonance."""
 
     decisive: ClassVar[str] = "acceleration"
-    acceleration: Annotated[float, Field(ge=1)] = Field(
+    acceleration: Annotated[float, Field(ge=1, le=256)] = Field(
         default=2.0, description="one of so many lines is seen"
     )
     centre_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
@@ -146,7 +148,7 @@ class Downsampling(OperatorSettings):
     """Means of square blocks of pixels: super-resolution."""
 
     decisive: ClassVar[str] = "factor"
-    factor: Count = Field(default=2, description="side of the blocks [pixel]")
+    factor: Side = Field(default=2, description="side of the blocks [pixel]")
 
     def build(self, shape: Shape) -> Operator:
         """The block means, whatever the size of the image."""
