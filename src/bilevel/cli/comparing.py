@@ -45,7 +45,8 @@ def from_configuration(
         selection = Selection.of(configuration).model_copy(update={"span": span})
     if configuration.scales:
         with document.blaming("scales"):
-            raise InputError("the weight is learned alone, in a unit of its own", advice="delete it")
+            what = "the weight is learned alone, in a unit of its own"
+            raise InputError(what, advice="delete the table")
     images = learning_images(document, folder)
     with document.blaming("regulariser.name"):
         selection.energy(images.training.shape)

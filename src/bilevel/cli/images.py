@@ -14,16 +14,16 @@ from bilevel import data
 from bilevel.cli.config import Configuration, Document
 from bilevel.cli.config.configuration import EMBEDDED, DataSettings
 from bilevel.cli.settings.base import Unfit
-from bilevel.ground.errors import InputError
 from bilevel.data import ImageFile
+from bilevel.ground.errors import InputError
 from bilevel.ground.memory import physical_memory
 from bilevel.ground.randomness import generator
 
 __all__ = [
     "Batch",
     "LearningImages",
-    "by_size",
     "about_file",
+    "by_size",
     "check_targets",
     "fitting",
     "learning_images",
@@ -169,7 +169,7 @@ def _sources(document: Document, folder: str | None) -> list[Source]:
     if names == EMBEDDED:
         if folder is not None:
             what = "--data names a folder, and the images are those in the package"
-            raise InputError(what, advice='leave it out, or name a folder in it as images')
+            raise InputError(what, advice="leave it out, or name a folder in it as images")
         found = [(n, _embedded(n, grey=settings.grey)) for n in data.embedded_names()]
     else:
         found: list[Source] = []

@@ -27,7 +27,8 @@ def table_of(text: str, option: str) -> dict[str, object]:
         key, sign, value = (piece.strip() for piece in part.partition("="))
         if not (sign and key and value):
             advice = f"write e.g. {option} gaussian-blur:size=9,sigma=1.6"
-            raise InputError(f"{option} takes name:key=value,...", given=repr(shortened(text)), advice=advice)
+            what, given = f"{option} takes name:key=value,...", repr(shortened(text))
+            raise InputError(what, given=given, advice=advice)
         if key in table:
             raise InputError(f"{option} gives '{shortened(key)}' twice")
         table[key] = _value(value)

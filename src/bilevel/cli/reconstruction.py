@@ -131,7 +131,7 @@ def _check_same(energy: Variational, configuration: Configuration, folder: Path)
     """The configuration builds the operator of the saved energy, and may do so for other sizes."""
     own = energy.fidelity.operator
     sizes = [t.shape[-2:] for t in own.options().values() if isinstance(t, Tensor)]
-    h, w = sizes[0] if sizes else (configuration.probe, configuration.probe)
+    h, w = sizes[0] if sizes else configuration.probe
     try:
         meant = configuration.forward((configuration.data.channels, h, w))
     except InputError:

@@ -69,7 +69,9 @@ def _meaning(shape: tuple[int, ...], layout: Layout | None) -> tuple[bool, Chann
         return False, _LAST
     if first == 3 or last in (2, 3, 4):
         what = f"dimensions {shape} may be a stack of slices or the channels of one picture"
-        advice = "give the layout (--layout, or layout in [data]): stack, slices along the first axis"
+        advice = (
+            "give the layout (--layout, or layout in [data]): stack, slices along the first axis"
+        )
         colour = ", or colour" if 3 in (first, last) else ""
         raise InputError(what, advice=f"{advice}{colour}")
     return True, _NONE

@@ -143,7 +143,7 @@ def load_image(
     if len(file.pages) > 1:
         advice = "save its pages as files of their own, or read them all with load_images"
         raise InputError(f"{path} holds {len(file.pages)} pages, not one image", advice=advice)
-    return check_finite(file.pages[0].to(dtype), str(path))
+    return check_finite(next(iter(file.pages)).to(dtype), str(path))
 
 
 def _reason(error: Exception) -> str:

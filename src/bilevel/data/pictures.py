@@ -8,7 +8,7 @@ import sys
 from typing import Any, cast
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 from bilevel.data.storage import Pages, Raw, Storage, full_scale, in_grey_values, opaque
 from bilevel.ground.errors import InputError
@@ -82,7 +82,7 @@ def _values(image: Image.Image, notes: list[str]) -> Raw:
     return np.asarray(image)
 
 
-def _opened(content: bytes) -> Image.Image:
+def _opened(content: bytes) -> ImageFile.ImageFile:
     return Image.open(io.BytesIO(content), formats=_FORMATS)
 
 

@@ -10,13 +10,20 @@ from numpy.typing import NDArray
 
 from bilevel.ground.errors import InputError
 
-__all__ = ["LAYOUTS", "Channels", "Layout", "Pages", "Storage", "full_scale", "in_grey_values", "opaque"]
+__all__ = [
+    "Channels",
+    "Layout",
+    "Pages",
+    "Storage",
+    "full_scale",
+    "in_grey_values",
+    "opaque",
+]
 
 Array = NDArray[np.float64]
 Raw = NDArray[Any]
 Layout = Literal["stack", "colour"]
 Channels = Literal["none", "first", "last"]
-LAYOUTS: tuple[Layout, ...] = ("stack", "colour")
 _FULL_SCALE = {"b1": 1.0, "u1": 255.0, "u2": 65535.0}
 _EXACT = 2**53
 

@@ -11,7 +11,13 @@ import tifffile
 from bilevel.data.arrays import arranged
 from bilevel.data.pictures import frames, upright
 from bilevel.data.storage import (
-    Layout, Pages, Raw, Storage, full_scale, in_grey_values, opaque
+    Layout,
+    Pages,
+    Raw,
+    Storage,
+    full_scale,
+    in_grey_values,
+    opaque,
 )  # fmt: skip
 from bilevel.ground.errors import InputError
 
@@ -46,7 +52,6 @@ def _plain(page: Any) -> bool:
     known = tifffile.TIFF
     return (
         page.photometric in (_MIN_IS_BLACK, _RGB)
-        and page.compression in known.DECOMPRESSORS.keys()
         and _has(known.DECOMPRESSORS, page.compression)
         and _has(known.UNPREDICTORS, page.predictor)
     )

@@ -22,10 +22,10 @@ from bilevel.data.tiff import write_tiff
 from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
 
-__all__ = ["FORMATS", "Format", "results_path", "save_image", "save_results"]
+__all__ = ["Format", "results_path", "save_image", "save_results"]
 
 Format = Literal["png", "tiff", "npy"]
-FORMATS: tuple[Format, ...] = ("png", "tiff", "npy")
+
 
 Pixels = NDArray[np.floating]
 Levels = NDArray[np.unsignedinteger]
@@ -49,7 +49,9 @@ def save_image(path: str | Path, x: Tensor, *, bits: int = 8) -> None:
 
 def results_path(stem: Path, storage: Storage, form: Format | None = None) -> Path:
     """Where :func:`save_results` writes: ``stem`` with the suffix of the format."""
-    suffix = storage.suffix if form is None else {"png": ".png", "tiff": ".tif", "npy": ".npy"}[form]
+    suffix = (
+        storage.suffix if form is None else {"png": ".png", "tiff": ".tif", "npy": ".npy"}[form]
+    )
     return stem.with_name(stem.name + suffix)
 
 
@@ -73,7 +75,9 @@ def save_results(
             raise InputError(f"cannot write {len(found)} pages to {path}", advice=advice)
         outside = int(np.count_nonzero((found[0] < 0) | (found[0] > 1)))
         _write(path, _encode(path, found[0], 16))
-        what = f"{path.name}: {outside} of {found[0].size} values lie outside 0 to 1 and are clipped"
+        what = (
+            f"{path.name}: {outside} of {found[0].size} values lie outside 0 to 1 and are clipped"
+        )
         return path, f"{what}; --format tiff or npy keeps them" if outside else None
     values = [(p.astype(np.float64) * storage.unit).astype(storage.written) for p in found]
     if path.suffix == ".npy":

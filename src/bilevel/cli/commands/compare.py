@@ -74,7 +74,7 @@ def compare(
         return
     if options or grey or layout is not None:
         advice = f"write that into {source}"
-        raise InputError("options of model and data are for pictures", advice=advice)
+        raise InputError("options of the model are for pictures", advice=advice)
     if form is not None:
         raise InputError("--format is for pictures of data: no picture is written here")
     from_configuration(read(source), wanted, out, data, between)

@@ -93,9 +93,7 @@ def _from_sharp(
     results().print(scores_table(Scores.of(samples)))
     return {
         suffix: {
-            name: image
-            for ids, images in parts
-            for name, image in zip(ids, images, strict=True)
+            name: image for ids, images in parts for name, image in zip(ids, images, strict=True)
         }
         for suffix, parts in (
             ("", [(batch.ids, batch.after) for batch in samples]),

@@ -119,8 +119,8 @@ def select(
         typer.Option(
             "--config",
             metavar="CONFIG.toml",
-            help="Take precision, operator, noise, fidelity, regulariser, ridge, rule and span from it; "
-            "options replace tables.",
+            help="Take precision, operator, noise, fidelity, regulariser, ridge, rule and span "
+            "from it; options replace tables.",
             show_default=False,
         ),
     ] = None,
@@ -131,8 +131,8 @@ def select(
 ) -> None:
     """Choose the weight of the regulariser for data without ground truth, and reconstruct them.
 
-    Writes NAME.png, NAME.tif or NAME.npy as the data are, report.html with the curve that the rule followed, and
-    choices.json. Ctrl-C keeps the images that are done.
+    Writes NAME.png, NAME.tif or NAME.npy as the data are, report.html with the curve that the
+    rule followed, and choices.json. Ctrl-C keeps the images that are done.
     """
     from bilevel.cli.config import read_selection, tables_for_learning
     from bilevel.cli.console import say

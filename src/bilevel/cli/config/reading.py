@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from bilevel.cli.config.configuration import Configuration
+from bilevel.cli.config.files import with_files
 from bilevel.cli.config.lines import line_of
 from bilevel.cli.config.toml import tables
 from bilevel.cli.config.validation import Problem, validate
 from bilevel.cli.settings.base import Unfit
 from bilevel.ground.errors import InputError
 
-__all__ = ["Document", "parse", "read", "restore", "sentence", "table_in", "text_in"]
+__all__ = ["Document", "blamed", "parse", "read", "restore", "sentence", "table_in", "text_in"]
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,8 @@ class Document:
             yield
         except InputError as error:
             named = error.key if isinstance(error, Unfit) else key
-            problem = Problem(tuple(named.split(".")), f"{named}: {error}")
-            raise InputError(sentence(self.source, self.text, [problem])) from error
+            wrong = error if isinstance(error, Unfit) else Unfit(named, str(error))
+            raise InputError(blamed(self.source, self.text, wrong)) from error
 
 
 def read(path: Path) -> Document:
@@ -51,7 +52,11 @@ def read(path: Path) -> Document:
 
 def parse(text: str, path: Path) -> Document:
     """As :func:`read`, from a text; ``path`` names it, and folders in it are sought beside it."""
-    configuration = _configuration(str(path), text, table_in(path, text))
+    try:
+        table = with_files(table_in(path, text), path.parent)
+    except Unfit as error:
+        raise InputError(blamed(str(path), text, error)) from error
+    configuration = _configuration(str(path), text, table)
     return Document(str(path), path.parent, text, configuration)
 
 
@@ -89,6 +94,11 @@ def table_in(path: Path, text: str) -> dict[str, Any]:
     except InputError as error:
         where = ", " if str(error).startswith("line ") else ": "
         raise InputError(f"{path}{where}{error}") from error
+
+
+def blamed(source: str, text: str, error: Unfit) -> str:
+    """An error of a key, and the line where it stands."""
+    return sentence(source, text, [Problem(tuple(error.key.split(".")), f"{error.key}: {error}")])
 
 
 def sentence(source: str, text: str, problems: list[Problem]) -> str:

@@ -11,8 +11,9 @@ from pydantic import Field, model_validator
 
 from bilevel.cli.catalogue import CATALOGUE, name_of
 from bilevel.cli.config.configuration import Configuration
+from bilevel.cli.config.files import with_files
 from bilevel.cli.config.noise import check_noise
-from bilevel.cli.config.reading import sentence, table_in, text_in
+from bilevel.cli.config.reading import blamed, sentence, table_in, text_in
 from bilevel.cli.config.validation import Problem, validate
 from bilevel.cli.settings.base import Choice, Positive, Settings, Unfit
 from bilevel.cli.settings.energies import (
@@ -183,7 +184,13 @@ def read_selection(path: Path | None, options: Mapping[str, object]) -> Selectio
         if name in _REFUSED:
             problem = Problem((name,), f"{name}: {_REFUSED[name]}; delete the table")
             raise InputError(sentence(str(path), text, [problem]))
-    tables = {name: given[name] for name in Selection.model_fields if name in given}
+    try:
+        own = with_files(given, Path() if path is None else path.parent)
+        options = with_files(options, Path())
+    except Unfit as error:
+        words = f"{error.key}: {error}" if path is None else blamed(str(path), text, error)
+        raise InputError(words) from error
+    tables = {name: own[name] for name in Selection.model_fields if name in own}
     tables = {name: value for name, value in {**tables, **options}.items() if value is not None}
     problems: list[Problem] = []
     selection = validate(Selection, _with_background(tables), problems)

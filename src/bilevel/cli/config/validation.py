@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -59,11 +60,14 @@ def validate(
 def _out_of_range(value: object) -> object:
     """The first number in a value, however nested, that is larger than any that makes sense."""
     if isinstance(value, (list, tuple, Mapping)):
-        inside = cast(Mapping[str, object], value).values() if isinstance(value, Mapping) else value
-        found = (_out_of_range(one) for one in cast(Iterable[object], inside))
+        table = dict(enumerate(value)) if not isinstance(value, Mapping) else value
+        found = (_out_of_range(one) for one in cast(Mapping[object, object], table).values())
         return next((one for one in found if one is not None), None)
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return value if number and not -LARGEST <= value <= LARGEST else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # which pydantic refuses
+    return None if -LARGEST <= value <= LARGEST else value
 
 
 def plain(settings: Settings) -> dict[str, Any]:

@@ -5,18 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
 from bilevel.ground.errors import InputError, nearest, shortened
 
 __all__ = [
-    "Choice",
     "LARGEST",
+    "SMALLEST",
+    "Choice",
     "Count",
     "Fraction",
     "Learner",
     "Level",
-    "SMALLEST",
     "Names",
     "Positive",
     "Seed",
@@ -78,6 +78,12 @@ class Unfit(InputError):
         self.key = key
 
 
+def _not_tiny(value: float) -> float:
+    if value < SMALLEST:
+        raise InputError(f"must be at least {SMALLEST:g}", given=value)
+    return value
+
+
 def _ratio(value: object) -> object:
     """Turn "25/255" into a number; everything else is left to the type's own check."""
     if not isinstance(value, str):
@@ -90,12 +96,10 @@ def _ratio(value: object) -> object:
         return quotient
     except (ValueError, ArithmeticError):
         given = repr(shortened(value))
-        raise InputError(
-            'must be a number or a quotient such as "25/255"', given=given
-        ) from None
+        raise InputError('must be a number or a quotient such as "25/255"', given=given) from None
 
 
-Positive = Annotated[float, Field(gt=0, ge=SMALLEST)]
+Positive = Annotated[float, Field(gt=0), AfterValidator(_not_tiny)]
 Fraction = Annotated[float, Field(gt=0, lt=1)]
 Level = Annotated[float, BeforeValidator(_ratio), Field(ge=0)]
 Count = Annotated[int, Field(ge=1, le=10**9)]

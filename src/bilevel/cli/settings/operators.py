@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bilevel.cli.settings.base import Fraction, Positive, Seed, Settings, Side, Unfit
+from bilevel.data import load_image
+from bilevel.ground.errors import InputError
 from bilevel.ground.randomness import generator
 from bilevel.model import operators
 from bilevel.model.operators import Operator, Shape
@@ -38,6 +41,11 @@ class OperatorSettings(Settings):
     @abstractmethod
     def build(self, shape: Shape) -> Operator:
         """The operator for images (c, h, w)."""
+
+    @property
+    def size_taken(self) -> tuple[int, int] | None:
+        """The one size (h, w) of images that it takes [pixel]; None if it takes many."""
+        return None
 
     @property
     def smallest(self) -> int:
@@ -82,11 +90,11 @@ class GaussianBlur(OperatorSettings):
 
 
 class Convolution(OperatorSettings):
-    """Blur with a kernel of your own, written as a list of rows."""
+    """Blur with a kernel of your own, written as a list of rows or read from a file."""
 
     decisive: ClassVar[str] = "kernel"
     kernel: list[list[float]] = Field(
-        description="the rows of the kernel, e.g. [[0.5, 0.5]]"
+        description='the rows, e.g. [[0.5, 0.5]], or a file such as "psf.tif"'
     )
     boundary: Boundary = "circular"
 
@@ -106,15 +114,58 @@ class Convolution(OperatorSettings):
 
 
 class Mask(OperatorSettings):
-    """A random part of the pixels is seen: inpainting."""
+    """Some pixels are seen, drawn at random or white in a picture: inpainting."""
 
     decisive: ClassVar[str] = "fraction"
     fraction: Fraction = Field(default=0.5, description="part of the pixels that is seen")
     seed: Seed = Field(default=0, description="of the pixels drawn")
+    file: str | None = Field(
+        default=None, description="picture of the pixels seen, in place of fraction and seed"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Mask:
+        defaults = {"fraction": 0.5, "seed": 0}
+        drawn = [key for key, value in defaults.items() if getattr(self, key) != value]
+        if self.file is not None and drawn:
+            what = "a mask is read from a file or drawn, not both"
+            raise Unfit("file", what, given=f"file and {' and '.join(drawn)}")
+        return self
+
+    @property
+    def size_taken(self) -> tuple[int, int] | None:
+        """That of the picture."""
+        if self.file is None:
+            return None
+        h, w = self._seen(self.file).shape
+        return h, w
+
+    @staticmethod
+    def _seen(file: str) -> torch.Tensor:
+        """The pixels (h, w) that are white in a picture of two grey values."""
+        try:
+            x = load_image(file, grey=True)[0, 0]
+        except InputError as error:
+            raise Unfit("file", str(error)) from error
+        if not bool(((x == 0) | (x == 1)).all()):
+            advice = "make it white (seen) and black (not seen)"
+            raise Unfit("file", f"{Path(file).name} is not black and white alone", advice=advice)
+        return x == 1
 
     def build(self, shape: Shape) -> Operator:
-        """Pixels drawn anew for every size, the same ones for all images of a size."""
+        """Pixels drawn anew for every size, the same ones for all images of a size; or those read.
+
+        Raises:
+            Unfit: a picture that cannot be read, is not black and white, or of another size.
+        """
         size = shape[1:]
+        if self.file is not None:
+            seen = self._seen(self.file)
+            if seen.shape != size:
+                given = f"an image of {size[0]}x{size[1]}"
+                what = f"the mask is for images of {seen.shape[0]}x{seen.shape[1]} pixels"
+                raise Unfit("file", what, given=given)
+            return operators.Mask(seen)
         level = torch.rand(size, generator=generator(self.seed, "mask", *size))
         return operators.Mask(level < self.fraction)
 
