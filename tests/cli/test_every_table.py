@@ -91,7 +91,8 @@ def test_comparing_refuses_what_it_cannot_heed(table: str, run: Run, tmp_path: P
     ("arguments", "says"),
     [
         (("learn", "{toml}", "--out", "{out}", "--data", "{here}"), "--data"),
-        (("race", "{toml}", "--algorithms", "maid", "--out", "{out}", "--data", "{here}"), "--data"),
+        (("race", "{toml}", "--algorithms", "maid", "--out", "{out}", "--data", "{here}"),
+         "--data"),
         (("check", "{toml}", "--data", "{here}"), "--data"),
         (("compare", "{toml}", "--out", "{out}", "--data", "{here}"), "--data"),
         (("compare", "{toml}", "--out", "{out}", "--layout", "stack"), "for pictures"),
@@ -101,7 +102,7 @@ def test_comparing_refuses_what_it_cannot_heed(table: str, run: Run, tmp_path: P
         (("compare", "{npy}", "--out", "{out}", "--data", "{here}"), "--data"),
         (("select", "{npy}", "--layout", "colour", "--out", "{out}"), "grey picture"),
         (("select", "{npy}", "--sigma", "1", "--noise", "none", "--out", "{out}"), "--sigma"),
-        (("select", "{npy}", "--operator", "mask:fraction=0.5,fraction=1", "--out", "{out}"), "twice"),
+        (("select", "{npy}", "--operator", "mask:seed=5,seed=1", "--out", "{out}"), "twice"),
     ],
 )  # fmt: skip
 def test_options_that_would_change_nothing_are_refused(

@@ -22,9 +22,11 @@ DIGITS, MANY_DIGITS = "1" + "0" * 400, "7" * 5000
 VALUES = [
     "0", "-1", "1", "3", "1e30", "1e300", "1e-320", "-1e-30", "inf", "-inf", "nan", "1e999",
     DIGITS, MANY_DIGITS, "-" + DIGITS, "1000000000000", "9223372036854775808", "1025", "16384",
-    "true", "[]", "{}", "[[]]", "[[1.0]]", "[[nan]]", f"[[{DIGITS}]]", "[" * 20000, "[" * 300 + "]" * 300,
+    "true", "[]", "{}", "[[]]", "[[1.0]]", "[[nan]]", f"[[{DIGITS}]]", "[" * 20000,
+    "[" * 300 + "]" * 300,
     '""', '"weight"', '"1/0"', '"25/255"', '"nan"', f'"{MANY_DIGITS}"', f'"{MANY_DIGITS}/1e-300"',
-    '["weight"]', '["nothing", 1]', '["weight", "weight"]', "1979-05-27", "1979-05-27T25:61:00", "07:32",
+    '["weight"]', '["nothing", 1]', '["weight", "weight"]', "1979-05-27", "1979-05-27T25:61:00",
+    "07:32",
     "{ name = 3 }", '{ name = "mask" }', "{ a.b.c = 1 }", '"\\u0000"', '"gone.npy"', '"."',
 ]  # fmt: skip
 TABLES = {
@@ -69,10 +71,8 @@ def nonsense(rng: random.Random) -> str:
             end = next((k for k in range(start + 1, len(lines)) if not lines[k]), len(lines))
             lines[start:end] = entry
         elif kind == 4:
-            lines.insert(
-                rng.randrange(len(lines)),
-                f"{rng.choice(['x', 'seed', 'a.' * 30000 + 'b', 'learn'])} = {value}",
-            )
+            key = rng.choice(["x", "seed", "a." * 30000 + "b", "learn"])
+            lines.insert(rng.randrange(len(lines)), f"{key} = {value}")
         else:
             k = rng.randrange(len(lines))
             lines[k] = lines[k][: rng.randint(0, len(lines[k]))]

@@ -13,6 +13,7 @@ from torch import Tensor
 from bilevel import data
 from bilevel.cli.config import Configuration, Document
 from bilevel.cli.config.configuration import EMBEDDED, DataSettings
+from bilevel.cli.config.files import named
 from bilevel.cli.settings.base import Unfit
 from bilevel.data import ImageFile
 from bilevel.ground.errors import InputError
@@ -174,6 +175,7 @@ def _sources(document: Document, folder: str | None) -> list[Source]:
     else:
         found: list[Source] = []
         for name in [names] if isinstance(names, str) else names:
+            named("data.images", name)
             listed = data.list_images(_folder(name, document.folder, folder))
             found += [(path.name, _file(path, settings)) for path in listed]
     for name, times in Counter(name for name, _ in found).items():

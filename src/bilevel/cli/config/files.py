@@ -12,11 +12,12 @@ from torch import Tensor
 from bilevel import data
 from bilevel.cli.console import say
 from bilevel.cli.settings.base import Unfit
-from bilevel.ground.errors import InputError
+from bilevel.ground.errors import InputError, shortened
 
-__all__ = ["with_files"]
+__all__ = ["named", "with_files"]
 
 _FAR = 0.5
+_PART = 200
 
 
 def with_files(tables: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -29,6 +30,9 @@ def with_files(tables: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if not isinstance(operator, Mapping):
         return dict(tables)
     table = dict(cast(Mapping[str, Any], operator))
+    for key in ("file", "kernel"):
+        if isinstance(table.get(key), str):
+            named(f"operator.{key}", table[key])
     if isinstance(table.get("file"), str):
         table["file"] = str((folder / table["file"]).absolute())
     if isinstance(table.get("kernel"), str):
@@ -37,6 +41,17 @@ def with_files(tables: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         except InputError as error:
             raise Unfit("operator.kernel", str(error)) from error
     return {**tables, "operator": table}
+
+
+def named(key: str, path: str) -> str:
+    """A path that a file system can have.
+
+    Raises:
+        Unfit: it is empty, too long, or holds what no path does.
+    """
+    if not path or "\0" in path or max(map(len, Path(path).parts), default=0) > _PART:
+        raise Unfit(key, "must be the path of a file or folder", given=repr(shortened(path)))
+    return path
 
 
 def _kernel(path: Path) -> list[list[float]]:

@@ -59,9 +59,10 @@ def validate(
 
 def _out_of_range(value: object) -> object:
     """The first number in a value, however nested, that is larger than any that makes sense."""
-    if isinstance(value, (list, tuple, Mapping)):
-        table = dict(enumerate(value)) if not isinstance(value, Mapping) else value
-        found = (_out_of_range(one) for one in cast(Mapping[object, object], table).values())
+    if isinstance(value, Mapping):
+        value = list(cast(Mapping[str, object], value).values())
+    if isinstance(value, (list, tuple)):
+        found = (_out_of_range(one) for one in cast(Iterable[object], value))
         return next((one for one in found if one is not None), None)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
