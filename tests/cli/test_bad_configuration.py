@@ -251,7 +251,7 @@ CASES = {
         'name = "gaussian-blur"\nsize = 3\nsigma = 0.7',
         'name = "convolution"\nkernel = "sharp"',
         'kernel = "sharp"',
-        "operator.kernel must be a valid list",
+        "operator.kernel: cannot read",
     ),
     "text in a kernel": (
         'name = "gaussian-blur"\nsize = 3\nsigma = 0.7',

@@ -227,7 +227,7 @@ def test_what_is_wrong_is_said_in_a_line(run: Run, tmp_path: Path) -> None:
         (["--rule", "sur"], "unknown rule"),
         (["--regulariser", "exact-tv", "--sigma", "0.1"], "rules need a smooth energy"),
         (["--regulariser", "total-variation:map=true"], "not a map"),
-        (["--operator", "fourier-mask", "--sigma", "0.1"], "Fourier data cannot be read"),
+        (["--operator", "fourier-mask", "--sigma", "0.1"], "Fourier data are complex"),
         (
             ["--noise", "poisson:peak=50,background=0"],
             "e.g. --noise poisson:peak=50,background=0.01",

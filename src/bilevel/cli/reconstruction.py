@@ -18,7 +18,7 @@ from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.learn import Fit, load
 from bilevel.model import Variational
-from bilevel.model.operators import Shape
+from bilevel.model.operators import Operator, Shape
 from bilevel.report import Samples
 from bilevel.solve import Solution, Tolerance
 
@@ -79,6 +79,7 @@ class Reconstructor:
             configuration = read(text).configuration
         else:
             raise InputError(f"the fit in '{folder}' holds no configuration", advice=advice)
+        _check_same(fit.energy, configuration, folder)
         return Reconstructor(fit, configuration, check_positive(accuracy, "the accuracy"))
 
     def samples(self, pairs: Pairs, done: Callable[[int], None]) -> Samples:
@@ -124,3 +125,33 @@ class Reconstructor:
             if certified
             else Tolerance(residual=self.accuracy * _RESIDUAL)
         )
+
+
+def _check_same(energy: Variational, configuration: Configuration, folder: Path) -> None:
+    """The configuration builds the operator of the saved energy, and may do so for other sizes."""
+    own = energy.fidelity.operator
+    sizes = [t.shape[-2:] for t in own.options().values() if isinstance(t, Tensor)]
+    h, w = sizes[0] if sizes else configuration.probe
+    try:
+        meant = configuration.forward((configuration.data.channels, h, w))
+    except InputError:
+        meant = None
+    if meant is None or not _same(own, meant):
+        what = f"the fit in '{folder}' has another operator than its configuration builds"
+        advice = "reconstruct with fit.reconstruct in Python, or learn anew"
+        raise InputError(what, given=f"{type(own).__name__} and [operator]", advice=advice)
+
+
+def _same(one: Operator, other: Operator) -> bool:
+    """Whether two operators are of one kind with the same options, to rounding."""
+    first, second = one.options(), other.options()
+    if type(one) is not type(other) or first.keys() != second.keys():
+        return False
+    return all(_equal(first[key], second[key]) for key in first)
+
+
+def _equal(one: object, other: object) -> bool:
+    if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
+        return bool(one == other)
+    alike = one.shape == other.shape and one.dtype == other.dtype
+    return alike and bool(torch.allclose(one, other.to(one.device), rtol=1e-5, atol=1e-7))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bilevel.cli.commands.learn import ImportOption
+from bilevel.cli.commands.select import LayoutOption
 
 if TYPE_CHECKING:
     from bilevel.report import Scores
@@ -43,6 +44,7 @@ def evaluate(
     ] = None,
     accuracy: AccuracyOption = 1e-3,
     parts: ImportOption = None,
+    layout: LayoutOption = None,
 ) -> None:
     """Degrade sharp images as in learning, reconstruct them, and tell how good that is.
 
@@ -50,15 +52,17 @@ def evaluate(
     """
     del parts
     from bilevel.cli.console import check_writable, results
-    from bilevel.cli.images import by_size, fitting, read_images
+    from bilevel.cli.images import by_size, fitting
     from bilevel.cli.progress import Counter
     from bilevel.cli.reconstruction import Reconstructor, simulated
+    from bilevel.data import load_images
     from bilevel.report import Scores, evaluation_page, scores_table, write_page
 
     reconstructor = Reconstructor.load(fit, accuracy)
     configuration = reconstructor.configuration
     folder = check_writable(fit / f"evaluation-{images.resolve().name}" if out is None else out)
-    found = read_images(images, channels=configuration.data.channels)
+    layout = layout or configuration.data.layout
+    found = load_images(images, grey=configuration.data.grey, layout=layout)
     batches = by_size((name, fitting(configuration, image)) for name, image in found)
     counter = Counter("reconstructing", len(found))
     samples = [reconstructor.samples(simulated(configuration, batch), counter) for batch in batches]

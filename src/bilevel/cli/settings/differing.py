@@ -10,7 +10,7 @@ import torch
 from pydantic import Field, model_validator
 
 from bilevel import differentiate
-from bilevel.cli.settings.base import Count, Level, Positive, Seed, Settings, Unfit
+from bilevel.cli.settings.base import Count, Level, Positive, Seed, Settings, Side, Unfit
 from bilevel.cli.settings.kinds import (
     AlgorithmSettings,
     HypergradientSettings,
@@ -81,7 +81,9 @@ class MapSettings(RegulariserSettings):
 class Experts(RegulariserSettings):
     """Filters start as a discrete cosine transform."""
 
-    size: Annotated[int, Field(ge=2)] = Field(default=5, description="side of the filters [pixel]")
+    size: Annotated[int, Field(ge=2, le=64)] = Field(
+        default=5, description="side of the filters [pixel]"
+    )
     count: Count | None = Field(
         default=None, description="filters, lowest frequencies first; all if none"
     )
@@ -109,10 +111,10 @@ class Cascade(RegulariserSettings):
     """Filters start at random, with a proved norm of 1."""
 
     given_elsewhere = ("filters", "norm")
-    channels: Annotated[tuple[Count, ...], Field(strict=False, min_length=1)] = Field(
+    channels: Annotated[tuple[Side, ...], Field(strict=False, min_length=1)] = Field(
         default=(4, 8, 32), description="of each layer of the cascade"
     )
-    size: Count = Field(default=5, description="odd side of the filters [pixel]")
+    size: Side = Field(default=5, description="odd side of the filters [pixel]")
     weight: float = Field(default=0.5, description="factor")
     sharpness: float = Field(default=50.0, description="how sharply the profile turns at 0")
     scaling: float = Field(default=5.0, description="first scale of every channel")

@@ -114,6 +114,11 @@ class OperatorSettings(Table):
         return self.make()
 
     @property
+    def size_taken(self) -> tuple[int, int] | None:
+        """The one size (h, w) of images that it takes [pixel]; None if it takes many."""
+        return None
+
+    @property
     def smallest(self) -> int:
         """Side of the smallest image that it takes [pixel]."""
         return 1
