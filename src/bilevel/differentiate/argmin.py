@@ -68,8 +68,9 @@ def argmin(
         >>> round(energy.regulariser.log_weight.grad.item(), 4)
         -1.0
     """
+    data = _in_full_precision(y, energy)
+    energy.settle(data.detach())
     model = energy if theta is None else bind(energy, theta)
-    data = _in_full_precision(y, model)
     with torch.autocast(y.device.type, enabled=False):
         objective = model.at(data.detach())
         chosen: Solver[Any] = accelerated(objective) if solver is None else solver

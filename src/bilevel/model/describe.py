@@ -54,6 +54,9 @@ def build(description: Description, tensors: Mapping[str, Tensor]) -> nn.Module:
     for dtype in dtypes:
         module.to(dtype)
     module.load_state_dict(state)
+    for part in module.modules():
+        if isinstance(part, Part):
+            part.left.clear()  # what was left to the data has been saved
     return module
 
 

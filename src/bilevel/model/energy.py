@@ -125,8 +125,20 @@ class Energy(nn.Module):
                     advice="convert with energy.to(y.dtype), energy.to(y.device) or y.to(...)",
                 )
 
+    def settle(self, y: Tensor, contrast: float | None = None) -> None:
+        """Give what was left to the data its units: of images of that contrast, or behind ``y``.
+
+        Only the first data count: afterwards, and in energies of one's own, nothing is left.
+
+        Raises:
+            InputError: ``y`` cannot be data of this energy.
+        """
+        del y, contrast
+
     def at(self, y: Tensor, theta: Theta | None = None, cost: Cost | None = None) -> Objective:
         """The objective x -> J_θ(x; y), row by row, at the energy's own θ or the one given.
+
+        What was left to the data is settled by the first ``y`` (:meth:`settle`).
 
         Raises:
             InputError: ``y`` or ``theta`` do not fit.

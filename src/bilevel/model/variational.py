@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from bilevel.ground.contrast import contrast
 from bilevel.ground.theta import Theta, bind
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
@@ -16,6 +17,7 @@ from bilevel.model.energy import EnergyObjective
 from bilevel.model.fidelities.fidelity import Fidelity
 from bilevel.model.objective import Objective, Summand
 from bilevel.model.operators.operator import Shape
+from bilevel.model.part import Part, Units
 from bilevel.model.preconditioner import Preconditioner, joined
 from bilevel.model.regularisers.regulariser import Regulariser, Sum
 from bilevel.model.splitting import is_smooth, non_smooth_objective, smooth_terms
@@ -117,8 +119,40 @@ class Variational(Separable):
         ).clamp_min(0)
         return Magnitude((terms.slope + upper).expand(len(y)), terms.offset)
 
+    def settle(self, y: Tensor, contrast: float | None = None) -> None:
+        """As for any energy.
+
+        Example:
+            >>> from bilevel.model.fidelities import SquaredL2
+            >>> from bilevel.model.regularisers import TotalVariation
+            >>> energy = Variational(SquaredL2(), TotalVariation())
+            >>> energy.settle(torch.linspace(0.0, 255.0, 256).view(1, 1, 16, 16))
+            >>> round(energy.regulariser.smoothing.item(), 2)
+            2.53
+        """
+        left = [part for part in self.modules() if isinstance(part, Part) and part.left]
+        if not left:
+            return
+        grey = self.contrast(y) if contrast is None else contrast
+        for part in left:
+            part.settle(Units(grey, grey**self.fidelity.degree))
+
+    def contrast(self, y: Tensor) -> float:
+        """That of the images behind ``y`` [grey value], from the start that explains them best.
+
+        Raises:
+            InputError: ``y`` cannot be data of this energy.
+        """
+        self.check(y)
+        with torch.no_grad():
+            x = self.fidelity.start(y)
+            seen = self.fidelity.operator(x).double().flatten()
+            size, along = float(seen @ seen), float(seen @ y.double().flatten())
+        return contrast(x) * (along / size if along > 0 else 1.0)
+
     def at(self, y: Tensor, theta: Theta | None = None, cost: Cost | None = None) -> Objective:
         """As for any energy; a composite or saddle objective where a term is not smooth."""
+        self.settle(y)
         if is_smooth(self.fidelity, self._parts):
             return super().at(y, theta, cost)
         bound = self if theta is None else bind(self, theta)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,6 +22,8 @@ class Fidelity(Part):
     """Ψ_θ(A x; y), one value a row."""
 
     operator: Operator
+    degree: ClassVar[int] = 2
+    """Ψ(c A x; c y) = c^degree Ψ(A x; y): in what unit weights beside it are measured."""
 
     @abstractmethod
     def forward(self, x: Tensor, y: Tensor) -> Tensor:

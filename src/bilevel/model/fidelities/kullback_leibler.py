@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -54,6 +55,8 @@ class KullbackLeibler(WeightedFidelity):
         >>> fidelity.grad(x, y)  # 1 - 2/1
         tensor([[[[-1., -1.]]]])
     """
+
+    degree: ClassVar[int] = 1
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import ClassVar, NoReturn
 
 import torch
 from torch import Tensor
@@ -31,6 +31,8 @@ class L1(WeightedFidelity):
         >>> L1()(torch.ones(1, 1, 2, 2), torch.zeros(1, 1, 2, 2)).item()
         4.0
     """
+
+    degree: ClassVar[int] = 1
 
     def term(self, y: Tensor) -> Simple | Lengths:
         """Simple for denoising, otherwise dual."""

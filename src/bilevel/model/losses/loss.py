@@ -17,6 +17,11 @@ class Loss(ABC):
     unit: ClassVar[str] = ""
     """Of its values, for axes and tables."""
 
+    def fitted(self, target: Tensor) -> Loss:
+        """The same with what was left to the data taken from the targets (k, c, h, w); itself."""
+        del target
+        return self
+
     @abstractmethod
     def value(self, x: Tensor, target: Tensor) -> Tensor:
         """ℓ(x, target): (b, c, h, w), (b, c, h, w) -> (b,)."""
@@ -37,6 +42,9 @@ class Loss(ABC):
         return abs(value)
 
     def psnr(self, value: float) -> float:
-        """PSNR [dB] that a mean loss of ``value`` stands for; nan if it stands for none."""
+        """PSNR [dB] that a mean loss of ``value`` stands for; nan if it stands for none.
+
+        Of the loss's peak, where it has one, otherwise for a peak of 1.
+        """
         del value
         return math.nan

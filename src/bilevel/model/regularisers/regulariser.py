@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Smoothness, Variation
 from bilevel.model.objective import Summand
 from bilevel.model.operators.operator import Shape
-from bilevel.model.part import Part
+from bilevel.model.part import Part, positive_parameter
 from bilevel.model.preconditioner import Stencil, joined
 
 __all__ = ["Regulariser", "Sum"]
@@ -21,6 +21,23 @@ __all__ = ["Regulariser", "Sum"]
 
 class Regulariser(Part):
     """R_θ(x), one value a row, with closed-form derivatives and proved constants."""
+
+    def weighted(
+        self,
+        weight: float | Tensor | None,
+        usual: float | Tensor,
+        learn: Collection[str],
+        *,
+        degree: int = 1,
+    ) -> nn.Parameter:
+        """``log_weight``, left to the data where ``weight`` is None.
+
+        Then it is ``usual`` times what makes Ψ + w R the same problem for data c y, where
+        R(c x) = c^``degree`` R(x), smoothing included.
+        """
+        if weight is None:
+            self.leave("log_weight", fidelity=1, grey=-degree)
+        return positive_parameter(usual if weight is None else weight, "weight", learn)
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
