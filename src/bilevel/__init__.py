@@ -15,6 +15,7 @@ from bilevel.differentiate import (
 )
 from bilevel.ground import BilevelError, InputError, NotCertified, Theta
 from bilevel.learn import (
+    Accuracy,
     BilevelProblem,
     Budget,
     FiniteSum,
@@ -57,6 +58,7 @@ from bilevel.solve import (
 __version__ = "0.1.0"
 
 __all__ = [
+    "Accuracy",
     "BilevelError",
     "BilevelProblem",
     "Budget",

@@ -18,6 +18,7 @@ from bilevel.data import Pairs
 from bilevel.differentiate import Hypergradient, Upper, automatic
 from bilevel.differentiate.tangents import gauss_newton, tangents
 from bilevel.ground.checks import check_matching
+from bilevel.ground.contrast import contrast, spread
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta, learnable
@@ -28,7 +29,8 @@ from bilevel.learn.total import Total, worst_distance
 from bilevel.model import Cost, Energy, Objective, space_of
 from bilevel.model.energy import EnergyObjective
 from bilevel.model.losses import Loss
-from bilevel.solve import Solution, Solver, Tolerance, certify, minimise
+from bilevel.solve import Solution, Solver, certify, minimise
+from bilevel.solve.policy import LEARNING
 from bilevel.solve.solvers import accelerated
 
 __all__ = ["BilevelProblem", "BudgetExhausted", "Memory"]
@@ -88,6 +90,8 @@ class BilevelProblem:
         if chunk < 1:
             raise InputError("chunk must be at least 1", given=chunk)
         energy.check(pairs.y)
+        self.contrast = contrast(pairs.target)
+        energy.settle(pairs.y, self.contrast)
         self.theta: Theta = learnable(energy)
         if not self.theta:
             advice = "e.g. TotalVariation(..., learn=('weight',))"
@@ -97,7 +101,7 @@ class BilevelProblem:
         if pairs.target.shape[1:] != expected:
             given = tuple(pairs.target.shape[1:])
             raise InputError(f"targets must have shape (c, h, w) = {tuple(expected)}", given=given)
-        self.energy, self.loss, self.pairs = energy, loss, pairs
+        self.energy, self.loss, self.pairs = energy, loss.fitted(pairs.target), pairs
         self.sought: Energy = energy
         """What θ is learned for, the energy of a fit: another one only where data are held out."""
         objective = energy.at(pairs.y[:1])
@@ -160,7 +164,7 @@ class BilevelProblem:
     ) -> Evaluation:
         """Loss and hypergradient at lower-level accuracy ``tol`` (rms, [grey value]), with errors.
 
-        Where no strong convexity is proved, ``tol`` bounds the rms of ∇J instead. ``estimate``
+        Where no strong convexity of use is proved, ``tol`` bounds the rms of ∇J instead. ``estimate``
         adds an estimate of the gradient's true error, at some extra cost.
 
         Raises:
@@ -200,14 +204,17 @@ class BilevelProblem:
     def first_accuracy(self, theta: Theta, fraction: float = 0.02) -> float:
         """An accuracy to start from [grey value]: ``fraction`` of the certificate at the start.
 
-        Between 1e-6 and ``fraction`` times the targets' rms, where these are not zero.
+        Between 1e-6 of the targets' contrast and ``fraction`` times twice their deviation from
+        their means, or their rms where these are flat.
         """
         index = torch.arange(min(len(self), self.chunk))
         objective = self.energy.at(self.pairs.y[index], theta, self.cost)
         found = certify(objective, objective.start())
         far = torch.where(found.rms.isfinite(), found.rms, found.residual)
-        size = float(self.pairs.target[index].double().square().mean().sqrt())
-        return float((fraction * far).mean().clamp(1e-6, fraction * size if size else None))
+        shown = self.pairs.target[index].double()
+        size = 2 * float(spread(shown).mean()) or float(shown.square().mean().sqrt())
+        least = 1e-6 * self.contrast
+        return float((fraction * far).mean().clamp(least, fraction * size if size else None))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -305,8 +312,8 @@ class BilevelProblem:
 
     def _solve(self, theta: Theta, index: Tensor, tol: float) -> tuple[Objective, Solution]:
         objective = self.energy.at(self.pairs.y[index], theta, self.cost)
-        certified = bool((objective.bounds.proved_mu() > 0).all())
-        goal = Tolerance(rms=tol) if certified else Tolerance(residual=tol)
+        dtype, stiffness = self.pairs.y.dtype, self.energy.stiffness(self.contrast)
+        goal = LEARNING.tolerance(objective, tol, dtype=dtype, stiffness=stiffness)
         if self._x is None:
             self._x = self.energy.start(self.pairs.y).detach().clone()
         start = self._x[index]

@@ -89,6 +89,7 @@ class UnsupervisedProblem(BilevelProblem):
         if any(p.requires_grad for p in energy.fidelity.operator.parameters()):
             what = "a criterion of A x cannot learn A"
             raise InputError(what, advice="learn the operator from pairs with BilevelProblem")
+        energy.settle(y)
         prepared = criterion.prepare(energy, y)
         names = tuple(str(k) for k in range(len(y))) if ids is None else ids
         with torch.no_grad():

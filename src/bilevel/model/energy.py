@@ -14,6 +14,7 @@ from torch.autograd import forward_ad
 
 from bilevel.ground import rows
 from bilevel.ground.checks import check_images
+from bilevel.ground.contrast import contrast
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta, bind, derivative, leaves
 from bilevel.linear import LinearMap
@@ -134,6 +135,15 @@ class Energy(nn.Module):
             InputError: ``y`` cannot be data of this energy.
         """
         del y, contrast
+
+    def contrast(self, y: Tensor) -> float:
+        """That of the images behind ``y`` [grey value]; of the start unless overridden."""
+        return contrast(self.start(y))
+
+    def stiffness(self, contrast: float) -> float:
+        """The unit of ∇J over grey values in images of that contrast; 1 unless overridden."""
+        del contrast
+        return 1.0
 
     def at(self, y: Tensor, theta: Theta | None = None, cost: Cost | None = None) -> Objective:
         """The objective x -> J_θ(x; y), row by row, at the energy's own θ or the one given.

@@ -76,9 +76,7 @@ def space_of(module: nn.Module) -> Product:
     return Product(sets)
 
 
-def positive_parameter(
-    value: float | Tensor, name: str, learn: Collection[str]
-) -> nn.Parameter:
+def positive_parameter(value: float | Tensor, name: str, learn: Collection[str]) -> nn.Parameter:
     """The logarithm of a positive value as a parameter, learnable if ``name`` is in ``learn``.
 
     Raises:

@@ -137,6 +137,10 @@ class Variational(Separable):
         for part in left:
             part.settle(Units(grey, grey**self.fidelity.degree))
 
+    def stiffness(self, contrast: float) -> float:
+        """That of the fidelity: 1 for squared distances, 1/contrast for absolute ones."""
+        return contrast ** (self.fidelity.degree - 2)
+
     def contrast(self, y: Tensor) -> float:
         """That of the images behind ``y`` [grey value], from the start that explains them best.
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bilevel.ground.contrast import peak_of
 from bilevel.ground.errors import InputError
 from bilevel.model import Cost
-from bilevel.ground.contrast import peak_of
 from bilevel.report.comparison import LOOSE
 from bilevel.report.metrics import SSIM_WINDOW, psnr, ssim
 from bilevel.select import Choice, Comparison, Outcome

@@ -11,8 +11,8 @@ from typing import Any
 
 from torch import Tensor
 
-from bilevel.ground.errors import InputError
 from bilevel.ground.contrast import window_of
+from bilevel.ground.errors import InputError
 from bilevel.report.choices import (
     Chosen,
     Compared,

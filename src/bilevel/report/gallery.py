@@ -78,7 +78,9 @@ def card(batch: Samples, row: int, score: Score, *, side: int) -> Card:
         note=_note(score, part, size),
         size=part,
         tiles=(
-            _tile(before, "Before", _quality(score.psnr_before, score.ssim_before), score.id, window),
+            _tile(
+                before, "Before", _quality(score.psnr_before, score.ssim_before), score.id, window
+            ),
             _tile(after, "After", _quality(score.psnr_after, score.ssim_after), score.id, window),
             _tile(target, "Truth", "", score.id, window),
             *(

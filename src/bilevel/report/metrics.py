@@ -7,8 +7,8 @@ import math
 from torch import Tensor
 
 from bilevel.ground import rows
-from bilevel.ground.contrast import peak_of
 from bilevel.ground.checks import check_images, check_matching, check_positive
+from bilevel.ground.contrast import peak_of
 from bilevel.ground.errors import InputError
 
 __all__ = ["SSIM_WINDOW", "psnr", "ssim"]

@@ -119,7 +119,9 @@ def compare_table(summaries: Iterable[Summary]) -> Table:
     """What every rule chose, and what it took."""
     found = list(summaries)
     truth = any(not math.isnan(summary.psnr) for summary in found)
-    title = f"Weights (PSNR and SSIM for a peak of {number(found[0].peak, 5)})" if truth else "Weights"
+    title = (
+        f"Weights (PSNR and SSIM for a peak of {number(found[0].peak, 5)})" if truth else "Weights"
+    )
     table = Table(title=title, title_justify="left")
     table.add_column("rule", no_wrap=True)
     headings = [

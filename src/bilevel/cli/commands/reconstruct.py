@@ -38,7 +38,7 @@ def reconstruct(
             "Without it they are the data.",
         ),
     ] = False,
-    accuracy: AccuracyOption = 1e-3,
+    accuracy: AccuracyOption = None,
 ) -> None:
     """Reconstruct images with learned parameters.
 
@@ -77,7 +77,8 @@ def _from_sharp(
         reconstructor.samples(simulated(reconstructor.configuration, batch), done)
         for batch in batches
     ]
-    results().print(scores_table(Scores.of(samples)))
+    peak = reconstructor.configuration.loss.peak
+    results().print(scores_table(Scores.of(samples, peak)))
     return [
         (f"{Path(name).stem}{suffix}", image)
         for batch in samples

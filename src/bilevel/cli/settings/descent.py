@@ -8,8 +8,8 @@ from pydantic import Field, model_validator
 
 from bilevel.cli.settings.base import Choice, Count, Fraction, Positive, Seed, Unfit
 from bilevel.cli.settings.learning import (
+    Accurate,
     AccurateSettings,
-    AlgorithmSettings,
     Geometric,
     Polynomial,
     ScheduleSettings,
@@ -49,7 +49,7 @@ class ProjectedGradient(AccurateSettings):
     def build(self) -> Algorithm[Any]:
         """Algorithm 1."""
         return algorithms.ProjectedGradient(
-            schedule=self.schedule.build(), **self.model_dump(exclude={"schedule"})
+            schedule=self.schedule.build(), **self.options("schedule")
         )
 
 
@@ -76,12 +76,10 @@ class HOAG(AccurateSettings):
 
     def build(self) -> Algorithm[Any]:
         """HOAG."""
-        return algorithms.HOAG(
-            schedule=self.schedule.build(), **self.model_dump(exclude={"schedule"})
-        )
+        return algorithms.HOAG(schedule=self.schedule.build(), **self.options("schedule"))
 
 
-class GaussNewton(AlgorithmSettings):
+class GaussNewton(Accurate):
     """Gauss-Newton with damping: the fewest steps for a few parameters of a smooth energy."""
 
     damping: Positive = Field(
@@ -93,21 +91,14 @@ class GaussNewton(AlgorithmSettings):
     tighten: Fraction = Field(
         default=algorithms.GaussNewton.tighten, description="factor of the accuracy"
     )
-    first_accuracy: Positive | None = Field(
-        default=None, description="ε_0, rms [grey value]; 2 % of the first distance if none"
-    )
     tol: Positive = Field(
         default=algorithms.GaussNewton.tol,
         description="gradient relative to the loss at which to stop",
     )
-    floor: Positive = Field(
-        default=algorithms.GaussNewton.floor,
-        description="smallest accuracy asked for [grey value]",
-    )
 
     def build(self) -> Algorithm[Any]:
         """Gauss-Newton."""
-        return algorithms.GaussNewton(**self.model_dump())
+        return algorithms.GaussNewton(**self.options())
 
 
 class TrustRegion(AccurateSettings):
@@ -126,10 +117,10 @@ class TrustRegion(AccurateSettings):
 
     def build(self) -> Algorithm[Any]:
         """The trust region."""
-        return algorithms.TrustRegion(**self.model_dump())
+        return algorithms.TrustRegion(**self.options())
 
 
-class TorchOptimiser(AlgorithmSettings):
+class TorchOptimiser(Accurate):
     """An optimiser of torch.optim, e.g. Adam, and a schedule of the accuracy."""
 
     optimiser: str = Field(
@@ -140,16 +131,9 @@ class TorchOptimiser(AlgorithmSettings):
         default={}, description="of the optimiser, e.g. { momentum = 0.9 }"
     )
     schedule: Annotated[ScheduleSettings, Choice("schedules")] = Geometric()
-    first_accuracy: Positive | None = Field(
-        default=None, description="ε_0, rms [grey value]; 2 % of the first distance if none"
-    )
     tol: Positive = Field(
         default=algorithms.TorchOptimiser.tol,
         description="gradient relative to the loss at which to stop",
-    )
-    floor: Positive = Field(
-        default=algorithms.TorchOptimiser.floor,
-        description="smallest accuracy asked for [grey value]",
     )
 
     @model_validator(mode="after")
@@ -162,5 +146,5 @@ class TorchOptimiser(AlgorithmSettings):
 
     def build(self) -> Algorithm[Any]:
         """The optimiser at the upper level."""
-        rest = self.model_dump(exclude={"schedule"})
+        rest = self.options("schedule")
         return algorithms.TorchOptimiser(schedule=self.schedule.build(), **rest)

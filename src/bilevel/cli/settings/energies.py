@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
@@ -31,11 +31,20 @@ __all__ = [
     "TotalVariation",
 ]
 
-Smoothing = Annotated[Positive, Field(description="where the potential turns linear [grey value]")]
+Smoothing = Annotated[
+    Positive | None,
+    Field(description="where the potential turns linear [grey value]; from the contrast if none"),
+]
+Weight = Annotated[
+    Positive | None, Field(description="first factor; the usual one at the data's contrast if none")
+]
 
 
 class FidelitySettings(Learner):
     """How well an image explains the data."""
+
+    degree: ClassVar[int]
+    """Ψ(c A x; c y) = c^degree Ψ(A x; y)."""
 
     @abstractmethod
     def build(self, operator: Operator) -> fidelities.Fidelity:
@@ -45,6 +54,7 @@ class FidelitySettings(Learner):
 class SquaredL2(FidelitySettings):
     """weight/2 ‖A x - y‖²: Gaussian noise."""
 
+    degree = fidelities.SquaredL2.degree
     weight: Positive = Field(default=1.0, description="factor")
 
     def build(self, operator: Operator) -> fidelities.Fidelity:
@@ -55,6 +65,7 @@ class SquaredL2(FidelitySettings):
 class L1(FidelitySettings):
     """weight ‖A x - y‖₁: outliers, impulse noise."""
 
+    degree = fidelities.L1.degree
     weight: Positive = Field(default=1.0, description="factor")
 
     def build(self, operator: Operator) -> fidelities.Fidelity:
@@ -65,6 +76,7 @@ class L1(FidelitySettings):
 class KullbackLeibler(FidelitySettings):
     """weight times the Kullback-Leibler divergence of A x + background: Poisson noise."""
 
+    degree = fidelities.KullbackLeibler.degree
     weight: Positive = Field(default=1.0, description="factor")
     background: Positive = Field(description="that of the noise [grey value]")
 
@@ -76,9 +88,19 @@ class KullbackLeibler(FidelitySettings):
 class RegulariserSettings(Learner):
     """What is known of images beforehand."""
 
+    usual: ClassVar[float]
+    """The weight at a contrast of 1 of the data."""
+    degree: ClassVar[int] = 1
+    """R(c x) = c^degree R(x) once smoothed at that contrast."""
+    weight: Weight = None
+
     @abstractmethod
     def build(self, shape: Shape) -> Regulariser:
         """The regulariser for images (c, h, w)."""
+
+    def first_weight(self, contrast: float, fidelity: int) -> float:
+        """That of the regulariser, beside a fidelity of that degree, at that contrast."""
+        return self.weight or self.usual * contrast ** (fidelity - self.degree)
 
     @property
     def smallest(self) -> int:
@@ -89,7 +111,7 @@ class RegulariserSettings(Learner):
 class WeightedDifferences(RegulariserSettings):
     """What smoothed and exact total variation have in common."""
 
-    weight: Positive = Field(default=0.05, description="factor")
+    usual = 0.05
     isotropic: bool = Field(
         default=True, description="penalise both differences of a pixel together"
     )
@@ -102,28 +124,35 @@ class WeightedDifferences(RegulariserSettings):
             raise Unfit("map", "a map of weights that is not learned is no map", advice=advice)
         return self
 
-    def weights(self, shape: Shape) -> float | Tensor:
-        """One weight, or a map of the size of the image."""
-        return torch.full(shape[1:], self.weight) if self.map else self.weight
+    def weights(self, shape: Shape) -> float | Tensor | None:
+        """One weight, or a map of the size of the image; None leaves it to the data."""
+        return torch.full(shape[1:], self.weight or self.usual) if self.map else self.weight
+
+    def left(self, part: Regulariser) -> Regulariser:
+        """With the weights of a map left to the data, unless one is given."""
+        if self.map and self.weight is None:
+            part.leave("log_weight", fidelity=1, grey=-1)
+        return part
 
 
 class TotalVariation(WeightedDifferences):
     """Few edges, flat regions: the smoothed length of the differences of neighbouring pixels."""
 
-    smoothing: Smoothing = 0.01
+    smoothing: Smoothing = None
     potential: Literal["charbonnier", "huber"] = "charbonnier"
     learnable = ("weight", "smoothing")
     learn: Names = ("weight", "smoothing")
 
     def build(self, shape: Shape) -> Regulariser:
         """One weight, or a map of the size of the image."""
-        return regularisers.TotalVariation(
+        tv = regularisers.TotalVariation(
             self.weights(shape),
             self.smoothing,
             isotropic=self.isotropic,
             potential=self.potential,
             learn=self.learn,
         )
+        return self.left(tv)
 
 
 class ExactTotalVariation(WeightedDifferences):
@@ -133,9 +162,10 @@ class ExactTotalVariation(WeightedDifferences):
 
     def build(self, shape: Shape) -> Regulariser:
         """One weight, or a map of the size of the image."""
-        return regularisers.ExactTotalVariation(
+        tv = regularisers.ExactTotalVariation(
             self.weights(shape), isotropic=self.isotropic, learn=self.learn
         )
+        return self.left(tv)
 
 
 class FieldsOfExperts(RegulariserSettings):
@@ -145,8 +175,8 @@ class FieldsOfExperts(RegulariserSettings):
     count: Count | None = Field(
         default=None, description="filters, lowest frequencies first; all if none"
     )
-    weight: Positive = Field(default=0.01, description="first factor of every filter")
-    smoothing: Smoothing = 0.05
+    usual = 0.01
+    smoothing: Smoothing = None
     potential: Literal["charbonnier", "huber", "log-cosh", "student-t"] = "charbonnier"
     learnable = ("filters", "weight", "smoothing")
     learn: Names = ("filters", "weight")
@@ -184,11 +214,13 @@ class RidgeRegulariser(RegulariserSettings):
     )
     size: Count = Field(default=5, description="odd side of the filters [pixel]")
     weakly_convex: bool = Field(default=False, description="let large responses cost no more")
-    weight: Positive = Field(default=0.5, description="factor")
+    usual, degree = 0.5, 2
     sharpness: Annotated[float, Field(ge=1)] = Field(
         default=50.0, description="how sharply the profile turns at 0"
     )
-    scaling: Positive = Field(default=5.0, description="first scale of every channel")
+    scaling: Positive | None = Field(
+        default=None, description="first scale of every channel; 5 over the contrast if none"
+    )
     seed: Seed = Field(default=0, description="of the first filters")
     learnable = ("filters", "scaling", "weight", "sharpness")
     learn: Names = ("filters", "scaling", "weight", "sharpness")
@@ -207,20 +239,25 @@ class RidgeRegulariser(RegulariserSettings):
             torch.randn(m, c, self.size, self.size, generator=rng)
             for c, m in zip(widths, self.channels, strict=False)
         ]
-        return regularisers.RidgeRegulariser(
+        ridge = regularisers.RidgeRegulariser(
             banks,
-            self.weight,
+            self.weight or self.usual,
             self.sharpness,
-            self.scaling,
+            self.scaling or 5.0,
             weakly_convex=self.weakly_convex,
             learn=self.learn,
         )
+        if self.weight is None:
+            ridge.leave("log_weight", fidelity=1, grey=-2)
+        if self.scaling is None:
+            ridge.leave("log_scaling", grey=-1)
+        return ridge
 
 
 class Tikhonov(RegulariserSettings):
     """weight/2 ‖x‖²: small grey values."""
 
-    weight: Positive = Field(default=1e-3, description="factor")
+    usual, degree = 1e-3, 2
     learn: Names = ("weight",)
 
     def build(self, shape: Shape) -> Regulariser:
@@ -232,7 +269,7 @@ class Tikhonov(RegulariserSettings):
 class Sparsity(RegulariserSettings):
     """weight ‖x‖₁: few pixels that are not zero."""
 
-    weight: Positive = Field(default=0.1, description="factor")
+    usual = 0.1
     learn: Names = ("weight",)
 
     def build(self, shape: Shape) -> Regulariser:
@@ -267,8 +304,12 @@ class Ridge(Settings):
     see to it (any but the identity and mild blurs), a small ridge does.
     """
 
-    weight: Positive = Field(default=1e-3, description="factor")
+    weight: Weight = None
     learn: bool = Field(default=False, description="learn the weight too")
+
+    def first_weight(self, contrast: float, fidelity: int) -> float:
+        """Beside a fidelity of that degree, at that contrast."""
+        return self.weight or 1e-3 * contrast ** (fidelity - 2)
 
     def build(self) -> Regulariser:
         """The squared norm."""

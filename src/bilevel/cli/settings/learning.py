@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from bilevel.cli.settings.base import Count, Fraction, Positive, Seed, Settings, Unfit
-from bilevel.learn import Algorithm, Budget, algorithms, schedules
+from bilevel.learn import Accuracy, Algorithm, Budget, algorithms, schedules
 from bilevel.model import losses
 
 __all__ = [
@@ -34,6 +34,12 @@ __all__ = [
 class LossSettings(Settings):
     """The distance of a reconstruction to the truth."""
 
+    peak: Positive | None = Field(
+        default=None,
+        description="what PSNR takes for white [grey value]; 1 for images in [0, 1], else the "
+        "range of the images, if none",
+    )
+
     @abstractmethod
     def build(self) -> losses.Loss:
         """The loss itself."""
@@ -44,7 +50,7 @@ class SquaredError(LossSettings):
 
     def build(self) -> losses.Loss:
         """The mean squared error."""
-        return losses.SquaredError()
+        return losses.SquaredError(self.peak)
 
 
 class PSNR(LossSettings):
@@ -52,7 +58,7 @@ class PSNR(LossSettings):
 
     def build(self) -> losses.Loss:
         """Minus the PSNR."""
-        return losses.PSNR()
+        return losses.PSNR(self.peak)
 
 
 class ScheduleSettings(Settings):
@@ -115,20 +121,37 @@ class AlgorithmSettings(Settings):
         """The algorithm itself."""
 
 
-class AccurateSettings(AlgorithmSettings):
-    """One that solves the lower level to accuracies of its choice."""
+class Floored(AlgorithmSettings):
+    """One that asks for accuracies of the lower level of its choice, down to a floor."""
+
+    floor: Positive | None = Field(
+        default=None,
+        description="smallest accuracy asked for [grey value]; 1e-7 of the contrast if none",
+    )
+
+    def options(self, *without: str) -> dict[str, Any]:
+        """All keys but these, with one accuracy in the place of its numbers."""
+        found = self.model_dump(exclude=set(without))
+        accuracy = Accuracy(found.pop("first_accuracy", None), found.pop("floor"))
+        return {"accuracy": accuracy, **found}
+
+
+class Accurate(Floored):
+    """One that begins with an accuracy of its choice."""
 
     first_accuracy: Positive | None = Field(
         default=None, description="ε_0, rms [grey value]; 2 % of the first distance if none"
     )
+
+
+class AccurateSettings(Accurate):
+    """One that solves the lower level to accuracies of its choice."""
+
     first_change: Positive = Field(
         default=algorithms.MAID.first_change, description="how far the first step moves a parameter"
     )
     tol: Positive = Field(
         default=algorithms.MAID.tol, description="gradient relative to the loss at which to stop"
-    )
-    floor: Positive = Field(
-        default=algorithms.MAID.floor, description="smallest accuracy asked for [grey value]"
     )
 
 
@@ -141,7 +164,7 @@ class Automatic(AccurateSettings):
 
     def build(self) -> Algorithm[Any]:
         """Chosen for the problem."""
-        return algorithms.Automatic(**self.model_dump())
+        return algorithms.Automatic(**self.options())
 
 
 class MAID(AccurateSettings):
@@ -180,7 +203,7 @@ class MAID(AccurateSettings):
         return self._build(accelerated=False)
 
     def _build(self, *, accelerated: bool) -> Algorithm[Any]:
-        return algorithms.MAID(accelerated=accelerated, **self.model_dump())
+        return algorithms.MAID(accelerated=accelerated, **self.options())
 
 
 class AcceleratedMAID(MAID):
@@ -204,7 +227,7 @@ class LBFGS(AccurateSettings):
 
     def build(self) -> Algorithm[Any]:
         """L-BFGS."""
-        return algorithms.LBFGS(**self.model_dump())
+        return algorithms.LBFGS(**self.options())
 
 
 class DynamicSampling(LBFGS):
@@ -224,7 +247,7 @@ class DynamicSampling(LBFGS):
 
     def build(self) -> Algorithm[Any]:
         """Dynamic sampling."""
-        return algorithms.DynamicSampling(**self.model_dump())
+        return algorithms.DynamicSampling(**self.options())
 
 
 class BudgetSettings(Settings):

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from bilevel.cli.settings.base import Count, Fraction, Positive, Seed, Unfit
-from bilevel.cli.settings.learning import AlgorithmSettings
+from bilevel.cli.settings.learning import Accurate, AlgorithmSettings
 from bilevel.ground.errors import InputError
 from bilevel.learn import Algorithm, algorithms
 
@@ -22,8 +22,9 @@ class _Search(AlgorithmSettings):
     box: dict[str, Interval] = Field(
         description='lowest and highest, e.g. { "regulariser.log_weight" = [-7, 0] }'
     )
-    accuracy: Positive = Field(
-        default=algorithms.Grid.accuracy, description="of the lower level, rms [grey value]"
+    accuracy: Positive | None = Field(
+        default=None,
+        description="of the lower level, rms [grey value]; 1e-3 of the contrast if none",
     )
 
     @model_validator(mode="after")
@@ -72,7 +73,7 @@ class OptunaSearch(_Search):
         return algorithms.OptunaSearch(**self.model_dump())
 
 
-class DFOLS(AlgorithmSettings):
+class DFOLS(Accurate):
     """Derivative-free least squares by the package DFO-LS, for a few parameters."""
 
     radius: Positive = Field(default=algorithms.DFOLS.radius, description="first trust region")
@@ -85,12 +86,6 @@ class DFOLS(AlgorithmSettings):
     evaluations: Annotated[int, Field(ge=2)] = Field(
         default=algorithms.DFOLS.evaluations, description="at most so many a step and parameter"
     )
-    first_accuracy: Positive | None = Field(
-        default=None, description="ε_0, rms [grey value]; 2 % of the first distance if none"
-    )
-    floor: Positive = Field(
-        default=algorithms.DFOLS.floor, description="smallest accuracy asked for [grey value]"
-    )
 
     @model_validator(mode="after")
     def _check(self) -> DFOLS:
@@ -102,4 +97,4 @@ class DFOLS(AlgorithmSettings):
 
     def build(self) -> Algorithm[Any]:
         """DFO-LS."""
-        return algorithms.DFOLS(**self.model_dump())
+        return algorithms.DFOLS(**self.options())

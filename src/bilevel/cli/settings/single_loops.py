@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from bilevel.cli.settings.base import Count, Positive, Seed
-from bilevel.cli.settings.learning import AlgorithmSettings
+from bilevel.cli.settings.learning import Accurate, Floored
 from bilevel.learn import Algorithm, algorithms
 
 __all__ = [
@@ -27,7 +27,7 @@ Power = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Preconditioner = Literal["none", "adam"]
 
 
-class SingleLoopSettings(AlgorithmSettings):
+class SingleLoopSettings(Floored):
     """An algorithm that moves reconstructions, adjoints and parameters together."""
 
     batch_size: Count = Field(default=1, description="images an iteration, at most")
@@ -45,9 +45,6 @@ class SingleLoopSettings(AlgorithmSettings):
     precondition: Preconditioner = Field(default="none", description="none, or adam")
     tol: Positive = Field(
         default=algorithms.SOBA.tol, description="gradient relative to the loss at which to stop"
-    )
-    floor: Positive = Field(
-        default=algorithms.SOBA.floor, description="smallest accuracy asked for [grey value]"
     )
     seed: Seed = Field(default=0, description="of the batches")
 
@@ -69,7 +66,7 @@ class SOBA(AcceleratedSettings):
 
     def build(self) -> Algorithm[Any]:
         """SOBA."""
-        return algorithms.SOBA(**self.model_dump())
+        return algorithms.SOBA(**self.options())
 
 
 class MASOBA(SOBA):
@@ -81,7 +78,7 @@ class MASOBA(SOBA):
 
     def build(self) -> Algorithm[Any]:
         """MA-SOBA."""
-        return algorithms.MASOBA(**self.model_dump())
+        return algorithms.MASOBA(**self.options())
 
 
 class SABA(AcceleratedSettings):
@@ -89,7 +86,7 @@ class SABA(AcceleratedSettings):
 
     def build(self) -> Algorithm[Any]:
         """SABA."""
-        return algorithms.SABA(**self.model_dump())
+        return algorithms.SABA(**self.options())
 
 
 class SRBA(AcceleratedSettings):
@@ -101,7 +98,7 @@ class SRBA(AcceleratedSettings):
 
     def build(self) -> Algorithm[Any]:
         """SRBA."""
-        return algorithms.SRBA(**self.model_dump())
+        return algorithms.SRBA(**self.options())
 
 
 class AmIGO(SingleLoopSettings):
@@ -113,7 +110,7 @@ class AmIGO(SingleLoopSettings):
 
     def build(self) -> Algorithm[Any]:
         """AmIGO."""
-        return algorithms.AmIGO(**self.model_dump())
+        return algorithms.AmIGO(**self.options())
 
 
 class StocBiO(SingleLoopSettings):
@@ -125,7 +122,7 @@ class StocBiO(SingleLoopSettings):
 
     def build(self) -> Algorithm[Any]:
         """StocBiO."""
-        return algorithms.StocBiO(**self.model_dump())
+        return algorithms.StocBiO(**self.options())
 
 
 class F2SA(SingleLoopSettings):
@@ -147,7 +144,7 @@ class F2SA(SingleLoopSettings):
 
     def build(self) -> Algorithm[Any]:
         """F²SA."""
-        return algorithms.F2SA(**self.model_dump())
+        return algorithms.F2SA(**self.options())
 
 
 class BOME(SingleLoopSettings):
@@ -169,18 +166,15 @@ class BOME(SingleLoopSettings):
 
     def build(self) -> Algorithm[Any]:
         """BOME."""
-        return algorithms.BOME(**self.model_dump())
+        return algorithms.BOME(**self.options())
 
 
-class ISGD(AlgorithmSettings):
+class ISGD(Accurate):
     """Minibatches of implicit gradients whose accuracy grows."""
 
     batch_size: Count = Field(default=algorithms.ISGD.batch_size, description="images a step")
     step_size: Positive | None = Field(
         default=None, description="first step; found by first_change if none"
-    )
-    first_accuracy: Positive | None = Field(
-        default=None, description="ε_0, rms [grey value]; 2 % of the first distance if none"
     )
     first_change: Positive = Field(
         default=algorithms.ISGD.first_change, description="how far the first step moves a parameter"
@@ -189,12 +183,9 @@ class ISGD(AlgorithmSettings):
         default=algorithms.ISGD.accuracy_power, description="p in ε_k = ε_0 k^-p"
     )
     step_power: Power = Field(default=algorithms.ISGD.step_power, description="q in α_k = α_0 k^-q")
-    floor: Positive = Field(
-        default=algorithms.ISGD.floor, description="smallest accuracy asked for [grey value]"
-    )
     precondition: Preconditioner = Field(default="none", description="none, or adam")
     seed: Seed = Field(default=0, description="of the batches")
 
     def build(self) -> Algorithm[Any]:
         """ISGD."""
-        return algorithms.ISGD(**self.model_dump())
+        return algorithms.ISGD(**self.options())

@@ -106,8 +106,9 @@ class LBFGS(SolverSettings):
     """L-BFGS: learns curvature; about half the gradients of Nesterov's method, or fewer."""
 
     memory: Count = Field(default=solvers.LBFGS.memory, description="pairs kept")
-    first_change: Positive = Field(
-        default=solvers.LBFGS.first_change, description="length of the first step [grey value]"
+    first_change: Positive | None = Field(
+        default=None,
+        description="length of the first step [grey value]; from the contrast if none",
     )
     precondition: bool = Field(
         default=True, description="use the energy's preconditioner, if it has one"

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass, replace
 
 from bilevel.ground import theta as algebra
-from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
+from bilevel.learn.accuracy import Accuracy
 from bilevel.learn.algorithm import (
     Algorithm,
     Status,
@@ -62,11 +62,11 @@ class MAID(Algorithm[MAIDState]):
         certified: rely on proved bounds alone, at the price of very accurate lower-level solves.
         accelerated: Barzilai-Borwein first steps and the non-monotone reference value of Zhang
             and Hager (2004); usually two to three times fewer lower-level steps.
-        first_accuracy: ε_0 [grey value]; None takes 2 % of the first residual.
+        accuracy: ε_0 and the floor, :class:`~bilevel.learn.accuracy.Accuracy`; where the loss
+            proves no interval, θ is then known to about the root of the floor, and MAID ends
+            there as FLOOR.
         first_change: how far the first step moves θ.
         tol: stop when the projected gradient and its proved error are below ``tol`` times the loss.
-        floor: accuracies below are not asked for [grey value]; where the loss proves no interval,
-            θ is then known to about its square root, and MAID ends there as FLOOR.
         shrink: ρ, factor of the step in a search.
         grow: ρ̄, factor of the step after a success at the first try.
         tighten: ν, factor of ε when it is too large.
@@ -85,10 +85,9 @@ class MAID(Algorithm[MAIDState]):
 
     accelerated: bool = False
     certified: bool = False
-    first_accuracy: float | None = None
+    accuracy: Accuracy = Accuracy()
     first_change: float = 0.5
     tol: float = 3e-3
-    floor: float = 1e-7
     shrink: float = 0.5
     grow: float = 1.5
     tighten: float = 0.5
@@ -101,20 +100,18 @@ class MAID(Algorithm[MAIDState]):
         """0 < ρ < 1 < ρ̄, 0 < ν < 1 < ν̄, 0 < λ < η < 1."""
         below = all(0 < value < 1 for value in (self.shrink, self.tighten))
         above = self.grow > 1 and self.relax > 1
-        positive = all(v > 0 for v in (self.tol, self.floor, self.first_change))
+        positive = all(v > 0 for v in (self.tol, self.first_change))
         between = 0 < self.decrease < self.eta < 1 and 0 <= self.memory < 1
         if not (below and above and positive and between):
             raise InputError(
                 "MAID needs 0 < shrink, tighten < 1 < grow, relax; 0 < decrease < eta < 1; "
-                "positive tol, floor and first_change",
+                "positive tol and first_change",
                 given=self,
             )
-        if self.first_accuracy is not None:
-            check_positive(self.first_accuracy, "first_accuracy")
 
     def init(self, problem: BilevelProblem, theta: Theta) -> MAIDState:
         """Evaluate θ_0 to ε_0."""
-        accuracy = self.first_accuracy or problem.first_accuracy(theta)
+        accuracy = self.accuracy.start(problem, theta)
         at = self._trusted(problem, problem.value_and_grad(theta, tol=accuracy), None)
         step = normalised_step(at.grad, self.first_change)
         status = verdict(problem, at, self.tol)
@@ -157,7 +154,7 @@ class MAID(Algorithm[MAIDState]):
         return MAIDState(
             evaluation=new,
             step=step * (self.grow if tries == 1 else 1.0),
-            accuracy=min(self.relax * new.accuracy, 1e-1),
+            accuracy=self.accuracy.below(problem, self.relax * new.accuracy),
             previous=at,
             reference=reference,
             mass=mass,
@@ -174,8 +171,8 @@ class MAID(Algorithm[MAIDState]):
         step: float,
     ) -> MAIDState:
         """Tighten ε; where that is of no use, try shorter steps; where that was, end."""
-        finest = accuracy <= self.floor or at.saturated
-        finer = accuracy if finest else max(self.tighten * accuracy, self.floor)
+        finest = accuracy <= self.accuracy.least(problem) or at.saturated
+        finer = accuracy if finest else self.accuracy.above(problem, self.tighten * accuracy)
         stuck = finest and not state.accepted
         return replace(
             state,
@@ -197,8 +194,8 @@ class MAID(Algorithm[MAIDState]):
         while self._doubtful(problem, at, known):
             if math.isnan(at.estimate) and not self.certified:
                 accuracy = at.accuracy
-            elif at.accuracy > self.floor and not at.saturated:
-                accuracy = max(self.tighten * at.accuracy, self.floor)
+            elif at.accuracy > self.accuracy.least(problem) and not at.saturated:
+                accuracy = self.accuracy.above(problem, self.tighten * at.accuracy)
             else:
                 break
             at = problem.value_and_grad(at.theta, tol=accuracy, estimate=not self.certified)

@@ -15,7 +15,7 @@ from bilevel.ground.checks import check_choice, check_finite
 from bilevel.ground.errors import InputError
 from bilevel.model.bounds import Variation
 from bilevel.model.operators.operator import Shape
-from bilevel.model.part import check_learn, positive_parameter
+from bilevel.model.part import check_learn
 from bilevel.model.penalties import SeparablePenalty
 from bilevel.model.potentials import POTENTIALS
 from bilevel.model.regularisers.filtered import FeatureBall, FilteredRegulariser
