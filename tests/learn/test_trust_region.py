@@ -121,7 +121,9 @@ def test_both_phases_are_continued_bit_for_bit() -> None:
 
 def test_accuracy_is_tightened_when_errors_hide_the_decrease() -> None:
     p = Quadratic.random(0).problem()
-    fit = bl.learn(p, TrustRegion(accuracy=bl.Accuracy(first=0.3), tol=1e-4), budget=bl.Budget(steps=40))
+    fit = bl.learn(
+        p, TrustRegion(accuracy=bl.Accuracy(first=0.3), tol=1e-4), budget=bl.Budget(steps=40)
+    )
     asked = [r.accuracy for r in fit.history]
     assert asked[0] == 0.3
     assert all(after <= before for before, after in itertools.pairwise(asked))

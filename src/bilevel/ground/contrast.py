@@ -80,6 +80,6 @@ def window_of(images: Tensor) -> tuple[float, float]:
         ((0.0, 1.0), (0.0, 255.0))
     """
     low, high = float(images.detach().min()), float(images.detach().max())
-    if low >= 0 and DARK <= high <= 1 or high == low == 0:
+    if (low >= 0 and DARK <= high <= 1) or high == low == 0:
         return 0.0, 1.0
     return (low, high) if low < high else (low - 0.5, low + 0.5)

@@ -8,7 +8,7 @@ from bilevel.ground.checks import check_positive
 from bilevel.ground.theta import Theta
 from bilevel.learn.problem import BilevelProblem
 
-__all__ = ["Accuracy"]
+__all__ = ["FROM_DATA", "Accuracy"]
 
 FLOOR, MOST = 1e-7, 0.1
 """The least and the loosest accuracy, relative to the contrast of the images."""
@@ -56,3 +56,7 @@ class Accuracy:
     def below(self, problem: BilevelProblem, accuracy: float) -> float:
         """``accuracy``, or a tenth of the contrast if that is smaller."""
         return min(accuracy, MOST * problem.contrast)
+
+
+FROM_DATA = Accuracy()
+"""Nothing is given: all follows the problem."""

@@ -164,8 +164,8 @@ class BilevelProblem:
     ) -> Evaluation:
         """Loss and hypergradient at lower-level accuracy ``tol`` (rms, [grey value]), with errors.
 
-        Where no strong convexity of use is proved, ``tol`` bounds the rms of ∇J instead. ``estimate``
-        adds an estimate of the gradient's true error, at some extra cost.
+        Where no strong convexity of use is proved, ``tol`` bounds the rms of ∇J instead.
+        ``estimate`` adds an estimate of the gradient's true error, at some extra cost.
 
         Raises:
             BudgetExhausted: during ``learn``, when the budget is used up.

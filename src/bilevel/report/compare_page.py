@@ -238,7 +238,7 @@ def _card(group: Compared, k: int, side: int, looks: Mapping[str, Look], place: 
     truth = None if comparison.target is None else comparison.target[k]
     shows = [(data, "Data", ""), *((c.x[k], n, _caption(rows[n])) for n, c in choices.items())]
     shows += [] if truth is None else [(truth, "Truth", "")]
-    window = window_of(comparison.before[k] if truth is None else truth)
+    window = window_of(next(iter(choices.values())).x[k] if truth is None else truth)
     tiles = [_tile(*show, group.ids[k], side, window) for show in shows]
     curves = [n for n, c in choices.items() if n != ORACLE and drawable(c, k, n)]
     quality = ORACLE in choices and drawable(choices[ORACLE], k, ORACLE)

@@ -49,7 +49,7 @@ class ProjectedGradient(AccurateSettings):
     def build(self) -> Algorithm[Any]:
         """Algorithm 1."""
         return algorithms.ProjectedGradient(
-            schedule=self.schedule.build(), **self.options("schedule")
+            schedule=self.schedule.build(), **self.arguments("schedule")
         )
 
 
@@ -76,7 +76,7 @@ class HOAG(AccurateSettings):
 
     def build(self) -> Algorithm[Any]:
         """HOAG."""
-        return algorithms.HOAG(schedule=self.schedule.build(), **self.options("schedule"))
+        return algorithms.HOAG(schedule=self.schedule.build(), **self.arguments("schedule"))
 
 
 class GaussNewton(Accurate):
@@ -98,7 +98,7 @@ class GaussNewton(Accurate):
 
     def build(self) -> Algorithm[Any]:
         """Gauss-Newton."""
-        return algorithms.GaussNewton(**self.options())
+        return algorithms.GaussNewton(**self.arguments())
 
 
 class TrustRegion(AccurateSettings):
@@ -117,7 +117,7 @@ class TrustRegion(AccurateSettings):
 
     def build(self) -> Algorithm[Any]:
         """The trust region."""
-        return algorithms.TrustRegion(**self.options())
+        return algorithms.TrustRegion(**self.arguments())
 
 
 class TorchOptimiser(Accurate):
@@ -146,5 +146,5 @@ class TorchOptimiser(Accurate):
 
     def build(self) -> Algorithm[Any]:
         """The optimiser at the upper level."""
-        rest = self.options("schedule")
+        rest = self.arguments("schedule")
         return algorithms.TorchOptimiser(schedule=self.schedule.build(), **rest)

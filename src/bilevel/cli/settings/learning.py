@@ -129,7 +129,7 @@ class Floored(AlgorithmSettings):
         description="smallest accuracy asked for [grey value]; 1e-7 of the contrast if none",
     )
 
-    def options(self, *without: str) -> dict[str, Any]:
+    def arguments(self, *without: str) -> dict[str, Any]:
         """All keys but these, with one accuracy in the place of its numbers."""
         found = self.model_dump(exclude=set(without))
         accuracy = Accuracy(found.pop("first_accuracy", None), found.pop("floor"))
@@ -164,7 +164,7 @@ class Automatic(AccurateSettings):
 
     def build(self) -> Algorithm[Any]:
         """Chosen for the problem."""
-        return algorithms.Automatic(**self.options())
+        return algorithms.Automatic(**self.arguments())
 
 
 class MAID(AccurateSettings):
@@ -203,7 +203,7 @@ class MAID(AccurateSettings):
         return self._build(accelerated=False)
 
     def _build(self, *, accelerated: bool) -> Algorithm[Any]:
-        return algorithms.MAID(accelerated=accelerated, **self.options())
+        return algorithms.MAID(accelerated=accelerated, **self.arguments())
 
 
 class AcceleratedMAID(MAID):
@@ -227,7 +227,7 @@ class LBFGS(AccurateSettings):
 
     def build(self) -> Algorithm[Any]:
         """L-BFGS."""
-        return algorithms.LBFGS(**self.options())
+        return algorithms.LBFGS(**self.arguments())
 
 
 class DynamicSampling(LBFGS):
@@ -247,7 +247,7 @@ class DynamicSampling(LBFGS):
 
     def build(self) -> Algorithm[Any]:
         """Dynamic sampling."""
-        return algorithms.DynamicSampling(**self.options())
+        return algorithms.DynamicSampling(**self.arguments())
 
 
 class BudgetSettings(Settings):

@@ -97,4 +97,4 @@ class DFOLS(Accurate):
 
     def build(self) -> Algorithm[Any]:
         """DFO-LS."""
-        return algorithms.DFOLS(**self.options())
+        return algorithms.DFOLS(**self.arguments())

@@ -66,7 +66,7 @@ class SOBA(AcceleratedSettings):
 
     def build(self) -> Algorithm[Any]:
         """SOBA."""
-        return algorithms.SOBA(**self.options())
+        return algorithms.SOBA(**self.arguments())
 
 
 class MASOBA(SOBA):
@@ -78,7 +78,7 @@ class MASOBA(SOBA):
 
     def build(self) -> Algorithm[Any]:
         """MA-SOBA."""
-        return algorithms.MASOBA(**self.options())
+        return algorithms.MASOBA(**self.arguments())
 
 
 class SABA(AcceleratedSettings):
@@ -86,7 +86,7 @@ class SABA(AcceleratedSettings):
 
     def build(self) -> Algorithm[Any]:
         """SABA."""
-        return algorithms.SABA(**self.options())
+        return algorithms.SABA(**self.arguments())
 
 
 class SRBA(AcceleratedSettings):
@@ -98,7 +98,7 @@ class SRBA(AcceleratedSettings):
 
     def build(self) -> Algorithm[Any]:
         """SRBA."""
-        return algorithms.SRBA(**self.options())
+        return algorithms.SRBA(**self.arguments())
 
 
 class AmIGO(SingleLoopSettings):
@@ -110,7 +110,7 @@ class AmIGO(SingleLoopSettings):
 
     def build(self) -> Algorithm[Any]:
         """AmIGO."""
-        return algorithms.AmIGO(**self.options())
+        return algorithms.AmIGO(**self.arguments())
 
 
 class StocBiO(SingleLoopSettings):
@@ -122,7 +122,7 @@ class StocBiO(SingleLoopSettings):
 
     def build(self) -> Algorithm[Any]:
         """StocBiO."""
-        return algorithms.StocBiO(**self.options())
+        return algorithms.StocBiO(**self.arguments())
 
 
 class F2SA(SingleLoopSettings):
@@ -144,7 +144,7 @@ class F2SA(SingleLoopSettings):
 
     def build(self) -> Algorithm[Any]:
         """F²SA."""
-        return algorithms.F2SA(**self.options())
+        return algorithms.F2SA(**self.arguments())
 
 
 class BOME(SingleLoopSettings):
@@ -166,7 +166,7 @@ class BOME(SingleLoopSettings):
 
     def build(self) -> Algorithm[Any]:
         """BOME."""
-        return algorithms.BOME(**self.options())
+        return algorithms.BOME(**self.arguments())
 
 
 class ISGD(Accurate):
@@ -188,4 +188,4 @@ class ISGD(Accurate):
 
     def build(self) -> Algorithm[Any]:
         """ISGD."""
-        return algorithms.ISGD(**self.options())
+        return algorithms.ISGD(**self.arguments())

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bilevel.ground.theta import Theta
-from bilevel.learn.accuracy import Accuracy
+from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import Algorithm, State
 from bilevel.learn.algorithms.dynamic_sampling import DynamicSampling
 from bilevel.learn.algorithms.lbfgs import LBFGS
@@ -70,7 +70,7 @@ class Automatic(Algorithm[State]):
         0.003
     """
 
-    accuracy: Accuracy = Accuracy()
+    accuracy: Accuracy = FROM_DATA
     first_change: float = LBFGS.first_change
     tol: float = LBFGS.tol
 

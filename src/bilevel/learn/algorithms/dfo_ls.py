@@ -15,7 +15,7 @@ from bilevel.ground.extras import load
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta, add, flatten, unflatten
 from bilevel.ground.theta import norm as theta_norm
-from bilevel.learn.accuracy import Accuracy
+from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import Algorithm, Status
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem
@@ -66,7 +66,7 @@ class DFOLS(Algorithm[DFOLSState]):
     last_radius: float = 1e-3
     shrink: float = 0.1
     evaluations: int = 20
-    accuracy: Accuracy = Accuracy()
+    accuracy: Accuracy = FROM_DATA
 
     def __post_init__(self) -> None:
         """Check the options, and that the package is there."""

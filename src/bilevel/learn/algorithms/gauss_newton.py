@@ -12,7 +12,7 @@ from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta, add, flatten, unflatten
-from bilevel.learn.accuracy import Accuracy
+from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import Algorithm, Status, settled, verdict
 from bilevel.learn.algorithms.lbfgs import projected_gradient
 from bilevel.learn.evaluation import Evaluation
@@ -59,7 +59,7 @@ class GaussNewton(Algorithm[GaussNewtonState]):
     """
 
     damping: float = 1e-2
-    accuracy: Accuracy = Accuracy()
+    accuracy: Accuracy = FROM_DATA
     longest: float = 1.0
     tighten: float = 0.25
     tol: float = 3e-3

@@ -9,7 +9,7 @@ from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
 from bilevel.ground.theta import norm as theta_norm
-from bilevel.learn.accuracy import Accuracy
+from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step, settled, verdict
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem
@@ -67,7 +67,7 @@ class HOAG(Algorithm[HOAGState]):
 
     schedule: Schedule = field(default_factory=Polynomial)
     step_size: float | None = None
-    accuracy: Accuracy = Accuracy()
+    accuracy: Accuracy = FROM_DATA
     first_change: float = 0.5
     longest: float = 1.0
     constant: float = 0.25

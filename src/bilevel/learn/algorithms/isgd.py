@@ -8,7 +8,7 @@ from bilevel.ground.checks import check_choice, check_nonnegative, check_positiv
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
-from bilevel.learn.accuracy import Accuracy
+from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step
 from bilevel.learn.algorithms.moments import Moments
 from bilevel.learn.directions import Sampler
@@ -59,7 +59,7 @@ class ISGD(Algorithm[ISGDState]):
 
     batch_size: int = 1
     step_size: float | None = None
-    accuracy: Accuracy = Accuracy()
+    accuracy: Accuracy = FROM_DATA
     first_change: float = 0.1
     accuracy_power: float = 0.5
     step_power: float = 0.5

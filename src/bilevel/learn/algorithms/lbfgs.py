@@ -12,7 +12,7 @@ from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta, flatten, unflatten
-from bilevel.learn.accuracy import Accuracy
+from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step, settled, verdict
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem
@@ -76,7 +76,7 @@ class LBFGS(Algorithm[LBFGSState]):
     """
 
     memory: int = 20
-    accuracy: Accuracy = Accuracy()
+    accuracy: Accuracy = FROM_DATA
     first_change: float = 0.1
     tighten: float = 0.25
     tol: float = 3e-3

@@ -9,7 +9,7 @@ from bilevel.ground import theta as algebra
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
-from bilevel.learn.accuracy import Accuracy
+from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import (
     Algorithm,
     Status,
@@ -85,7 +85,7 @@ class MAID(Algorithm[MAIDState]):
 
     accelerated: bool = False
     certified: bool = False
-    accuracy: Accuracy = Accuracy()
+    accuracy: Accuracy = FROM_DATA
     first_change: float = 0.5
     tol: float = 3e-3
     shrink: float = 0.5

@@ -10,7 +10,7 @@ from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
 from bilevel.ground.theta import norm as theta_norm
-from bilevel.learn.accuracy import Accuracy
+from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step, settled, verdict
 from bilevel.learn.directions import Sampler
 from bilevel.learn.evaluation import Evaluation
@@ -70,7 +70,7 @@ class ProjectedGradient(Algorithm[GradientState]):
 
     schedule: Schedule = field(default_factory=Geometric)
     step_size: float | None = None
-    accuracy: Accuracy = Accuracy()
+    accuracy: Accuracy = FROM_DATA
     first_change: float = 0.5
     batch_size: int | None = None
     tol: float = 3e-3

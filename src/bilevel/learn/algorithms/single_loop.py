@@ -15,7 +15,7 @@ from bilevel.ground.checks import check_choice, check_nonnegative, check_positiv
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
-from bilevel.learn.accuracy import Accuracy
+from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import (
     Algorithm,
     Status,
@@ -114,7 +114,7 @@ class SingleLoop(Algorithm[SingleLoopState]):
     iterations: int | None = None
     precondition: str = "none"
     tol: float = 3e-3
-    accuracy: Accuracy = Accuracy()
+    accuracy: Accuracy = FROM_DATA
     seed: int = 0
 
     def __post_init__(self) -> None:

@@ -15,7 +15,7 @@ from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta, add
 from bilevel.ground.theta import norm as theta_norm
-from bilevel.learn.accuracy import Accuracy
+from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import Algorithm, Status, settled, verdict
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem
@@ -65,7 +65,7 @@ class TorchOptimiser(Algorithm[TorchState]):
     lr: float = 0.1
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     schedule: Schedule = field(default_factory=Geometric)
-    accuracy: Accuracy = Accuracy()
+    accuracy: Accuracy = FROM_DATA
     tol: float = 3e-3
 
     def __post_init__(self) -> None:

@@ -13,7 +13,7 @@ from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta, flatten, unflatten
-from bilevel.learn.accuracy import Accuracy
+from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import Algorithm, Status, normalised_step, settled, verdict
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import BilevelProblem
@@ -77,7 +77,7 @@ class TrustRegion(Algorithm[TrustState]):
         20
     """
 
-    accuracy: Accuracy = Accuracy()
+    accuracy: Accuracy = FROM_DATA
     first_change: float = 0.5
     last_radius: float = 1e-3
     memory: int = 20

@@ -69,7 +69,7 @@ class PSNR(Loss):
         return r * rows.expand(2 * _DECIBEL / (rows.inner(r, r) + self._floor * x[0].numel()), r)
 
     def lipschitz(self, x: Tensor, target: Tensor, radius: Tensor) -> Tensor:
-        """20/ln 10 / (s² + n peak² 1e-8), s the least ‖r‖ in the ball: it bounds the Hessian there."""
+        """20/ln 10 / (s² + n peak² 1e-8), s the least ‖r‖ in the ball: a bound of the Hessian."""
         least = (rows.norm(x - target).double() - radius.double()).clamp_min(0.0)
         return 2 * _DECIBEL / (least.square() + self._floor * x[0].numel())
 
