@@ -54,7 +54,8 @@ class Answer:
 class Reconstructor:
     """A fit with its configuration; ``accuracy`` is the rms distance asked for [grey value].
 
-    A thousandth of the contrast of the images if it is None. Where no strong convexity is proved, the rms of the gradient is brought to 1 % of it instead.
+    A thousandth of the contrast of the images if it is None. Where no strong convexity of use is
+    proved, the rms of the gradient is brought to 1 % of it instead.
     """
 
     fit: Fit
