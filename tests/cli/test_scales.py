@@ -64,7 +64,8 @@ def outcome(run: Run, folder: Path, factor: float, offset: float) -> dict[str, A
     assert "PSNR and SSIM for a peak of" in learned.out
     result = run("evaluate", fit, "--images", folder / "pictures", "--out", folder / "evaluation")
     assert result.code == 0, result
-    table = list(csv.DictReader((folder / "evaluation" / "evaluation.csv").open()))[-1]
+    text = (folder / "evaluation" / "evaluation.csv").read_text()
+    table = list(csv.DictReader(text.splitlines()))[-1]
     assert table["solve"] == "2 of 2 certified"
     assert float(table["peak"]) == pytest.approx(factor)
     data = noisy(folder, factor, offset)
