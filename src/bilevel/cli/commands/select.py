@@ -43,7 +43,7 @@ SigmaOption = Annotated[
     typer.Option(
         "--sigma",
         metavar="LEVEL",
-        help="Standard deviation of Gaussian noise in grey values from 0 to 1, e.g. 0.1 or 25/255.",
+        help="Standard deviation of Gaussian noise in the grey values of the data, e.g. 0.1 or 25/255.",
         show_default=False,
     ),
 ]
@@ -52,7 +52,7 @@ RegulariserOption = Annotated[
     typer.Option(
         "--regulariser",
         metavar="NAME[:KEY=VALUE,...]",
-        help="total-variation:smoothing=0.01 unless given; must be smooth.",
+        help="total-variation unless given, smoothed at 1 % of the contrast; must be smooth.",
         show_default=False,
     ),
 ]
