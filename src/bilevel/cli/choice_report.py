@@ -78,6 +78,7 @@ def _json(
                 "certificate": _finite(row.certificate),
                 "psnr": _finite(row.psnr),
                 "ssim": _finite(row.ssim),
+                "peak": row.peak,
                 "curve": {"weight": _list(weights), "criterion": _list(values)},
             }
     return {

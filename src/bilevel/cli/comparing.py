@@ -16,6 +16,7 @@ from bilevel.cli.learning import INTERRUPTED
 from bilevel.cli.progress import LearningProgress
 from bilevel.cli.reconstruction import simulated
 from bilevel.cli.settings.kinds import RuleSettings
+from bilevel.ground.contrast import contrast
 from bilevel.ground.errors import InputError
 from bilevel.learn import BilevelProblem, Status, learn
 from bilevel.report import Compared
@@ -65,7 +66,10 @@ def from_configuration(
 
 def _learned(selection: Selection, configuration: Configuration, training: Batch) -> float:
     """The weight learned from the training images by what learns without being told how."""
-    energy = selection.energy(training.shape, 1 / selection.first_weight)
+    grey = contrast(training.images)
+    first = selection.first_weight(grey)
+    energy = selection.energy(training.shape, 1 / first, contrast=grey)
+    energy.settle(training.images, grey)
     pairs, solver = simulated(configuration, training), configuration.solver
     problem = BilevelProblem(
         energy,

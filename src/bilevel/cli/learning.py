@@ -14,6 +14,7 @@ from bilevel.cli.images import Batch, LearningImages, learning_images
 from bilevel.cli.progress import Counter, LearningProgress
 from bilevel.cli.reconstruction import CONFIGURATION, Reconstructor, simulated
 from bilevel.cli.resuming import resumable
+from bilevel.ground.contrast import contrast
 from bilevel.ground.errors import BilevelError
 from bilevel.learn import BilevelProblem, Fit, Status, learn
 from bilevel.learn.scaling import resolved
@@ -63,6 +64,7 @@ def build_problem(configuration: Configuration, training: Batch) -> BilevelProbl
         InputError: images that the energy cannot take.
     """
     energy, pairs = configuration.energy(training.shape), simulated(configuration, training)
+    energy.settle(pairs.y, contrast(pairs.target))
     solver, objective = configuration.solver, energy.at(pairs.y[:1])
     return BilevelProblem(
         energy,
@@ -119,13 +121,14 @@ def _report(reconstructor: Reconstructor, images: LearningImages, out: Path) -> 
     training = _samples(reconstructor, [images.training], counter)[0]
     held_out = _samples(reconstructor, images.held_out, counter)
     fit = reconstructor.fit
-    page = learning_page(fit, training=training, held_out=held_out or None, title=title)
+    peak = reconstructor.configuration.loss.shown_peak
+    page = learning_page(fit, training=training, held_out=held_out or None, title=title, peak=peak)
     path = write_page(out / REPORT, page)
     console = results()
     console.print(parameters_table(fit))
     console.print(fit_table(fit))
     console.print("held out:" if held_out else "learned from:")
-    console.print(scores_table(Scores.of(held_out or training)))
+    console.print(scores_table(Scores.of(held_out or training, peak)))
     console.print(f"fit:    {out}\nreport: {path}", markup=False, soft_wrap=True)
 
 

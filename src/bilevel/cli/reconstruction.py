@@ -20,7 +20,7 @@ from bilevel.learn import Fit, load
 from bilevel.model import Variational
 from bilevel.model.operators import Operator, Shape
 from bilevel.report import Samples
-from bilevel.solve import Solution, Tolerance
+from bilevel.solve import Solution
 
 __all__ = ["CONFIGURATION", "Answer", "Reconstructor", "simulated"]
 
@@ -28,7 +28,6 @@ CONFIGURATION = "config.toml"
 """What `bilevel learn` calls its copy of the configuration."""
 
 _PIXELS = 2**20  # so many are reconstructed at once: memory stays small
-_RESIDUAL = 1e-2
 
 
 def simulated(configuration: Configuration, batch: Batch) -> Pairs:
@@ -55,15 +54,16 @@ class Answer:
 class Reconstructor:
     """A fit with its configuration; ``accuracy`` is the rms distance asked for [grey value].
 
-    Where no strong convexity is proved, the rms of the gradient is brought to 1 % of it instead.
+    A thousandth of the contrast of the images if it is None. Where no strong convexity of use is
+    proved, the rms of the gradient is brought to 1 % of it instead.
     """
 
     fit: Fit
     configuration: Configuration
-    accuracy: float = 1e-3
+    accuracy: float | None = None
 
     @staticmethod
-    def load(folder: Path, accuracy: float) -> Reconstructor:
+    def load(folder: Path, accuracy: float | None) -> Reconstructor:
         """From a folder that ``bilevel learn`` wrote, or is writing.
 
         Raises:
@@ -80,7 +80,9 @@ class Reconstructor:
         else:
             raise InputError(f"the fit in '{folder}' holds no configuration", advice=advice)
         _check_same(fit.energy, configuration, folder)
-        return Reconstructor(fit, configuration, check_positive(accuracy, "the accuracy"))
+        if accuracy is not None:
+            check_positive(accuracy, "the accuracy")
+        return Reconstructor(fit, configuration, accuracy)
 
     def samples(self, pairs: Pairs, done: Callable[[int], None]) -> Samples:
         """Reconstructions beside the truth; ``done`` hears after each batch how many it had."""
@@ -110,20 +112,14 @@ class Reconstructor:
         _, h, w = shape
         found: list[Solution] = []
         for part in torch.split(y, max(1, _PIXELS // (h * w))):
-            found.append(fit.reconstruct(part, self._tolerance(fit, part)))
+            found.append(
+                fit.reconstruct(part, fit.tolerance(fit.energy.at(part), part, self.accuracy))
+            )
             done(len(part))
         return Answer(
             torch.cat([s.x for s in found]),
             torch.cat([s.certificate.rms for s in found]),
             torch.cat([s.status for s in found]),
-        )
-
-    def _tolerance(self, fit: Fit, y: Tensor) -> Tolerance:
-        certified = bool((fit.energy.at(y).bounds.proved_mu() > 0).all())
-        return (
-            Tolerance(rms=self.accuracy)
-            if certified
-            else Tolerance(residual=self.accuracy * _RESIDUAL)
         )
 
 

@@ -78,6 +78,7 @@ def argmin(
         >>> round(energy.regulariser.log_weight.grad.item(), 4)
         -1.0
     """
+    energy.settle(_in_full_precision(y, energy).detach())
     model = energy if theta is None else bind(energy, theta)
     learnable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     layer = _Layer(model, tuple(learnable), tol, solver, x0, max_steps, hypergradient, adjoint_rtol)

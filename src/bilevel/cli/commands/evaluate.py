@@ -21,12 +21,13 @@ FitArgument = Annotated[
     Path, typer.Argument(metavar="DIR", help="A folder that `bilevel learn` wrote.")
 ]
 AccuracyOption = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--accuracy",
         metavar="RMS",
-        help="Distance to the exact minimiser at which to stop, rms in grey values; where none "
-        "can be proved, 1 % of it as rms of the gradient.",
+        help="Distance to the exact minimiser at which to stop, rms in grey values; a thousandth "
+        "of the contrast unless given. Where none can be proved, 1 % of it as rms of the gradient.",
+        show_default=False,
     ),
 ]
 
@@ -42,7 +43,7 @@ def evaluate(
             "--out", metavar="DIR", help="Folder for the page and the table.", show_default="in DIR"
         ),
     ] = None,
-    accuracy: AccuracyOption = 1e-3,
+    accuracy: AccuracyOption = None,
     parts: ImportOption = None,
     layout: LayoutOption = None,
 ) -> None:
@@ -66,10 +67,12 @@ def evaluate(
     batches = by_size((name, fitting(configuration, image)) for name, image in found)
     counter = Counter("reconstructing", len(found))
     samples = [reconstructor.samples(simulated(configuration, batch), counter) for batch in batches]
-    scores = Scores.of(samples)
+    peak = configuration.loss.shown_peak
+    scores = Scores.of(samples, peak)
     title = f"{configuration.output.title}: {images.resolve().name}"
     page = write_page(
-        folder / "evaluation.html", evaluation_page(reconstructor.fit, samples, title=title)
+        folder / "evaluation.html",
+        evaluation_page(reconstructor.fit, samples, title=title, peak=peak),
     )
     table = write_page(folder / "evaluation.csv", _csv(scores))
     console = results()
@@ -89,11 +92,14 @@ def _csv(scores: Scores) -> str:
             "ssim_after",
             "certified_rms",
             "solve",
+            "peak",
         ]
     )
     for row in (*scores.rows, scores.mean):
         numbers = [
             row.psnr_before, row.psnr_after, row.ssim_before, row.ssim_after, row.certificate
         ]  # fmt: skip
-        writer.writerow([row.id, *(f"{value:.6g}" for value in numbers), row.status])
+        writer.writerow(
+            [row.id, *(f"{value:.6g}" for value in numbers), row.status, f"{row.peak:.6g}"]
+        )
     return buffer.getvalue()

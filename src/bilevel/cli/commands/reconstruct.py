@@ -41,7 +41,7 @@ def reconstruct(
             "Without it they are the data.",
         ),
     ] = False,
-    accuracy: AccuracyOption = 1e-3,
+    accuracy: AccuracyOption = None,
     parts: ImportOption = None,
     layout: LayoutOption = None,
     form: FormatOption = None,
@@ -93,7 +93,8 @@ def _from_sharp(
         reconstructor.samples(simulated(reconstructor.configuration, batch), done)
         for batch in batches
     ]
-    results().print(scores_table(Scores.of(samples)))
+    peak = reconstructor.configuration.loss.shown_peak
+    results().print(scores_table(Scores.of(samples, peak)))
     return {
         suffix: {
             name: image for ids, images in parts for name, image in zip(ids, images, strict=True)

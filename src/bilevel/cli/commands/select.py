@@ -57,7 +57,7 @@ RegulariserOption = Annotated[
     typer.Option(
         "--regulariser",
         metavar="NAME[:KEY=VALUE,...]",
-        help="total-variation:smoothing=0.01 unless given; must be smooth.",
+        help="total-variation unless given, smoothed at 1 % of the contrast; must be smooth.",
         show_default=False,
     ),
 ]

@@ -89,8 +89,10 @@ class Selection(Settings):
         """Of the images behind data (c', h', w')."""
         return self.operator.build(data_shape).image_shape(data_shape)
 
-    def energy(self, shape: Shape, data_weight: float | None = None) -> Variational:
-        """The energy for images (c, h, w); the regulariser has weight 1.
+    def energy(
+        self, shape: Shape, data_weight: float | None = None, *, contrast: float = 1.0
+    ) -> Variational:
+        """The energy for images (c, h, w) of that contrast; the regulariser has weight 1.
 
         With ``data_weight`` v that of the fidelity is v times as large, and learned: the weight of
         the regulariser is then 1/v.
@@ -106,15 +108,15 @@ class Selection(Settings):
             advice = "smooth it, e.g. with total-variation and squared-l2"
             raise Unfit("regulariser.name", "rules need a smooth energy", advice=advice)
         if self.ridge is not None:
-            weight = self.ridge.weight / self.first_weight
+            strength = self.ridge.first_weight(contrast, fidelity.degree)
+            weight = strength / self.first_weight(contrast)
             ridge = self.ridge.model_copy(update={"weight": weight, "learn": False})
             regulariser = regulariser + ridge.build()
         return Variational(built, regulariser).to(self.dtype)
 
-    @property
-    def first_weight(self) -> float:
-        """The weight that the configuration gives the regulariser; only a ridge refers to it."""
-        return float(self.regulariser.model_dump()["weight"])
+    def first_weight(self, contrast: float) -> float:
+        """The weight of the regulariser for images of that contrast; only a ridge refers to it."""
+        return self.regulariser.first_weight(contrast, self._fidelity.degree)
 
     def weight_at(self, log_weight: torch.Tensor) -> float:
         """The weight of the regulariser where the fidelity has that one in its place."""
