@@ -9,15 +9,15 @@ from pathlib import Path
 import typer
 
 from bilevel.cli.config import Configuration, Document, plain
-from bilevel.cli.console import check_writable, results, say
+from bilevel.cli.console import check_writable, finish, results, say
 from bilevel.cli.images import Batch, LearningImages, learning_images
 from bilevel.cli.progress import Counter, LearningProgress
 from bilevel.cli.reconstruction import CONFIGURATION, Reconstructor, simulated
 from bilevel.cli.resuming import resumable
-from bilevel.ground.errors import BilevelError
 from bilevel.learn import BilevelProblem, Fit, Status, learn
 from bilevel.learn.scaling import resolved
 from bilevel.report import (
+    ENDINGS,
     Samples,
     Scores,
     fit_table,
@@ -42,13 +42,16 @@ def learn_and_report(
 
     Raises:
         BilevelError: ``out`` cannot be written to or the images do not fit, and nothing is
-            written; there is no fit to resume, or another one; or learning diverged.
-        typer.Exit: with code 130 after Ctrl-C; the fit so far is saved.
+            written; there is no fit to resume, or another one.
+        typer.Exit: with code 130 after Ctrl-C, the fit so far is saved; with 3 if learning, or a
+            reconstruction for the report, did not find what was asked for.
     """
     check_writable(out)
     before = resumable(document.configuration, out) if resume else None
     images = learning_images(document, data)
     fit = _learned(document, images, out, before)
+    if fit.status is Status.DIVERGED:
+        finish([f"{fit.reason}; the last good parameters are saved in {out}"])
     try:
         _report(Reconstructor(fit, document.configuration), images, out)
     except KeyboardInterrupt:
@@ -106,8 +109,6 @@ def _learned(
     if fit.status is Status.INTERRUPTED:
         say(f"interrupted after {max(len(fit.history) - 1, 0)} steps: the fit so far is in {out}")
         raise typer.Exit(INTERRUPTED)
-    if fit.status is Status.DIVERGED:
-        raise BilevelError(f"{fit.reason}; the last good parameters are saved in {out}")
     return fit
 
 
@@ -126,6 +127,8 @@ def _report(reconstructor: Reconstructor, images: LearningImages, out: Path) -> 
     console.print("held out:" if held_out else "learned from:")
     console.print(scores_table(Scores.of(held_out or training)))
     console.print(f"fit:    {out}\nreport: {path}", markup=False, soft_wrap=True)
+    ended = [] if ENDINGS[fit.status].answered else [fit.reason]
+    finish([*ended, *Scores.of(held_out or training).shortfalls])
 
 
 def _samples(

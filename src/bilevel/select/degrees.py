@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -55,6 +55,10 @@ class Degrees:
             raise InputError("at least one probe is needed", given=self.probes)
         if self.step is not None:
             check_positive(self.step, "the step of the probes")
+
+    def fresh(self) -> Degrees | None:
+        """With other probes; None where all are taken."""
+        return None if self.way == "exact" else replace(self, seed=self.seed + 1)
 
     def of(self, point: Point, sigma: Tensor | None = None) -> Tensor:
         """The number of each row, (b,) float64; ``sigma`` (b,) is needed for s alone."""

@@ -42,9 +42,10 @@ def reconstruct(
 ) -> None:
     """Reconstruct images with learned parameters.
 
-    Writes NAME.png, 16 bits deep; with --simulate also NAME-before.png.
+    Writes NAME.png, 16 bits deep; with --simulate also NAME-before.png. Exit code 3 if one missed
+    the accuracy, or with --simulate is further from the truth than the data.
     """
-    from bilevel.cli.console import check_writable, say
+    from bilevel.cli.console import check_writable, finish, say
     from bilevel.cli.images import by_size, check_names, fitting, read_images
     from bilevel.cli.progress import Counter
     from bilevel.cli.reconstruction import Reconstructor
@@ -58,16 +59,17 @@ def reconstruct(
     if simulate:
         found = [(name, fitting(configuration, image)) for name, image in found]
     work = _from_sharp if simulate else _from_data
-    pictures = work(reconstructor, by_size(found), Counter("reconstructing", len(found)))
+    pictures, missing = work(reconstructor, by_size(found), Counter("reconstructing", len(found)))
     out.mkdir(parents=True, exist_ok=True)
     for name, image in pictures:
         save_image(out / f"{name}.png", image, bits=16)
     say(f"wrote {plural(len(pictures), 'picture')} to {out}")
+    finish(missing)
 
 
 def _from_sharp(
     reconstructor: Reconstructor, batches: Sequence[Batch], done: Callable[[int], None]
-) -> Pictures:
+) -> tuple[Pictures, list[str]]:
     """Degrade and reconstruct; tells how good it is."""
     from bilevel.cli.console import results
     from bilevel.cli.reconstruction import simulated
@@ -77,24 +79,27 @@ def _from_sharp(
         reconstructor.samples(simulated(reconstructor.configuration, batch), done)
         for batch in batches
     ]
-    results().print(scores_table(Scores.of(samples)))
-    return [
+    scores = Scores.of(samples)
+    results().print(scores_table(scores))
+    pictures = [
         (f"{Path(name).stem}{suffix}", image)
         for batch in samples
         for suffix, images in (("", batch.after), ("-before", batch.before))
         for name, image in zip(batch.ids, images, strict=True)
     ]
+    return pictures, scores.shortfalls
 
 
 def _from_data(
     reconstructor: Reconstructor, batches: Sequence[Batch], done: Callable[[int], None]
-) -> Pictures:
+) -> tuple[Pictures, list[str]]:
     """Reconstruct; tells how far from the exact minimisers that may be."""
     from rich.markup import escape
     from rich.table import Table
 
     from bilevel.cli.console import results
     from bilevel.cli.settings.operators import FourierMask
+    from bilevel.report import ENDINGS
     from bilevel.report.words import proved
     from bilevel.solve import Status
 
@@ -103,11 +108,14 @@ def _from_data(
         raise InputError("Fourier data cannot be read from pictures", advice=advice)
     table = Table("image", "certified rms", "solve")
     pictures: Pictures = []
+    missing: list[str] = []
     for batch in batches:
         answer = reconstructor.answer(batch.images, done)
         for k, name in enumerate(batch.ids):
-            status = Status(int(answer.status[k])).name.lower().replace("_", " ")
-            table.add_row(escape(name), proved(float(answer.certificate[k])), status)
+            ending = ENDINGS[Status(int(answer.status[k]))]
+            table.add_row(escape(name), proved(float(answer.certificate[k])), ending.words)
+            if not ending.answered:
+                missing.append(f"{name} missed the accuracy ({ending.words})")
             pictures.append((Path(name).stem, answer.x[k]))
     results().print(table)
-    return pictures
+    return pictures, missing

@@ -71,6 +71,11 @@ class GSURE(LevelRule):
         """Gaussian noise of known level."""
         check_gaussian("GSURE", energy, y, self.sigma)
 
+    def fresh(self) -> Rule | None:
+        """With other probes."""
+        degrees = self.degrees.fresh()
+        return None if degrees is None else replace(self, degrees=degrees, lifted=None)
+
     def value(self, point: Point) -> Tensor:
         """The estimate of the mean squared error of L A x [grey value²]."""
         known = self._known(point.energy, point.y)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
@@ -56,6 +56,10 @@ class HoldOut(Rule):
         left = Mask((~held_out(energy, y, self.part, self.seed)).to(y))
         operator = Composition(left, fidelity.operator)
         return Variational(SquaredL2(operator, float(fidelity.weight)).to(y), energy.regulariser)
+
+    def fresh(self) -> Rule:
+        """With other data held out."""
+        return replace(self, seed=self.seed + 1)
 
     def value(self, point: Point) -> Tensor:
         """The mean squared error of the data held out [unit of the data squared]."""

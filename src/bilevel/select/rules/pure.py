@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
@@ -55,6 +55,11 @@ class PURE(Rule):
     def check(self, energy: Variational, y: Tensor) -> None:
         """Counts of known peak."""
         check_poisson("PURE", energy, y, self.peak)
+
+    def fresh(self) -> Rule | None:
+        """With other probes."""
+        degrees = self.degrees.fresh()
+        return None if degrees is None else replace(self, degrees=degrees)
 
     def value(self, point: Point) -> Tensor:
         """The estimate of the mean squared error of A x [unit of the data squared]."""

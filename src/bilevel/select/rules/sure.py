@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
@@ -15,7 +15,7 @@ from bilevel.select.degrees import ONE_PROBE, Degrees
 from bilevel.select.level_rule import LevelRule
 from bilevel.select.noise import check_gaussian, level_of, risk_advice, variance_of
 from bilevel.select.point import Point
-from bilevel.select.rule import Goal
+from bilevel.select.rule import Goal, Rule
 
 __all__ = ["SURE", "PredictedRisk"]
 
@@ -41,6 +41,11 @@ class PredictedRisk(LevelRule):
     def check(self, energy: Variational, y: Tensor) -> None:
         """Gaussian noise of known level."""
         check_gaussian("the predicted risk", energy, y, self.sigma)
+
+    def fresh(self) -> Rule | None:
+        """With other probes."""
+        degrees = self.degrees.fresh()
+        return None if degrees is None else replace(self, degrees=degrees)
 
     def value(self, point: Point) -> Tensor:
         """The estimate of the mean squared error of A x [unit of the data squared]."""
