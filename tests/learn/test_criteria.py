@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 import bilevel as bl
+from bilevel.risk.pseudo_inverse import PseudoInverse
 from bilevel.select import Path, Rule
 from bilevel.select.degrees import Degrees
-from bilevel.select.pseudo_inverse import PseudoInverse
 
 SIGMA, BACKGROUND, WEIGHT = 0.1, 0.3, 0.2
 SHAPE = (1, 6, 8)

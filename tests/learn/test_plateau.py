@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-import torch
 
 import bilevel as bl
 from bilevel.learn import Algorithm, Status

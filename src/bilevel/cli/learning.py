@@ -128,7 +128,9 @@ def _report(reconstructor: Reconstructor, images: LearningImages, out: Path) -> 
     console.print(scores_table(Scores.of(held_out or training)))
     console.print(f"fit:    {out}\nreport: {path}", markup=False, soft_wrap=True)
     ended = [] if ENDINGS[fit.status].answered else [fit.reason]
-    finish([*ended, *Scores.of(held_out or training).shortfalls])
+    for short in Scores.of(held_out).shortfalls if held_out else ():
+        say(f"held out: {short}")
+    finish([*ended, *Scores.of(training).shortfalls])
 
 
 def _samples(

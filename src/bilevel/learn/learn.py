@@ -163,14 +163,14 @@ class _Run:
         return Status.RUNNING if self.state is None else self.state.status
 
     def _judged(self, status: Status) -> Status:
-        """WORSE if the loss has grown since the first look, PLATEAU if it has not fallen by much."""
+        """WORSE if the loss has grown since the first look, PLATEAU if it falls far away."""
         lines = self.history
         if not lines or status in (Status.DIVERGED, Status.BROKEN, Status.INTERRUPTED):
             return status
         try:
-            if len(lines) > 1 and not told(lines[0], lines[-1]):
-                if grown(self.problem, self.start, self.theta):
-                    return Status.WORSE
+            silent = len(lines) > 1 and not told(lines[0], lines[-1])
+            if silent and grown(self.problem, self.start, self.theta):
+                return Status.WORSE
             if self.state is not None and status in _STILL and little(lines[0], lines[-1]):
                 return Status.PLATEAU if lower(self.problem, self.state.evaluation) else status
         except KeyboardInterrupt:

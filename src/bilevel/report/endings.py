@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bilevel import learn, select, solve
+from bilevel.learn import Status
+from bilevel.select import Outcome
+from bilevel.solve import Status as Solved
 
 __all__ = ["ENDINGS", "Ending"]
 
@@ -17,31 +19,31 @@ class Ending:
     answered: bool
 
 
-ENDINGS: dict[learn.Status | select.Outcome | solve.Status, Ending] = {
-    learn.Status.CONVERGED: Ending("stationary, proved", True),
-    learn.Status.STATIONARY: Ending("stationary, estimated", True),
-    learn.Status.FLOOR: Ending("no further decrease can be told", True),
-    learn.Status.REACHED: Ending("criterion down to that of noise", True),
-    learn.Status.EXHAUSTED: Ending("all trials made", True),
-    learn.Status.RESOLVED: Ending("trust region small enough", True),
-    learn.Status.KINKED: Ending("stationary at a kink, not proved", True),
-    learn.Status.BUDGET: Ending("budget used up", True),
-    learn.Status.INTERRUPTED: Ending("interrupted", False),
-    learn.Status.PLATEAU: Ending("on a plateau, where the loss hardly depends on θ", False),
-    learn.Status.BROKEN: Ending("adjoint systems broke down", False),
-    learn.Status.WORSE: Ending("worse than the start", False),
-    learn.Status.DIVERGED: Ending("diverged", False),
-    learn.Status.RUNNING: Ending("still running", False),
-    select.Outcome.FOUND: Ending("found", True),
-    select.Outcome.DOUBTFUL: Ending("doubtful", False),
-    select.Outcome.EDGE: Ending("at the edge", False),
-    select.Outcome.NO_ROOT: Ending("no root", False),
-    select.Outcome.FLAT: Ending("flat", False),
-    select.Outcome.UNSOLVED: Ending("unsolved", False),
-    select.Outcome.UNDEFINED: Ending("undefined", False),
-    solve.Status.CONVERGED: Ending("converged", True),
-    solve.Status.MAX_STEPS: Ending("max steps", False),
-    solve.Status.STALLED: Ending("stalled", False),
-    solve.Status.DIVERGED: Ending("diverged", False),
-    solve.Status.RUNNING: Ending("still running", False),
+ENDINGS: dict[Status | Outcome | Solved, Ending] = {
+    Status.CONVERGED: Ending("stationary, proved", True),
+    Status.STATIONARY: Ending("stationary, estimated", True),
+    Status.FLOOR: Ending("no further decrease can be told", True),
+    Status.REACHED: Ending("criterion down to that of noise", True),
+    Status.EXHAUSTED: Ending("all trials made", True),
+    Status.RESOLVED: Ending("trust region small enough", True),
+    Status.KINKED: Ending("stationary at a kink, not proved", True),
+    Status.BUDGET: Ending("budget used up", True),
+    Status.INTERRUPTED: Ending("interrupted", False),
+    Status.PLATEAU: Ending("on a plateau, where the loss hardly depends on θ", False),
+    Status.BROKEN: Ending("adjoint systems broke down", False),
+    Status.WORSE: Ending("worse than the start", False),
+    Status.DIVERGED: Ending("diverged", False),
+    Status.RUNNING: Ending("still running", False),
+    Outcome.FOUND: Ending("found", True),
+    Outcome.DOUBTFUL: Ending("doubtful", False),
+    Outcome.EDGE: Ending("at the edge", False),
+    Outcome.NO_ROOT: Ending("no root", False),
+    Outcome.FLAT: Ending("flat", False),
+    Outcome.UNSOLVED: Ending("unsolved", False),
+    Outcome.UNDEFINED: Ending("undefined", False),
+    Solved.CONVERGED: Ending("converged", True),
+    Solved.MAX_STEPS: Ending("max steps", False),
+    Solved.STALLED: Ending("stalled", False),
+    Solved.DIVERGED: Ending("diverged", False),
+    Solved.RUNNING: Ending("still running", False),
 }

@@ -17,7 +17,7 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.ground.randomness import generator
 from bilevel.model.fidelities import KullbackLeibler
-from bilevel.select.counts import means_of
+from bilevel.risk.counts import means_of
 from bilevel.select.path import Path
 from bilevel.select.point import Point
 from bilevel.select.rule import Goal, Rule
@@ -60,7 +60,7 @@ class Residuals:
         """Of one fresh probe, the same for all rows; counts are divided by √(A x + background)."""
         scale = torch.ones((), dtype=torch.float64)
         if isinstance(point.energy.fidelity, KullbackLeibler):
-            scale = means_of(point).sqrt()
+            scale = means_of(point.energy, point.prediction).sqrt()
         random = torch.randn(point.y.shape[1:], generator=generator(0, "evidence"))
         b = point.seen * scale * random.to(point.y).double()
         wide = b.expand(point.y.shape).to(point.y)
@@ -105,9 +105,9 @@ def contradictions(point: Point, seen: Residuals | None, sigma: Tensor | None) -
             text = "nearly all noise is kept, so that residuals tell nothing"
         elif not float(spread[k]) <= SPREAD:
             text = (
-                "residuals are not what white noise leaves: coarse and fine bands differ "
-                f"{float(spread[k]):.1f} times in level; the noise is correlated or absent, or A or "
-                "sigma is wrong"
+                "residuals are not what white noise leaves, coarse and fine bands differ "
+                f"{float(spread[k]):.1f} times in level: the noise is not white (correlated, or "
+                "absent), or A or sigma is wrong"
             )
         elif not float(tails[k]) >= TAILS:
             text = "residuals are not of one size: the noise has outliers, or varies over the image"
@@ -124,9 +124,7 @@ def contradictions(point: Point, seen: Residuals | None, sigma: Tensor | None) -
 def moved(path: Path, fresh: Rule, weight: Tensor, index: Tensor) -> Tensor:
     """Whether a rule with fresh probes prefers a weight three times as large or small, (b,)."""
     here = fresh.value(path.at(weight, index))
-    below, above = (
-        fresh.value(path.at(weight * math.exp(sign * AWAY), index)) for sign in (-1, 1)
-    )
+    below, above = (fresh.value(path.at(weight * math.exp(sign * AWAY), index)) for sign in (-1, 1))
     if fresh.goal is Goal.ROOT:
         return (below > 0) | (above < 0)
     return (below < here) | (above < here)

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from bilevel.model import Variational
-from bilevel.select.choice import Choice, Curve, Outcome
 from bilevel.model.fidelities import SquaredL2
+from bilevel.select.choice import Choice, Curve, Outcome
 from bilevel.select.corner import find_corner
 from bilevel.select.degrees import Degrees
 from bilevel.select.evidence import FEWEST, FRESH, Residuals, contradictions, moved
@@ -88,8 +88,9 @@ class Search:
         if fresh is not None:
             fresh = fresh.begin(self.energy, self.y)
             path.energy = fresh.prepare(self.energy, self.y)
-            for k in torch.nonzero(moved(path, fresh, point.weight, point.index)).flatten():
-                found[int(k)] = found[int(k)] or f"by fresh probes {type(fresh).__name__} prefers a weight far away"
+            away = moved(path, fresh, point.weight, point.index)
+            text = f"with fresh probes {type(fresh).__name__} prefers a weight far from this one"
+            found = [one or (text if far else "") for one, far in zip(found, away, strict=True)]
         return found
 
     def _found(self, path: Path, low: Tensor, high: Tensor) -> tuple[Found, Curve]:

@@ -107,7 +107,8 @@ def select(
     """Choose the weight of the regulariser for data without ground truth, and reconstruct them.
 
     Writes NAME.png (16 bits deep), report.html with the curve that the rule followed, and
-    choices.json. Ctrl-C keeps the images that are done. Exit code 3 if there is one without a weight to trust.
+    choices.json. Ctrl-C keeps the images that are done. Exit code 3 if there is one without a
+    weight to trust.
     """
     from bilevel.cli.config import read_selection
     from bilevel.cli.options import range_of, table_of

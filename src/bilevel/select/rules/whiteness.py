@@ -8,18 +8,18 @@ from typing import ClassVar
 from torch import Tensor
 
 from bilevel.model import Variational
+from bilevel.risk.noise import background_of
+from bilevel.risk.spectrum import PATCH, check_patch, of_data
 from bilevel.select.choice import Outcome
-from bilevel.select.noise import background_of
 from bilevel.select.point import Point
 from bilevel.select.rule import Goal, Rule
-from bilevel.select.spectrum import PATCH, check_patch, standardised, whiteness
 
 __all__ = ["Whiteness"]
 
 
 @dataclass(frozen=True)
 class Whiteness(Rule):
-    """min :func:`~bilevel.select.spectrum.whiteness` W of the residuals A x_w - y.
+    """min :func:`~bilevel.risk.spectrum.whiteness` W of the residuals A x_w - y.
 
     W is 1 for a flat spectrum and about 2 for white Gaussian noise (Lanza, Pragliola and Sgallari
     2020, residual whiteness principle). It needs no noise level.
@@ -48,13 +48,9 @@ class Whiteness(Rule):
 
     def value(self, point: Point) -> Tensor:
         """W [1]; inf where residuals vanish."""
-        residual, background = (
-            point.fine_residual.double(),
-            background_of("whiteness", point.energy),
-        )
-        if background is not None:
-            residual = standardised(residual, point.prediction.double(), background)
-        return whiteness(residual, self.patch)
+        background = background_of("whiteness", point.energy)
+        residual, prediction = point.fine_residual.double(), point.prediction.double()
+        return of_data(residual, prediction, background, self.patch)
 
     def advice(self, outcome: Outcome, value: float) -> str:
         """Noise that is not white misleads the rule."""

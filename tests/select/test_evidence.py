@@ -1,0 +1,77 @@
+"""FOUND means that nothing in the data speaks against the weight."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import bilevel as bl
+from bilevel.select import Outcome
+from contracts import situations
+from contracts.situations import LOST, Situation
+
+QUICK = ("sure", "whiteness", "hold-out")
+BIASED = ("discrepancy", "gaussianity")
+"""Known to smooth too much by more than 1 dB even where all that they assume is true."""
+
+
+def found_and_lost(cases: list[Situation], names: tuple[str, ...] | None = None) -> list[str]:
+    return [
+        f"{rule} on {name}: {lost:.1f} dB"
+        for rule, name, outcome, lost, _ in situations.results(cases, names)
+        if outcome is Outcome.FOUND and lost > LOST
+    ]
+
+
+def test_no_weight_is_found_where_an_assumption_fails() -> None:
+    """Some 40 hard situations."""
+    picked = [s for s in situations.hard(48) if s.name.startswith(("camera", "flat"))]
+    assert not found_and_lost([*picked, *list(situations.hard(48))[-5:-3]], QUICK)
+    assert not found_and_lost(list(situations.tiny()), QUICK)
+
+
+def test_ordinary_weights_are_still_found() -> None:
+    rows = list(situations.results(list(situations.ordinary(48, (0.1,)))[:3], QUICK))
+    assert [row for row in rows if row[2] is not Outcome.FOUND] == []
+
+
+@pytest.mark.long
+def test_no_weight_is_found_in_any_hard_situation() -> None:
+    cases = list(situations.hard())
+    assert not found_and_lost(cases)
+    assert not found_and_lost(list(situations.tiny()))
+
+
+@pytest.mark.long
+def test_nearly_all_ordinary_weights_are_found() -> None:
+    rows = [
+        row
+        for row in situations.results(list(situations.ordinary()))
+        if row[0] not in ("l-curve", "quasi-optimality")  # unfit for denoising
+    ]
+    doubted = [row for row in rows if row[2] is Outcome.DOUBTFUL]
+    assert len(doubted) <= 0.05 * len(rows), doubted
+    assert not [r for r in rows if r[2] is Outcome.FOUND and r[3] > LOST and r[0] not in BIASED]
+
+
+def test_correlated_noise_is_named() -> None:
+    x = situations.picture("camera", 64)
+    y = x + 0.1 * situations.blurred(situations.white(x, 0), 1.5)
+    choice = bl.select(situations.energy(), y, bl.rules.SURE(bl.data.noise_level(y)))
+    assert choice.outcome == (Outcome.DOUBTFUL,)
+    assert "not white" in choice.advice[0]
+
+
+def test_an_implausible_level_is_named() -> None:
+    x = situations.picture("camera", 64)
+    y = x + 0.1 * situations.white(x, 0)
+    choice = bl.select(situations.energy(), y, bl.rules.SURE(0.04))
+    assert choice.outcome == (Outcome.DOUBTFUL,)
+    assert "sigma = 0.04" in choice.advice[0]
+
+
+def test_the_oracle_assumes_nothing() -> None:
+    x = situations.picture("camera", 8)
+    choice = bl.select(situations.energy(), x + 0.1 * situations.white(x, 0), bl.rules.Oracle(x))
+    assert Outcome.DOUBTFUL not in choice.outcome
+    assert isinstance(choice.x, torch.Tensor)
