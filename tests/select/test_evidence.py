@@ -11,6 +11,7 @@ from contracts import situations
 from contracts.situations import LOST, Situation
 
 QUICK = ("sure", "whiteness", "hold-out")
+STEADY = ("sure", "gcv", "whiteness")
 BIASED = ("discrepancy", "gaussianity")
 """Known to smooth too much by more than 1 dB even where all that they assume is true."""
 
@@ -24,14 +25,16 @@ def found_and_lost(cases: list[Situation], names: tuple[str, ...] | None = None)
 
 
 def test_no_weight_is_found_where_an_assumption_fails() -> None:
-    """Some 40 hard situations."""
-    picked = [s for s in situations.hard(48) if s.name.startswith(("camera", "flat"))]
-    assert not found_and_lost([*picked, *list(situations.hard(48))[-5:-3]], QUICK)
+    """Some 40 hard situations; noiseless ones for one rule, since they are slow to solve."""
+    cases = [s for s in situations.hard(32) if not s.name.startswith("cell")]
+    noisy = [s for s in cases if "noiseless" not in s.name]
+    assert not found_and_lost(cases, ("sure",))
+    assert not found_and_lost(noisy, ("sure, estimated", "whiteness"))
     assert not found_and_lost(list(situations.tiny()), QUICK)
 
 
 def test_ordinary_weights_are_still_found() -> None:
-    rows = list(situations.results(list(situations.ordinary(48, (0.1,)))[:3], QUICK))
+    rows = list(situations.results(list(situations.ordinary(48, (0.1,)))[:2], STEADY))
     assert [row for row in rows if row[2] is not Outcome.FOUND] == []
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from bilevel.ground.theta import Theta
@@ -102,7 +102,7 @@ def _looked(problem: BilevelProblem, theta: Theta, accuracy: float) -> Evaluatio
 
 
 @contextmanager
-def _apart(problem: BilevelProblem) -> Iterator[None]:
+def _apart(problem: BilevelProblem) -> Generator[None, None, None]:
     """Looks at which nothing is remembered or counted, with few steps of the lower level."""
     memory, cost, whole = problem.memory, problem.cost + Cost(), _whole(problem)
     limit, whole.max_steps = whole.max_steps, min(whole.max_steps, _STEPS)

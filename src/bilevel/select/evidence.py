@@ -26,12 +26,14 @@ __all__ = ["FEWEST", "FRESH", "Residuals", "contradictions", "moved"]
 
 FEWEST = 256
 """Data that statistics of bands need."""
+FEWEST_OF_A_BAND = 64
+"""Coefficients, of which a level is known to within a quarter."""
 SPREAD = 2.5
 """Of the levels that bands show, highest by lowest: reconstructions of real pictures reach 2.3."""
 TAILS = 0.75
 """Of the level that the median shows by that of the mean square; 1 for normal noise."""
-OFF = 1.5
-"""A level that the residuals contradict."""
+ABOVE, BELOW = 1.5, 1.2
+"""Times sigma, and sigma divided by it: levels outside contradict sigma; bias only raises them."""
 CHANCE = 2.0
 """Times the energy that noise alone would put into x: less is no picture."""
 LEFT = 1e-2
@@ -99,7 +101,8 @@ def contradictions(point: Point, seen: Residuals | None, sigma: Tensor | None) -
     chance = _energy(seen.explained) / (seen.level.square() * _energy(seen.fitted))
     left = (_energy(seen.left) / point.size).sqrt()
     found: list[str] = []
-    for k, level in enumerate(seen.level.tolist()):
+    for k in range(len(point.y)):
+        level = float(seen.level[k])
         told = math.nan if sigma is None else float(sigma[k])
         if not float(left[k]) > LEFT:
             text = "nearly all noise is kept, so that residuals tell nothing"
@@ -111,7 +114,7 @@ def contradictions(point: Point, seen: Residuals | None, sigma: Tensor | None) -
             )
         elif not float(tails[k]) >= TAILS:
             text = "residuals are not of one size: the noise has outliers, or varies over the image"
-        elif not told / OFF <= level <= told * OFF and not math.isnan(told):
+        elif not told / BELOW <= level <= told * ABOVE and not math.isnan(told):
             text = f"residuals show noise of level {level:.3g}, not sigma = {told:.3g}"
         elif not float(chance[k]) >= CHANCE:
             text = "the data may hold no more than noise: it would explain what is reconstructed"
@@ -145,7 +148,7 @@ def _median(v: Tensor) -> Tensor:
 def _haar(v: Tensor) -> Iterator[Tensor]:
     for _ in range(LEVELS):
         h, w = (length // 2 * 2 for length in v.shape[2:])
-        if min(h, w) < 8:
+        if v.shape[1] * h * w < 4 * FEWEST_OF_A_BAND:
             return
         a, b = v[..., :h:2, :w:2], v[..., :h:2, 1:w:2]
         c, d = v[..., 1:h:2, :w:2], v[..., 1:h:2, 1:w:2]
