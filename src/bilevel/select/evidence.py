@@ -20,7 +20,7 @@ from bilevel.model.fidelities import KullbackLeibler
 from bilevel.risk.counts import means_of
 from bilevel.select.path import Path
 from bilevel.select.point import Point
-from bilevel.select.rule import Goal, Rule
+from bilevel.select.rule import Rule
 
 __all__ = ["FEWEST", "FRESH", "Residuals", "contradictions", "moved"]
 
@@ -128,8 +128,6 @@ def moved(path: Path, fresh: Rule, weight: Tensor, index: Tensor) -> Tensor:
     """Whether a rule with fresh probes prefers a weight three times as large or small, (b,)."""
     here = fresh.value(path.at(weight, index))
     below, above = (fresh.value(path.at(weight * math.exp(sign * AWAY), index)) for sign in (-1, 1))
-    if fresh.goal is Goal.ROOT:
-        return (below > 0) | (above < 0)
     return (below < here) | (above < here)
 
 

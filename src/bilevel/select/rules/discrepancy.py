@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -15,7 +15,7 @@ from bilevel.select.choice import Outcome
 from bilevel.select.degrees import ONE_PROBE, Degrees
 from bilevel.select.level_rule import LevelRule, level_of, variance_of
 from bilevel.select.point import Point
-from bilevel.select.rule import Goal, Rule
+from bilevel.select.rule import Goal
 
 __all__ = ["Discrepancy"]
 
@@ -50,11 +50,6 @@ class Discrepancy(LevelRule):
     def check(self, energy: Variational, y: Tensor) -> None:
         """Gaussian noise of known level."""
         check_gaussian("the discrepancy principle", energy, y, self.sigma)
-
-    def fresh(self) -> Rule | None:
-        """With other probes."""
-        degrees = self.degrees.fresh()
-        return None if degrees is None or not self.corrected else replace(self, degrees=degrees)
 
     def value(self, point: Point) -> Tensor:
         """The relative excess of ‖A x - y‖² over its target."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -60,11 +60,6 @@ class GCV(Rule):
     def check(self, energy: Variational, y: Tensor) -> None:
         """Gaussian noise."""
         check_quadratic("GCV", energy)
-
-    def fresh(self) -> Rule | None:
-        """With other probes."""
-        degrees = self.degrees.fresh()
-        return None if degrees is None else replace(self, degrees=degrees)
 
     def value(self, point: Point) -> Tensor:
         """V times the factor, about the variance of the noise [unit of the data squared]."""

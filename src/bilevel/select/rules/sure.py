@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 from torch import Tensor
@@ -16,7 +16,7 @@ from bilevel.select.choice import Outcome
 from bilevel.select.degrees import ONE_PROBE, Degrees
 from bilevel.select.level_rule import LevelRule, level_of, risk_advice
 from bilevel.select.point import Point
-from bilevel.select.rule import Goal, Rule
+from bilevel.select.rule import Goal
 
 __all__ = ["SURE", "PredictedRisk"]
 
@@ -42,11 +42,6 @@ class PredictedRisk(LevelRule):
     def check(self, energy: Variational, y: Tensor) -> None:
         """Gaussian noise of known level."""
         check_gaussian("the predicted risk", energy, y, self.sigma)
-
-    def fresh(self) -> Rule | None:
-        """With other probes."""
-        degrees = self.degrees.fresh()
-        return None if degrees is None else replace(self, degrees=degrees)
 
     def value(self, point: Point) -> Tensor:
         """The estimate of the mean squared error of A x [unit of the data squared]."""
