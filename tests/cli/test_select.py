@@ -60,12 +60,12 @@ def test_several_pictures_of_any_size_and_colour(run: Run, tmp_path: Path) -> No
     outcome = run(
         "select", *images, "--sigma", "25/255", "--rule", "discrepancy", "--out", tmp_path / "o"
     )
-    assert outcome.code == 0, outcome
+    assert outcome.code in (0, 3), outcome  # so few data may leave a doubt
     assert bl.data.load_image(tmp_path / "o" / "b.png").shape == (1, 3, 16, 16)
     for name in ("a.png", "b.png"):
-        assert entry(tmp_path / "o", name, "discrepancy")["outcome"] == "FOUND"
+        assert entry(tmp_path / "o", name, "discrepancy")["outcome"] in ("FOUND", "DOUBTFUL")
     outcome = run("select", images[1], "--grey", "--sigma", 0.1, "--out", tmp_path / "g")
-    assert outcome.code == 0, outcome
+    assert outcome.code in (0, 3), outcome
     assert bl.data.load_image(tmp_path / "g" / "b.png").shape == (1, 1, 16, 16)
 
 
