@@ -16,8 +16,8 @@ from bilevel.ground.contrast import contrast
 from bilevel.ground.errors import InputError, nearest
 from bilevel.model import Variational
 from bilevel.report import Compared
+from bilevel.risk.noise import estimated_level
 from bilevel.select import Rule, compare
-from bilevel.select.noise import estimated_level
 
 __all__ = ["ALL", "Job", "Task", "named_rules", "prepare"]
 

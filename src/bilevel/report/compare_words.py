@@ -190,5 +190,10 @@ def compare_claims(compared: Sequence[Compared]) -> list[Claim]:
         "nobody has ruled out."
     )
     claims.append(Claim(Standing.OPEN, text))
-    text = "No rule knows the truth: each is right as far as what it assumes of the noise is."
+    text = (
+        "No rule knows the truth: each is right as far as what it assumes of the noise is. Of a "
+        "weight that is found, residuals are as white noise leaves them, band by band, of one size "
+        "and of the level given, and fresh probes or other data held out prefer no weight three "
+        "times as large or small."
+    )
     return [*claims, Claim(Standing.OPEN, text)]

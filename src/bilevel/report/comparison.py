@@ -12,12 +12,12 @@ from torch import Tensor
 from bilevel.ground.checks import check_images, check_matching, check_positive
 from bilevel.ground.contrast import peak_of
 from bilevel.ground.errors import InputError
+from bilevel.report.endings import ENDINGS
 from bilevel.report.metrics import SSIM_WINDOW, psnr, ssim
 from bilevel.solve import Status
 
 __all__ = ["LOOSE", "Samples", "Score", "Scores", "batches", "peak_of_all"]
 
-_CONVERGED = "converged"
 _CHUNK = 8
 """Images whose SSIM is computed at once."""
 LOOSE = 0.05
@@ -97,7 +97,7 @@ class Score:
     @property
     def unfinished(self) -> bool:
         """Whether the solve is known to have ended before the accuracy asked for."""
-        return self.status not in ("", _CONVERGED)
+        return self.status not in ("", ENDINGS[Status.CONVERGED].words)
 
     @property
     def gain(self) -> float:
@@ -151,9 +151,35 @@ class Scores:
             ssim_before=_mean([r.ssim_before for r in self.rows]),
             ssim_after=_mean([r.ssim_after for r in self.rows]),
             certificate=max(r.certificate for r in self.rows),
-            status=f"{self.certified} of {len(self)} certified",
+            status=f"{self.certified} of {len(self)} certified{self._late}",
             peak=self.peak,
         )
+
+    @property
+    def unfinished(self) -> int:
+        """How many solves are known to have ended before the accuracy asked for."""
+        return sum(r.unfinished for r in self.rows)
+
+    @property
+    def shortfalls(self) -> list[str]:
+        """What was asked for and not reached: accuracy, and images nearer to the truth."""
+        found: list[str] = []
+        if self.unfinished:
+            how = ", ".join(dict.fromkeys(r.status for r in self.rows if r.unfinished))
+            found.append(
+                f"{self.unfinished} of {len(self)} reconstructions missed the accuracy ({how})"
+            )
+        if self.mean.gain < 0:
+            found.append(
+                "reconstructions are further from the truth than what they were made from, by "
+                f"{-self.mean.gain:.2f} dB on average"
+            )
+        return found
+
+    @property
+    def _late(self) -> str:
+        late = self.unfinished
+        return f", {late} not as accurate as asked" if late else ""
 
     @property
     def certified(self) -> int:
@@ -197,7 +223,7 @@ def _scores(samples: Samples, peak: float) -> list[Score]:
 
 
 def _name(status: Tensor | None, k: int) -> str:
-    return "" if status is None else Status(int(status[k])).name.lower().replace("_", " ")
+    return "" if status is None else ENDINGS[Status(int(status[k]))].words
 
 
 def _ssim(x: Tensor, target: Tensor, peak: float) -> Tensor:

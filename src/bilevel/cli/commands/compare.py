@@ -53,7 +53,8 @@ def compare(
 
     With a configuration its images are degraded, the weight is also learned from the training
     images, and the best weight there is shows what could be had. With a picture of data every
-    rule that applies is run, and NAME-RULE written. Ctrl-C reports what is done.
+    rule that applies is run, and NAME-RULE written. Ctrl-C reports what is done. Exit code 3
+    if there is an image for which no rule finds a weight to trust.
     """
     del parts
     from bilevel.cli.choosing import named_rules

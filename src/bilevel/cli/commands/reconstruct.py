@@ -48,10 +48,11 @@ def reconstruct(
 ) -> None:
     """Reconstruct images with learned parameters.
 
-    Writes NAME.png, NAME.tif or NAME.npy as the data are; with --simulate also NAME-before.
+    Writes NAME.png, NAME.tif or NAME.npy as the data are; with --simulate also NAME-before. Exit
+    code 3 if one missed the accuracy, or with --simulate is further from the truth than the data.
     """
     del parts
-    from bilevel.cli.console import check_writable, say
+    from bilevel.cli.console import check_writable, finish, say
     from bilevel.cli.images import about_file, by_size, check_targets, fitting, read_files
     from bilevel.cli.progress import Counter
     from bilevel.cli.reconstruction import Reconstructor
@@ -68,7 +69,7 @@ def reconstruct(
     if simulate:
         found = [(name, fitting(configuration, image)) for name, image in found]
     work = _from_sharp if simulate else _from_data
-    results = work(reconstructor, by_size(found), Counter("reconstructing", len(found)))
+    results, missing = work(reconstructor, by_size(found), Counter("reconstructing", len(found)))
     for about in filter(None, map(about_file, files)):
         say(about)
     out.mkdir(parents=True, exist_ok=True)
@@ -79,11 +80,12 @@ def reconstruct(
             if word := save_results(stem, own, file.storage, form)[1]:
                 say(word)
     say(f"wrote {plural(len(found) * len(results), 'picture')} to {out}")
+    finish(missing)
 
 
 def _from_sharp(
     reconstructor: Reconstructor, batches: Sequence[Batch], done: Callable[[int], None]
-) -> Results:
+) -> tuple[Results, list[str]]:
     """Degrade and reconstruct; tells how good it is."""
     from bilevel.cli.console import results
     from bilevel.cli.reconstruction import simulated
@@ -94,8 +96,9 @@ def _from_sharp(
         for batch in batches
     ]
     peak = reconstructor.configuration.loss.shown_peak
-    results().print(scores_table(Scores.of(samples, peak)))
-    return {
+    scores = Scores.of(samples, peak)
+    results().print(scores_table(scores))
+    pages = {
         suffix: {
             name: image for ids, images in parts for name, image in zip(ids, images, strict=True)
         }
@@ -104,17 +107,19 @@ def _from_sharp(
             ("-before", [(batch.ids, batch.before) for batch in samples]),
         )
     }
+    return pages, scores.shortfalls
 
 
 def _from_data(
     reconstructor: Reconstructor, batches: Sequence[Batch], done: Callable[[int], None]
-) -> Results:
+) -> tuple[Results, list[str]]:
     """Reconstruct; tells how far from the exact minimisers that may be."""
     from rich.markup import escape
     from rich.table import Table
 
     from bilevel.cli.console import results
     from bilevel.cli.settings.operators import FourierMask
+    from bilevel.report import ENDINGS
     from bilevel.report.words import proved
     from bilevel.solve import Status
 
@@ -123,11 +128,14 @@ def _from_data(
         raise InputError(what, advice="give sharp images and --simulate")
     table = Table("image", "certified rms", "solve")
     found: dict[str, Tensor] = {}
+    missing: list[str] = []
     for batch in batches:
         answer = reconstructor.answer(batch.images, done)
         for k, name in enumerate(batch.ids):
-            status = Status(int(answer.status[k])).name.lower().replace("_", " ")
-            table.add_row(escape(name), proved(float(answer.certificate[k])), status)
+            ending = ENDINGS[Status(int(answer.status[k]))]
+            table.add_row(escape(name), proved(float(answer.certificate[k])), ending.words)
+            if not ending.answered:
+                missing.append(f"{name} missed the accuracy ({ending.words})")
             found[name] = answer.x[k]
     results().print(table)
-    return {"": found}
+    return {"": found}, missing

@@ -135,7 +135,8 @@ def select(
     """Choose the weight of the regulariser for data without ground truth, and reconstruct them.
 
     Writes NAME.png, NAME.tif or NAME.npy as the data are, report.html with the curve that the
-    rule followed, and choices.json. Ctrl-C keeps the images that are done.
+    rule followed, and choices.json. Ctrl-C keeps the images that are done. Exit code 3 if there is
+    one without a weight to trust.
     """
     del parts
     from bilevel.cli.config import read_selection, tables_for_learning
