@@ -5,11 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["BilevelError", "InputError", "NotCertified", "nearest"]
+__all__ = ["BilevelError", "BilevelWarning", "InputError", "NotCertified", "nearest"]
 
 
 class BilevelError(Exception):
     """Base of every error that this library raises on purpose."""
+
+
+class BilevelWarning(RuntimeWarning):
+    """Base of every warning of this library: what was done is right, but not all that was asked."""
 
 
 class InputError(BilevelError, ValueError):
