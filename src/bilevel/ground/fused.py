@@ -78,15 +78,12 @@ class fused(Generic[P, R]):
     def _call_compiled(self, *args: P.args, **options: P.kwargs) -> R:
         kind = torch.get_num_threads(), _kind(args), _kind(tuple(options.items()))
         try:
-            if self.compiled is None:
-                lanes = _LANES.get(torch.backends.cpu.get_cpu_capability())
-                own = {"cpp.simdlen": lanes}
-                self.compiled = torch.compile(self.function, dynamic=True, options=own)
+            compiled = self.compiled = self.compiled or _compiled(self.function)
             if kind in self.compared:
-                return self.compiled(*args, **options)
+                return compiled(*args, **options)
             with warnings.catch_warnings():  # what the compiler says of its own code
                 warnings.simplefilter("ignore")
-                result = self.compiled(*args, **options)
+                result = compiled(*args, **options)
         except Exception as error:
             reason = str(error).strip().partition("\n")[0]
             self._drop(f"could not be compiled and runs as written, slower: {reason}")
@@ -110,6 +107,14 @@ class fused(Generic[P, R]):
         self.failed, self.compiled = True, None
         name = getattr(self.function, "__qualname__", "a function")
         warnings.warn(f"{name} {why}", BilevelWarning, stacklevel=4)
+
+
+def _compiled(function: Callable[P, R]) -> Callable[P, R]:
+    lanes = _LANES.get(torch.backends.cpu.get_cpu_capability())
+    width: dict[str, str | int | bool | Callable[..., Any]] = {}
+    if lanes is not None:
+        width["cpp.simdlen"] = lanes
+    return torch.compile(function, dynamic=True, options=width)
 
 
 def _kind(value: object) -> Hashable:
