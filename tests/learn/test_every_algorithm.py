@@ -38,6 +38,7 @@ from contracts.algorithms import (
     quadratic,
 )
 from contracts.quadratics import DOUBLE
+from contracts.rows import rows
 
 TELLING = (Status.WORSE, Status.DIVERGED, Status.BROKEN)
 
@@ -48,8 +49,7 @@ def test_none_is_left_out() -> None:
     assert set(DEFAULTS) == names
 
 
-@pytest.mark.parametrize("seed", [2, 5, 11])
-@pytest.mark.parametrize("name", QUADRATICS)
+@pytest.mark.parametrize(("name", "seed"), rows(QUADRATICS, [2, 5, 11], strength=1))
 def test_each_arrives_where_the_solution_is_known(name: str, seed: int) -> None:
     """By a looser end than in the benchmark, which takes longer."""
     case = QUADRATICS[name]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["BilevelError", "InputError", "NotCertified", "nearest", "shortened"]
+__all__ = ["BilevelError", "BilevelWarning", "InputError", "NotCertified", "nearest", "shortened"]
 
 _LONGEST = 60
 _GIVEN = 300
@@ -13,6 +13,10 @@ _GIVEN = 300
 
 class BilevelError(Exception):
     """Base of every error that this library raises on purpose."""
+
+
+class BilevelWarning(RuntimeWarning):
+    """Base of every warning of this library: what was done is right, but not all that was asked."""
 
 
 class InputError(BilevelError, ValueError):
