@@ -76,7 +76,7 @@ def lower(problem: Problem, at: Evaluation) -> bool:
         >>> truth = bl.data.shepp_logan(16)
         >>> noise = bl.data.GaussianNoise(0.1)
         >>> pairs = bl.data.simulate(truth, bl.operators.Identity(), noise)
-        >>> energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(1e-6))
+        >>> energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(1e-4))
         >>> problem = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
         >>> lower(problem, problem.value_and_grad(problem.theta, tol=1e-6))
         True

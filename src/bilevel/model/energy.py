@@ -37,6 +37,7 @@ class Energy(Part):
     :meth:`accounted` which parameters it knows; where one is missing, no hypergradient is proved.
 
     Example:
+        >>> from torch import nn
         >>> class Ridge(Energy):
         ...     def __init__(self):
         ...         super().__init__()

@@ -25,6 +25,7 @@ class UnbiasedRisk:
         inverse: L; the identity if None.
 
     Example:
+        >>> import torch
         >>> risk = UnbiasedRisk.prediction(torch.tensor([0.5]).double(), 4)
         >>> residual = torch.full((1, 1, 2, 2), 0.5)  # x = constant, unbiased: no risk
         >>> float(risk.value(residual, torch.zeros(1)))

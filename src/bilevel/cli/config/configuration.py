@@ -20,6 +20,7 @@ from bilevel.cli.settings.differing import (
     Ridge,
 )
 from bilevel.cli.settings.kinds import (
+    AccurateAlgorithm,
     AlgorithmSettings,
     FidelitySettings,
     HypergradientSettings,
@@ -102,7 +103,7 @@ class Configuration(Settings):
         AutomaticHypergradient()
     )
     algorithm: Annotated[AlgorithmSettings, Choice("algorithms", "automatic")] = table(
-        Automatic, AlgorithmSettings
+        Automatic, AccurateAlgorithm
     )()
     scales: dict[str, Positive] = Field(
         default={},
