@@ -62,8 +62,9 @@ def consistency(objective: Objective, seed: int = 0) -> tuple[Consistency, ...]:
     def random(like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=rng, dtype=torch.float64).to(like)
 
-    x, direction = start + 0.5 * size * random(start), size * random(start)
-    smooth: Objective = first.smooth if isinstance(first, NonSmoothObjective) else first
+    x: Tensor = start + 0.5 * size * random(start)
+    direction: Tensor = size * random(start)
+    smooth = first.smooth if isinstance(first, NonSmoothObjective) else first
     found: list[Consistency] = []
     with torch.no_grad():
         found += _derivatives(smooth, x, direction)
@@ -96,8 +97,8 @@ def _best(value: Callable[[float], Tensor], slope: Tensor, scale: float) -> floa
     errors: list[float] = []
     for step in _STEPS:
         quotient = (value(step) - value(-step)) / (2 * step)
-        size = scale or float(quotient.norm()) or 1.0
-        error = float((quotient - slope).norm()) / size
+        size = scale or float(quotient.square().sum().sqrt()) or 1.0
+        error = float((quotient - slope).square().sum().sqrt()) / size
         errors.append(error if math.isfinite(error) else math.inf)
     return min(errors)
 
