@@ -24,9 +24,10 @@ _ALLOWED = 1e-4
 
 @dataclass(frozen=True)
 class Consistency:
-    """One comparison: what was compared, the relative error, and what to look at if it is large."""
+    """One comparison: of what, with what, the relative error, and what to look at if it is large."""
 
     what: str
+    against: str
     error: float
     advice: str
 
@@ -37,9 +38,9 @@ class Consistency:
 
     def __str__(self) -> str:
         """A verdict in words."""
-        if self.passed:
-            return f"{self.what}: relative error {self.error:.1e}"
-        return f"{self.what} DIFFER: relative error {self.error:.1e}; {self.advice}"
+        word = "agrees with" if self.passed else "DIFFERS from"
+        text = f"{self.what} {word} {self.against}: relative error {self.error:.1e}"
+        return text if self.passed else f"{text}; {self.advice}"
 
 
 def consistency(objective: Objective, seed: int = 0) -> tuple[Consistency, ...]:
@@ -76,7 +77,8 @@ def consistency(objective: Objective, seed: int = 0) -> tuple[Consistency, ...]:
 def _derivatives(smooth: Objective, x: Tensor, direction: Tensor) -> Iterator[Consistency]:
     slope = smooth.grad(x)
     yield Consistency(
-        "the gradient of the lower level and differences of its value",
+        "the gradient of the lower level",
+        "differences of its value",
         _best(
             lambda step: smooth.value(x + step * direction),
             rows.inner(slope, direction),
@@ -86,7 +88,8 @@ def _derivatives(smooth: Objective, x: Tensor, direction: Tensor) -> Iterator[Co
     )
     bent = smooth.hessian(x)(direction)
     yield Consistency(
-        "the Hessian of the lower level and differences of its gradient",
+        "the Hessian of the lower level",
+        "differences of its gradient",
         _best(lambda step: smooth.grad(x + step * direction), bent, float(rows.norm(bent))),
         "look at hessian()",
     )
@@ -110,4 +113,4 @@ def _adjoint(term: Lengths, x: Tensor, random: Callable[[Tensor], Tensor]) -> Co
     gap = float((rows.inner(image, p) - rows.inner(x, pull)).abs())
     scale = float(rows.norm(image) * rows.norm(p) + rows.norm(x) * rows.norm(pull)) or 1.0
     name = type(term.operator).__name__
-    return Consistency(f"{name} and its adjoint", gap / scale, "⟨A x, p⟩ must be ⟨x, Aᵀ p⟩")
+    return Consistency(name, "its adjoint transposed", gap / scale, "⟨A x, p⟩ must be ⟨x, Aᵀ p⟩")
