@@ -24,7 +24,7 @@ _ALLOWED = 1e-4
 
 @dataclass(frozen=True)
 class Consistency:
-    """One comparison: of what, with what, the relative error, and what to look at if it is large."""
+    """One comparison: of what, with what, its relative error, and where to look if it is large."""
 
     what: str
     against: str
