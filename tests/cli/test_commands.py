@@ -201,7 +201,6 @@ def test_check_fails_where_derivatives_disagree(
     monkeypatch.setattr(TaylorTest, "passed", property(lambda test: False))
     outcome = run("check", configuration)
     assert outcome.code == 1
-    assert "DIFFERS from finite differences" in outcome.out
     assert "can be learned from" not in outcome.out
 
 

@@ -28,6 +28,7 @@ TABLES = {
     "scales": '[scales]\n"regulariser" = 2.0',
     "budget": "",
     "output": '[output]\ntitle = "x"',
+    "hypergradient": '[hypergradient]\nname = "implicit"',
     "rule": '[rule]\nname = "discrepancy"',
     "span": "span = [0.1, 1.0]",
 }

@@ -78,7 +78,9 @@ class MapSettings(RegulariserSettings):
         one: ImageTerm = self.make()
         if not self.map:
             return one
-        part: ImageTerm = self.make(weight=one.get_parameter("log_weight").detach().exp().expand(shape[1:]))
+        part: ImageTerm = self.make(
+            weight=one.get_parameter("log_weight").detach().exp().expand(shape[1:])
+        )
         part.left |= {name: unit for name, unit in one.left.items() if name == "log_weight"}
         return part
 
