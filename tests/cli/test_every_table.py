@@ -39,7 +39,7 @@ HEEDED = {
     "select": set(Selection.model_fields),
     "compare": set(Configuration.model_fields) - {"box", "scales"},
 }
-LEARNING = {"data", "loss", "algorithm", "scales", "budget", "output"}
+LEARNING = {"data", "loss", "algorithm", "hypergradient", "scales", "budget", "output"}
 """What a selection names as not used."""
 
 
