@@ -62,7 +62,8 @@ def test_the_corner_is_the_sharpest_of_all_triangles() -> None:
     places = [brute_force(d, row) for row in data]
     assert found.weight.tolist() == pytest.approx([GRID[k] for k in places], rel=1e-9)
     assert len(set(places)) > 1
-    assert bool(found.found.all())
+    doubtful = [outcome is Outcome.DOUBTFUL for outcome in found.outcome]
+    assert all(doubtful), "45 data are too few to trust any weight"
     assert found.rule == "LCurve"
     assert bool(((found.value > 0) & (found.value < 7 * math.pi / 8)).all())
 

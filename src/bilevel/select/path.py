@@ -73,4 +73,4 @@ class Path:
         start = self._solutions.at(weight.log(), index, objective.start())
         solution = minimise(objective, self.solver, start, tol=goal, max_steps=self.max_steps)
         self._solutions.add(weight.log(), index, solution.x)
-        return Point(weighted, objective, solution, index, self.rtol, self._responses)
+        return Point(weighted, weight, objective, solution, index, self.rtol, self._responses)

@@ -46,17 +46,14 @@ class Point:
     """
 
     weighted: RowWeighted
+    weight: Tensor
+    """w, (b,) float64."""
     objective: SmoothObjective
     solution: Solution
     index: Tensor
     rtol: float = 1e-3
     trails: Mapping[int, Trail] | None = None
     """Responses at other weights by the place of their probe, as starts: x_w without them."""
-
-    @property
-    def weight(self) -> Tensor:
-        """w, (b,) float64."""
-        return self.weighted.weight.detach()
 
     @property
     def energy(self) -> Variational:
