@@ -85,7 +85,7 @@ def test_the_predicted_risk_is_unbiased(operator: Operator, regulariser: str) ->
 def test_gsure_is_unbiased(operator: Operator, regulariser: str) -> None:
     rule = rules.GSURE(SIGMA, EXACT, truncation=0.2)
     point = drawn(operator, regulariser, 0.05)
-    inverse = rule.begin(point.energy, point.y).lifted.inverse
+    inverse = rule.begin(point.energy, point.y).lifted[0]
     target = inverse(operator(truth_of()))
     loss = squared_error(inverse(operator(point.x)), target)
     within_three_standard_errors(rule.value(point), loss)
