@@ -36,9 +36,9 @@ class TotalVariation(FilteredRegulariser):
     with several channels, each channel by itself, unless they are ``coupled``: then the length of
     the differences of a pixel in all of them, for colours, whose edges lie together, or for real
     and imaginary parts, whose common phase then does not matter. φ_ν(t) tends to |t| - const for
-    |t| >> ν. ‖D‖² <= 8 (Chambolle 2004, Theorem 3.1) in either case, hence ∇²R <= 8 max(w)/ν. The loss is often nearly
-    flat in ν towards exact TV while the condition number grows without bound, so ν is learned
-    above ``least_smoothing``.
+    |t| >> ν. ‖D‖² <= 8 (Chambolle 2004, Theorem 3.1), hence ∇²R <= 8 max(w)/ν in either case. The
+    loss is often nearly flat in ν towards exact TV while the condition number grows without bound,
+    so ν is learned above ``least_smoothing``.
 
     Args:
         weight: factor w, one or a map (h, w) [1].
