@@ -52,6 +52,9 @@ class InfimalConvolution(Regulariser):
     def hessian(self, x: Tensor) -> LinearMap:
         return LinearMap.shared(self.grad)
 
+    def majoriser(self, x: Tensor) -> LinearMap:
+        return self.hessian(x)
+
     def bounds(self, image_shape: tuple[int, int, int]) -> Bounds:
         return Bounds.of(self.ridge, self._most() + self.ridge)
 
