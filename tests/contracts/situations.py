@@ -71,16 +71,20 @@ SMOOTH: dict[str, Callable[[Random], bl.Variational]] = {
 def make(
     name: str, seed: int = 0, dtype: torch.dtype = DOUBLE, batch: int = 3, scale: float = 1.0
 ) -> Case:
-    """A strongly convex problem; the data of later rows differ more from what is smooth."""
+    """A strongly convex problem; the data of later rows differ more from what is smooth.
+
+    Its numbers fit into float32, so that it is the same problem in both types.
+    """
     rng = generator(seed, "situation", name)
-    energy = {**SMOOTH, **ROUGH}[name](rng).double()
+    energy = {**SMOOTH, **ROUGH}[name](rng).float().double()
     shape = COMPLEX if "complex" in name else SHAPE
     target = torch.rand(batch, *shape, generator=rng).double()
     with torch.no_grad():
         clean = parts_of(energy.fidelity)[0].operator(target)
     size = 0.1 + 0.2 * torch.arange(batch).double()[:, None, None, None]
     y = (clean + size * normal(rng, *clean.shape).double()).clamp_min(-0.4)
-    return Case(energy.to(dtype), (scale * y).to(dtype), (scale * target).to(dtype))
+    y, target = (scale * part.float() for part in (y, target))
+    return Case(energy.to(dtype), y.to(dtype), target.to(dtype))
 
 
 @dataclass(frozen=True)
