@@ -17,7 +17,7 @@ from bilevel.ground.errors import InputError
 from bilevel.model import Objective
 from bilevel.model.kinds import has_dual, is_kind
 from bilevel.model.regularisers import stencil
-from bilevel.solve import Solver, Status
+from bilevel.solve import Solver, Status, certify
 from contracts import situations
 from contracts.rows import rows
 from contracts.zoo import Case, reference
@@ -109,6 +109,7 @@ class SolverContract:
         exact, proved = minimisers(situation, dtype), found.certificate
         away = objective.image(found.x.double() - exact).flatten(1)
         assert found.x.dtype == dtype
+        assert not certify(objective, found.x).rms.requires_grad
         slack = 1e-12 if situation in situations.SMOOTH else 1e-6  # of the reference itself
         assert bool((away.square().mean(1).sqrt() <= proved.rms + slack).all())
         assert bool((proved.rms <= accuracy).all())
