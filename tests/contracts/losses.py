@@ -111,17 +111,14 @@ class LossContract:
         assert float(loss.grad(target, target).abs().max()) <= 1e-12
         assert bool((rows.inner(loss.grad(x, target), x - target) > 0).all())
 
-    def test_finite_at_every_scale(self, name: str, shape) -> None:
-        """And its gradient points the same way, in float32 as well."""
+    def test_finite_and_downhill_at_every_scale(self, name: str, shape) -> None:
+        """In float32 as well."""
         loss, (x, target) = LOSSES[name], pair(shape)
-        unit = loss.grad(x, target)
         for scale in SCALES:
             for dtype in (torch.float32, torch.float64):
                 a, b = (scale * x).to(dtype), (scale * target).to(dtype)
-                value, grad = loss.value(a, b), loss.grad(a, b).double()
-                assert bool(value.isfinite().all())
-                along = rows.inner(grad, unit) / (rows.norm(grad) * rows.norm(unit))
-                assert bool((along > 0.9).all())
+                assert bool(loss.value(a, b).isfinite().all())
+                assert bool((rows.inner(loss.grad(a, b), a - b) > 0).all())
 
     def test_further_channels_of_a_state_are_not_judged(self, name: str, shape) -> None:
         loss, (x, target) = LOSSES[name], pair(shape)

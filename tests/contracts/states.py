@@ -78,7 +78,7 @@ class ComplexFourier(Operator):
 
     def __init__(self, mask: Tensor) -> None:
         super().__init__()
-        self.register_buffer("mask", mask.to(torch.get_default_dtype()))
+        self.register_buffer("mask", mask)
 
     def forward(self, x: Tensor) -> Tensor:
         z = cast(Tensor, torch.fft.fft2(torch.complex(*x.chunk(2, 1)), norm="ortho"))
