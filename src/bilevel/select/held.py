@@ -41,4 +41,4 @@ def held_out(energy: Variational, y: Tensor, part: float, seed: int) -> Tensor:
 def reached(energy: Variational, y: Tensor) -> Tensor:
     """The data that the operator reaches, (c', h', w') bool; see :func:`seen`."""
     with torch.no_grad():
-        return seen(energy.fidelity.operator, energy.start(y))
+        return seen(energy.fidelity.operator, energy.image(energy.start(y)))

@@ -99,7 +99,7 @@ def _unheard(weight: Tensor, value: Tensor) -> None:
 
 def accuracy_for(energy: Variational, y: Tensor) -> float:
     """That of reconstructions where none is asked for [grey value]."""
-    return ACCURACY * _contrast(energy.start(y))
+    return ACCURACY * _contrast(energy.start(y).detach())
 
 
 def span_of(energy: Variational, y: Tensor) -> tuple[Tensor, Tensor]:
