@@ -132,8 +132,8 @@ class TotalVariation(FilteredRegulariser):
         """Dᵀ w ∇²φ(D x) D with the curvature of every pixel kept."""
         if self.coupled:
             return super().hessian(x)
-        *profile, _ = self._profile()
-        return _curved(stencil.curvature(x, *profile))
+        weight, smoothing, potential, isotropic, _ = self._profile()
+        return _curved(stencil.curvature(x, weight, smoothing, potential, isotropic))
 
     def _profile(self) -> tuple[Tensor, Tensor, Potential, bool, bool]:
         potential = self.penalty.potential
