@@ -42,7 +42,7 @@ from bilevel.learn.algorithms import (
     TrustRegion,
 )
 from bilevel.learn.schedules import Geometric
-from contracts import situations
+from contracts import unusual
 from contracts.problems import images, in_situation, watched
 from contracts.quadratics import DOUBLE, Quadratic
 from contracts.rows import rows
@@ -201,7 +201,7 @@ class AlgorithmContract:
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "situation" in metafunc.fixturenames:
-            product = rows(self.names, situations.SMOOTH, strength=1)
+            product = rows(self.names, unusual.SMOOTH, strength=1)
             metafunc.parametrize(("name", "situation"), product)
         elif "seed" in metafunc.fixturenames:
             metafunc.parametrize(("name", "seed"), rows(self.names, (2, 5, 11), strength=1))

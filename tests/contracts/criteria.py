@@ -16,7 +16,7 @@ from bilevel.ground.theta import bind
 from bilevel.select import Path
 from bilevel.select.degrees import Degrees
 from bilevel.select.rule import Rule
-from contracts import situations
+from contracts import unusual
 from contracts.dense import SIGMA, Problem, problem
 from contracts.rows import rows
 
@@ -73,7 +73,7 @@ class CriterionContract:
         if "forward" in metafunc.fixturenames:
             metafunc.parametrize(("name", "forward"), rows(self.names, FORWARD))
         elif "situation" in metafunc.fixturenames:
-            product = rows(self.names, situations.SMOOTH)
+            product = rows(self.names, unusual.SMOOTH)
             metafunc.parametrize(("name", "situation"), product)
         else:
             metafunc.parametrize("name", self.names)
@@ -108,7 +108,7 @@ class CriterionContract:
 
     def test_applies_or_says_why_not(self, name: str, situation: str) -> None:
         """In situations that others leave out, a right gradient, or one clear error."""
-        case = situations.make(situation, batch=2)
+        case = unusual.make(situation, batch=2)
         try:
             seen = bl.UnsupervisedProblem(case.energy, case.y, CRITERIA[name].criterion(1.0))
         except InputError:

@@ -35,7 +35,7 @@ from bilevel.ground.theta import bind, learnable
 from bilevel.model import SmoothObjective
 from bilevel.solve import Solution, Tolerance, certify, minimise
 from bilevel.solve.solvers import LBFGS, Nesterov
-from contracts import situations
+from contracts import unusual
 from contracts.rows import rows
 from contracts.zoo import Case, dense_hessian, make, reference
 
@@ -183,7 +183,7 @@ class Truth:
 
 @cache
 def case_in(situation: str, dtype: torch.dtype = torch.float64) -> Case:
-    return situations.make(situation, dtype=dtype, batch=2)
+    return unusual.make(situation, dtype=dtype, batch=2)
 
 
 @cache
@@ -218,7 +218,7 @@ class HypergradientContract:
     def product(self, test: str) -> list[object]:
         """Every pair where bounds are tried; else every method and every situation."""
         strength = 2 if "bound" in test else 1
-        return rows(self.names, situations.SMOOTH, strength=strength)
+        return rows(self.names, unusual.SMOOTH, strength=strength)
 
     def test_bounds_hold_against_finite_differences(self, name: str, situation: str) -> None:
         """Of gradients and of values, at solutions that are good and bad, in both types."""

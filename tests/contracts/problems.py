@@ -14,7 +14,7 @@ from bilevel.ground import theta as algebra
 from bilevel.learn import DirectedProblem, Problem, Status
 from bilevel.learn.sample import Sample
 from bilevel.learn.scaling import ScaledProblem
-from contracts import situations
+from contracts import unusual
 from contracts.quadratics import Quadratic
 from contracts.rows import rows
 
@@ -48,7 +48,7 @@ def shared(chunk: int = 64, dtype: torch.dtype = DOUBLE) -> bl.SharedProblem:
 
 def in_situation(name: str) -> Build:
     def build(chunk: int, dtype: torch.dtype) -> bl.BilevelProblem:
-        case = situations.make(name, dtype=dtype, batch=4)
+        case = unusual.make(name, dtype=dtype, batch=4)
         pairs = bl.data.Pairs(case.y, case.target, tuple("abcd"))
         return bl.BilevelProblem(case.energy, bl.losses.SquaredError(), pairs, chunk=chunk)
 
@@ -71,7 +71,7 @@ PROBLEMS: dict[str, Build] = {
     "images": images,
     "unsupervised": unsupervised,
     "shared": shared,
-    **{name: in_situation(name) for name in (*situations.SMOOTH, *situations.ROUGH)},
+    **{name: in_situation(name) for name in (*unusual.SMOOTH, *unusual.ROUGH)},
 }
 VIEWS: dict[str, Callable[[DirectedProblem], Problem]] = {
     "itself": lambda problem: problem,
@@ -122,11 +122,11 @@ class ProblemContract:
     @staticmethod
     def accuracy(name: str) -> float:
         """What a solver reaches there."""
-        return 1e-6 if name in situations.ROUGH else 1e-9
+        return 1e-6 if name in unusual.ROUGH else 1e-9
 
     def test_the_gradient_is_that_of_the_value(self, name: str, view: str) -> None:
         problem = VIEWS[view](PROBLEMS[name](64, DOUBLE))
-        report = bl.check_hypergradient(problem, tol=1e-5 if name in situations.ROUGH else 1e-9)
+        report = bl.check_hypergradient(problem, tol=1e-5 if name in unusual.ROUGH else 1e-9)
         assert report.passed, str(report)
 
     def test_errors_are_bounds(self, name: str, view: str) -> None:

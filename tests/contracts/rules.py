@@ -19,7 +19,7 @@ from bilevel.select.degrees import Degrees
 from bilevel.select.level_rule import LevelRule
 from bilevel.select.rule import Rule
 from bilevel.solve.solvers import NewtonCG
-from contracts import situations
+from contracts import unusual
 from contracts.dense import SIGMA, Dense, N, Problem, problem
 from contracts.rows import rows
 
@@ -148,7 +148,7 @@ class RuleContract:
             cases = [(name, *which) for name in self.names for which in PROBLEMS]
             metafunc.parametrize(("name", "forward", "inner"), cases)
         elif "situation" in metafunc.fixturenames:
-            product = rows(self.names, situations.SMOOTH)
+            product = rows(self.names, unusual.SMOOTH)
             metafunc.parametrize(("name", "situation"), product)
         else:
             metafunc.parametrize("name", self.names)
@@ -179,7 +179,7 @@ class RuleContract:
 
     def test_applies_or_says_why_not(self, name: str, situation: str) -> None:
         """In situations that others leave out, an answer for every row, or one clear error."""
-        case = situations.make(situation)
+        case = unusual.make(situation)
         try:
             choice = select(case.energy, case.y, RULES[name].rule, width=0.3)
         except InputError:

@@ -18,7 +18,7 @@ from bilevel.model import Objective
 from bilevel.model.kinds import has_dual, is_kind
 from bilevel.model.regularisers import stencil
 from bilevel.solve import Solver, Status, certify
-from contracts import situations
+from contracts import unusual
 from contracts.rows import rows
 from contracts.zoo import Case, reference
 
@@ -39,7 +39,7 @@ SOLVERS: dict[str, Solver[Any]] = {
     "pdhg": S.PDHG(),
     "pdhg, not accelerated": S.PDHG(acceleration=0.0),
 }
-SITUATIONS = (*situations.SMOOTH, *situations.ROUGH)
+SITUATIONS = (*unusual.SMOOTH, *unusual.ROUGH)
 DTYPES = {torch.float64: 1e-6, torch.float32: 1e-3}
 """Accuracies asked for [grey value]."""
 
@@ -52,7 +52,7 @@ def scaled(case: Case) -> Case:
 
 @cache
 def case_of(situation: str, dtype: torch.dtype) -> Case:
-    return scaled(situations.make(situation, dtype=dtype))
+    return scaled(unusual.make(situation, dtype=dtype))
 
 
 @cache
@@ -62,8 +62,8 @@ def minimisers(situation: str, dtype: torch.dtype) -> Tensor:
     energy = copy.deepcopy(case.energy).double()
     double = Case(energy, case.y.double(), case.target.double())
     start = double.energy.at(double.y).start()
-    if situation in situations.ROUGH:
-        parts = [situations.exact(situation, double, k, start) for k in range(len(start))]
+    if situation in unusual.ROUGH:
+        parts = [unusual.exact(situation, double, k, start) for k in range(len(start))]
     else:
         each = [slice(k, k + 1) for k in range(len(start))]
         parts = [reference(double.energy, start[k], double.y[k]) for k in each]
@@ -102,7 +102,7 @@ class SolverContract:
     def test_certificates_are_true(self, name: str, situation: str, dtype: torch.dtype) -> None:
         """Of distances and of values, against a dense method."""
         objective, accuracy = self.objective(name, situation, dtype), DTYPES[dtype]
-        if situation in situations.ROUGH:
+        if situation in unusual.ROUGH:
             accuracy = max(accuracy, 3e-5)
         tol = bl.Tolerance(rms=accuracy)
         found = bl.minimise(objective, SOLVERS[name], tol=tol, max_steps=50_000).require()
@@ -110,7 +110,7 @@ class SolverContract:
         away = objective.image(found.x.double() - exact).flatten(1)
         assert found.x.dtype == dtype
         assert not certify(objective, found.x).rms.requires_grad
-        slack = 1e-12 if situation in situations.SMOOTH else 1e-6  # of the reference itself
+        slack = 1e-12 if situation in unusual.SMOOTH else 1e-6  # of the reference itself
         assert bool((away.square().mean(1).sqrt() <= proved.rms + slack).all())
         assert bool((proved.rms <= accuracy).all())
         double = objective.double()
