@@ -60,7 +60,7 @@ class Judge:
 
     def __init__(self, count: int) -> None:
         self.problem = problem(count, BEST)
-        near = LBFGS(first_accuracy=1e-4, tol=1e-4)
+        near = LBFGS(accuracy=bl.Accuracy(first=1e-4), tol=1e-4)
         fit = bl.learn(self.problem, near, budget=bl.Budget(steps=12))
         self.best = fit.theta
         self.least = self._loss(fit.theta)

@@ -1,5 +1,6 @@
-"""What every test shares: one thread a worker, a fixed seed, deterministic hypothesis.
+"""What every test shares: a fixed seed, deterministic hypothesis.
 
+One thread a worker, or OMP_NUM_THREADS where that is set.
 Nothing is compiled on the way, except where a test asks for it: results would depend on time.
 """
 
@@ -13,7 +14,7 @@ import torch
 from hypothesis import settings
 
 os.environ.setdefault("BILEVEL_COMPILE", "never")
-torch.set_num_threads(1)
+torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 settings.register_profile("bilevel", deadline=None, derandomize=True, max_examples=50)
 settings.load_profile("bilevel")
 

@@ -34,9 +34,11 @@ def ridge() -> None:
     best = data.best()
     print(f"ridge: best log-weight {best:.9f}, validation loss {data.loss(best):.9f}")
     algorithms = {
-        "MAID": bl.algorithms.MAID(tol=TIGHT, floor=1e-11),
-        "accelerated MAID": bl.algorithms.MAID(accelerated=True, tol=TIGHT, floor=1e-11),
-        "L-BFGS": bl.algorithms.LBFGS(tol=TIGHT, first_accuracy=1e-6, floor=1e-11),
+        "MAID": bl.algorithms.MAID(tol=TIGHT, accuracy=bl.Accuracy(floor=1e-11)),
+        "accelerated MAID": bl.algorithms.MAID(
+            accelerated=True, tol=TIGHT, accuracy=bl.Accuracy(floor=1e-11)
+        ),
+        "L-BFGS": bl.algorithms.LBFGS(tol=TIGHT, accuracy=bl.Accuracy(1e-6, 1e-11)),
     }
     for name, algorithm in algorithms.items():
         fit = bl.learn(data.problem(), algorithm, budget=bl.Budget(steps=200))

@@ -29,6 +29,7 @@ from bilevel.ground import BilevelError as BilevelError
 from bilevel.ground import InputError as InputError
 from bilevel.ground import NotCertified as NotCertified
 from bilevel.ground import Theta as Theta
+from bilevel.learn import Accuracy as Accuracy
 from bilevel.learn import BilevelProblem as BilevelProblem
 from bilevel.learn import Budget as Budget
 from bilevel.learn import FiniteSum as FiniteSum

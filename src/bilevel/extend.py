@@ -75,8 +75,8 @@ from bilevel.model.objective import Objective as Objective
 from bilevel.model.operators.operator import Interval as Interval
 from bilevel.model.operators.operator import Operator as Operator
 from bilevel.model.operators.operator import Shape as Shape
-from bilevel.model.part import POSITIVE as POSITIVE
 from bilevel.model.part import Part as Part
+from bilevel.model.part import around as around
 from bilevel.model.part import check_learn as check_learn
 from bilevel.model.part import positive_parameter as positive_parameter
 from bilevel.model.penalties import RadialPenalty as RadialPenalty

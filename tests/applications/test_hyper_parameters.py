@@ -51,8 +51,8 @@ def test_hypergradient_of_ridge_is_the_slope(w: float) -> None:
 @pytest.mark.parametrize(
     "algorithm",
     [
-        bl.algorithms.MAID(accelerated=True, tol=1e-8, floor=1e-10),
-        bl.algorithms.LBFGS(first_accuracy=1e-8, tol=1e-9, floor=1e-12),
+        bl.algorithms.MAID(accelerated=True, tol=1e-8, accuracy=bl.Accuracy(floor=1e-10)),
+        bl.algorithms.LBFGS(accuracy=bl.Accuracy(1e-8, 1e-12), tol=1e-9),
     ],
     ids=["accelerated MAID", "L-BFGS"],
 )

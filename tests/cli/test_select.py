@@ -60,12 +60,12 @@ def test_several_pictures_of_any_size_and_colour(run: Run, tmp_path: Path) -> No
     outcome = run(
         "select", *images, "--sigma", "25/255", "--rule", "discrepancy", "--out", tmp_path / "o"
     )
-    assert outcome.code == 0, outcome
+    assert outcome.code in (0, 3), outcome  # so few data may leave a doubt
     assert bl.data.load_image(tmp_path / "o" / "b.png").shape == (1, 3, 16, 16)
     for name in ("a.png", "b.png"):
-        assert entry(tmp_path / "o", name, "discrepancy")["outcome"] == "FOUND"
+        assert entry(tmp_path / "o", name, "discrepancy")["outcome"] in ("FOUND", "DOUBTFUL")
     outcome = run("select", images[1], "--grey", "--sigma", 0.1, "--out", tmp_path / "g")
-    assert outcome.code == 0, outcome
+    assert outcome.code in (0, 3), outcome
     assert bl.data.load_image(tmp_path / "g" / "b.png").shape == (1, 1, 16, 16)
 
 
@@ -181,7 +181,7 @@ def test_rules_that_need_no_level_ask_for_none(
     monkeypatch.setattr(bl.data, "noise_level", level)
     image, out = picture(tmp_path, size=12), tmp_path / "out"
     outcome = run("select", image, "--rule", rule, "--out", out)
-    assert outcome.code == 0, outcome
+    assert outcome.code == 3, outcome  # 144 data tell no weight
     assert entry(out, rule=rule)["weight"] > 0
     assert "estimated_noise" not in json.loads((out / "choices.json").read_text())["configuration"]
 
@@ -191,7 +191,7 @@ def test_the_range_of_weights_may_be_given(command: str, run: Run, tmp_path: Pat
     image, out = picture(tmp_path, size=12), tmp_path / "out"
     kind = "--rule" if command == "select" else "--rules"
     options = ("--sigma", 0.1, kind, "sure", "--span", "2,3", "--out", out)
-    assert run(command, image, *options).code == 0
+    assert run(command, image, *options).code == 3
     found = entry(out)
     assert found["outcome"] == "EDGE"
     assert found["weight"] == pytest.approx(2.0)
@@ -227,7 +227,7 @@ def test_what_is_wrong_is_said_in_a_line(run: Run, tmp_path: Path) -> None:
         (["--rule", "sur"], "unknown rule"),
         (["--regulariser", "exact-tv", "--sigma", "0.1"], "rules need a smooth energy"),
         (["--regulariser", "total-variation:map=true"], "not a map"),
-        (["--operator", "fourier-mask", "--sigma", "0.1"], "Fourier data cannot be read"),
+        (["--operator", "fourier-mask", "--sigma", "0.1"], "Fourier data are complex"),
         (
             ["--noise", "poisson:peak=50,background=0"],
             "e.g. --noise poisson:peak=50,background=0.01",
@@ -288,7 +288,7 @@ def test_counts_have_a_rule_and_a_fidelity_of_their_own(run: Run, tmp_path: Path
 def test_a_weight_that_was_not_found_comes_with_advice(run: Run, tmp_path: Path) -> None:
     image, out = picture(tmp_path), tmp_path / "out"
     outcome = run("select", image, "--sigma", 2.0, "--rule", "discrepancy", "--out", out)
-    assert outcome.code == 0, outcome
+    assert outcome.code == 3, outcome
     found = entry(out, rule="discrepancy")
     assert found["outcome"] == "NO_ROOT"
     assert found["advice"]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 import bilevel as bl
 from bilevel.ground import theta as algebra
-from bilevel.learn import Algorithm, Status
+from bilevel.learn import Accuracy, Algorithm, Status
 from bilevel.learn.algorithms import (
     BOME,
     DFOLS,
@@ -177,7 +177,7 @@ DEFAULTS: dict[str, Algorithm[Any]] = {
 
 ABSURD: Mapping[str, tuple[str, ...]] = {
     "step 1e6": ("outer_step", "step_size", "lr", "radius", "longest", "first_change"),
-    "accuracy 10": ("first_accuracy", "accuracy"),
+    "accuracy 10": ("accuracy",),
 }
 """The first option of these that an algorithm has is set to the absurd value."""
 
@@ -187,7 +187,10 @@ def absurd(algorithm: Algorithm[Any], how: str) -> Algorithm[Any] | None:
     have = {field.name for field in fields(algorithm)}  # type: ignore[arg-type]
     value = 1e6 if how == "step 1e6" else 10.0
     found = [name for name in ABSURD[how] if name in have]
-    return replace(algorithm, **{found[0]: value}) if found else None
+    if not found:
+        return None
+    policy = isinstance(getattr(algorithm, found[0]), Accuracy)
+    return replace(algorithm, **{found[0]: Accuracy(first=value) if policy else value})
 
 
 TELLING = (Status.WORSE, Status.DIVERGED, Status.BROKEN)

@@ -25,8 +25,9 @@ from bilevel.differentiate.saddle_adjoint import dual_of
 from bilevel.ground import theta as algebra
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import learnable
-from bilevel.model import CompositeObjective, Cost, SaddleObjective
+from bilevel.model import CompositeObjective
 from bilevel.model.lengths import Lengths
+from bilevel.model.objective import DATA
 from bilevel.solve import Solution, Tolerance, minimise
 from bilevel.solve.solvers import FISTA, LBFGS, PDHG
 from contracts.saddles import ENERGIES, LOSS, Saddle, accurate, saddle
@@ -147,8 +148,7 @@ def test_the_derivative_by_the_data(name: str) -> None:
     x, dual, slope = p.solution.x, dual_of(p.solution, "this test"), p.upper.grad(p.solution.x)
     adjoint = solve_saddle_adjoint(p.lower, x, dual, slope, rtol=1e-12)
     leaf = p.y.clone().requires_grad_()
-    moving = p.energy.split(leaf, Cost(), tape=True)
-    assert isinstance(moving, SaddleObjective)
+    moving = p.lower.taped({DATA: leaf})
     (found,) = torch.autograd.grad(adjoint.pairing(moving), leaf)
     random = torch.Generator().manual_seed(1)
     direction = torch.randn(p.y.shape, dtype=torch.float64, generator=random)

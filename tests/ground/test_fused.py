@@ -1,9 +1,13 @@
-"""Compiling where it pays, and going on where it cannot."""
+"""Compiling where it pays, checking what the compiler made, and going on where it cannot."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,7 +15,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from bilevel.ground import fused as module
-from bilevel.ground.errors import InputError
+from bilevel.ground.errors import BilevelWarning, InputError
 from bilevel.ground.fused import fused
 
 
@@ -24,8 +28,11 @@ def compilations(monkeypatch: pytest.MonkeyPatch) -> list[Callable[..., Tensor]]
     """Functions handed to the compiler, which here changes nothing."""
     seen: list[Callable[..., Tensor]] = []
 
-    def compiler(function: Callable[..., Tensor], dynamic: bool) -> Callable[..., Tensor]:
+    def compiler(
+        function: Callable[..., Tensor], dynamic: bool, options: object
+    ) -> Callable[..., Tensor]:
         assert dynamic
+        del options
         seen.append(function)
         return function
 
@@ -78,14 +85,124 @@ def test_tapes_and_tangents_run_as_written(
 
 
 def test_without_a_compiler_it_says_so_once_and_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(function: object, dynamic: bool) -> object:
-        del function, dynamic
+    def broken(function: object, dynamic: bool, options: object) -> object:
+        del function, dynamic, options
         raise RuntimeError("no compiler was found\nand a long trace")
 
     monkeypatch.setattr(torch, "compile", broken)
     monkeypatch.setenv("BILEVEL_COMPILE", "always")
     function = fused(twice)
     with torch.no_grad():
-        with pytest.warns(RuntimeWarning, match=r"twice could not be .*: no compiler was found$"):
+        with pytest.warns(BilevelWarning, match=r"twice could not be .*: no compiler was found$"):
             assert function(torch.ones(2)).tolist() == [2.0, 2.0]
         assert function(torch.ones(2)).tolist() == [2.0, 2.0]
+
+
+def garbled(wrong: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch) -> list[Tensor]:
+    """A compiler that makes ``wrong`` of every function; the inputs that its code was run on."""
+    seen: list[Tensor] = []
+
+    def made(x: Tensor) -> Tensor:
+        seen.append(x)
+        return wrong(x)
+
+    monkeypatch.setattr(torch, "compile", lambda function, dynamic, options: made)
+    monkeypatch.setenv("BILEVEL_COMPILE", "always")
+    return seen
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda x: torch.full_like(x, torch.nan),
+        lambda x: 2.01 * x,
+        lambda x: (2 * x).double(),
+        lambda x: (2 * x)[:1],
+        lambda x: torch.where(x == 1, torch.inf, 2 * x),
+    ],
+    ids=["nan", "wrong", "type", "shape", "inf"],
+)
+def test_code_that_differs_is_dropped_with_a_word(
+    wrong: Callable[[Tensor], Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, function, x = garbled(wrong, monkeypatch), fused(twice), torch.arange(4.0)
+    with torch.no_grad():
+        with pytest.warns(BilevelWarning, match="twice"):
+            assert function(x).tolist() == [0.0, 2.0, 4.0, 6.0]
+        assert function(x).tolist() == [0.0, 2.0, 4.0, 6.0]
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize(
+    "late",
+    [torch.ones(9), torch.ones(4).double(), torch.ones(8)[::2], torch.ones(2, 2)],
+    ids=["size", "type", "stride", "dimensions"],
+)
+def test_every_kind_of_input_is_compared(late: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Right for four contiguous single-precision numbers, which says nothing of others."""
+
+    def known(x: Tensor) -> bool:
+        return x.dtype == torch.float32 and x.shape == (4,) and x.is_contiguous()
+
+    garbled(lambda x: 2 * x if known(x) else torch.full_like(x, torch.nan), monkeypatch)
+    function = fused(twice)
+    with torch.no_grad():
+        for _ in range(3):
+            assert function(torch.ones(4)).tolist() == [2.0] * 4
+        with pytest.warns(BilevelWarning, match="twice"):
+            assert torch.equal(function(late), 2 * late)
+
+
+def test_rounding_infinities_and_nan_as_written_are_no_difference(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    garbled(lambda x: 2 * x * (1 + 1e-6), monkeypatch)
+    x = torch.tensor([1.0, 0.0, torch.inf, -torch.inf, torch.nan])
+    function = fused(twice)
+    with torch.no_grad():
+        assert function(x).isnan().tolist() == [False] * 4 + [True]
+        assert function(torch.zeros(0)).numel() == 0
+    assert not function.failed
+
+
+def test_the_reference_is_as_written_down_to_the_last_function(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else what a function calls, compiled wrongly, would be its own reference."""
+    factor = [2.0]
+    garbled(lambda x: factor[0] * x, monkeypatch)
+    inner = fused(twice)
+
+    def around(x: Tensor) -> Tensor:
+        return inner(x)
+
+    with torch.no_grad():
+        assert inner(torch.ones(2)).tolist() == [2.0, 2.0]
+        factor[0] = 3.0
+        with pytest.warns(BilevelWarning, match="around"):
+            assert fused(around)(torch.ones(2)).tolist() == [2.0, 2.0]
+
+
+SCRIPT = """
+import torch
+from bilevel.ground.fused import fused
+with torch.no_grad():
+    print(float(fused(lambda x: (2 * x + 1).sqrt())(torch.ones(63)).sum()))
+"""
+
+
+@pytest.mark.long
+def test_code_in_the_cache_is_not_taken_for_other_processors(tmp_path: Path) -> None:
+    """The compiler keeps code for 16 numbers a vector, and would run it on vectors of 8."""
+    for capability in ("avx512", "avx2", "default"):
+        own = {
+            "ATEN_CPU_CAPABILITY": capability,
+            "BILEVEL_COMPILE": "always",
+            "TORCHINDUCTOR_CACHE_DIR": str(tmp_path),
+        }
+        command = [sys.executable, "-W", "error::RuntimeWarning", "-c", SCRIPT]
+        run = subprocess.run(
+            command, env=os.environ | own, capture_output=True, text=True, check=False
+        )
+        assert run.returncode == 0, run.stderr[-2000:]
+        assert float(run.stdout) == pytest.approx(63 * 3**0.5, rel=1e-5)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 import bilevel as bl
-from bilevel.select.pseudo_inverse import PseudoInverse
+from bilevel.risk import spectrum
+from bilevel.risk.pseudo_inverse import PseudoInverse
 from contracts.criteria import CRITERIA, CriterionContract
 
 SIGMA, BACKGROUND, WEIGHT = 0.1, 0.3, 0.2
@@ -151,8 +152,7 @@ def test_patches_tell_smoothing_here_from_roughness_there() -> None:
     beside = torch.roll(noise, 1, 2)
     both = noise + torch.cat([0.4 * beside[..., :64], -0.4 * beside[..., 64:]], 3)
     plain, mixed = (
-        [float(bl.rules.whiteness.whiteness(r, patch)) for patch in (None, 16)]
-        for r in (noise, both)
+        [float(spectrum.whiteness(r, patch)) for patch in (None, 16)] for r in (noise, both)
     )
     assert abs(mixed[0] - plain[0]) < 0.15
     assert mixed[1] > plain[1] + 0.3
@@ -161,9 +161,9 @@ def test_patches_tell_smoothing_here_from_roughness_there() -> None:
 def test_patches_reach_both_ends() -> None:
     residual = torch.zeros(1, 1, 21, 19).double()
     residual[..., -1, -1] = residual[..., 0, 0] = 1.0
-    assert float(bl.rules.whiteness.whiteness(residual, 8)) == pytest.approx(1.0)
+    assert float(spectrum.whiteness(residual, 8)) == pytest.approx(1.0)
     wave = torch.ones(1, 1, 4, 4).double()
-    assert float(bl.rules.whiteness.whiteness(wave, 8)) == pytest.approx(16.0)
+    assert float(spectrum.whiteness(wave, 8)) == pytest.approx(16.0)
 
 
 def test_a_patch_of_one_pixel_is_refused() -> None:

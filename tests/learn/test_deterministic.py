@@ -22,7 +22,7 @@ from contracts.sources import problem_and_solution
 AGREEING = {
     "MAID": MAID(accelerated=True, tol=1e-5),
     "DFO-LS": DFOLS(last_radius=1e-4),
-    "L-BFGS": LBFGS(first_accuracy=1e-6, tol=1e-5),
+    "L-BFGS": LBFGS(accuracy=bl.Accuracy(first=1e-6), tol=1e-5),
     "HOAG": HOAG(Polynomial(3), tol=1e-5),
 }
 
@@ -49,7 +49,7 @@ def errors(algorithm: Algorithm, quadratic: Quadratic, steps: int) -> list[float
     return [float((w - solution).norm()) for w in found]
 
 
-TIGHT = LBFGS(first_accuracy=1e-10, floor=1e-11, tol=1e-10)
+TIGHT = LBFGS(accuracy=bl.Accuracy(1e-10, 1e-11), tol=1e-10)
 
 
 @pytest.mark.parametrize("seed", [0, 3, 7])
@@ -187,7 +187,7 @@ def test_dfo_ls_takes_shared_problems() -> None:
         (lambda: TorchOptimiser("LBFGS"), "without a closure"),
         (lambda: DFOLS(shrink=1.0), "DFOLS needs"),
         (lambda: DFOLS(radius=1e-4), "DFOLS needs"),
-        (lambda: DFOLS(floor=0.0), "floor"),
+        (lambda: DFOLS(accuracy=bl.Accuracy(floor=0.0)), "floor"),
     ],
 )
 def test_bad_options_are_named(call, message: str) -> None:

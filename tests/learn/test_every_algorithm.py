@@ -224,7 +224,12 @@ def test_maid_ends_where_its_floor_hides_decreases_and_a_lower_floor_helps() -> 
     off: list[float] = []
     for floor in (1e-5, 1e-7, 1e-10):
         problem, start, solution = quadratic(SHARED, 0)
-        fit = bl.learn(problem, MAID(tol=1e-8, floor=floor), start, budget=bl.Budget(steps=80))
+        fit = bl.learn(
+            problem,
+            MAID(tol=1e-8, accuracy=bl.Accuracy(floor=floor)),
+            start,
+            budget=bl.Budget(steps=80),
+        )
         assert fit.status is Status.FLOOR
         off.append(away(fit.theta, solution))
     assert off[2] < off[1] / 3 < off[0] / 9

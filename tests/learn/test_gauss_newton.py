@@ -69,7 +69,7 @@ def test_curvature_is_that_of_the_loss_where_targets_are_met() -> None:
 @pytest.mark.parametrize("count", [1, 3])
 def test_a_loss_that_is_quadratic_takes_a_few_steps(count: int) -> None:
     problem, solution = problem_and_solution(count)
-    algorithm = GaussNewton(damping=1e-4, first_accuracy=1e-7, tol=1e-6)
+    algorithm = GaussNewton(damping=1e-4, accuracy=bl.Accuracy(first=1e-7), tol=1e-6)
     fit = bl.learn(problem, algorithm, budget=bl.Budget(steps=4))
     assert float((fit.theta["strength"] - solution).norm()) <= 1e-5
 

@@ -121,7 +121,9 @@ def test_both_phases_are_continued_bit_for_bit() -> None:
 
 def test_accuracy_is_tightened_when_errors_hide_the_decrease() -> None:
     p = Quadratic.random(0).problem()
-    fit = bl.learn(p, TrustRegion(first_accuracy=0.3, tol=1e-4), budget=bl.Budget(steps=40))
+    fit = bl.learn(
+        p, TrustRegion(accuracy=bl.Accuracy(first=0.3), tol=1e-4), budget=bl.Budget(steps=40)
+    )
     asked = [r.accuracy for r in fit.history]
     assert asked[0] == 0.3
     assert all(after <= before for before, after in itertools.pairwise(asked))
@@ -182,7 +184,6 @@ def test_opposite_pieces_leave_nothing_to_do_and_offsets_tell_where_they_meet() 
         ({"memory": 1}, "memory >= 2"),
         ({"tighten": 1.0}, "tighten < 1"),
         ({"last_radius": 0.0}, "last_radius"),
-        ({"first_accuracy": -1.0}, "first_accuracy"),
         ({"tol": math.nan}, "tol"),
     ],
 )

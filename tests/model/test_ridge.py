@@ -156,7 +156,7 @@ ridge = bl.regularisers.RidgeRegulariser
         (lambda _: ridge([torch.rand(2, 1, 4, 4)]), "odd sides"),
         (lambda _: ridge([BANK, BANK]), r"filters\[1\] must have shape \(m, 2"),
         (lambda _: ridge([BANK / 0]), "finite"),
-        (lambda _: ridge([BANK], sharpness=0.5), "sharpness must be at least 1"),
+        (lambda _: ridge([BANK], sharpness=0.5), "sharpness must lie in"),
         (lambda _: ridge([BANK], scaling=torch.ones(3)), "scaling must be a number"),
         (lambda _: ridge([BANK], weight=-1.0), "weight must be positive"),
         (lambda _: ridge([BANK], norm=0.0), "norm"),

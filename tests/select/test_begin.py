@@ -21,8 +21,8 @@ from bilevel.model.operators import (
     Operator,
 )
 from bilevel.model.regularisers import TotalVariation
+from bilevel.risk.pseudo_inverse import PseudoInverse
 from bilevel.select import Choice, Rule, rules, select
-from bilevel.select.pseudo_inverse import PseudoInverse
 
 SIGMA = 0.1
 BOX = Convolution(torch.full((3, 3), 1 / 9).double())

@@ -231,7 +231,7 @@ def test_a_step_is_needed_where_no_level_is_known() -> None:
     with pytest.raises(InputError, match="step"):
         chosen(image() + noise(), rules.GCV(degrees=Degrees("monte carlo")))
     choice = chosen(image() + noise(), rules.GCV(degrees=Degrees("monte carlo", step=0.01)))
-    assert bool(choice.found.all())
+    assert choice.outcome[0] in (Outcome.FOUND, Outcome.DOUBTFUL)  # 144 data
 
 
 def test_slopes_that_are_not_known_are_refused() -> None:

@@ -12,10 +12,10 @@ from scipy import stats
 from torch import Tensor
 
 import bilevel as bl
+from bilevel.risk.spectrum import standardised
 from bilevel.select import Outcome, Path
 from bilevel.select.degrees import Degrees
 from bilevel.select.rules.poisson_discrepancy import expected_divergence
-from bilevel.select.spectrum import standardised
 
 BACKGROUND = 0.05
 

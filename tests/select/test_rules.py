@@ -10,6 +10,7 @@ import torch
 from scipy.optimize import brentq, minimize_scalar
 from torch import Tensor
 
+from bilevel.risk import spectrum
 from bilevel.select import Point, rules
 from bilevel.select.rule import Rule
 from bilevel.select.search import find_minimum, find_root
@@ -83,7 +84,7 @@ def test_whiteness_is_the_energy_of_the_autocorrelation(forward: str) -> None:
 
 def test_white_noise_has_a_whiteness_of_two() -> None:
     noise = torch.randn(4, 1, 64, 64, generator=torch.Generator().manual_seed(1)).double()
-    found = rules.whiteness.whiteness(noise)
+    found = spectrum.whiteness(noise)
     assert bool(((found - 2).abs() < 0.15).all())
 
 

@@ -30,12 +30,19 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 BAD_INPUT = 2
+EXIT_CODES = (
+    "Exit codes: 0 answered; 1 `check` found a wrong derivative; 2 bad input, nothing was done; "
+    "3 not answered: what was done is written, and one line each on standard error says what was "
+    "not found (no trusted weight, an accuracy that was missed, learning that diverged, got worse "
+    "or sits on a plateau, images further from the truth than the data); 130 after Ctrl-C."
+)
+"""What scripts may rely on."""
 
 
 @app.callback(
     invoke_without_command=True,
     epilog="First steps: [bold]bilevel demo[/bold], then "
-    "[bold]bilevel learn examples/denoising.toml --out runs/tv[/bold]",
+    "[bold]bilevel learn examples/denoising.toml --out runs/tv[/bold]\n\n" + EXIT_CODES,
 )
 def start(
     context: typer.Context,
@@ -82,7 +89,7 @@ app.command("list", epilog=_example("list operators"))(list_catalogue)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command: 0 if all went well, 2 for bad input, 130 after Ctrl-C."""
+    """Run one command; see EXIT_CODES for what it returns."""
     keep_freed_memory()
     try:
         return app(args=arguments, standalone_mode=False) or 0

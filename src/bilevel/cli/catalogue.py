@@ -21,7 +21,7 @@ from bilevel.cli.settings.reflect import parameters_of
 from bilevel.differentiate import Hypergradient, hypergradients
 from bilevel.ground.contents import summary
 from bilevel.ground.errors import InputError
-from bilevel.learn import Algorithm, algorithms, schedules
+from bilevel.learn import Accuracy, Algorithm, algorithms, schedules
 from bilevel.model import fidelities, losses, regularisers
 from bilevel.model import operators as forward
 from bilevel.model.potentials import POTENTIALS
@@ -56,8 +56,11 @@ class Family:
 
     def kind_of(self, part: type) -> type[Table]:
         """The base of the table for a class."""
-        counting = self.kind is kinds.RuleSettings and "degrees" in parameters_of(part)
-        return kinds.CountingRule if counting else self.kind
+        options = parameters_of(part)
+        if self.kind is kinds.RuleSettings and "degrees" in options:
+            return kinds.CountingRule
+        accurate = "accuracy" in options and isinstance(options["accuracy"].default, Accuracy)
+        return kinds.AccurateAlgorithm if accurate else self.kind
 
 
 def _classes(module: ModuleType) -> list[type]:
@@ -168,7 +171,7 @@ FAMILIES: Mapping[str, Family] = {
         Algorithm,
         kinds.AlgorithmSettings,
         {
-            "automatic": table(algorithms.Automatic, kinds.AlgorithmSettings),
+            "automatic": table(algorithms.Automatic, kinds.AccurateAlgorithm),
             "maid": table(algorithms.MAID, differing.PlainMAID),
             "accelerated-maid": table(algorithms.MAID, differing.AcceleratedMAID),
         },

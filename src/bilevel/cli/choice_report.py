@@ -11,9 +11,10 @@ from typing import Any
 import typer
 from torch import Tensor
 
-from bilevel.cli.console import results, say
+from bilevel.cli.console import finish, results, say
 from bilevel.cli.learning import INTERRUPTED, REPORT
 from bilevel.report import (
+    ENDINGS,
     Compared,
     chosen,
     compare_page,
@@ -23,6 +24,7 @@ from bilevel.report import (
     write_page,
 )
 from bilevel.report.choices import failures
+from bilevel.select.compare import LEARNED, ORACLE
 
 __all__ = ["write_report"]
 
@@ -41,7 +43,8 @@ def write_report(
 
     Raises:
         InputError: the folder cannot be written to.
-        typer.Exit: with code 130 if the work was interrupted.
+        typer.Exit: with code 130 if the work was interrupted, 3 if there is an image for which no
+            rule found a weight.
     """
     if not compared:
         say("interrupted before there was anything to report")
@@ -59,6 +62,18 @@ def write_report(
     if interrupted:
         say(f"interrupted: the report in {out} tells of what was done until then")
         raise typer.Exit(INTERRUPTED)
+    finish(_unanswered(compared))
+
+
+def _unanswered(compared: Sequence[Compared]) -> list[str]:
+    """Images for which no rule found a weight, with the first reason."""
+    rows = [row for row in chosen(compared) if row.rule not in (LEARNED, ORACLE)]
+    answered = {row.image for row in rows if ENDINGS[row.outcome].answered}
+    first = {row.image: row for row in reversed(rows) if row.image not in answered}
+    return [
+        f"{image}: {row.rule} {row.outcome.value}; {row.advice}"
+        for image, row in reversed(first.items())
+    ]
 
 
 def _json(
@@ -78,6 +93,7 @@ def _json(
                 "certificate": _finite(row.certificate),
                 "psnr": _finite(row.psnr),
                 "ssim": _finite(row.ssim),
+                "peak": row.peak,
                 "curve": {"weight": _list(weights), "criterion": _list(values)},
             }
     return {

@@ -12,11 +12,12 @@ from bilevel.cli.catalogue import CATALOGUE
 from bilevel.cli.config import Selection, made
 from bilevel.cli.progress import WeightProgress
 from bilevel.cli.settings.kinds import RuleSettings
+from bilevel.ground.contrast import contrast
 from bilevel.ground.errors import InputError, nearest
 from bilevel.model import Variational
 from bilevel.report import Compared
+from bilevel.risk.noise import estimated_level
 from bilevel.select import Rule, compare
-from bilevel.select.noise import estimated_level
 
 __all__ = ["ALL", "Job", "Task", "named_rules", "prepare"]
 
@@ -91,8 +92,11 @@ def prepare(selection: Selection, rules: Mapping[str, RuleSettings], job: Job) -
     """
     like = job.y if job.target is None else job.target
     shape = (like.shape[1], like.shape[2], like.shape[3])
-    energy = selection.energy(selection.image_shape(shape) if job.target is None else shape)
-    energy.check(job.y)
+    shape = selection.image_shape(shape) if job.target is None else shape
+    energy = selection.energy(shape)
+    grey = energy.contrast(job.y) if job.target is None else contrast(job.target)
+    energy = selection.energy(shape, contrast=grey)
+    energy.settle(job.y, grey)
     built: dict[str, Rule] = {}
     unfit: dict[str, str] = {}
     estimated: list[data.Noise] = []

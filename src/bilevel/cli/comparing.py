@@ -16,6 +16,8 @@ from bilevel.cli.learning import INTERRUPTED
 from bilevel.cli.progress import LearningProgress
 from bilevel.cli.reconstruction import simulated
 from bilevel.cli.settings.kinds import RuleSettings
+from bilevel.ground.contrast import contrast
+from bilevel.ground.errors import InputError
 from bilevel.learn import BilevelProblem, Status, learn
 from bilevel.report import Compared
 from bilevel.report.words import number
@@ -42,6 +44,10 @@ def from_configuration(
     configuration = document.configuration
     with document.blaming("regulariser.name"):
         selection = Selection.of(configuration).model_copy(update={"span": span})
+    if configuration.scales:
+        with document.blaming("scales"):
+            what = "the weight is learned alone, in a unit of its own"
+            raise InputError(what, advice="delete the table")
     images = learning_images(document, folder)
     with document.blaming("regulariser.name"):
         selection.energy(images.training.shape)
@@ -55,13 +61,15 @@ def from_configuration(
             break
     interrupted = compared[-1].comparison.interrupted
     done = [one for one in compared if one.comparison.choices]
-    about = {k: v for k, v in plain(configuration).items() if k != "algorithm"}
-    write_report(done, out, about, title="Comparing rules", interrupted=interrupted)
+    write_report(done, out, plain(configuration), title="Comparing rules", interrupted=interrupted)
 
 
 def _learned(selection: Selection, configuration: Configuration, training: Batch) -> float:
     """The weight learned from the training images by what learns without being told how."""
-    energy = selection.energy(training.shape, 1 / selection.first_weight)
+    grey = contrast(training.images)
+    first = selection.first_weight(grey)
+    energy = selection.energy(training.shape, 1 / first, contrast=grey)
+    energy.settle(training.images, grey)
     pairs, solver = simulated(configuration, training), configuration.solver
     problem = BilevelProblem(
         energy,
@@ -74,7 +82,8 @@ def _learned(selection: Selection, configuration: Configuration, training: Batch
     say(f"learning the weight from {training}")
     budget = configuration.budget.build()
     with LearningProgress(budget) as progress:
-        fit = learn(problem, budget=budget, record=progress)
+        algorithm = configuration.learner(configuration.algorithm)
+        fit = learn(problem, algorithm, budget=budget, record=progress)
     if fit.status is Status.INTERRUPTED:
         say("interrupted before there was anything to report")
         raise typer.Exit(INTERRUPTED)

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
+import typer
 from rich.console import Console
 
 from bilevel.ground.errors import InputError
 
-__all__ = ["check_writable", "error", "results", "say"]
+__all__ = ["UNANSWERED", "check_writable", "error", "finish", "results", "say"]
+
+UNANSWERED = 3
+"""Exit code of work that was done and written, but did not find what was asked for."""
 
 _WIDTH = 110
 
@@ -30,6 +35,19 @@ def say(message: str, end: str = "\n") -> None:
 def error(message: str) -> None:
     """The one line that says why a command failed."""
     say(f"error: {' '.join(message.split())}")
+
+
+def finish(missing: Iterable[str]) -> None:
+    """The end of a command: one line for each thing that was asked for and not found.
+
+    Raises:
+        typer.Exit: with code 3 if there is any.
+    """
+    lines = list(dict.fromkeys(missing))
+    for line in lines:
+        say(f"not answered: {line}")
+    if lines:
+        raise typer.Exit(UNANSWERED)
 
 
 def check_writable(folder: Path) -> Path:

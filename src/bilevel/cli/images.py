@@ -13,18 +13,22 @@ from torch import Tensor
 from bilevel import data
 from bilevel.cli.config import Configuration, Document
 from bilevel.cli.config.configuration import EMBEDDED, DataSettings
+from bilevel.cli.config.files import named
 from bilevel.cli.settings.base import Unfit
+from bilevel.data import ImageFile
 from bilevel.ground.errors import InputError
+from bilevel.ground.memory import physical_memory
 from bilevel.ground.randomness import generator
 
 __all__ = [
     "Batch",
     "LearningImages",
+    "about_file",
     "by_size",
-    "check_names",
+    "check_targets",
     "fitting",
     "learning_images",
-    "read_images",
+    "read_files",
 ]
 
 Named = tuple[str, Tensor]
@@ -67,6 +71,7 @@ def learning_images(document: Document, folder: str | None) -> LearningImages:
         InputError: folders that do not exist, too few images, or images that do not fit.
     """
     settings = document.configuration.data
+    _check_memory(document)
     with document.blaming("data.images"):
         sources = _sources(document, folder)
     with document.blaming("data.count"):
@@ -85,25 +90,43 @@ def learning_images(document: Document, folder: str | None) -> LearningImages:
     return LearningImages(batch, held)
 
 
-def read_images(source: Path | Iterable[Path], *, channels: int) -> list[Named]:
-    """The images of a folder, or the files given, with as many channels as a fit needs."""
-    return data.load_images(source, grey=channels == 1)
-
-
-def check_names(images: Sequence[Path], out: Path) -> None:
-    """No two images may be written to one file, and none over an image given.
-
-    Raises:
-        InputError: they would be.
-    """
-    for stem, times in Counter(path.stem for path in images).items():
+def read_files(
+    paths: Sequence[Path], *, grey: bool | None, layout: data.Layout | None = None
+) -> list[ImageFile]:
+    """The files given, no two of one name."""
+    for stem, times in Counter(path.stem for path in paths).items():
         if times > 1:
             given = f"{stem} {times} times"
             raise InputError("every image needs a name of its own", given=given)
-        target = (out / f"{stem}.png").resolve()
-        if target in {path.resolve() for path in images}:
+    return [data.load_file(path, grey=grey, layout=layout) for path in paths]
+
+
+def about_file(file: ImageFile) -> str | None:
+    """What happened to the values of a file that its user may not expect; None if nothing did."""
+    notes, storage = list(file.storage.notes), file.storage
+    if storage.unit > 1 and storage.suffix != ".png":
+        unit = storage.unit
+        low = round(min(float(page.min()) for page in file.pages) * unit)
+        high = round(max(float(page.max()) for page in file.pages) * unit)
+        notes.append(
+            f"whole numbers from {low} to {high} count as grey values of {unit:g} (5 of them are "
+            f"5/{unit:g}), offsets stay in, and results are in the numbers of the file"
+        )
+    return f"{file.path.name}: {'; '.join(notes)}" if notes else None
+
+
+def check_targets(files: Sequence[ImageFile], out: Path, form: data.Format | None) -> None:
+    """No result may be written over a file given.
+
+    Raises:
+        InputError: one would be.
+    """
+    given = {file.path.resolve() for file in files}
+    for file in files:
+        target = data.results_path(out / file.path.stem, file.storage, form)
+        if target.resolve() in given:
             advice = "choose another folder with --out"
-            raise InputError(f"'{out / stem}.png' would be overwritten", advice=advice)
+            raise InputError(f"'{target}' would be overwritten", advice=advice)
 
 
 def by_size(images: Iterable[Named]) -> tuple[Batch, ...]:
@@ -124,17 +147,37 @@ def fitting(configuration: Configuration, image: Tensor) -> Tensor:
     return image if (h, w) == image.shape[2:] else data.centre_crop(image, (h, w))
 
 
+def _check_memory(document: Document) -> None:
+    """Crops must fit into this machine before any is cut."""
+    settings, memory = document.configuration.data, physical_memory()
+    if settings.size is None or memory is None:
+        return
+    count = max(settings.count or 1, settings.held_out)
+    needed = 4 * count * settings.channels * settings.size**2
+    if needed > memory:
+        large = "count" if count > settings.size else "size"
+        key = f"data.{large if count != settings.held_out else 'held_out'}"
+        with document.blaming(key):
+            what = f"{count} crops of {settings.size}x{settings.size} take {needed / 2**30:.3g} GiB"
+            given = f"a machine with {memory / 2**30:.3g} GiB"
+            raise InputError(what, given=given, advice="ask for fewer or smaller ones")
+
+
 def _sources(document: Document, folder: str | None) -> list[Source]:
     """Every image that there is, shuffled by the seed."""
     settings = document.configuration.data
-    grey, names = settings.grey, settings.images
+    names = settings.images
     if names == EMBEDDED:
-        found = [(n, _embedded(n, grey=grey)) for n in data.embedded_names()]
+        if folder is not None:
+            what = "--data names a folder, and the images are those in the package"
+            raise InputError(what, advice="leave it out, or name a folder in it as images")
+        found = [(n, _embedded(n, grey=settings.grey)) for n in data.embedded_names()]
     else:
         found: list[Source] = []
         for name in [names] if isinstance(names, str) else names:
+            named("data.images", name)
             listed = data.list_images(_folder(name, document.folder, folder))
-            found += [(path.name, _file(path, grey=grey)) for path in listed]
+            found += [(path.name, _file(path, settings)) for path in listed]
     for name, times in Counter(name for name, _ in found).items():
         if times > 1:
             raise InputError("every image needs a name of its own", given=f"{name} {times} times")
@@ -146,8 +189,8 @@ def _embedded(name: str, *, grey: bool) -> Callable[[], Tensor]:
     return lambda: data.embedded_image(name, grey=grey)
 
 
-def _file(path: Path, *, grey: bool) -> Callable[[], Tensor]:
-    return lambda: data.load_image(path, grey=grey)
+def _file(path: Path, settings: DataSettings) -> Callable[[], Tensor]:
+    return lambda: data.load_image(path, grey=settings.grey, layout=settings.layout)
 
 
 def _folder(name: str, beside: Path, folder: str | None) -> Path:
@@ -189,7 +232,9 @@ def _split(sources: Sequence[Source], settings: DataSettings) -> tuple[list[Sour
 def _one_size(images: Sequence[Named]) -> Batch:
     batch, *others = by_size(images)
     if others:
-        sizes = ", ".join(f"{b.shape[1]}x{b.shape[2]}" for b in (batch, *others))
+        found = (batch, *others)
+        sizes = ", ".join(f"{b.shape[1]}x{b.shape[2]}" for b in found[:3])
+        sizes += f" and {len(found) - 3} more" if len(found) > 3 else ""
         advice = "add e.g. size = 128 to learn from crops"
         raise InputError("the images differ in size", given=sizes, advice=advice)
     return batch

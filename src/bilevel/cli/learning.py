@@ -9,15 +9,16 @@ from pathlib import Path
 import typer
 
 from bilevel.cli.config import Configuration, Document, plain
-from bilevel.cli.console import check_writable, results, say
+from bilevel.cli.console import check_writable, finish, results, say
 from bilevel.cli.images import Batch, LearningImages, learning_images
 from bilevel.cli.progress import Counter, LearningProgress
 from bilevel.cli.reconstruction import CONFIGURATION, Reconstructor, simulated
 from bilevel.cli.resuming import resumable
-from bilevel.ground.errors import BilevelError
+from bilevel.ground.contrast import contrast
 from bilevel.learn import BilevelProblem, Fit, Status, learn
 from bilevel.learn.scaling import resolved
 from bilevel.report import (
+    ENDINGS,
     Samples,
     Scores,
     fit_table,
@@ -42,13 +43,16 @@ def learn_and_report(
 
     Raises:
         BilevelError: ``out`` cannot be written to or the images do not fit, and nothing is
-            written; there is no fit to resume, or another one; or learning diverged.
-        typer.Exit: with code 130 after Ctrl-C; the fit so far is saved.
+            written; there is no fit to resume, or another one.
+        typer.Exit: with code 130 after Ctrl-C, the fit so far is saved; with 3 if learning, or a
+            reconstruction for the report, did not find what was asked for.
     """
     check_writable(out)
     before = resumable(document.configuration, out) if resume else None
     images = learning_images(document, data)
     fit = _learned(document, images, out, before)
+    if fit.status is Status.DIVERGED:
+        finish([f"{fit.reason}; the last good parameters are saved in {out}"])
     try:
         _report(Reconstructor(fit, document.configuration), images, out)
     except KeyboardInterrupt:
@@ -63,6 +67,7 @@ def build_problem(configuration: Configuration, training: Batch) -> BilevelProbl
         InputError: images that the energy cannot take.
     """
     energy, pairs = configuration.energy(training.shape), simulated(configuration, training)
+    energy.settle(pairs.y, contrast(pairs.target))
     solver, objective = configuration.solver, energy.at(pairs.y[:1])
     return BilevelProblem(
         energy,
@@ -107,8 +112,6 @@ def _learned(
     if fit.status is Status.INTERRUPTED:
         say(f"interrupted after {max(len(fit.history) - 1, 0)} steps: the fit so far is in {out}")
         raise typer.Exit(INTERRUPTED)
-    if fit.status is Status.DIVERGED:
-        raise BilevelError(f"{fit.reason}; the last good parameters are saved in {out}")
     return fit
 
 
@@ -119,14 +122,19 @@ def _report(reconstructor: Reconstructor, images: LearningImages, out: Path) -> 
     training = _samples(reconstructor, [images.training], counter)[0]
     held_out = _samples(reconstructor, images.held_out, counter)
     fit = reconstructor.fit
-    page = learning_page(fit, training=training, held_out=held_out or None, title=title)
+    peak = reconstructor.configuration.loss.shown_peak
+    page = learning_page(fit, training=training, held_out=held_out or None, title=title, peak=peak)
     path = write_page(out / REPORT, page)
     console = results()
     console.print(parameters_table(fit))
     console.print(fit_table(fit))
     console.print("held out:" if held_out else "learned from:")
-    console.print(scores_table(Scores.of(held_out or training)))
+    console.print(scores_table(Scores.of(held_out or training, peak)))
     console.print(f"fit:    {out}\nreport: {path}", markup=False, soft_wrap=True)
+    ended = [] if ENDINGS[fit.status].answered else [fit.reason]
+    for short in Scores.of(held_out).shortfalls if held_out else ():
+        say(f"held out: {short}")
+    finish([*ended, *Scores.of(training).shortfalls])
 
 
 def _samples(

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import math
-import sys
 
-from bilevel.ground.errors import InputError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from bilevel.cli.config.toml import tables
+from bilevel.cli.settings.base import LARGEST, SMALLEST
+from bilevel.ground.errors import InputError, shortened
 
 __all__ = ["range_of", "table_of"]
 
@@ -31,7 +27,10 @@ def table_of(text: str, option: str) -> dict[str, object]:
         key, sign, value = (piece.strip() for piece in part.partition("="))
         if not (sign and key and value):
             advice = f"write e.g. {option} gaussian-blur:size=9,sigma=1.6"
-            raise InputError(f"{option} takes name:key=value,...", given=repr(text), advice=advice)
+            what, given = f"{option} takes name:key=value,...", repr(shortened(text))
+            raise InputError(what, given=given, advice=advice)
+        if key in table:
+            raise InputError(f"{option} gives '{shortened(key)}' twice")
         table[key] = _value(value)
     return table
 
@@ -50,14 +49,16 @@ def range_of(text: str, option: str) -> tuple[float, float]:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
         low = high = math.nan
-    if not 0 < low < high < math.inf:
+    if not SMALLEST <= low < high <= LARGEST:
         what = f"{option} takes two positive numbers, the lower first"
-        raise InputError(what, given=repr(text), advice=f"write e.g. {option} 1e-4,10")
+        raise InputError(what, given=repr(shortened(text)), advice=f"write e.g. {option} 1e-4,10")
     return low, high
 
 
 def _value(text: str) -> object:
+    """A TOML value, or else the text itself, as for names and quotients."""
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        found = tables(f"value = {text}")
+    except InputError:
         return text
+    return found["value"] if found.keys() == {"value"} else text

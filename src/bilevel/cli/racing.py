@@ -13,14 +13,14 @@ import typer
 from bilevel.cli.catalogue import CATALOGUE, name_of
 from bilevel.cli.config import Configuration, Document, plain
 from bilevel.cli.config.validation import Problem, validate
-from bilevel.cli.console import check_writable, results, say
+from bilevel.cli.console import check_writable, finish, results, say
 from bilevel.cli.images import LearningImages, learning_images
 from bilevel.cli.learning import INTERRUPTED, REPORT, build_problem
 from bilevel.cli.progress import LearningProgress
 from bilevel.cli.settings.kinds import AlgorithmSettings
 from bilevel.ground.errors import InputError, nearest
 from bilevel.learn import Algorithm, BilevelProblem, Budget, Entry, Race, race
-from bilevel.report import race_page, race_table, race_verdict, write_page
+from bilevel.report import ENDINGS, race_page, race_table, race_verdict, write_page
 
 __all__ = ["ALL", "chosen", "limits", "race_and_report"]
 
@@ -150,6 +150,9 @@ def _write(
     console.print(race_table(found))
     console.print(race_verdict(found), markup=False)
     console.print(f"table:  {table}\nreport: {path}", markup=False, soft_wrap=True)
+    ended = [ENDINGS[entry.fit.status] for entry in found.entries]
+    if not (found.interrupted or any(ending.answered for ending in ended)):
+        finish([f"no algorithm found an answer: the best ended {found.best.fit.reason}"])
 
 
 def _json(found: Race, configuration: Mapping[str, Any]) -> dict[str, Any]:

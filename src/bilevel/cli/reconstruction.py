@@ -18,9 +18,9 @@ from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.learn import Fit, load
 from bilevel.model import Variational
-from bilevel.model.operators import Shape
+from bilevel.model.operators import Operator, Shape
 from bilevel.report import Samples
-from bilevel.solve import Solution, Tolerance
+from bilevel.solve import Solution
 
 __all__ = ["CONFIGURATION", "Answer", "Reconstructor", "simulated"]
 
@@ -28,7 +28,6 @@ CONFIGURATION = "config.toml"
 """What `bilevel learn` calls its copy of the configuration."""
 
 _PIXELS = 2**20  # so many are reconstructed at once: memory stays small
-_RESIDUAL = 1e-2
 
 
 def simulated(configuration: Configuration, batch: Batch) -> Pairs:
@@ -55,15 +54,16 @@ class Answer:
 class Reconstructor:
     """A fit with its configuration; ``accuracy`` is the rms distance asked for [grey value].
 
-    Where no strong convexity is proved, the rms of the gradient is brought to 1 % of it instead.
+    A thousandth of the contrast of the images if it is None. Where no strong convexity of use is
+    proved, the rms of the gradient is brought to 1 % of it instead.
     """
 
     fit: Fit
     configuration: Configuration
-    accuracy: float = 1e-3
+    accuracy: float | None = None
 
     @staticmethod
-    def load(folder: Path, accuracy: float) -> Reconstructor:
+    def load(folder: Path, accuracy: float | None) -> Reconstructor:
         """From a folder that ``bilevel learn`` wrote, or is writing.
 
         Raises:
@@ -79,7 +79,10 @@ class Reconstructor:
             configuration = read(text).configuration
         else:
             raise InputError(f"the fit in '{folder}' holds no configuration", advice=advice)
-        return Reconstructor(fit, configuration, check_positive(accuracy, "the accuracy"))
+        _check_same(fit.energy, configuration, folder)
+        if accuracy is not None:
+            check_positive(accuracy, "the accuracy")
+        return Reconstructor(fit, configuration, accuracy)
 
     def samples(self, pairs: Pairs, done: Callable[[int], None]) -> Samples:
         """Reconstructions beside the truth; ``done`` hears after each batch how many it had."""
@@ -109,7 +112,9 @@ class Reconstructor:
         _, h, w = shape
         found: list[Solution] = []
         for part in torch.split(y, max(1, _PIXELS // (h * w))):
-            found.append(fit.reconstruct(part, self._tolerance(fit, part)))
+            found.append(
+                fit.reconstruct(part, fit.tolerance(fit.energy.at(part), part, self.accuracy))
+            )
             done(len(part))
         return Answer(
             torch.cat([s.x for s in found]),
@@ -117,10 +122,32 @@ class Reconstructor:
             torch.cat([s.status for s in found]),
         )
 
-    def _tolerance(self, fit: Fit, y: Tensor) -> Tolerance:
-        certified = bool((fit.energy.at(y).bounds.proved_mu() > 0).all())
-        return (
-            Tolerance(rms=self.accuracy)
-            if certified
-            else Tolerance(residual=self.accuracy * _RESIDUAL)
-        )
+
+def _check_same(energy: Variational, configuration: Configuration, folder: Path) -> None:
+    """The configuration builds the operator of the saved energy, and may do so for other sizes."""
+    own = energy.fidelity.operator
+    sizes = [t.shape[-2:] for t in own.options().values() if isinstance(t, Tensor)]
+    h, w = sizes[0] if sizes else configuration.probe
+    try:
+        meant = configuration.forward((configuration.data.channels, h, w))
+    except InputError:
+        meant = None
+    if meant is None or not _same(own, meant):
+        what = f"the fit in '{folder}' has another operator than its configuration builds"
+        advice = "reconstruct with fit.reconstruct in Python, or learn anew"
+        raise InputError(what, given=f"{type(own).__name__} and [operator]", advice=advice)
+
+
+def _same(one: Operator, other: Operator) -> bool:
+    """Whether two operators are of one kind with the same options, to rounding."""
+    first, second = one.options(), other.options()
+    if type(one) is not type(other) or first.keys() != second.keys():
+        return False
+    return all(_equal(first[key], second[key]) for key in first)
+
+
+def _equal(one: object, other: object) -> bool:
+    if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
+        return bool(one == other)
+    alike = one.shape == other.shape and one.dtype == other.dtype
+    return alike and bool(torch.allclose(one, other.to(one.device), rtol=1e-5, atol=1e-7))

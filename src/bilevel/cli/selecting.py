@@ -5,18 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from torch import Tensor
+
 from bilevel import data
 from bilevel.cli.choice_report import write_report
 from bilevel.cli.choosing import Job, Task, prepare
 from bilevel.cli.config import Selection, plain
-from bilevel.cli.console import check_writable
-from bilevel.cli.images import check_names
+from bilevel.cli.console import check_writable, say
+from bilevel.cli.images import about_file, check_targets, read_files
 from bilevel.cli.settings.kinds import RuleSettings
 from bilevel.cli.settings.operators import FourierMask
+from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
 from bilevel.report import Compared
 
 __all__ = ["from_files"]
+
+_UNITS = 10
 
 
 def from_files(
@@ -27,41 +32,109 @@ def from_files(
     *,
     grey: bool,
     title: str,
+    layout: data.Layout | None = None,
+    form: data.Format | None = None,
 ) -> None:
     """Choose a weight for each picture of data; write reconstructions, report and numbers.
+
+    Every page of a stack is a picture of its own. Files of float64 are computed in float64 unless
+    the selection says otherwise; results are in the units and the layout of the file.
 
     Raises:
         BilevelError: files that cannot be read or written, or no rule that applies.
         typer.Exit: with code 130 after Ctrl-C; what is done until then is written.
     """
-    check_names(images, check_writable(out))
+    check_writable(out)
     if isinstance(selection.operator, FourierMask):
-        advice = "compare with sharp images in a configuration"
-        raise InputError("Fourier data cannot be read from pictures", advice=advice)
-    tasks: list[Task] = []
+        what = "Fourier data are complex, and cannot be read from files yet"
+        raise InputError(what, advice="compare with sharp images in a configuration")
+    files = read_files(images, grey=True if grey else None, layout=layout)
+    check_targets(files, out, form)
     noise = None if selection.noise is None else selection.noise.build()
-    for name, image in data.load_images(images, grey=True if grey else None):
-        y = image.to(selection.dtype)
-        tasks.append(prepare(selection, rules, Job((name,), y, noise)))
+    tasks = [_tasks(selection, rules, file, noise) for file in files]
+    for file in files:
+        if about := about_file(file):
+            say(about)
     compared: list[Compared] = []
-    for task in tasks:
-        one = task.run()
-        if one.comparison.choices:
-            compared.append(one)
-            _save(one, out, suffixes=len(rules) > 1)
-        if one.comparison.interrupted:
+    for file, pages in zip(files, tasks, strict=True):
+        done = _run(pages)
+        compared += done
+        if done:
+            _save(file, done, out, form, suffixes=len(rules) > 1)
+        if len(done) < len(pages) or done[-1].comparison.interrupted:
             break
-    interrupted = len(compared) < len(tasks) or compared[-1].comparison.interrupted
+    total = sum(len(pages) for pages in tasks)
+    interrupted = len(compared) < total or compared[-1].comparison.interrupted
     about = plain(selection)
-    estimated = {t.job.ids[0]: vars(t.estimated) for t in tasks if t.estimated is not None}
+    estimated = {
+        task.job.ids[0]: vars(task.estimated)
+        for pages in tasks
+        for task in pages
+        if task.estimated is not None
+    }
     if estimated:
         about["estimated_noise"] = estimated
     write_report(compared, out, about, title=title, interrupted=interrupted)
 
 
-def _save(compared: Compared, out: Path, *, suffixes: bool) -> None:
+def _tasks(
+    selection: Selection,
+    rules: Mapping[str, RuleSettings],
+    file: data.ImageFile,
+    noise: data.Noise | None,
+) -> list[Task]:
+    """One task for every page."""
+    own = selection if selection.precision is not None else selection.in_precision(file.dtype)
+    found: list[Task] = []
+    for name, page in zip(file.ids, file.pages, strict=True):
+        y = check_finite(page.to(own.dtype), name)
+        _check_level(noise, page, name)
+        found.append(prepare(own, rules, Job((name,), y, noise)))
+    return found
+
+
+def _check_level(noise: data.Noise | None, y: Tensor, name: str) -> None:
+    """Noise of more than ten times the range of all the data was given in another unit."""
+    reach = float(y.max() - y.min())
+    if isinstance(noise, data.GaussianNoise) and noise.sigma > _UNITS * reach > 0:
+        what = f"noise of that level cannot be in {name}, whose values span {reach:.3g}"
+        advice = "give the level in the units of the data, e.g. --sigma 5/65535 for 16-bit files"
+        raise InputError(what, given=f"{noise.sigma:g}", advice=advice)
+
+
+def _run(tasks: Sequence[Task]) -> list[Compared]:
+    """What came of the pages of a file, up to an interrupt."""
+    done: list[Compared] = []
+    for task in tasks:
+        one = task.run()
+        if one.comparison.choices:
+            done.append(one)
+        if one.comparison.interrupted:
+            break
+    return done
+
+
+def _save(
+    file: data.ImageFile,
+    done: Sequence[Compared],
+    out: Path,
+    form: data.Format | None,
+    *,
+    suffixes: bool,
+) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    for rule, choice in compared.comparison.choices.items():
-        for name, x in zip(compared.ids, choice.x, strict=True):
-            stem = f"{Path(name).stem}-{rule}" if suffixes else Path(name).stem
-            data.save_image(out / f"{stem}.png", x, bits=16)
+    rules = dict.fromkeys(rule for one in done for rule in one.comparison.choices)
+    for rule in rules:
+        pages = {
+            name: one.comparison.choices[rule].x
+            for one in done
+            for name in one.ids
+            if rule in one.comparison.choices
+        }
+        stem = f"{file.path.stem}-{rule}" if suffixes else file.path.stem
+        path, word = data.save_results(out / stem, list(pages.values()), file.storage, form)
+        if word is not None:
+            say(word)
+        if len(pages) < len(file.pages):
+            lacking = ", ".join(name for name in file.ids if name not in pages)
+            say(f"{path.name}: without {lacking}")

@@ -3,19 +3,24 @@
 from bilevel.data.crops import centre_crop, crops, patches
 from bilevel.data.embedded import embedded_image, embedded_images, embedded_names
 from bilevel.data.external import find_data
-from bilevel.data.images import list_images, load_image, load_images, to_grey
+from bilevel.data.images import ImageFile, list_images, load_file, load_image, load_images, to_grey
 from bilevel.data.noise import GaussianNoise, Noise, NoNoise, PoissonNoise
 from bilevel.data.noise_level import noise_level
 from bilevel.data.pairs import Pairs, simulate
 from bilevel.data.phantom import shepp_logan
-from bilevel.data.writing import save_image
+from bilevel.data.storage import Layout, Storage
+from bilevel.data.writing import Format, results_path, save_image, save_results
 
 __all__ = [
+    "Format",
     "GaussianNoise",
+    "ImageFile",
+    "Layout",
     "NoNoise",
     "Noise",
     "Pairs",
     "PoissonNoise",
+    "Storage",
     "centre_crop",
     "crops",
     "embedded_image",
@@ -23,11 +28,14 @@ __all__ = [
     "embedded_names",
     "find_data",
     "list_images",
+    "load_file",
     "load_image",
     "load_images",
     "noise_level",
     "patches",
+    "results_path",
     "save_image",
+    "save_results",
     "shepp_logan",
     "simulate",
     "to_grey",

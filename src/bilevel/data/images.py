@@ -1,18 +1,30 @@
-"""Images from files: grey values in [0, 1], whatever the format and the bit depth."""
+"""Images from files: grey values, whatever the format and the bit depth."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from bilevel.data.decoding import decode
+from bilevel.data.arrays import read_array
+from bilevel.data.pictures import read_picture
+from bilevel.data.storage import Layout, Pages, Storage
+from bilevel.data.tiff import read_tiff
 from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
 
-__all__ = ["SUFFIXES", "list_images", "load_image", "load_images", "to_grey"]
+__all__ = [
+    "SUFFIXES",
+    "ImageFile",
+    "list_images",
+    "load_file",
+    "load_image",
+    "load_images",
+    "to_grey",
+]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy")
 _GREY_WEIGHTS = (0.298936, 0.587043, 0.114021)
@@ -33,21 +45,45 @@ def to_grey(x: Tensor) -> Tensor:
     return torch.einsum("c,bchw->bhw", weights, x.double())[:, None].to(x.dtype)
 
 
-def load_image(
-    path: str | Path, *, grey: bool | None = None, dtype: torch.dtype = torch.float32
-) -> Tensor:
-    """Read a PNG, JPEG, TIFF or NPY file as (1, c, h, w) [grey value].
+@dataclass(frozen=True, eq=False)
+class ImageFile:
+    """The pages of a file, each (1, c, h, w) [grey value] in float64, and how it held them."""
 
-    Integers (1, 8 or 16 bits) are scaled to [0, 1], floats are kept as they are. Alpha is dropped,
-    palettes become colour, and the EXIF orientation is applied.
+    path: Path
+    pages: tuple[Tensor, ...]
+    storage: Storage
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """To compute in: float64 where float32 would lose digits of the file."""
+        return torch.float64 if self.storage.precise else torch.float32
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The name of the file, with #1, #2, ... for the pages of a stack."""
+        name = self.path.name
+        if not self.storage.stack:
+            return (name,)
+        return tuple(f"{name}#{k}" for k in range(1, len(self.pages) + 1))
+
+
+def load_file(
+    path: str | Path, *, grey: bool | None = None, layout: Layout | None = None
+) -> ImageFile:
+    """Every page of a PNG, JPEG, TIFF or NPY file.
+
+    Whole numbers of 8 or 16 unsigned bits are divided by 255 or 65535; all other numbers are kept
+    in their own units. Pictures are turned upright, palettes become colour or grey.
 
     Args:
         path: the file; its suffix says the format.
         grey: True for one channel, False for three, None for what the file has.
-        dtype: float32 or float64.
+        layout: what three dimensions of an array are where that is in doubt: "stack", slices
+            (n, h, w), or "colour", channels (3, h, w) or (h, w, 3).
 
     Raises:
         InputError: no such file, or one that is no complete, finite image; it names the path.
+            Transparency, inks (CMYK), animations and complex numbers are refused.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
@@ -55,19 +91,59 @@ def load_image(
     if not path.is_file():
         raise InputError(f"cannot read {path}: there is no such file")
     try:
-        pixels = decode(path)
+        found = _decoded(path, layout)
     except InputError as error:
         raise InputError(f"cannot read {path}: {error}") from None
     except Exception as error:  # decoders fail in many ways on broken files
         advice = "it is damaged, empty or no image of that format"
         raise InputError(f"cannot read {path} ({_reason(error)})", advice=advice) from error
-    x = torch.from_numpy(pixels)
-    x = x[None, None] if x.ndim == 2 else x.movedim(2, 0)[None]
-    if grey is True:
-        x = to_grey(x)
-    elif grey is False:
-        x = x.expand(1, 3, -1, -1)
-    return check_finite(x.to(dtype), str(path)).contiguous()
+    pages: list[Tensor] = []
+    for values in found.values:
+        x = torch.from_numpy(values.copy())
+        x = x[None, None] if x.ndim == 2 else x.movedim(2, 0)[None]
+        if grey is True:
+            x = to_grey(x)
+        elif grey is False:
+            x = x.expand(1, 3, -1, -1)
+        pages.append(check_finite(x, str(path)).contiguous())
+    return ImageFile(path, tuple(pages), found.storage)
+
+
+def _decoded(path: Path, layout: Layout | None) -> Pages:
+    content, suffix = path.read_bytes(), path.suffix.lower()
+    if suffix == ".npy":
+        return read_array(content, layout)
+    if suffix in (".tif", ".tiff"):
+        found = read_tiff(content, layout)
+        return replace(found, storage=replace(found.storage, suffix=path.suffix))
+    return read_picture(content)
+
+
+def load_image(
+    path: str | Path,
+    *,
+    grey: bool | None = None,
+    dtype: torch.dtype = torch.float32,
+    layout: Layout | None = None,
+) -> Tensor:
+    """Read the one image of a PNG, JPEG, TIFF or NPY file as (1, c, h, w) [grey value].
+
+    Whole numbers of 8 or 16 unsigned bits are scaled to [0, 1], all others are kept as they are.
+
+    Args:
+        path: the file; its suffix says the format.
+        grey: True for one channel, False for three, None for what the file has.
+        dtype: float32 or float64.
+        layout: as for :func:`load_file`.
+
+    Raises:
+        InputError: as :func:`load_file`, or a file of several pages.
+    """
+    file = load_file(path, grey=grey, layout=layout)
+    if len(file.pages) > 1:
+        advice = "save its pages as files of their own, or read them all with load_images"
+        raise InputError(f"{path} holds {len(file.pages)} pages, not one image", advice=advice)
+    return check_finite(next(iter(file.pages)).to(dtype), str(path))
 
 
 def _reason(error: Exception) -> str:
@@ -96,9 +172,14 @@ def _is_image(path: Path) -> bool:
 
 
 def load_images(
-    source: str | Path | Iterable[str | Path], *, grey: bool | None = None
+    source: str | Path | Iterable[str | Path],
+    *,
+    grey: bool | None = None,
+    layout: Layout | None = None,
 ) -> list[tuple[str, Tensor]]:
-    """The images of a folder, or of a list of files, each with its id (the file's name).
+    """The images of a folder, or of a list of files, in float32, each with its id.
+
+    That is the file's name, with #1, #2, ... for the pages of a stack.
 
     Raises:
         InputError: as :func:`load_image` and :func:`list_images`, or two files of one name.
@@ -106,7 +187,9 @@ def load_images(
     paths = list_images(source) if isinstance(source, (str, Path)) else [Path(p) for p in source]
     images: dict[str, Tensor] = {}
     for path in paths:
-        if path.name in images:
-            raise InputError("every image needs a name of its own", given=f"{path.name} twice")
-        images[path.name] = load_image(path, grey=grey)
+        file = load_file(path, grey=grey, layout=layout)
+        for name, page in zip(file.ids, file.pages, strict=True):
+            if name in images:
+                raise InputError("every image needs a name of its own", given=f"{name} twice")
+            images[name] = check_finite(page.float(), str(path))
     return list(images.items())

@@ -7,17 +7,25 @@ import io
 import os
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from bilevel.data.arrays import write_array
+from bilevel.data.storage import Storage
+from bilevel.data.tiff import write_tiff
 from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
 
-__all__ = ["save_image"]
+__all__ = ["Format", "results_path", "save_image", "save_results"]
+
+Format = Literal["png", "tiff", "npy"]
+
 
 Pixels = NDArray[np.floating]
 Levels = NDArray[np.unsignedinteger]
@@ -37,6 +45,49 @@ def save_image(path: str | Path, x: Tensor, *, bits: int = 8) -> None:
     if bits not in (8, 16):
         raise InputError("bits must be 8 or 16", given=bits)
     _write(path, _encode(path, _pixels(x), bits))
+
+
+def results_path(stem: Path, storage: Storage, form: Format | None = None) -> Path:
+    """Where :func:`save_results` writes: ``stem`` with the suffix of the format."""
+    suffix = (
+        storage.suffix if form is None else {"png": ".png", "tiff": ".tif", "npy": ".npy"}[form]
+    )
+    return stem.with_name(stem.name + suffix)
+
+
+def save_results(
+    stem: Path, pages: Sequence[Tensor], storage: Storage, form: Format | None = None
+) -> tuple[Path, str | None]:
+    """Write results of a file, one image a page, in its units and layout; the path and a word.
+
+    NPY and TIFF hold floats in the units of the file (of an 8-bit file: 0 to 255), in float64
+    where the file needs it. PNG holds 16 bits of grey values from 0 to 1; the word says how many
+    values were clipped, None if none was.
+
+    Raises:
+        InputError: pages that are no images of one format, or no place to write to.
+    """
+    path = results_path(stem, storage, form)
+    found = [_pixels(page) for page in pages]
+    if path.suffix.lower() == ".png":
+        if len(found) != 1:
+            advice = "use --format tiff or --format npy"
+            raise InputError(f"cannot write {len(found)} pages to {path}", advice=advice)
+        outside = int(np.count_nonzero((found[0] < 0) | (found[0] > 1)))
+        _write(path, _encode(path, found[0], 16))
+        what = (
+            f"{path.name}: {outside} of {found[0].size} values lie outside 0 to 1 and are clipped"
+        )
+        return path, f"{what}; --format tiff or npy keeps them" if outside else None
+    values = [(p.astype(np.float64) * storage.unit).astype(storage.written) for p in found]
+    if path.suffix == ".npy":
+        if len({v.shape for v in values}) > 1:
+            advice = "use --format tiff"
+            raise InputError(f"cannot write pages of several sizes to {path}", advice=advice)
+        _write(path, write_array(np.stack(values), storage))
+    else:
+        _write(path, write_tiff(values, storage))
+    return path, None
 
 
 def _encode(path: Path, pixels: Pixels, bits: int) -> bytes:

@@ -8,6 +8,7 @@ from typing import Any, NoReturn, cast
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from bilevel.differentiate.automatic import automatic
 from bilevel.differentiate.hypergradient import Hypergradient, UpperGradient
@@ -78,6 +79,7 @@ def argmin(
         >>> round(energy.regulariser.log_weight.grad.item(), 4)
         -1.0
     """
+    energy.settle(_in_full_precision(y, energy).detach())
     model = energy if theta is None else bind(energy, theta)
     learnable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     layer = _Layer(model, tuple(learnable), tol, solver, x0, max_steps, hypergradient, adjoint_rtol)
@@ -243,7 +245,8 @@ class _Backward(torch.autograd.Function):
     ) -> tuple[Tensor | None, ...]:
         """Gradients of y, None unless wanted, and θ."""
         del inputs
-        with torch.autocast(v.device.type, enabled=False):
+        tangents = forward_ad._set_fwd_grad_enabled(True)  # pyright: ignore[reportPrivateUsage]
+        with tangents, torch.autocast(v.device.type, enabled=False):  # functions switch them off
             found = layer.backward(kept, v, by_data)
         return found.get(DATA), *(found[name] for name in layer.names)
 

@@ -5,11 +5,18 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["BilevelError", "InputError", "NotCertified", "nearest"]
+__all__ = ["BilevelError", "BilevelWarning", "InputError", "NotCertified", "nearest", "shortened"]
+
+_LONGEST = 60
+_GIVEN = 300
 
 
 class BilevelError(Exception):
     """Base of every error that this library raises on purpose."""
+
+
+class BilevelWarning(RuntimeWarning):
+    """Base of every warning of this library: what was done is right, but not all that was asked."""
 
 
 class InputError(BilevelError, ValueError):
@@ -21,7 +28,7 @@ class InputError(BilevelError, ValueError):
     """
 
     def __init__(self, what: str, *, given: object = None, advice: str | None = None) -> None:
-        message = what if given is None else f"{what}, but got {given}"
+        message = what if given is None else f"{what}, but got {shortened(str(given), _GIVEN)}"
         super().__init__(message if advice is None else f"{message}; {advice}")
 
 
@@ -37,5 +44,15 @@ def nearest(name: str, names: Iterable[str]) -> str:
         "did you mean 'weight'?"
     """
     options = sorted(names)
-    close = difflib.get_close_matches(name, options, n=1)
+    close = difflib.get_close_matches(name[:_LONGEST], options, n=1)
     return f"did you mean '{close[0]}'?" if close else f"choose one of {', '.join(options)}"
+
+
+def shortened(text: str, longest: int = _LONGEST) -> str:
+    """A text to be quoted in an error, cut where it is long.
+
+    Example:
+        >>> len(shortened("7" * 5000))
+        60
+    """
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
 
-__all__ = ["keep_freed_memory"]
+__all__ = ["keep_freed_memory", "physical_memory"]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
@@ -28,3 +29,15 @@ def keep_freed_memory() -> bool:
         return False
     limit = 2**30
     return bool(mallopt(M_MMAP_THRESHOLD, limit)) and bool(mallopt(M_TRIM_THRESHOLD, limit))
+
+
+def physical_memory() -> int | None:
+    """How much memory this machine has [byte]; None where the system does not say.
+
+    Example:
+        >>> (physical_memory() or 2**40) > 2**20
+        True
+    """
+    if sys.platform == "win32":
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -74,9 +74,9 @@ def frozen(module: M) -> M:
 
     Example:
         >>> layer = nn.Linear(1, 1)
-        >>> twin, before = frozen(layer), float(layer.weight)
+        >>> twin, before = frozen(layer), float(layer.weight.detach())
         >>> _ = layer.weight.data.fill_(before + 1)
-        >>> float(twin.weight) == before
+        >>> float(twin.weight.detach()) == before
         True
     """
     with torch.inference_mode(False), torch.no_grad():

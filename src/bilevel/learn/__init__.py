@@ -1,6 +1,7 @@
 """The upper level: problem, loop, fit."""
 
 from bilevel.learn import criteria
+from bilevel.learn.accuracy import Accuracy
 from bilevel.learn.algorithm import Algorithm, Status
 from bilevel.learn.budget import Budget
 from bilevel.learn.evaluation import Evaluation
@@ -15,6 +16,7 @@ from bilevel.learn.taylor import TaylorTest, check_hypergradient
 from bilevel.learn.unsupervised import UnsupervisedProblem
 
 __all__ = [
+    "Accuracy",
     "Algorithm",
     "BilevelProblem",
     "Budget",

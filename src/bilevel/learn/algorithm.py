@@ -39,6 +39,10 @@ class Status(Packable, Enum):
     KINKED = "a convex combination of the gradients nearby is small, as at a kink (not proved)"
     BUDGET = "the budget is used up"
     INTERRUPTED = "interrupted"
+    PLATEAU = (
+        "the gradient is small because the loss hardly depends on θ here, yet it is lower far "
+        "downhill: start elsewhere, e.g. from another weight"
+    )
     BROKEN = "most adjoint systems broke down: use Implicit('minres') or a more convex energy"
     WORSE = "the loss is higher than at the start: take shorter steps, or more of them"
     DIVERGED = "loss or gradient are no longer finite"

@@ -50,8 +50,8 @@ def write(folder: Path, energy: Energy, about: Mapping[str, Any]) -> None:
 def check(energy: Energy, y: Tensor | None = None) -> None:
     """Whether :func:`read` would give the same energy, without writing anything.
 
-    The same description and tensors, and the same ∇_x J at the first row of data ``y``, if there
-    are any.
+    The same description and tensors, and the same gradient of the smooth terms at the first row of
+    data ``y``, if there are any.
 
     Raises:
         InputError: it cannot be described, cannot be built again, or would be another one.
@@ -68,7 +68,7 @@ def check(energy: Energy, y: Tensor | None = None) -> None:
         return
     x = energy.start(y[:1]).detach()
     with torch.no_grad():
-        before, after = energy.grad(x, y[:1]), again.grad(x, y[:1])
+        before, after = (e.split(y[:1]).smooth.grad(x) for e in (energy, again))
     off, size = float((before - after).abs().max()), float(before.abs().max())
     if not off <= ROUNDING * torch.finfo(before.dtype).eps * size:
         raise InputError(f"saving this {name} would change its gradient", given=off, advice=advice)

@@ -24,9 +24,10 @@ _ALLOWED = 1e-4
 
 @dataclass(frozen=True)
 class Consistency:
-    """One comparison: what was compared, the relative error, and what to look at if it is large."""
+    """One comparison: of what, with what, its relative error, and where to look if it is large."""
 
     what: str
+    against: str
     error: float
     advice: str
 
@@ -37,9 +38,9 @@ class Consistency:
 
     def __str__(self) -> str:
         """A verdict in words."""
-        if self.passed:
-            return f"{self.what}: relative error {self.error:.1e}"
-        return f"{self.what} DIFFER: relative error {self.error:.1e}; {self.advice}"
+        word = "agrees with" if self.passed else "DIFFERS from"
+        text = f"{self.what} {word} {self.against}: relative error {self.error:.1e}"
+        return text if self.passed else f"{text}; {self.advice}"
 
 
 def consistency(objective: Objective, seed: int = 0) -> tuple[Consistency, ...]:
@@ -62,7 +63,8 @@ def consistency(objective: Objective, seed: int = 0) -> tuple[Consistency, ...]:
     def random(like: Tensor) -> Tensor:
         return torch.randn(like.shape, generator=rng, dtype=torch.float64).to(like)
 
-    x, direction = start + 0.5 * size * random(start), size * random(start)
+    x: Tensor = start + 0.5 * size * random(start)
+    direction: Tensor = size * random(start)
     smooth, terms = by_kind(
         first, smooth=_alone, composite=lambda j: _alone(j.smooth), saddle=_parts
     )
@@ -83,7 +85,8 @@ def _parts(saddle: SaddleObjective) -> tuple[SmoothObjective, tuple[Lengths, ...
 def _derivatives(smooth: SmoothObjective, x: Tensor, direction: Tensor) -> Iterator[Consistency]:
     slope = smooth.grad(x)
     yield Consistency(
-        "the gradient of the lower level and differences of its value",
+        "the gradient of the lower level",
+        "differences of its value",
         _best(
             lambda step: smooth.value(x + step * direction),
             rows.inner(slope, direction),
@@ -93,7 +96,8 @@ def _derivatives(smooth: SmoothObjective, x: Tensor, direction: Tensor) -> Itera
     )
     bent = smooth.hessian(x)(direction)
     yield Consistency(
-        "the Hessian of the lower level and differences of its gradient",
+        "the Hessian of the lower level",
+        "differences of its gradient",
         _best(lambda step: smooth.grad(x + step * direction), bent, float(rows.norm(bent))),
         "look at hessian()",
     )
@@ -117,4 +121,4 @@ def _adjoint(term: Lengths, x: Tensor, random: Callable[[Tensor], Tensor]) -> Co
     gap = float((rows.inner(image, p) - rows.inner(x, pull)).abs())
     scale = float(rows.norm(image) * rows.norm(p) + rows.norm(x) * rows.norm(pull)) or 1.0
     name = type(term.operator).__name__
-    return Consistency(f"{name} and its adjoint", gap / scale, "⟨A x, p⟩ must be ⟨x, Aᵀ p⟩")
+    return Consistency(name, "its adjoint transposed", gap / scale, "⟨A x, p⟩ must be ⟨x, Aᵀ p⟩")

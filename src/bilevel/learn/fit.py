@@ -19,9 +19,10 @@ from bilevel.learn import checkpoint
 from bilevel.learn.algorithm import Status
 from bilevel.learn.record import Record
 from bilevel.learn.snapshot import Snapshot
-from bilevel.model import Cost, Energy
+from bilevel.model import Cost, Energy, Objective
 from bilevel.model.losses import SquaredError
 from bilevel.solve import Solution, Tolerance, minimise
+from bilevel.solve.policy import RECONSTRUCTING, USUAL
 from bilevel.solve.solvers import accelerated
 
 __all__ = ["Fit", "load"]
@@ -90,19 +91,31 @@ class Fit:
     def reconstruct(
         self, y: Tensor, tol: Tolerance | None = None, *, max_steps: int = 20_000
     ) -> Solution:
-        """Reconstruct from data ``y`` (b, ...), to rms 1e-3 unless another tolerance is given.
+        """Reconstruct from data ``y`` (b, ...), to a thousandth of their contrast unless ``tol``.
 
         By the solver that :func:`~bilevel.solve.solvers.accelerated` chooses.
-        Where the energy proves no strong convexity, the default asks for a residual of 1e-3.
+        Where the energy proves no strong convexity of use, the rms of ∇J is brought to a hundredth
+        of that.
 
         Raises:
             InputError: ``y`` does not fit the energy.
         """
         objective = self.energy.at(check_images(y, "y"))
         if tol is None:
-            certified = bool((objective.bounds.proved_mu() > 0).all())
-            tol = Tolerance(rms=1e-3) if certified else Tolerance(residual=1e-3)
+            tol = self.tolerance(objective, y)
         return minimise(objective, accelerated(objective), tol=tol, max_steps=max_steps)
+
+    def tolerance(
+        self, objective: Objective, y: Tensor, accuracy: float | None = None
+    ) -> Tolerance:
+        """For reconstructions from ``y`` to rms ``accuracy``, a thousandth of the contrast if None.
+
+        The contrast is that of the images behind ``y``.
+        """
+        contrast = self.energy.contrast(y)
+        rms = USUAL * contrast if accuracy is None else accuracy
+        stiffness = self.energy.stiffness(contrast)
+        return RECONSTRUCTING.tolerance(objective, rms, dtype=y.dtype, stiffness=stiffness)
 
     def save(self, folder: str | Path, *, state: bool = True) -> Path:
         """Write ``fit.json`` and ``fit.safetensors`` into ``folder``, whole or not at all.

@@ -1,19 +1,25 @@
-"""Whether learning made the loss grow, where its own values do not tell."""
+"""Whether learning made the loss grow, or ended on a plateau, where its values do not tell."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Generator
+from contextlib import contextmanager
 
 from bilevel.ground.theta import Theta
+from bilevel.learn.algorithm import Trial, normalised_step
+from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.level import Memory
 from bilevel.learn.problem import Problem
 from bilevel.learn.record import Record
 from bilevel.model import Cost
 
-__all__ = ["grown", "told"]
+__all__ = ["grown", "little", "lower", "told"]
 
 _FRACTION, _SHARE = 1e-3, 0.01
 """Accuracy of the looks relative to the first residual; growth relative to the loss's scale."""
+_FAR = (1.0, 2.0, 4.0, 8.0)
+"""Changes of an entry of θ, within which a plateau ends."""
 _STEPS = 1000
 """Of the lower level for each look, at most: a network is not trained to the end for it."""
 
@@ -28,6 +34,11 @@ def told(first: Record, last: Record) -> bool:
     with_gradient = math.isfinite(first.gradient_norm) and math.isfinite(last.gradient_norm)
     fallen = max(last.value, last.corrected) <= min(first.value, first.corrected)
     return known and with_gradient and fallen
+
+
+def little(first: Record, last: Record) -> bool:
+    """Whether the loss has fallen by less than a hundredth of its scale, or not known to."""
+    return not last.value < first.value - _SHARE * first.scale
 
 
 def grown(problem: Problem, begin: Theta, end: Theta) -> bool:
@@ -46,18 +57,57 @@ def grown(problem: Problem, begin: Theta, end: Theta) -> bool:
         >>> grown(problem, problem.theta, heavier), grown(problem, heavier, problem.theta)
         (True, False)
     """
+    with _apart(problem):
+        accuracy = problem.first_accuracy(begin, _FRACTION)
+        before, after = (_looked(problem, theta, accuracy).value for theta in (begin, end))
+    most = before + _SHARE * problem.loss.scale(before)
+    return math.isfinite(before) and not after <= most
+
+
+def lower(problem: Problem, at: Evaluation) -> bool:
+    """Whether the loss falls by a hundredth far down the gradient at ``at``, as from a plateau.
+
+    θ is moved along the gradient until one of its entries has changed by 1, 2, 4 and 8: for the
+    logarithm of a weight these are factors of 3 to 3000. Looks as those of :func:`grown`; one that
+    missed its accuracy counts for nothing.
+
+    Example:
+        >>> import torch, bilevel as bl
+        >>> truth = bl.data.shepp_logan(16)
+        >>> noise = bl.data.GaussianNoise(0.1)
+        >>> pairs = bl.data.simulate(truth, bl.operators.Identity(), noise)
+        >>> energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(1e-4))
+        >>> problem = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
+        >>> lower(problem, problem.value_and_grad(problem.theta, tol=1e-6))
+        True
+    """
+    if not (at.finite and at.grad):
+        return False
+    with _apart(problem):
+        accuracy = problem.first_accuracy(at.theta, _FRACTION)
+        here = _looked(problem, at.theta, accuracy)
+        least = here.value - _SHARE * problem.loss.scale(here.value)
+        for change in _FAR:
+            step = normalised_step(at.grad, change)
+            there = _looked(problem, Trial.along(problem, at, step).theta, accuracy)
+            if there.finite and there.uncertified == 0 and there.value < least:
+                return True
+    return False
+
+
+def _looked(problem: Problem, theta: Theta, accuracy: float) -> Evaluation:
+    """At the first samples, from where reconstructions start."""
+    problem.memory = Memory(None, problem.memory.q)
+    return problem.look(theta, tol=accuracy, ids=problem.few())[0]
+
+
+@contextmanager
+def _apart(problem: Problem) -> Generator[None, None, None]:
+    """Looks at which nothing is remembered or counted, with few steps of the lower level."""
     level, memory, cost = problem.level, problem.memory, problem.cost + Cost()
     limit, level.max_steps = level.max_steps, min(level.max_steps, _STEPS)
-    ids = problem.few()
     try:
-        accuracy = problem.first_accuracy(begin, _FRACTION)
-        values: list[float] = []
-        for theta in (begin, end):
-            problem.memory = Memory(None, memory.q)
-            values.append(problem.look(theta, tol=accuracy, ids=ids)[0].value)
+        yield
     finally:
         problem.memory, level.max_steps = memory, limit
         level.ledger.restart(cost)
-    before, after = values
-    most = before + _SHARE * problem.loss.scale(before)
-    return math.isfinite(before) and not after <= most

@@ -18,7 +18,7 @@ from bilevel.learn.algorithm import Algorithm, State, Status, projected_gradient
 from bilevel.learn.algorithms.automatic import Automatic
 from bilevel.learn.budget import Budget, BudgetExhausted
 from bilevel.learn.fit import Fit
-from bilevel.learn.growth import grown, told
+from bilevel.learn.growth import grown, little, lower, told
 from bilevel.learn.identity import Identity
 from bilevel.learn.problem import Problem
 from bilevel.learn.record import Record
@@ -45,8 +45,9 @@ def learn(
 
     Where the history does not tell that the loss has fallen (batches, running means, steps that
     nothing guards), a look at the θ of the beginning and of the end does; if it has grown, the
-    status is WORSE. These looks concern at most the first 64 samples and count neither as cost
-    nor towards the budget.
+    status is WORSE. Where learning ends for want of a slope and the loss has hardly fallen, looks
+    far downhill tell a minimum from a PLATEAU. These looks concern at most the first 64 samples
+    and count neither as cost nor towards the budget.
 
     Args:
         problem: what to minimise.
@@ -83,6 +84,10 @@ def learn(
     else:
         raise InputError("give theta0 or resume, not both")
     return run(budget)
+
+
+_STILL = (Status.CONVERGED, Status.STATIONARY, Status.FLOOR)
+"""Ends for want of a slope, which a plateau has not either."""
 
 
 class _Run:
@@ -170,15 +175,19 @@ class _Run:
         return Status.RUNNING if self.state is None else self.state.status
 
     def _judged(self, status: Status) -> Status:
-        """WORSE if the loss has grown since the first look, and nothing worse is known."""
+        """WORSE if the loss has grown since the first look, PLATEAU if it falls far away."""
         lines = self.history
-        known = status in (Status.DIVERGED, Status.BROKEN, Status.INTERRUPTED)
-        if known or len(lines) < 2 or told(lines[0], lines[-1]):
+        if not lines or status in (Status.DIVERGED, Status.BROKEN, Status.INTERRUPTED):
             return status
         try:
-            return Status.WORSE if grown(self.problem, self.start, self.theta) else status
+            silent = len(lines) > 1 and not told(lines[0], lines[-1])
+            if silent and grown(self.problem, self.start, self.theta):
+                return Status.WORSE
+            if self.state is not None and status in _STILL and little(lines[0], lines[-1]):
+                return Status.PLATEAU if lower(self.problem, self.state.evaluation) else status
         except KeyboardInterrupt:
-            return status
+            pass
+        return status
 
     def _note(self, state: State) -> None:
         problem, at = self.problem, state.evaluation

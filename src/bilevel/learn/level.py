@@ -19,7 +19,8 @@ from bilevel.learn.budget import Ledger
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.total import Total, worst_distance
 from bilevel.model import Cost, Energy, Objective
-from bilevel.solve import Solution, Solver, Tolerance, certify, minimise
+from bilevel.solve import Solution, Solver, certify, minimise
+from bilevel.solve.policy import LEARNING
 from bilevel.solve.solvers import accelerated
 
 __all__ = ["LowerLevel", "Memory", "UpperAt"]
@@ -74,10 +75,12 @@ class LowerLevel:
         chunk: int = 64,
         max_steps: int = 20_000,
         cost: Cost | None = None,
+        contrast: float | None = None,
     ) -> None:
         if chunk < 1:
             raise InputError("chunk must be at least 1", given=chunk)
         self.energy, self.y = energy, y
+        self.contrast = energy.contrast(y) if contrast is None else contrast
         objective = self.example
         self.solver: Solver[Any] = accelerated(objective) if solver is None else solver
         self.hypergradient = automatic(objective) if hypergradient is None else hypergradient
@@ -120,10 +123,9 @@ class LowerLevel:
         return self.x
 
     def solve(self, theta: Theta, index: Tensor, tol: float) -> tuple[Objective, Solution]:
-        """To rms ``tol`` [grey value], or to a residual of ``tol`` where no distance is proved."""
-        objective = self.at(theta, index)
-        certified = bool((objective.bounds.proved_mu() > 0).all())
-        goal = Tolerance(rms=tol) if certified else Tolerance(residual=tol)
+        """To rms ``tol`` [grey value], or to as small a ∇J where no distance of use is proved."""
+        objective, stiffness = self.at(theta, index), self.energy.stiffness(self.contrast)
+        goal = LEARNING.tolerance(objective, tol, dtype=self.y.dtype, stiffness=stiffness)
         x = self.started()
         solution = minimise(
             objective,
@@ -202,9 +204,11 @@ class LowerLevel:
             return total / count
 
     def first_accuracy(self, theta: Theta, fraction: float, size: float) -> float:
-        """``fraction`` of the mean certificate at the start, from 1e-6 to ``fraction`` · ``size``.
+        """``fraction`` of the mean certificate at the start.
 
-        Of the first 64 rows, however many are solved at once. ``size`` is the rms of the images
+        From 1e-6 of the contrast to ``fraction`` · ``size``.
+
+        Of the first 64 rows, however many are solved at once. ``size`` is that of the images
         [grey value]; 0 for no upper limit.
         """
         far: list[Tensor] = []
@@ -213,7 +217,7 @@ class LowerLevel:
             found = certify(objective, objective.start())
             far.append(torch.where(found.rms.isfinite(), found.rms, found.residual))
         mean = (fraction * torch.cat(far)).mean()
-        return float(mean.clamp(1e-6, fraction * size if size else None))
+        return float(mean.clamp(1e-6 * self.contrast, fraction * size if size else None))
 
     def few(self) -> Tensor:
         """The first 64 rows: what scales are measured on, whatever the chunk."""

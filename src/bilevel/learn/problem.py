@@ -62,8 +62,8 @@ class Problem(ABC):
     ) -> Evaluation:
         """Loss and hypergradient at lower-level accuracy ``tol`` (rms, [grey value]), with errors.
 
-        Where no strong convexity is proved, ``tol`` bounds the rms of ∇J instead. ``estimate``
-        adds an estimate of the gradient's true error, at some extra cost.
+        Where no strong convexity of use is proved, ``tol`` bounds the rms of ∇J instead.
+        ``estimate`` adds an estimate of the gradient's true error, at some extra cost.
 
         Raises:
             BudgetExhausted: during ``learn``, when the budget is used up.
@@ -85,8 +85,8 @@ class Problem(ABC):
     def first_accuracy(self, theta: Theta, fraction: float = 0.02) -> float:
         """An accuracy to start from [grey value]: ``fraction`` of the certificate at the start.
 
-        Between 1e-6 and ``fraction`` times the targets' rms, where these are not zero; measured on
-        the first 64 samples.
+        Between 1e-6 of the targets' contrast and ``fraction`` times twice their deviation from
+        their means, or their rms where these are flat; measured on the first 64 samples.
         """
 
     @abstractmethod
@@ -104,6 +104,11 @@ class Problem(ABC):
     @abstractmethod
     def identity(self, theta: Theta) -> Identity:
         """What makes this problem another than others, with θ as the reference."""
+
+    @property
+    def contrast(self) -> float:
+        """Of the images [grey value]: the unit of accuracies."""
+        return self.level.contrast
 
     def value(self, theta: Theta, *, tol: float, ids: Tensor | None = None) -> float:
         """Mean loss at reconstructions of accuracy ``tol`` (rms, [grey value])."""

@@ -143,7 +143,7 @@ def race(
         algorithms: by name.
         budget: of each.
         accuracy: of the final looks, rms [grey value]; the tightest that an algorithm asked for
-            if None, but between 1e-5 and 1e-4.
+            if None, but between 1e-5 and 1e-4 of the contrast.
         watch: called with each name; its context's value hears every line of the history.
 
     Raises:
@@ -170,7 +170,8 @@ def race(
     fits, failures, interrupted = _fits(problem_factory, algorithms, budget, watch, paths)
     if accuracy is None:
         asked = (r.accuracy for fit in fits.values() for r in fit.history)
-        accuracy = min(max(min(asked, default=_TIGHT), _TIGHTEST), _TIGHT)
+        tightest, tight = (share * referee.contrast for share in (_TIGHTEST, _TIGHT))
+        accuracy = min(max(min(asked, default=tight), tightest), tight)
     entries: list[Entry] = []
     try:
         for name, fit in fits.items():

@@ -25,7 +25,7 @@ class Record:
     value: float
     """Mean loss at the computed reconstructions."""
     psnr: float
-    """What it stands for as PSNR [dB], for a peak of 1; nan if for none."""
+    """What it stands for as PSNR [dB], for the peak of the loss; nan if for none."""
     corrected: float
     """Adjoint-corrected mean loss."""
     interval: float

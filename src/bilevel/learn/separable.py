@@ -14,6 +14,7 @@ from bilevel.data import Pairs
 from bilevel.differentiate import Hypergradient, Upper
 from bilevel.ground import theta as algebra
 from bilevel.ground.checks import check_matching
+from bilevel.ground.contrast import contrast, spread
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta, bind, learnable
 from bilevel.learn.directions import Directions, Draw, Iterates, Slopes
@@ -101,7 +102,8 @@ class SeparableProblem(DirectedProblem):
 
     def first_accuracy(self, theta: Theta, fraction: float = 0.02) -> float:
         """``fraction`` of the certificate at the start [grey value], on the first 64 samples."""
-        size = float(self._upper.target.double().square().mean().sqrt())
+        shown = self._upper.target[self.level.few()].double()
+        size = 2 * float(spread(shown).mean()) or float(shown.square().mean().sqrt())
         return self.level.first_accuracy(theta, fraction, size)
 
     def outward(self, theta: Theta) -> Theta:
@@ -230,6 +232,8 @@ class BilevelProblem(SeparableProblem):
     ) -> None:
         """Check everything before any work starts."""
         energy.check(pairs.y)
+        grey = contrast(pairs.target)
+        energy.settle(pairs.y, grey)
         check_matching(pairs.target, "pairs.target", pairs.y, "pairs.y")
         expected = energy.image(energy.start(pairs.y[:1])).shape[1:]
         if pairs.target.shape[1:] != expected:
@@ -242,9 +246,11 @@ class BilevelProblem(SeparableProblem):
             hypergradient=hypergradient,
             chunk=chunk,
             max_steps=max_steps,
+            contrast=grey,
         )
-        super().__init__(level, Upper(loss, pairs.target), loss, energy, pairs.ids)
-        self.loss: Loss = loss
+        fitted = loss.fitted(pairs.target)
+        super().__init__(level, Upper(fitted, pairs.target), fitted, energy, pairs.ids)
+        self.loss: Loss = fitted
         self.pairs = pairs
 
     def few(self) -> Tensor:

@@ -110,6 +110,7 @@ class SharedProblem(DirectedProblem):
             hypergradient=hypergradient,
             max_steps=max_steps,
             cost=_SampleCost(lower.size),
+            contrast=1.0,
         )
         start = {name: value.detach().clone() for name, value in theta.items()}
         space, counts = Product(dict(sets or {})), (lower.size, upper.size)

@@ -18,6 +18,7 @@ from bilevel.ground.theta import norm as theta_norm
 from bilevel.learn.algorithm import Algorithm, Status
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import Problem
+from bilevel.solve.policy import USUAL
 
 __all__ = ["Box", "TrialSearch", "TrialState"]
 
@@ -48,7 +49,7 @@ class TrialSearch(Algorithm[TrialState]):
     """
 
     box: Box = field(default_factory=dict[str, tuple[float, float]])
-    accuracy: float = 1e-3
+    accuracy: float | None = None
 
     def __post_init__(self) -> None:
         """Intervals that are not empty."""
@@ -59,7 +60,8 @@ class TrialSearch(Algorithm[TrialState]):
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 what = f"the interval of '{name}' must be finite with low < high"
                 raise InputError(what, given=(low, high))
-        check_positive(self.accuracy, "accuracy")
+        if self.accuracy is not None:
+            check_positive(self.accuracy, "accuracy")
 
     @property
     @abstractmethod
@@ -81,7 +83,7 @@ class TrialSearch(Algorithm[TrialState]):
             if name not in scalars:
                 what = f"the box names '{name}', which is no scalar parameter that is learned"
                 raise InputError(what, advice=nearest(name, scalars) if scalars else None)
-        at = problem.look(theta, tol=self.accuracy)[0]
+        at = problem.look(theta, tol=self.fineness(problem))[0]
         none = torch.zeros(0, dtype=torch.float64)
         return TrialState(at, none.view(0, len(self.box)), none)
 
@@ -93,7 +95,7 @@ class TrialSearch(Algorithm[TrialState]):
             k: torch.full_like(at.theta[k], float(v)) for k, v in zip(self.box, point, strict=True)
         }
         theta = problem.space.project({**at.theta, **chosen})
-        new = problem.look(theta, tol=self.accuracy)[0]
+        new = problem.look(theta, tol=self.fineness(problem))[0]
         solved = new.uncertified <= max(at.uncertified, new.samples // 20)
         better = (solved and new.value < at.value) or not at.finite
         values = torch.cat([state.values, torch.tensor([new.value], dtype=torch.float64)])
@@ -106,6 +108,10 @@ class TrialSearch(Algorithm[TrialState]):
             accepted=better,
             status=Status.RUNNING if len(values) < self.count else Status.EXHAUSTED,
         )
+
+    def fineness(self, problem: Problem) -> float:
+        """The accuracy of the lower level, 1e-3 of the contrast if none is given [grey value]."""
+        return USUAL * problem.contrast if self.accuracy is None else self.accuracy
 
     def scaled(self, unit: Tensor) -> Tensor:
         """From the unit cube into the box."""

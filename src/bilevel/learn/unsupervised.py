@@ -87,6 +87,7 @@ class UnsupervisedProblem(SeparableProblem):
         if any(p.requires_grad for p in energy.fidelity.operator.parameters()):
             what = "a criterion of A x cannot learn A"
             raise InputError(what, advice="learn the operator from pairs with BilevelProblem")
+        energy.settle(y)
         prepared = criterion.prepare(energy, y)
         prepared.energy.check(prepared.y)
         names = tuple(str(k) for k in range(len(y))) if ids is None else ids

@@ -13,6 +13,7 @@ from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.lengths import Lengths
 from bilevel.model.operators.operator import Interval, Operator, Shape
 from bilevel.model.smooth import Smooth
+from bilevel.model.split import as_norm
 from bilevel.model.term import Function
 
 __all__ = ["Channels", "on_channels"]
@@ -71,7 +72,7 @@ def on_channels(function: Function, index: tuple[int, ...], count: int) -> Funct
     if isinstance(function, Lengths):
         return replace(function, operator=function.operator @ chosen)
     if function.distance is not None and not function.boxed:
-        return on_channels(function.distance.as_lengths(), index, count)
+        return on_channels(as_norm(function.distance), index, count)
     what = "a box in an energy whose state has further channels than the image"
     raise InputError(f"{what} is not supported", advice="leave it out, or bound x afterwards")
 

@@ -65,6 +65,9 @@ def build(description: Description, tensors: Mapping[str, Tensor]) -> nn.Module:
             raise InputError(expected, given=f"{saved.dtype} {tuple(saved.shape)}")
         check_finite(saved, f"the saved tensor '{name}'")
     module.load_state_dict(state)
+    for part in module.modules():
+        if isinstance(part, Part):
+            part.left.clear()  # what was left to the data has been saved
     return module
 
 

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bilevel.ground import rows
 from bilevel.ground.checks import check_images
+from bilevel.ground.contrast import contrast
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta, bind, frozen
 from bilevel.linear import LinearMap
@@ -36,6 +37,7 @@ class Energy(Part):
     :meth:`accounted` which parameters it knows; where one is missing, no hypergradient is proved.
 
     Example:
+        >>> from torch import nn
         >>> class Ridge(Energy):
         ...     def __init__(self):
         ...         super().__init__()
@@ -125,11 +127,31 @@ class Energy(Part):
                     advice="convert with energy.to(y.dtype), energy.to(y.device) or y.to(...)",
                 )
 
+    def settle(self, y: Tensor, contrast: float | None = None) -> None:
+        """Give what was left to the data its units: of images of that contrast, or behind ``y``.
+
+        Only the first data count: afterwards, and in energies of one's own, nothing is left.
+
+        Raises:
+            InputError: ``y`` cannot be data of this energy.
+        """
+        del y, contrast
+
+    def contrast(self, y: Tensor) -> float:
+        """That of the images behind ``y`` [grey value]; of the start unless overridden."""
+        return contrast(self.start(y))
+
+    def stiffness(self, contrast: float) -> float:
+        """The unit of ∇J over grey values in images of that contrast; 1 unless overridden."""
+        del contrast
+        return 1.0
+
     def at(self, y: Tensor, theta: Theta | None = None, cost: Cost | None = None) -> Objective:
         """The objective x -> J_θ(x; y), row by row, at the energy's own θ or the one given.
 
         It keeps copies of y, of θ and of the buffers: what is written into them later, by an
-        optimiser for one, changes neither the objective nor what is proved of it.
+        optimiser for one, changes neither the objective nor what is proved of it. What was left to
+        the data is settled by the first ``y`` (:meth:`settle`).
 
         Raises:
             InputError: ``y`` or ``theta`` do not fit.

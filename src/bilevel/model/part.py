@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -14,9 +15,10 @@ from bilevel.ground.errors import InputError
 from bilevel.model.sets import Box, Product, Set
 
 __all__ = [
-    "POSITIVE",
     "Part",
+    "Units",
     "accounted_under",
+    "around",
     "check_learn",
     "positive_parameter",
     "space_of",
@@ -24,15 +26,29 @@ __all__ = [
     "zeros_for",
 ]
 
-POSITIVE = Box(math.log(1e-8), math.log(1e4))
-"""Where logarithms of positive parameters live, so that mu and L stay finite."""
+FACTORS = 1e-8, 1e6
+"""How far positive parameters may move from where they are, so that mu and L stay finite."""
+LARGEST = 1e30
+"""Positive parameters lie between its inverse and it, as float32 can hold no more."""
+
+
+@dataclass(frozen=True)
+class Units:
+    """In what defaults are measured: what differs between data in 0..1 and the same in 0..255."""
+
+    grey: float = 1.0
+    """The contrast c of the images [grey value]."""
+    fidelity: float = 1.0
+    """What Ψ grows by with the data: c² for squared distances, c for absolute ones."""
 
 
 class Part(nn.Module):
     """A building block with parameters in declared sets.
 
     A tensor that is set as an attribute becomes a buffer, not saved with the state, so that
-    ``.double()`` and ``.to(device)`` reach it.
+    ``.double()`` and ``.to(device)`` reach it. Parameters that are left to the data
+    (:meth:`leave`) are those for a contrast of 1 until the energy sees its first data; then
+    :meth:`take_units` gives them their units, once and for all.
 
     Example:
         >>> part = Part()
@@ -40,6 +56,23 @@ class Part(nn.Module):
         >>> part.double().centre.dtype
         torch.float64
     """
+
+    def __init__(self) -> None:
+        """Nothing is left to the data."""
+        super().__init__()
+        self.left: dict[str, tuple[int, int]] = {}
+
+    def leave(self, name: str, *, grey: int = 0, fidelity: int = 0) -> None:
+        """The logarithm ``name`` is in units of contrast^grey · fidelity^fidelity, yet unknown."""
+        self.left[name] = grey, fidelity
+
+    def take_units(self, units: Units) -> None:
+        """Give the parameters that were left to the data their units."""
+        with torch.no_grad():
+            for name, (grey, fidelity) in self.left.items():
+                shift = grey * math.log(units.grey) + fidelity * math.log(units.fidelity)
+                self.get_parameter(name).add_(shift)
+        self.left.clear()
 
     def __setattr__(self, name: str, value: object) -> None:
         """As for any module; plain tensors with a new name are registered as buffers."""
@@ -106,25 +139,36 @@ def zeros_for(module: nn.Module, shape: tuple[int, ...]) -> Tensor:
     return torch.zeros(1, *shape)
 
 
-def positive_parameter(
-    value: float | Tensor, name: str, learn: Collection[str], logs: Box = POSITIVE
-) -> nn.Parameter:
+def positive_parameter(value: float | Tensor, name: str, learn: Collection[str]) -> nn.Parameter:
     """The logarithm of a positive value as a parameter, learnable if ``name`` is in ``learn``.
 
     Raises:
-        InputError: a value that is not positive, not finite, or whose logarithm is not in ``logs``,
-            or one that requires a gradient.
+        InputError: a value that is not positive, not finite, or not in [1e-30, 1e30], or one that
+            requires a gradient.
     """
     check_constant(value, name)
     tensor = check_finite(torch.as_tensor(value, dtype=torch.get_default_dtype()).detach(), name)
     if not bool((tensor > 0).all()):
         raise InputError(f"{name} must be positive", given=float(tensor.min()))
-    log = tensor.log()
-    if not torch.equal(logs.project(log), log):
-        low, high = (round(limit / math.log(10)) for limit in (logs.lower, logs.upper))
+    if not bool(((tensor >= 1 / LARGEST) & (tensor <= LARGEST)).all()):
         given = float(tensor.min()), float(tensor.max())
-        raise InputError(f"{name} must lie in [1e{low}, 1e{high}]", given=given)
-    return nn.Parameter(log, requires_grad=name in learn)
+        advice = "measure grey values in another unit"
+        raise InputError(f"{name} must lie in [1e-30, 1e30]", given=given, advice=advice)
+    return nn.Parameter(tensor.log(), requires_grad=name in learn)
+
+
+def around(log: Tensor, factors: tuple[float, float] = FACTORS) -> Box:
+    """Where the logarithms of positive parameters live that are ``log`` now.
+
+    From ``factors`` times the least to ``factors`` times the largest: the same set in any unit.
+
+    Example:
+        >>> box = around(torch.zeros(2))
+        >>> round(math.exp(box.lower), 12), round(math.exp(box.upper))
+        (1e-08, 1000000)
+    """
+    low, high = (math.log(factor) for factor in factors)
+    return Box(float(log.detach().min()) + low, float(log.detach().max()) + high)
 
 
 def check_learn(learn: Collection[str], names: Collection[str]) -> None:

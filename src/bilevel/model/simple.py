@@ -10,8 +10,6 @@ from torch import Tensor
 
 from bilevel.ground import rows
 from bilevel.ground.errors import InputError
-from bilevel.model.lengths import Lengths
-from bilevel.model.operators import Identity
 
 __all__ = ["Distance", "Simple"]
 
@@ -26,11 +24,6 @@ class Distance:
     def sizes(self, x: Tensor) -> Tensor:
         """W |x - c|, pixel by pixel."""
         return self.weight * (x - self.centre).abs()
-
-    def as_lengths(self) -> Lengths:
-        """As a dual term."""
-        shift = self.centre if self.centre.ndim else None
-        return Lengths(Identity(), self.weight, shift=shift)
 
     def rows(self, index: Tensor) -> Distance:
         """Of the rows ``index`` alone."""

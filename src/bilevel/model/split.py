@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from bilevel.model.lengths import Lengths
-from bilevel.model.simple import Simple
+from bilevel.model.operators import Identity
+from bilevel.model.simple import Distance, Simple
 from bilevel.model.smooth import Smooth, SmoothSum
 from bilevel.model.term import Function
 
-__all__ = ["Split"]
+__all__ = ["Split", "as_norm"]
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,12 @@ class Split:
             elif simple.distance is None or part.distance is None:
                 simple = simple.meet(part, dtype)
             else:
-                dual.append(part.distance.as_lengths())
+                dual.append(as_norm(part.distance))
         first, last = (end[:, None, None, None] for end in (lower, upper))
         return Split(SmoothSum(tuple(smooth)), simple, tuple(dual), first, last)
+
+
+def as_norm(distance: Distance) -> Lengths:
+    """W ‖x - c‖₁ as a dual term."""
+    shift = distance.centre if distance.centre.ndim else None
+    return Lengths(Identity(), distance.weight, shift=shift)

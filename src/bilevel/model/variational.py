@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bilevel.ground.contrast import contrast
 from bilevel.ground.errors import InputError
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Smoothness, Variation
@@ -12,7 +13,7 @@ from bilevel.model.channels import on_channels
 from bilevel.model.energy import Energy
 from bilevel.model.fidelities.fidelity import DataTerm
 from bilevel.model.operators.operator import Shape
-from bilevel.model.part import accounted_under
+from bilevel.model.part import Part, Units, accounted_under
 from bilevel.model.preconditioner import Preconditioner
 from bilevel.model.regularisers.regulariser import ImageTerm
 from bilevel.model.smooth import Smooth
@@ -106,6 +107,41 @@ class Variational(Energy):
     def smoothness(self, x: Tensor, y: Tensor, radius: Tensor) -> Smoothness:
         """Of all terms."""
         return self._smooth(y).smoothness(x, radius)
+
+    def settle(self, y: Tensor, contrast: float | None = None) -> None:
+        """As for any energy.
+
+        Example:
+            >>> from bilevel.model.fidelities import SquaredL2
+            >>> from bilevel.model.regularisers import TotalVariation
+            >>> energy = Variational(SquaredL2(), TotalVariation())
+            >>> energy.settle(torch.linspace(0.0, 255.0, 256).view(1, 1, 16, 16))
+            >>> round(energy.regulariser.smoothing.item(), 2)
+            2.53
+        """
+        left = [part for part in self.modules() if isinstance(part, Part) and part.left]
+        if not left:
+            return
+        grey = self.contrast(y) if contrast is None else contrast
+        for part in left:
+            part.take_units(Units(grey, grey**self.fidelity.degree))
+
+    def stiffness(self, contrast: float) -> float:
+        """That of the fidelity: 1 for squared distances, 1/contrast for absolute ones."""
+        return contrast ** (self.fidelity.degree - 2)
+
+    def contrast(self, y: Tensor) -> float:
+        """That of the images behind ``y`` [grey value], from the start that explains them best.
+
+        Raises:
+            InputError: ``y`` cannot be data of this energy.
+        """
+        self.check(y)
+        with torch.no_grad():
+            x = self.fidelity.start(y)
+            seen = self.fidelity.operator(x).double().flatten()
+            size, along = float(seen @ seen), float(seen @ y.double().flatten())
+        return contrast(x) * (along / size if along > 0 else 1.0)
 
     def start(self, y: Tensor) -> Tensor:
         """The fidelity's start, and zero in further channels."""

@@ -4,6 +4,7 @@ from bilevel.report.choices import Compared, chosen, summaries
 from bilevel.report.compare_page import compare_page
 from bilevel.report.compare_words import compare_verdict
 from bilevel.report.comparison import Samples, Score, Scores
+from bilevel.report.endings import ENDINGS, Ending
 from bilevel.report.generalisation import Generalisation
 from bilevel.report.metrics import psnr, ssim
 from bilevel.report.page import evaluation_page, learning_page, write_page
@@ -19,7 +20,9 @@ from bilevel.report.tables import (
 )
 
 __all__ = [
+    "ENDINGS",
     "Compared",
+    "Ending",
     "Generalisation",
     "Rate",
     "Samples",

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bilevel.ground.contrast import peak_of
 from bilevel.ground.errors import InputError
 from bilevel.model import Cost
+from bilevel.report.comparison import LOOSE
 from bilevel.report.metrics import SSIM_WINDOW, psnr, ssim
 from bilevel.select import Choice, Comparison, Outcome
 from bilevel.select.compare import LEARNED, ORACLE
@@ -51,6 +53,13 @@ class Chosen:
     psnr: float
     """[dB]; nan where the truth is not known."""
     ssim: float
+    peak: float
+    """What PSNR and SSIM take for white, and certificates are compared with [grey value]."""
+
+    @property
+    def certified(self) -> bool:
+        """Whether a distance is proved that says something."""
+        return self.certificate <= LOOSE * self.peak
 
 
 @dataclass(frozen=True)
@@ -86,11 +95,24 @@ class Summary:
         """The largest."""
         return max(r.certificate for r in self.rows)
 
+    @property
+    def certified(self) -> bool:
+        """Whether distances that say something are proved for all images."""
+        return all(r.certified for r in self.rows)
+
+    @property
+    def peak(self) -> float:
+        """What PSNR and SSIM take for white [grey value]."""
+        return max(r.peak for r in self.rows)
+
 
 def chosen(compared: Sequence[Compared]) -> tuple[Chosen, ...]:
-    """All rows, image by image."""
+    """All rows, image by image, with the peak of all targets, or of the data without any."""
+    shown = [group.comparison for group in compared]
+    images = [one.before if one.target is None else one.target for one in shown]
+    peak = peak_of(torch.cat([image.flatten() for image in images])) if images else 1.0
     return tuple(
-        _chosen(group, name, k)
+        _chosen(group, name, k, peak)
         for group in compared
         for k in range(len(group.ids))
         for name in group.comparison.choices
@@ -105,8 +127,8 @@ def summaries(compared: Sequence[Compared]) -> dict[str, Summary]:
         >>> energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(1.0))
         >>> y = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
         >>> found = bl.compare(energy, y, {"discrepancy": bl.rules.Discrepancy(0.1)})
-        >>> summaries([Compared(["noisy"], found)])["discrepancy"].found
-        1
+        >>> list(summaries([Compared(["noisy"], found)]))
+        ['discrepancy']
     """
     rows = chosen(compared)
     return {
@@ -130,9 +152,9 @@ def failures(compared: Sequence[Compared]) -> Mapping[str, str]:
     return found
 
 
-def _chosen(group: Compared, name: str, k: int) -> Chosen:
+def _chosen(group: Compared, name: str, k: int, peak: float) -> Chosen:
     choice, target = group.comparison.choices[name], group.comparison.target
-    level, similarity = (math.nan, math.nan) if target is None else _scores(choice, target, k)
+    level, similarity = (math.nan, math.nan) if target is None else _scores(choice, target, k, peak)
     return Chosen(
         image=group.ids[k],
         rule=name,
@@ -143,13 +165,14 @@ def _chosen(group: Compared, name: str, k: int) -> Chosen:
         certificate=float(choice.certificate.rms[k]),
         psnr=level,
         ssim=similarity,
+        peak=peak,
     )
 
 
-def _scores(choice: Choice, target: Tensor, k: int) -> tuple[float, float]:
+def _scores(choice: Choice, target: Tensor, k: int, peak: float) -> tuple[float, float]:
     x, truth = choice.x[k : k + 1], target[k : k + 1]
     small = min(truth.shape[2:]) < SSIM_WINDOW
-    return float(psnr(x, truth)), math.nan if small else float(ssim(x, truth))
+    return float(psnr(x, truth, peak)), math.nan if small else float(ssim(x, truth, peak))
 
 
 def _cost(compared: Sequence[Compared], name: str) -> Cost:

@@ -45,7 +45,9 @@ def certified_accuracy(scores: Scores) -> str:
     worst = max(row.certificate for row in scores.rows)
     if math.isfinite(worst):
         within = f"within {number(worst)} grey values (rms) of the exact minimiser"
-        return f"proved to lie {within}" + (", which says little" if worst > LOOSE else "")
+        return f"proved to lie {within}" + (
+            ", which says little" if worst > LOOSE * scores.peak else ""
+        )
     if scores.certified:
         return f"certified for {scores.certified} of {len(scores)} images"
     return "not certified: no distance to an exact minimiser is proved"
@@ -74,7 +76,11 @@ def _reconstructions(scores: Scores) -> Claim:
         everyone = "The reconstruction lies"
         if len(scores) > 1:
             everyone = f"All {count(len(scores))} reconstructions lie"
-        little = "" if max(distances) <= LOOSE else " This bound is too wide to be of much use."
+        little = (
+            ""
+            if max(distances) <= LOOSE * scores.peak
+            else " This bound is too wide to be of much use."
+        )
         return Claim(Standing.PROVED, f"{everyone} {within} of the energy.{little}")
     some = f"{count(len(distances))} of {count(len(scores))} reconstructions lie {within}"
     return Claim(Standing.PROVED, f"{some}; for the others no distance is proved.")
@@ -111,7 +117,8 @@ def _loss(last: Record, unit: str) -> Claim:
             "only that the loss is below its upper end."
         )
         return Claim(Standing.PROVED, text)
-    levels = f"{decibels(-10 * math.log10(high))} to {decibels(-10 * math.log10(low))}"
+    ends = (last.psnr + 10 * math.log10(last.value / end) for end in (high, low))
+    levels = " to ".join(map(decibels, ends))
     return Claim(Standing.PROVED, f"{value}: {levels} of PSNR.")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from bilevel.ground.contrast import window_of
 from bilevel.ground.errors import InputError
 from bilevel.report.choices import (
     Chosen,
@@ -40,7 +41,6 @@ from bilevel.report.compare_words import (
     nearest,
     useful,
 )
-from bilevel.report.comparison import LOOSE
 from bilevel.report.gallery import Tile
 from bilevel.report.page import render
 from bilevel.report.pictures import picture, shown
@@ -164,7 +164,7 @@ def _tiles(
         tiles.append(("PSNR", decibels(summary.psnr), detail))
     elif len(found) > 1:
         tiles.append(("Agreement", *agreement(compared)))
-    known = summary.certificate <= LOOSE
+    known = summary.certified
     detail = "grey values (rms), at worst" if known else "no distance of use is proved"
     tiles.append(("Proved accuracy", number(summary.certificate) if known else "none", detail))
     cost = summary.cost
@@ -195,7 +195,7 @@ def _line(summary: Summary, oracle: Summary | None, looks: Mapping[str, Look]) -
         gradients=count(cost.gradient_evaluations),
         products=count(cost.hvps),
         seconds=level(cost.seconds),
-        proved=useful(summary.certificate),
+        proved=useful(summary),
         special=summary.rule in (ORACLE, LEARNED),
     )
 
@@ -215,7 +215,7 @@ def _row(row: Chosen, looks: Mapping[str, Look]) -> dict[str, object]:
         "ssim": similarity(row.ssim),
         "value": number(row.value),
         "ended": row.outcome.value,
-        "proved": useful(row.certificate),
+        "proved": useful(row),
     }
 
 
@@ -234,11 +234,12 @@ def _card(group: Compared, k: int, side: int, looks: Mapping[str, Look], place: 
     size = (comparison.before.shape[2], comparison.before.shape[3])
     part = (min(side, size[0]), min(side, size[1]))
     whole = part == size
-    tiles = [_tile(_seen(comparison.y, comparison.before)[k], "Data", "", group.ids[k], side)]
-    for name, choice in choices.items():
-        tiles.append(_tile(choice.x[k], name, _caption(rows[name]), group.ids[k], side))
-    if comparison.target is not None:
-        tiles.append(_tile(comparison.target[k], "Truth", "", group.ids[k], side))
+    data = _seen(comparison.y, comparison.before)[k]
+    truth = None if comparison.target is None else comparison.target[k]
+    shows = [(data, "Data", ""), *((c.x[k], n, _caption(rows[n])) for n, c in choices.items())]
+    shows += [] if truth is None else [(truth, "Truth", "")]
+    window = window_of(next(iter(choices.values())).x[k] if truth is None else truth)
+    tiles = [_tile(*show, group.ids[k], side, window) for show in shows]
     curves = [n for n, c in choices.items() if n != ORACLE and drawable(c, k, n)]
     quality = ORACLE in choices and drawable(choices[ORACLE], k, ORACLE)
     return _Card(
@@ -270,5 +271,7 @@ def _caption(row: Chosen) -> str:
     return f"weight {number(row.weight)}{quality}"
 
 
-def _tile(x: Tensor, title: str, caption: str, name: str, side: int) -> Tile:
-    return Tile(picture(shown(x[None], side)[0]), title, caption, f"{name}, {title}")
+def _tile(
+    x: Tensor, title: str, caption: str, name: str, side: int, window: tuple[float, float]
+) -> Tile:
+    return Tile(picture(shown(x[None], side)[0], window), title, caption, f"{name}, {title}")

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from bilevel.report.choices import Chosen, Compared, Summary, chosen, summaries
-from bilevel.report.comparison import LOOSE
 from bilevel.report.standing import Claim, Standing
-from bilevel.report.words import decibels, number, plural
+from bilevel.report.words import decibels, for_peak, number, plural
 from bilevel.select import Outcome
 from bilevel.select.compare import LEARNED, ORACLE
 
@@ -37,7 +36,7 @@ def compare_verdict(compared: Sequence[Compared]) -> list[str]:
     rules = {name: s for name, s in found.items() if name not in (LEARNED, ORACLE)}
     stopped = any(group.comparison.interrupted for group in compared)
     if ORACLE in found:
-        words = _with_truth(found, rules, images)
+        words = [*_with_truth(found, rules, images), for_peak(found[ORACLE].peak)]
     elif rules:
         words = _without(rules, images)
     else:
@@ -152,14 +151,9 @@ def ended(summary: Summary) -> str:
     return f"found for {summary.found} of {len(summary.rows)}"
 
 
-def useful(certificate: float) -> str:
-    """A proved distance, if it is small enough to be of use.
-
-    Example:
-        >>> useful(1e-2), useful(30.0)
-        ('0.01', 'none of use')
-    """
-    return number(certificate) if certificate <= LOOSE else "none of use"
+def useful(found: Summary | Chosen) -> str:
+    """The (largest) proved distance, if it is small enough to be of use."""
+    return number(found.certificate) if found.certified else "none of use"
 
 
 def advices(rows: Sequence[Chosen]) -> list[tuple[str, str, str]]:
@@ -177,7 +171,7 @@ def advices(rows: Sequence[Chosen]) -> list[tuple[str, str, str]]:
 def compare_claims(compared: Sequence[Compared]) -> list[Claim]:
     """What is proved and what is not."""
     rows = chosen(compared)
-    certified = [r.certificate for r in rows if r.certificate <= LOOSE]
+    certified = [r.certificate for r in rows if r.certified]
     claims: list[Claim] = []
     if certified:
         text = (
@@ -196,5 +190,10 @@ def compare_claims(compared: Sequence[Compared]) -> list[Claim]:
         "nobody has ruled out."
     )
     claims.append(Claim(Standing.OPEN, text))
-    text = "No rule knows the truth: each is right as far as what it assumes of the noise is."
+    text = (
+        "No rule knows the truth: each is right as far as what it assumes of the noise is. Of a "
+        "weight that is found, residuals are as white noise leaves them, band by band, of one size "
+        "and of the level given, and fresh probes or other data held out prefer no weight three "
+        "times as large or small."
+    )
     return [*claims, Claim(Standing.OPEN, text)]

@@ -9,18 +9,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bilevel.ground.checks import check_images, check_matching
+from bilevel.ground.checks import check_images, check_matching, check_positive
+from bilevel.ground.contrast import peak_of
 from bilevel.ground.errors import InputError
+from bilevel.report.endings import ENDINGS
 from bilevel.report.metrics import SSIM_WINDOW, psnr, ssim
 from bilevel.solve import Status
 
-__all__ = ["LOOSE", "Samples", "Score", "Scores", "batches"]
+__all__ = ["LOOSE", "Samples", "Score", "Scores", "batches", "peak_of_all"]
 
-_CONVERGED = "converged"
 _CHUNK = 8
 """Images whose SSIM is computed at once."""
 LOOSE = 0.05
-"""A certificate above this [grey value] is true, but of little use."""
+"""A certificate above this part of the peak is true, but of little use."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,11 +86,18 @@ class Score:
     """inf where not proved."""
     status: str
     """How the solve ended; empty if it is not known."""
+    peak: float = 1.0
+    """What PSNR and SSIM take for white [grey value]."""
+
+    @property
+    def certified(self) -> bool:
+        """Whether a distance is proved that says something."""
+        return self.certificate <= LOOSE * self.peak
 
     @property
     def unfinished(self) -> bool:
         """Whether the solve is known to have ended before the accuracy asked for."""
-        return self.status not in ("", _CONVERGED)
+        return self.status not in ("", ENDINGS[Status.CONVERGED].words)
 
     @property
     def gain(self) -> float:
@@ -112,16 +120,22 @@ class Scores:
     rows: tuple[Score, ...]
 
     @staticmethod
-    def of(samples: Samples | Iterable[Samples]) -> Scores:
-        """Score all samples.
+    def of(samples: Samples | Iterable[Samples], peak: float | None = None) -> Scores:
+        """Score all samples for one ``peak``; that of all their targets if None.
 
         Raises:
             InputError: there are none.
         """
-        scored = Scores(tuple(row for batch in batches(samples) for row in _scores(batch)))
-        if not scored.rows:
+        all_batches = [batch for batch in batches(samples) if len(batch)]
+        if not all_batches:
             raise InputError("a report needs at least one sample")
-        return scored
+        white = peak_of_all(all_batches) if peak is None else check_positive(peak, "the peak")
+        return Scores(tuple(row for batch in all_batches for row in _scores(batch, white)))
+
+    @property
+    def peak(self) -> float:
+        """What PSNR and SSIM take for white [grey value]."""
+        return max(row.peak for row in self.rows)
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -137,13 +151,40 @@ class Scores:
             ssim_before=_mean([r.ssim_before for r in self.rows]),
             ssim_after=_mean([r.ssim_after for r in self.rows]),
             certificate=max(r.certificate for r in self.rows),
-            status=f"{self.certified} of {len(self)} certified",
+            status=f"{self.certified} of {len(self)} certified{self._late}",
+            peak=self.peak,
         )
+
+    @property
+    def unfinished(self) -> int:
+        """How many solves are known to have ended before the accuracy asked for."""
+        return sum(r.unfinished for r in self.rows)
+
+    @property
+    def shortfalls(self) -> list[str]:
+        """What was asked for and not reached: accuracy, and images nearer to the truth."""
+        found: list[str] = []
+        if self.unfinished:
+            how = ", ".join(dict.fromkeys(r.status for r in self.rows if r.unfinished))
+            found.append(
+                f"{self.unfinished} of {len(self)} reconstructions missed the accuracy ({how})"
+            )
+        if self.mean.gain < 0:
+            found.append(
+                "reconstructions are further from the truth than what they were made from, by "
+                f"{-self.mean.gain:.2f} dB on average"
+            )
+        return found
+
+    @property
+    def _late(self) -> str:
+        late = self.unfinished
+        return f", {late} not as accurate as asked" if late else ""
 
     @property
     def certified(self) -> int:
         """How many samples have a proved distance that says something."""
-        return sum(r.certificate <= LOOSE for r in self.rows)
+        return sum(r.certified for r in self.rows)
 
     @property
     def scatter(self) -> float:
@@ -157,10 +198,15 @@ def _mean(values: list[float]) -> float:
     return sum(values) / len(values)
 
 
-def _scores(samples: Samples) -> list[Score]:
+def peak_of_all(samples: Iterable[Samples]) -> float:
+    """The peak of all targets (:func:`~bilevel.ground.contrast.peak_of`)."""
+    return peak_of(torch.cat([batch.target.flatten() for batch in samples]))
+
+
+def _scores(samples: Samples, peak: float) -> list[Score]:
     before, after, target = samples.before, samples.after, samples.target
-    levels = psnr(before, target), psnr(after, target)
-    similarities = _ssim(before, target), _ssim(after, target)
+    levels = psnr(before, target, peak), psnr(after, target, peak)
+    similarities = _ssim(before, target, peak), _ssim(after, target, peak)
     return [
         Score(
             id=name,
@@ -170,17 +216,18 @@ def _scores(samples: Samples) -> list[Score]:
             ssim_after=float(similarities[1][k]),
             certificate=float(samples.certificate[k]),
             status=_name(samples.status, k),
+            peak=peak,
         )
         for k, name in enumerate(samples.ids)
     ]
 
 
 def _name(status: Tensor | None, k: int) -> str:
-    return "" if status is None else Status(int(status[k])).name.lower().replace("_", " ")
+    return "" if status is None else ENDINGS[Status(int(status[k]))].words
 
 
-def _ssim(x: Tensor, target: Tensor) -> Tensor:
+def _ssim(x: Tensor, target: Tensor, peak: float) -> Tensor:
     if min(x.shape[2:]) < SSIM_WINDOW:
         return torch.full((len(x),), math.nan, dtype=torch.float64, device=x.device)
     chunks = zip(torch.split(x, _CHUNK), torch.split(target, _CHUNK), strict=True)
-    return torch.cat([ssim(a, b) for a, b in chunks])
+    return torch.cat([ssim(a, b, peak) for a, b in chunks])

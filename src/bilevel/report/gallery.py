@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bilevel.ground.contrast import window_of
 from bilevel.report.comparison import Samples, Score, Scores
 from bilevel.report.pictures import ColourBar, error, error_bar, picture, shown
 from bilevel.report.words import decibels, gain, number, similarity
@@ -68,7 +69,7 @@ def card(batch: Samples, row: int, score: Score, *, side: int) -> Card:
     size = (batch.target.shape[2], batch.target.shape[3])
     images: list[Tensor] = [batch.before, batch.after, batch.target]
     before, after, target = (shown(x[row : row + 1].detach(), side)[0] for x in images)
-    scale = _error_scale(before, target)
+    scale, window = _error_scale(before, target, score.peak), window_of(target)
     part = (target.shape[1], target.shape[2])
     errors = ("Error before", before, score.psnr_before), ("Error after", after, score.psnr_after)
     return Card(
@@ -77,14 +78,16 @@ def card(batch: Samples, row: int, score: Score, *, side: int) -> Card:
         note=_note(score, part, size),
         size=part,
         tiles=(
-            _tile(before, "Before", _quality(score.psnr_before, score.ssim_before), score.id),
-            _tile(after, "After", _quality(score.psnr_after, score.ssim_after), score.id),
-            _tile(target, "Truth", "", score.id),
+            _tile(
+                before, "Before", _quality(score.psnr_before, score.ssim_before), score.id, window
+            ),
+            _tile(after, "After", _quality(score.psnr_after, score.ssim_after), score.id, window),
+            _tile(target, "Truth", "", score.id, window),
             *(
                 Tile(
                     uri=error(x, target, scale),
                     title=title,
-                    caption=f"rms {number(10 ** (-level / 20))}",
+                    caption=f"rms {number(score.peak * 10 ** (-level / 20))}",
                     alt=f"{title} of {score.id}: absolute difference to the truth",
                 )
                 for title, x, level in errors
@@ -101,10 +104,10 @@ def _ranked(samples: Sequence[Samples], scores: Scores) -> list[tuple[Samples, i
     return sorted(found, key=lambda one: one[2].gain, reverse=True)
 
 
-def _error_scale(before: Tensor, target: Tensor) -> float:
+def _error_scale(before: Tensor, target: Tensor, peak: float) -> float:
     """All but the largest half per cent of the errors before; the same scale serves after."""
     errors = (before - target).abs().mean(0).flatten().double()
-    return max(float(errors.quantile(0.995)), 1e-6)
+    return max(float(errors.quantile(0.995)), 1e-6 * peak)
 
 
 def _note(score: Score, part: Sequence[int], size: Sequence[int]) -> str:
@@ -124,5 +127,5 @@ def _quality(psnr: float, ssim: float) -> str:
     return decibels(psnr) + ("" if math.isnan(ssim) else f" · SSIM {similarity(ssim)}")
 
 
-def _tile(x: Tensor, title: str, caption: str, name: str) -> Tile:
-    return Tile(picture(x), title, caption, f"{name}, {title.lower()}")
+def _tile(x: Tensor, title: str, caption: str, name: str, window: tuple[float, float]) -> Tile:
+    return Tile(picture(x, window), title, caption, f"{name}, {title.lower()}")

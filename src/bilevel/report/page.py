@@ -18,7 +18,7 @@ from bilevel.model.losses import SquaredError
 from bilevel.model.regularisers import ExactTotalVariation, FieldsOfExperts, TotalVariation
 from bilevel.report import figures, words
 from bilevel.report.claims import certified_accuracy, claims, improvement, learning_claims
-from bilevel.report.comparison import Samples, Scores, batches
+from bilevel.report.comparison import Samples, Scores, batches, peak_of_all
 from bilevel.report.convergence import stationarity_chart, tolerance
 from bilevel.report.gallery import gallery, median_card, shown_side
 from bilevel.report.generalisation import Generalisation
@@ -37,6 +37,7 @@ def learning_page(
     training: Samples,
     held_out: Samples | Iterable[Samples] | None = None,
     title: str = "What was learned",
+    peak: float | None = None,
 ) -> str:
     """The report of a fit: one HTML page that fetches nothing.
 
@@ -45,6 +46,7 @@ def learning_page(
         training: images that θ was learned from, reconstructed with the fit.
         held_out: images that it was not learned from; one batch, or one for each size.
         title: headline.
+        peak: what PSNR and SSIM take for white [grey value]; that of all targets if None.
 
     Raises:
         InputError: samples that are empty.
@@ -52,7 +54,8 @@ def learning_page(
     groups = {"training": (training,)} | (
         {"held-out": batches(held_out)} if held_out is not None else {}
     )
-    scores = {name: Scores.of(group) for name, group in groups.items()}
+    peak = peak_of_all(b for group in groups.values() for b in group) if peak is None else peak
+    scores = {name: Scores.of(group, peak) for name, group in groups.items()}
     verdict = None
     if "held-out" in scores:
         verdict = Generalisation(
@@ -72,7 +75,11 @@ def learning_page(
 
 
 def evaluation_page(
-    fit: Fit, samples: Samples | Iterable[Samples], *, title: str = "Evaluation"
+    fit: Fit,
+    samples: Samples | Iterable[Samples],
+    *,
+    title: str = "Evaluation",
+    peak: float | None = None,
 ) -> str:
     """How good a fit is on images: one HTML page that fetches nothing.
 
@@ -80,12 +87,13 @@ def evaluation_page(
         fit: what was learned.
         samples: reconstructions with the fit; one batch, or one for each size of image.
         title: headline.
+        peak: what PSNR and SSIM take for white [grey value]; that of all targets if None.
 
     Raises:
         InputError: samples that are empty.
     """
     groups = {"evaluated": batches(samples)}
-    scores = {name: Scores.of(group) for name, group in groups.items()}
+    scores = {name: Scores.of(group, peak) for name, group in groups.items()}
     context = _common(fit, groups, scores, title, _MOST_EVALUATED) | {
         "lede": _evaluation_lede(fit, scores["evaluated"]),
         "claims": claims(scores["evaluated"]),
@@ -196,6 +204,7 @@ def _learning_lede(fit: Fit, scores: dict[str, Scores]) -> list[str]:
         sentences.append(
             f"On {images} that it has never seen, the gain is {words.gain(other.mean.gain)}."
         )
+    sentences.append(words.for_peak(scores["training"].peak))
     return [*sentences, _certainty(_joined(scores)), *_by(fit), f"Why it stopped: {fit.reason}."]
 
 
@@ -208,7 +217,7 @@ def _evaluation_lede(fit: Fit, scores: Scores) -> list[str]:
     return [
         f"{words.plural(len(scores), 'image')} reconstructed with learned {model_name(fit)}: PSNR "
         f"rises by {words.gain(mean.gain)} on average, from {words.decibels(mean.psnr_before)} "
-        f"to {words.decibels(mean.psnr_after)}.",
+        f"to {words.decibels(mean.psnr_after)}. {words.for_peak(scores.peak)}",
         _certainty(scores),
     ]
 

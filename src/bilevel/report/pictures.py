@@ -54,8 +54,8 @@ class WeightMap:
     bar: ColourBar
 
 
-def picture(x: Tensor) -> str:
-    """Data URI of one image (c, h, w), grey values clipped to [0, 1].
+def picture(x: Tensor, window: tuple[float, float] = (0.0, 1.0)) -> str:
+    """Data URI of one image (c, h, w), clipped to the grey values of black and white.
 
     One channel is grey, three are colour, any other number is shown as its root sum of squares.
 
@@ -69,6 +69,7 @@ def picture(x: Tensor) -> str:
     if x.ndim != 3 or 0 in x.shape:
         raise InputError("a picture must have shape (c, h, w)", given=tuple(x.shape))
     planes = x if x.shape[0] in (1, 3) else x.square().sum(0, keepdim=True).sqrt()
+    planes = (planes.double() - window[0]) / (window[1] - window[0])
     return _png(planes.expand(3, -1, -1).movedim(0, 2) if len(planes) == 3 else planes[0])
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from bilevel.learn import Budget, Entry, Race, Status
+from bilevel.learn import Budget, Entry, Race
 from bilevel.report.convergence import Stationarity
+from bilevel.report.endings import ENDINGS
 from bilevel.report.page import render
 from bilevel.report.parameters import parameters
 from bilevel.report.provenance import pretty, versions
@@ -148,23 +149,6 @@ def _ordered(race: Race) -> list[Entry]:
     return [*close, *(e for e in race.ranked if e not in close), *lost]
 
 
-_ENDS = {
-    Status.CONVERGED: "stationary, proved",
-    Status.STATIONARY: "stationary, estimated",
-    Status.FLOOR: "no further decrease can be told",
-    Status.REACHED: "criterion down to that of noise",
-    Status.EXHAUSTED: "all trials made",
-    Status.RESOLVED: "trust region small enough",
-    Status.KINKED: "stationary at a kink, not proved",
-    Status.BUDGET: "budget used up",
-    Status.INTERRUPTED: "interrupted",
-    Status.BROKEN: "adjoint systems broke down",
-    Status.WORSE: "worse than the start",
-    Status.DIVERGED: "diverged",
-    Status.RUNNING: "still running",
-}
-
-
 def _row(race: Race, entry: Entry, look: Look) -> _Row:
     final, cost = entry.final, entry.fit.cost
     arrived = entry.arrival(race.level) is not None and entry in race.close
@@ -172,7 +156,7 @@ def _row(race: Race, entry: Entry, look: Look) -> _Row:
     return _Row(
         name=entry.name,
         look=look,
-        status=_ENDS[entry.fit.status],
+        status=ENDINGS[entry.fit.status].words,
         loss=number(final.corrected, 5),
         interval=_interval(entry),
         gradient=number(entry.projected),

@@ -79,7 +79,8 @@ def ledger_table(cost: Cost) -> Table:
 
 def scores_table(scores: Scores, *, most: int = 20) -> Table:
     """PSNR, SSIM and certificate of the first ``most`` images, and the means over all."""
-    table = Table("image", title="Images", title_justify="left", show_footer=False)
+    title = f"Images (PSNR and SSIM for a peak of {number(scores.peak, 5)})"
+    table = Table("image", title=title, title_justify="left", show_footer=False)
     for heading in ("PSNR before", "after", "gain [dB]", "SSIM before", "after", "certified rms"):
         table.add_column(heading, justify="right")
     table.add_column("solve")
@@ -118,7 +119,10 @@ def compare_table(summaries: Iterable[Summary]) -> Table:
     """What every rule chose, and what it took."""
     found = list(summaries)
     truth = any(not math.isnan(summary.psnr) for summary in found)
-    table = Table(title="Weights", title_justify="left")
+    title = (
+        f"Weights (PSNR and SSIM for a peak of {number(found[0].peak, 5)})" if truth else "Weights"
+    )
+    table = Table(title=title, title_justify="left")
     table.add_column("rule", no_wrap=True)
     headings = [
         "weight",
@@ -137,7 +141,7 @@ def compare_table(summaries: Iterable[Summary]) -> Table:
             escape(summary.rule),
             low if low == high else f"{low} … {high}",
             *quality,
-            useful(summary.certificate),
+            useful(summary),
             count(summary.cost.gradient_evaluations + summary.cost.hvps),
             duration(summary.cost.seconds),
             ended(summary),

@@ -50,6 +50,16 @@ def proved(value: float) -> str:
     return number(value) if math.isfinite(value) else "not proved"
 
 
+def for_peak(peak: float) -> str:
+    """What PSNR and SSIM take for white, as a sentence.
+
+    Example:
+        >>> for_peak(255.0)
+        'PSNR and SSIM are those for a peak of 255.'
+    """
+    return f"PSNR and SSIM are those for a peak of {number(peak, 5)}."
+
+
 def similarity(value: float) -> str:
     """An SSIM.
 

@@ -20,6 +20,7 @@ class Outcome(Enum):
     """How the search for a weight ended, row by row."""
 
     FOUND = "found"
+    DOUBTFUL = "found, but the data contradict what the rule assumes"
     EDGE = "the best weight lies at the edge of the range searched"
     NO_ROOT = "no weight of the range meets the condition"
     FLAT = "the criterion hardly depends on the weight"

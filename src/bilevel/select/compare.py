@@ -109,6 +109,7 @@ def compare(
     if span is not None:
         check_span(span)
     energy.check(y)
+    energy.settle(y)
     accuracy = accuracy_for(energy, y) if accuracy is None else accuracy
     choices: dict[str, Choice] = {}
     failures: dict[str, str] = {}

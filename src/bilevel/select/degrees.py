@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -12,9 +12,10 @@ from bilevel.ground import rows
 from bilevel.ground.checks import check_choice, check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.randomness import generator
+from bilevel.risk.unbiased import UnbiasedRisk, probe_step
 from bilevel.select.point import Point
 
-__all__ = ["ONE_PROBE", "Degrees", "probe_step"]
+__all__ = ["ONE_PROBE", "Degrees"]
 
 WAYS = ("implicit", "exact", "monte carlo")
 
@@ -56,6 +57,10 @@ class Degrees:
         if self.step is not None:
             check_positive(self.step, "the step of the probes")
 
+    def fresh(self) -> Degrees | None:
+        """With other probes; None where all are taken."""
+        return None if self.way == "exact" else replace(self, seed=self.seed + 1)
+
     def of(self, point: Point, sigma: Tensor | None = None) -> Tensor:
         """The number of each row, (b,) float64; ``sigma`` (b,) is needed for s alone."""
         return self.trace(_inner(point, b, dx) for b, dx in self.responses(point, sigma))
@@ -68,6 +73,15 @@ class Degrees:
         """Tr P and tr PᵀP of P = ∂(A x)/∂y, (b,) float64 each."""
         pairs = [(_inner(point, b, dx), _square(point, dx)) for b, dx in self.responses(point)]
         return self.trace(first for first, _ in pairs), self.trace(second for _, second in pairs)
+
+    def paired(
+        self, point: Point, risk: UnbiasedRisk, pairs: Iterable[tuple[Tensor, Tensor]]
+    ) -> Tensor:
+        """tr(LᵀL V A ∂x/∂y) or its slope, from the probes with their responses, (b,) float64."""
+        a = point.energy.fidelity.operator
+        return self.trace(
+            rows.inner(risk.variance * risk.dual(b).double(), a(dx).double()) for b, dx in pairs
+        )
 
     def trace(self, summands: Iterable[Tensor]) -> Tensor:
         """The trace of which every probe gives a summand, (b,) float64 each."""
@@ -135,11 +149,6 @@ class Degrees:
             what = "this rule knows no noise level to take the step of the probes from"
             raise InputError(what, advice='use Degrees(way="monte carlo", step=...)')
         return probe_step(sigma, point.size)
-
-
-def probe_step(sigma: Tensor, m: int) -> Tensor:
-    """The step s = 2σ/m^0.3 for m data (Deledalle, Vaiter, Fadili and Peyré 2014)."""
-    return 2 * sigma / m**0.3
 
 
 SHARPER = 1e-2

@@ -11,10 +11,15 @@ import torch
 from torch import Tensor
 
 from bilevel.model import Variational
+from bilevel.model.fidelities import SquaredL2
 from bilevel.select.choice import Choice, Curve, Outcome
 from bilevel.select.corner import find_corner
+from bilevel.select.degrees import Degrees
+from bilevel.select.evidence import FEWEST, FRESH, Residuals, contradictions, moved
 from bilevel.select.path import Path
+from bilevel.select.point import Point
 from bilevel.select.rule import Goal, Rule
+from bilevel.select.rules.sure import PredictedRisk
 from bilevel.select.search import Found, find_minimum, find_root
 from bilevel.solve import Solution, Solver, Status
 
@@ -56,6 +61,11 @@ class Search:
         found = replace(found, inside=found.inside & self.rule.stands(point))
         outcome = _outcomes(self.rule, found, curve, solved(point.solution, self.accuracy))
         values = zip(outcome, found.value, strict=True)
+        advice = [self.rule.advice(one, float(value)) for one, value in values]
+        if self.rule.blind and Outcome.FOUND in outcome:
+            for k, doubt in enumerate(self._doubts(path, point)):
+                if doubt and outcome[k] is Outcome.FOUND:
+                    outcome[k], advice[k] = Outcome.DOUBTFUL, doubt
         return Choice(
             rule=type(self.rule).__name__,
             weight=found.at.exp(),
@@ -63,9 +73,26 @@ class Search:
             certificate=point.solution.certificate,
             curve=curve,
             outcome=tuple(outcome),
-            advice=tuple(self.rule.advice(one, float(value)) for one, value in values),
+            advice=tuple(advice),
             cost=path.cost,
         )
+
+    def _doubts(self, path: Path, point: Point) -> list[str]:
+        """What speaks against the weight of each row, "" where nothing does."""
+        seen = Residuals.at(point) if point.size >= FEWEST else None
+        found = contradictions(point, seen, self.rule.level(point))
+        fresh = self.rule.fresh()
+        if fresh is None and seen is not None and isinstance(self.energy.fidelity, SquaredL2):
+            levels = torch.ones(len(self.y), dtype=torch.float64)
+            levels[point.index] = seen.level
+            fresh = PredictedRisk(levels, Degrees(seed=FRESH))
+        if fresh is not None:
+            fresh = fresh.begin(self.energy, self.y)
+            path.energy = fresh.prepare(self.energy, self.y)
+            away = moved(path, fresh, point.weight, point.index)
+            text = f"with fresh probes {type(fresh).__name__} prefers a weight far from this one"
+            found = [one or (text if far else "") for one, far in zip(found, away, strict=True)]
+        return found
 
     def _found(self, path: Path, low: Tensor, high: Tensor) -> tuple[Found, Curve]:
         weights: list[Tensor] = []

@@ -14,15 +14,11 @@ from bilevel.model import Cost, Variational
 from bilevel.model.row_weighted import RowWeighted
 from bilevel.select.point import Point
 from bilevel.select.trail import Trail
-from bilevel.solve import Solver, Tolerance, minimise
+from bilevel.solve import Solver, minimise
+from bilevel.solve.policy import CHOOSING
 from bilevel.solve.solvers import LBFGS
 
 __all__ = ["Path"]
-
-CONVEX = 1e-2
-"""Strong convexity from which on a distance is proved."""
-RESIDUAL = 3e-2
-"""Of the accuracy: what ∇J is brought to where no distance can be proved."""
 
 
 class Path:
@@ -32,7 +28,7 @@ class Path:
         energy: Ψ and R, smooth; w multiplies R.
         y: data, (b, c', h', w').
         accuracy: rms distance to the minimiser [grey value]; where strong convexity of 0.01 is not
-            proved, the rms of ∇J is brought to 3 % of it: the distance would cost more.
+            proved, the rms of ∇J is brought to 3 % of it (:data:`~bilevel.solve.policy.CHOOSING`).
         solver: of the lower level; L-BFGS if None.
         max_steps: limit of each solve.
         rtol: relative residual of linear systems.
@@ -54,12 +50,14 @@ class Path:
         rows: Tensor | None = None,
     ) -> None:
         """No weight yet."""
+        energy.settle(y)
         self.energy, self.y = energy, y
         self.accuracy = check_positive(accuracy, "the accuracy")
         self.solver: Solver[Any] = LBFGS() if solver is None else solver
         self.max_steps, self.rtol = max_steps, check_positive(rtol, "rtol")
         self.cost = Cost()
         self.rows = torch.arange(len(y)) if rows is None else rows
+        self._stiffness = energy.stiffness(energy.contrast(y))
         self._solutions = Trail(self.rows)
         self._responses: dict[int, Trail] = defaultdict(lambda: Trail(self.rows))
 
@@ -70,12 +68,8 @@ class Path:
             raise InputError("this path knows other rows", given=str(index))
         weighted = RowWeighted(self.energy, weight)
         objective = weighted.at(self.y[index], cost=self.cost)
-        certified = bool((objective.bounds.proved_mu() >= CONVEX).all())
-        goal = (
-            Tolerance(rms=self.accuracy)
-            if certified
-            else Tolerance(residual=RESIDUAL * self.accuracy)
-        )
+        unit = self._stiffness
+        goal = CHOOSING.tolerance(objective, self.accuracy, dtype=self.y.dtype, stiffness=unit)
         start = self._solutions.at(weight.log(), index, objective.start())
         solution = minimise(objective, self.solver, start, tol=goal, max_steps=self.max_steps)
         self._solutions.add(weight.log(), index, solution.x)

@@ -11,16 +11,15 @@ import torch
 from torch import Tensor
 
 from bilevel.ground import rows
-from bilevel.ground.randomness import generator
 from bilevel.linear import LinearMap, cg
 from bilevel.model import Smooth, SmoothObjective, Variational
-from bilevel.model.operators import Operator
 from bilevel.model.row_weighted import RowWeighted
+from bilevel.risk.held import seen
 from bilevel.select.trail import Trail
 from bilevel.solve import Solution, Tolerance, minimise
 from bilevel.solve.solvers import LBFGS
 
-__all__ = ["Point", "seen"]
+__all__ = ["Point"]
 
 PROBES = 16
 """Responses of more probes than these are not remembered."""
@@ -139,10 +138,14 @@ class Point:
         return self.solve(-rows.expand(self.weight.to(pull), pull) * pull, start)
 
     @cached_property
+    def prediction_slope(self) -> Tensor:
+        """d(A x)/dlog w."""
+        return self.energy.fidelity.operator(self.slope)
+
+    @cached_property
     def misfit_slope(self) -> Tensor:
         """d‖A x - y‖²/dlog w, (b,) float64."""
-        moved = self.energy.fidelity.operator(self.slope)
-        return 2 * rows.inner(self.residual.double(), moved.double())
+        return 2 * rows.inner(self.residual.double(), self.prediction_slope.double())
 
     @cached_property
     def penalty_slope(self) -> Tensor:
@@ -202,9 +205,3 @@ class Point:
             slope = self.weighted.fidelity(y).grad(x.detach())
             turned = torch.autograd.grad((slope * q).sum(), y, create_graph=True)[0]
             return torch.autograd.grad((turned * b).sum(), q)[0].detach()
-
-
-def seen(operator: Operator, x: Tensor) -> Tensor:
-    """The data that A reaches, (c', h', w') bool: rows of A that are not 0, as under a mask."""
-    random = torch.randn(x[:1].shape, generator=generator(0, "seen"))
-    return operator(random.to(x))[0] != 0

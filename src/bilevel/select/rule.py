@@ -36,6 +36,8 @@ class Rule(ABC):
     """Points that a minimum is first looked for at, where there may be several."""
     descending: ClassVar[bool] = False
     """Whether the minimum at the largest weight is meant, where there may be lower ones."""
+    blind: ClassVar[bool] = True
+    """Whether it goes by data alone, so that what it assumes of them must be checked."""
 
     @abstractmethod
     def value(self, point: Point) -> Tensor:
@@ -77,6 +79,14 @@ class Rule(ABC):
         """Whether the rule stands behind a minimum found there, (b,) bool."""
         return torch.ones_like(point.weight, dtype=torch.bool)
 
+    def level(self, point: Point) -> Tensor | None:
+        """The noise level that is assumed of each row, (b,) float64; None if none is."""
+        del point
+
+    def fresh(self) -> Rule | None:
+        """The same with other probes or other data held out; None if nothing is random."""
+        return None
+
     def advice(self, outcome: Outcome, value: float) -> str:
         """What to do about an outcome other than FOUND, given the criterion at the weight."""
         del value
@@ -85,9 +95,10 @@ class Rule(ABC):
 
 ADVICE = {
     Outcome.FOUND: "",
+    Outcome.DOUBTFUL: "check the noise, its level and the operator",
     Outcome.EDGE: "widen the range of weights; if the optimum moves along, the rule gives none",
     Outcome.NO_ROOT: "check the noise level and widen the range of weights",
-    Outcome.UNSOLVED: "ask for less accuracy (a larger number), or take another solver",
+    Outcome.UNSOLVED: "ask for less with select(accuracy=...), or smooth the regulariser more",
     Outcome.UNDEFINED: "take another rule: these data give this one nothing to go by",
     Outcome.FLAT: "any of these weights will do: the data hardly depend on it",
 }

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bilevel.ground import rows
 from bilevel.ground.checks import check_positive
+from bilevel.ground.contrast import contrasts
 from bilevel.ground.errors import InputError
 from bilevel.model import Variational
 from bilevel.select.choice import Choice
@@ -21,8 +22,8 @@ from bilevel.solve import Solver
 
 __all__ = ["accuracy_for", "check_span", "groups", "select", "span_of"]
 
-ACCURACY = 1e-3
-"""Of the contrast of the start: the accuracy of reconstructions unless another is asked for."""
+ACCURACY = 2.5e-4
+"""Of the least contrast: the accuracy of reconstructions unless another is asked for."""
 
 
 def select(
@@ -46,7 +47,7 @@ def select(
         y: data, (b, c', h', w').
         rule: from ``select.rules``.
         span: range of weights; where none is given, :func:`span_of` each row.
-        accuracy: of the reconstructions [grey value]; 1e-3 of the least contrast of all if None.
+        accuracy: of the reconstructions [grey value]; 2.5e-4 of the least contrast of all if None.
         width: the interval in log w that is small enough [1].
         solver: of the lower level; L-BFGS if None.
         record: called with every weight tried and its criterion, those of the rows still sought.
@@ -71,6 +72,7 @@ def select(
     """
     began = time.monotonic()
     energy.check(y)
+    energy.settle(y)
     rule.check(energy, y)
     name, rule = type(rule).__name__, rule.begin(energy, y)
     accuracy = accuracy_for(energy, y) if accuracy is None else accuracy
@@ -99,22 +101,25 @@ def _unheard(weight: Tensor, value: Tensor) -> None:
 
 def accuracy_for(energy: Variational, y: Tensor) -> float:
     """That of reconstructions where none is asked for [grey value]."""
-    return ACCURACY * _contrast(energy.start(y).detach())
+    found = contrasts(energy.start(y).detach())
+    seen = found[found > 0]
+    return ACCURACY * (float(seen.min()) if len(seen) else energy.contrast(y))
 
 
 def span_of(energy: Variational, y: Tensor) -> tuple[Tensor, Tensor]:
     """A range of weights that holds what may be wanted: (b,) each, float64.
 
-    Around s = Ψ(0; y)/R(x_0), the weight at which giving up the data costs as much as keeping all
-    detail of the start x_0: from 1e-5 s to 3 s.
+    Around s = Ψ(c; y)/R(x_0), the weight at which giving up the data for their mean, an image of
+    one grey value c, costs as much as keeping all detail of the start x_0: from 3e-5 s to 15 s.
     """
     with torch.no_grad():
         x = energy.start(y)
-        data = energy.fidelity.forward(torch.zeros_like(x), y).double()
+        flat = rows.expand(x.flatten(1).mean(1), x).expand_as(x)
+        data = energy.fidelity.forward(flat, y).double()
         detail = energy.regulariser.forward(x).double()
     scale = (data / detail).nan_to_num(1.0, 1.0, 1.0)
-    scale = torch.where(scale > 0, scale, 1.0).clamp(1e-8, 1e8)
-    return 1e-5 * scale, 3 * scale
+    scale = torch.where(scale > 0, scale, 1.0)
+    return 3e-5 * scale, 15 * scale
 
 
 def check_span(span: tuple[float, float]) -> tuple[float, float]:
@@ -128,10 +133,3 @@ def check_span(span: tuple[float, float]) -> tuple[float, float]:
 def _given(span: tuple[float, float], count: int) -> tuple[Tensor, Tensor]:
     ends = torch.tensor(span, dtype=torch.float64)
     return ends[0].expand(count), ends[1].expand(count)
-
-
-def _contrast(x: Tensor) -> float:
-    """Rms of what differs from the mean, of the row with the least that is not 0 [grey value]."""
-    away = rows.rms(x - rows.expand(x.flatten(1).mean(1), x)).double()
-    seen = away[away > 0]
-    return float(seen.min()) if len(seen) else max(float(rows.rms(x).max()), 1e-3)

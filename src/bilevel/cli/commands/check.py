@@ -116,8 +116,8 @@ def _derivative(configuration: Configuration, training: Batch) -> tuple[bool, st
     from bilevel.data import centre_crop
     from bilevel.learn import check_hypergradient
 
-    side = configuration.probe
-    size = (min(side, training.shape[1]), min(side, training.shape[2]))
+    h, w = configuration.probe
+    size = (min(h, training.shape[1]), min(w, training.shape[2]))
     probe = Batch(training.ids[:1], centre_crop(training.images[:1], size))
     precise = configuration.model_copy(update={"precision": "float64"})
     problem = build_problem(precise, probe)

@@ -9,7 +9,9 @@ import typer
 
 from bilevel.cli.commands.learn import DataOption, ImportOption
 from bilevel.cli.commands.select import (
+    FormatOption,
     GreyOption,
+    LayoutOption,
     NoiseOption,
     OperatorOption,
     RegulariserOption,
@@ -44,12 +46,15 @@ def compare(
     span: SpanOption = None,
     grey: GreyOption = False,
     parts: ImportOption = None,
+    layout: LayoutOption = None,
+    form: FormatOption = None,
 ) -> None:
     """Compare rules that choose a weight without ground truth.
 
     With a configuration its images are degraded, the weight is also learned from the training
     images, and the best weight there is shows what could be had. With a picture of data every
-    rule that applies is run, and NAME-RULE.png written. Ctrl-C reports what is done.
+    rule that applies is run, and NAME-RULE written. Ctrl-C reports what is done. Exit code 3
+    if there is an image for which no rule finds a weight to trust.
     """
     del parts
     from bilevel.cli.choosing import named_rules
@@ -63,9 +68,16 @@ def compare(
     between = None if span is None else range_of(span, "--span")
     if source.suffix.lower() != ".toml":
         selection = read_selection(None, {**options, "span": between})
-        from_files(selection, wanted, [source], out, grey=grey, title="Comparing rules")
+        if data is not None:
+            raise InputError("--data is for configurations", given=str(source))
+        title = "Comparing rules"
+        from_files(
+            selection, wanted, [source], out, grey=grey, title=title, layout=layout, form=form
+        )
         return
-    if options or grey:
+    if options or grey or layout is not None:
         advice = f"write that into {source}"
         raise InputError("options of the model are for pictures", advice=advice)
+    if form is not None:
+        raise InputError("--format is for pictures of data: no picture is written here")
     from_configuration(read(source), wanted, out, data, between)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bilevel.cli.commands.learn import ImportOption
+from bilevel.cli.commands.select import LayoutOption
 
 if TYPE_CHECKING:
     from bilevel.report import Scores
@@ -20,12 +21,13 @@ FitArgument = Annotated[
     Path, typer.Argument(metavar="DIR", help="A folder that `bilevel learn` wrote.")
 ]
 AccuracyOption = Annotated[
-    float,
+    float | None,
     typer.Option(
         "--accuracy",
         metavar="RMS",
-        help="Distance to the exact minimiser at which to stop, rms in grey values; where none "
-        "can be proved, 1 % of it as rms of the gradient.",
+        help="Distance to the exact minimiser at which to stop, rms in grey values; a thousandth "
+        "of the contrast unless given. Where none can be proved, 1 % of it as rms of the gradient.",
+        show_default=False,
     ),
 ]
 
@@ -41,36 +43,43 @@ def evaluate(
             "--out", metavar="DIR", help="Folder for the page and the table.", show_default="in DIR"
         ),
     ] = None,
-    accuracy: AccuracyOption = 1e-3,
+    accuracy: AccuracyOption = None,
     parts: ImportOption = None,
+    layout: LayoutOption = None,
 ) -> None:
     """Degrade sharp images as in learning, reconstruct them, and tell how good that is.
 
-    Writes evaluation.html and evaluation.csv.
+    Writes evaluation.html and evaluation.csv. Exit code 3 if a reconstruction missed the accuracy,
+    or they are further from the truth than the data.
     """
     del parts
-    from bilevel.cli.console import check_writable, results
-    from bilevel.cli.images import by_size, fitting, read_images
+    from bilevel.cli.console import check_writable, finish, results
+    from bilevel.cli.images import by_size, fitting
     from bilevel.cli.progress import Counter
     from bilevel.cli.reconstruction import Reconstructor, simulated
+    from bilevel.data import load_images
     from bilevel.report import Scores, evaluation_page, scores_table, write_page
 
     reconstructor = Reconstructor.load(fit, accuracy)
     configuration = reconstructor.configuration
     folder = check_writable(fit / f"evaluation-{images.resolve().name}" if out is None else out)
-    found = read_images(images, channels=configuration.data.channels)
+    layout = layout or configuration.data.layout
+    found = load_images(images, grey=configuration.data.grey, layout=layout)
     batches = by_size((name, fitting(configuration, image)) for name, image in found)
     counter = Counter("reconstructing", len(found))
     samples = [reconstructor.samples(simulated(configuration, batch), counter) for batch in batches]
-    scores = Scores.of(samples)
+    peak = configuration.loss.shown_peak
+    scores = Scores.of(samples, peak)
     title = f"{configuration.output.title}: {images.resolve().name}"
     page = write_page(
-        folder / "evaluation.html", evaluation_page(reconstructor.fit, samples, title=title)
+        folder / "evaluation.html",
+        evaluation_page(reconstructor.fit, samples, title=title, peak=peak),
     )
     table = write_page(folder / "evaluation.csv", _csv(scores))
     console = results()
     console.print(scores_table(scores, most=len(scores)))
     console.print(f"table: {table}\npage:  {page}", markup=False, soft_wrap=True)
+    finish(scores.shortfalls)
 
 
 def _csv(scores: Scores) -> str:
@@ -85,11 +94,14 @@ def _csv(scores: Scores) -> str:
             "ssim_after",
             "certified_rms",
             "solve",
+            "peak",
         ]
     )
     for row in (*scores.rows, scores.mean):
         numbers = [
             row.psnr_before, row.psnr_after, row.ssim_before, row.ssim_after, row.certificate
         ]  # fmt: skip
-        writer.writerow([row.id, *(f"{value:.6g}" for value in numbers), row.status])
+        writer.writerow(
+            [row.id, *(f"{value:.6g}" for value in numbers), row.status, f"{row.peak:.6g}"]
+        )
     return buffer.getvalue()

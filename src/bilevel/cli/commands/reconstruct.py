@@ -10,6 +10,7 @@ import typer
 
 from bilevel.cli.commands.evaluate import AccuracyOption, FitArgument
 from bilevel.cli.commands.learn import ImportOption
+from bilevel.cli.commands.select import FormatOption, LayoutOption
 from bilevel.ground.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["reconstruct"]
 
-Pictures = list[tuple[str, "Tensor"]]
+Results = dict[str, dict[str, "Tensor"]]
+"""By what is appended to the name of a file, and by the id of a page."""
 
 
 def reconstruct(
@@ -39,38 +41,51 @@ def reconstruct(
             "Without it they are the data.",
         ),
     ] = False,
-    accuracy: AccuracyOption = 1e-3,
+    accuracy: AccuracyOption = None,
     parts: ImportOption = None,
+    layout: LayoutOption = None,
+    form: FormatOption = None,
 ) -> None:
     """Reconstruct images with learned parameters.
 
-    Writes NAME.png, 16 bits deep; with --simulate also NAME-before.png.
+    Writes NAME.png, NAME.tif or NAME.npy as the data are; with --simulate also NAME-before. Exit
+    code 3 if one missed the accuracy, or with --simulate is further from the truth than the data.
     """
     del parts
-    from bilevel.cli.console import check_writable, say
-    from bilevel.cli.images import by_size, check_names, fitting, read_images
+    from bilevel.cli.console import check_writable, finish, say
+    from bilevel.cli.images import about_file, by_size, check_targets, fitting, read_files
     from bilevel.cli.progress import Counter
     from bilevel.cli.reconstruction import Reconstructor
-    from bilevel.data import save_image
+    from bilevel.data import save_results
     from bilevel.report.words import plural
 
     reconstructor = Reconstructor.load(fit, accuracy)
     configuration = reconstructor.configuration
-    check_names(images, check_writable(out))
-    found = read_images(images, channels=configuration.data.channels)
+    check_writable(out)
+    layout = layout or configuration.data.layout
+    files = read_files(images, grey=configuration.data.grey, layout=layout)
+    check_targets(files, out, form)
+    found = [page for file in files for page in zip(file.ids, file.pages, strict=True)]
     if simulate:
         found = [(name, fitting(configuration, image)) for name, image in found]
     work = _from_sharp if simulate else _from_data
-    pictures = work(reconstructor, by_size(found), Counter("reconstructing", len(found)))
+    results, missing = work(reconstructor, by_size(found), Counter("reconstructing", len(found)))
+    for about in filter(None, map(about_file, files)):
+        say(about)
     out.mkdir(parents=True, exist_ok=True)
-    for name, image in pictures:
-        save_image(out / f"{name}.png", image, bits=16)
-    say(f"wrote {plural(len(pictures), 'picture')} to {out}")
+    for file in files:
+        for suffix, pages in results.items():
+            own = [pages[name] for name in file.ids]
+            stem = out / f"{file.path.stem}{suffix}"
+            if word := save_results(stem, own, file.storage, form)[1]:
+                say(word)
+    say(f"wrote {plural(len(found) * len(results), 'picture')} to {out}")
+    finish(missing)
 
 
 def _from_sharp(
     reconstructor: Reconstructor, batches: Sequence[Batch], done: Callable[[int], None]
-) -> Pictures:
+) -> tuple[Results, list[str]]:
     """Degrade and reconstruct; tells how good it is."""
     from bilevel.cli.console import results
     from bilevel.cli.reconstruction import simulated
@@ -80,37 +95,47 @@ def _from_sharp(
         reconstructor.samples(simulated(reconstructor.configuration, batch), done)
         for batch in batches
     ]
-    results().print(scores_table(Scores.of(samples)))
-    return [
-        (f"{Path(name).stem}{suffix}", image)
-        for batch in samples
-        for suffix, images in (("", batch.after), ("-before", batch.before))
-        for name, image in zip(batch.ids, images, strict=True)
-    ]
+    peak = reconstructor.configuration.loss.shown_peak
+    scores = Scores.of(samples, peak)
+    results().print(scores_table(scores))
+    pages = {
+        suffix: {
+            name: image for ids, images in parts for name, image in zip(ids, images, strict=True)
+        }
+        for suffix, parts in (
+            ("", [(batch.ids, batch.after) for batch in samples]),
+            ("-before", [(batch.ids, batch.before) for batch in samples]),
+        )
+    }
+    return pages, scores.shortfalls
 
 
 def _from_data(
     reconstructor: Reconstructor, batches: Sequence[Batch], done: Callable[[int], None]
-) -> Pictures:
+) -> tuple[Results, list[str]]:
     """Reconstruct; tells how far from the exact minimisers that may be."""
     from rich.markup import escape
     from rich.table import Table
 
     from bilevel.cli.console import results
     from bilevel.cli.settings.operators import FourierMask
+    from bilevel.report import ENDINGS
     from bilevel.report.words import proved
     from bilevel.solve import Status
 
     if isinstance(reconstructor.configuration.operator, FourierMask):
-        advice = "give sharp images and --simulate"
-        raise InputError("Fourier data cannot be read from pictures", advice=advice)
+        what = "Fourier data are complex, and cannot be read from files yet"
+        raise InputError(what, advice="give sharp images and --simulate")
     table = Table("image", "certified rms", "solve")
-    pictures: Pictures = []
+    found: dict[str, Tensor] = {}
+    missing: list[str] = []
     for batch in batches:
         answer = reconstructor.answer(batch.images, done)
         for k, name in enumerate(batch.ids):
-            status = Status(int(answer.status[k])).name.lower().replace("_", " ")
-            table.add_row(escape(name), proved(float(answer.certificate[k])), status)
-            pictures.append((Path(name).stem, answer.x[k]))
+            ending = ENDINGS[Status(int(answer.status[k]))]
+            table.add_row(escape(name), proved(float(answer.certificate[k])), ending.words)
+            if not ending.answered:
+                missing.append(f"{name} missed the accuracy ({ending.words})")
+            found[name] = answer.x[k]
     results().print(table)
-    return pictures
+    return {"": found}, missing

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from bilevel.cli.commands.learn import ImportOption
 
 __all__ = [
+    "FormatOption",
     "GreyOption",
+    "LayoutOption",
     "NoiseOption",
     "OperatorOption",
     "RegulariserOption",
@@ -45,7 +47,8 @@ SigmaOption = Annotated[
     typer.Option(
         "--sigma",
         metavar="LEVEL",
-        help="Standard deviation of Gaussian noise in grey values from 0 to 1, e.g. 0.1 or 25/255.",
+        help="Standard deviation of Gaussian noise in the units of the data, e.g. 0.1; 25/255 for "
+        "pictures and 5/65535 for 16-bit files, which are taken as grey values from 0 to 1.",
         show_default=False,
     ),
 ]
@@ -54,7 +57,7 @@ RegulariserOption = Annotated[
     typer.Option(
         "--regulariser",
         metavar="NAME[:KEY=VALUE,...]",
-        help="total-variation:smoothing=0.01 unless given; must be smooth.",
+        help="total-variation unless given, smoothed at 1 % of the contrast; must be smooth.",
         show_default=False,
     ),
 ]
@@ -70,6 +73,26 @@ SpanOption = Annotated[
 GreyOption = Annotated[bool, typer.Option("--grey", help="Take colour pictures as grey.")]
 
 
+LayoutOption = Annotated[
+    Literal["stack", "colour"] | None,
+    typer.Option(
+        "--layout",
+        help="What arrays of three dimensions are, where their shape does not say: slices "
+        "(n, h, w), each reconstructed on its own, or the channels of one picture.",
+        show_default=False,
+    ),
+]
+FormatOption = Annotated[
+    Literal["png", "tiff", "npy"] | None,
+    typer.Option(
+        "--format",
+        help="Of the results. Unless given, arrays become arrays and TIFF becomes TIFF, floats in "
+        "the units of the data; PNG and JPEG become PNG, 16 bits deep, grey values 0 to 1.",
+        show_default=False,
+    ),
+]
+
+
 def select(
     images: Annotated[
         list[Path],
@@ -77,7 +100,7 @@ def select(
     ],
     out: Annotated[
         Path,
-        typer.Option("--out", metavar="DIR", help="Folder for NAME.png, report and numbers."),
+        typer.Option("--out", metavar="DIR", help="Folder for results, report and numbers."),
     ],
     operator: OperatorOption = None,
     noise: NoiseOption = None,
@@ -98,22 +121,26 @@ def select(
         typer.Option(
             "--config",
             metavar="CONFIG.toml",
-            help="Take operator, noise, fidelity, regulariser, ridge, rule and span from it; "
-            "options replace tables.",
+            help="Take precision, operator, noise, fidelity, regulariser, ridge, rule and span "
+            "from it; options replace tables.",
             show_default=False,
         ),
     ] = None,
     span: SpanOption = None,
     grey: GreyOption = False,
     parts: ImportOption = None,
+    layout: LayoutOption = None,
+    form: FormatOption = None,
 ) -> None:
     """Choose the weight of the regulariser for data without ground truth, and reconstruct them.
 
-    Writes NAME.png (16 bits deep), report.html with the curve that the rule followed, and
-    choices.json. Ctrl-C keeps the images that are done.
+    Writes NAME.png, NAME.tif or NAME.npy as the data are, report.html with the curve that the
+    rule followed, and choices.json. Ctrl-C keeps the images that are done. Exit code 3 if there is
+    one without a weight to trust.
     """
     del parts
-    from bilevel.cli.config import read_selection
+    from bilevel.cli.config import read_selection, tables_for_learning
+    from bilevel.cli.console import say
     from bilevel.cli.options import range_of, table_of
     from bilevel.cli.selecting import from_files
 
@@ -124,7 +151,13 @@ def select(
         options["rule"] = table_of(rule, "--rule")
     selection = read_selection(config, options)
     name, settings = selection.named_rule
-    from_files(selection, {name: settings}, images, out, grey=grey, title="Choosing the weight")
+    title = "Choosing the weight"
+    from_files(
+        selection, {name: settings}, images, out, grey=grey, title=title, layout=layout, form=form
+    )
+    if config is not None and (unused := tables_for_learning(config)):
+        names = ", ".join(f"[{table}]" for table in unused)
+        say(f"only for learning, and not used here: {names} of {config}")
 
 
 def tables(

@@ -2,7 +2,7 @@
 
 from bilevel.cli.config.configuration import Configuration
 from bilevel.cli.config.reading import Document, parse, read, restore
-from bilevel.cli.config.selection import Selection, made, read_selection
+from bilevel.cli.config.selection import Selection, made, read_selection, tables_for_learning
 from bilevel.cli.config.validation import plain
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "read",
     "read_selection",
     "restore",
+    "tables_for_learning",
 ]

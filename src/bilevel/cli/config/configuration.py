@@ -20,6 +20,7 @@ from bilevel.cli.settings.differing import (
     Ridge,
 )
 from bilevel.cli.settings.kinds import (
+    AccurateAlgorithm,
     AlgorithmSettings,
     FidelitySettings,
     HypergradientSettings,
@@ -53,7 +54,10 @@ class DataSettings(Settings):
         description='"embedded" for the pictures in the package, or folders',
     )
     grey: bool = Field(default=True, description="one channel; false for three")
-    size: Count | None = Field(
+    layout: Literal["colour"] | None = Field(
+        default=None, description="of arrays of dimensions (3, h, w), which may also be stacks"
+    )
+    size: Annotated[int, Field(ge=1, le=2**14)] | None = Field(
         default=None, description="side of random crops [pixel]; whole images if none"
     )
     count: Count | None = Field(
@@ -99,7 +103,7 @@ class Configuration(Settings):
         AutomaticHypergradient()
     )
     algorithm: Annotated[AlgorithmSettings, Choice("algorithms", "automatic")] = table(
-        Automatic, AlgorithmSettings
+        Automatic, AccurateAlgorithm
     )()
     scales: dict[str, Positive] = Field(
         default={},
@@ -144,20 +148,25 @@ class Configuration(Settings):
         return Variational(fidelity, regulariser).to(self.dtype)
 
     @property
-    def probe(self) -> int:
-        """Side of an image on which to try things: small, but one that everything takes [pixel]."""
+    def probe(self) -> tuple[int, int]:
+        """Size (h, w) of an image on which to try things: small, but one that everything takes."""
+        if (size := self.operator.size_taken) is not None:
+            return size
         side, multiple = (
             max(32, self.operator.smallest, self.regulariser.smallest),
             self.operator.multiple,
         )
-        return math.ceil(side / multiple) * multiple
+        side = math.ceil(side / multiple) * multiple
+        return side, side
 
     @model_validator(mode="after")
     def _check(self) -> Configuration:
         self._check_learning()
         check_noise(self.operator, self.noise, self.fidelity)
-        side = self.probe if self.data.size is None else self.data.size
-        if not learnable(self.energy((self.data.channels, side, side))):
+        with _blaming("operator", self.operator.decisive):
+            probe = self.probe
+        size = probe if self.data.size is None else (self.data.size, self.data.size)
+        if not learnable(self.energy((self.data.channels, *size))):
             advice = 'name what is to be learned, e.g. learn = ["weight"]'
             raise Unfit("regulariser.learn", "there is nothing to learn", advice=advice)
         self._check_solver()
@@ -165,7 +174,7 @@ class Configuration(Settings):
 
     def _check_solver(self) -> None:
         """On an empty image; a solver that was not asked for by name is not to blame."""
-        shape = (self.data.channels, self.probe, self.probe)
+        shape = (self.data.channels, *self.probe)
         y = torch.zeros(1, *self.forward(shape).data_shape(shape), dtype=self.dtype)
         objective = self.energy(shape).at(y)
         with _blaming("regulariser" if self.solver.takes is Objective else "solver", "name"):

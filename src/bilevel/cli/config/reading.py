@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -11,17 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from bilevel.cli.config.configuration import Configuration
+from bilevel.cli.config.files import with_files
 from bilevel.cli.config.lines import line_of
+from bilevel.cli.config.toml import tables
 from bilevel.cli.config.validation import Problem, validate
 from bilevel.cli.settings.base import Unfit
 from bilevel.ground.errors import InputError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-__all__ = ["Document", "parse", "read", "restore", "sentence", "table_in", "text_in"]
+__all__ = ["Document", "blamed", "parse", "read", "restore", "sentence", "table_in", "text_in"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +36,8 @@ class Document:
             yield
         except InputError as error:
             named = error.key if isinstance(error, Unfit) else key
-            problem = Problem(tuple(named.split(".")), f"{named}: {error}")
-            raise InputError(sentence(self.source, self.text, [problem])) from error
+            wrong = error if isinstance(error, Unfit) else Unfit(named, str(error))
+            raise InputError(blamed(self.source, self.text, wrong)) from error
 
 
 def read(path: Path) -> Document:
@@ -56,7 +52,11 @@ def read(path: Path) -> Document:
 
 def parse(text: str, path: Path) -> Document:
     """As :func:`read`, from a text; ``path`` names it, and folders in it are sought beside it."""
-    configuration = _configuration(str(path), text, table_in(path, text))
+    try:
+        table = with_files(table_in(path, text), path.parent)
+    except Unfit as error:
+        raise InputError(blamed(str(path), text, error)) from error
+    configuration = _configuration(str(path), text, table)
     return Document(str(path), path.parent, text, configuration)
 
 
@@ -90,15 +90,15 @@ def text_in(path: Path) -> str:
 def table_in(path: Path, text: str) -> dict[str, Any]:
     """The tables of a text."""
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        found = re.fullmatch(r"(.*) \(at (?:line (\d+), column \d+|end of document)\)", str(error))
-        what, line = (found[1], found[2]) if found else (str(error), None)
-        number = line or len(text.splitlines())
-        advice = 'write e.g. weight = 0.05, name = "gaussian" or a table [data]'
-        raise InputError(
-            f"{path}, line {number}: this is not TOML: {what}", advice=advice
-        ) from error
+        return tables(text)
+    except InputError as error:
+        where = ", " if str(error).startswith("line ") else ": "
+        raise InputError(f"{path}{where}{error}") from error
+
+
+def blamed(source: str, text: str, error: Unfit) -> str:
+    """An error of a key, and the line where it stands."""
+    return sentence(source, text, [Problem(tuple(error.key.split(".")), f"{error.key}: {error}")])
 
 
 def sentence(source: str, text: str, problems: list[Problem]) -> str:

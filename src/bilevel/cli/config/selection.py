@@ -11,8 +11,9 @@ from pydantic import Field, model_validator
 
 from bilevel.cli.catalogue import CATALOGUE, name_of
 from bilevel.cli.config.configuration import Configuration
+from bilevel.cli.config.files import with_files
 from bilevel.cli.config.noise import check_noise
-from bilevel.cli.config.reading import sentence, table_in, text_in
+from bilevel.cli.config.reading import blamed, sentence, table_in, text_in
 from bilevel.cli.config.validation import Problem, validate
 from bilevel.cli.settings.base import Choice, Positive, Settings, Unfit
 from bilevel.cli.settings.differing import GaussianSettings, MapSettings, Ridge
@@ -25,23 +26,31 @@ from bilevel.cli.settings.kinds import (
     table,
 )
 from bilevel.ground.checks import check_choice
-from bilevel.ground.errors import InputError, nearest
+from bilevel.ground.errors import InputError, nearest, shortened
 from bilevel.model import Variational
 from bilevel.model.fidelities import Fidelity, KullbackLeibler
 from bilevel.model.operators import Identity, Shape
 from bilevel.model.regularisers import Regulariser, TotalVariation
 
-__all__ = ["Selection", "made", "read_selection"]
+__all__ = ["Selection", "made", "read_selection", "tables_for_learning"]
 
 Kind = TypeVar("Kind", bound=Settings)
+_REFUSED = {
+    "box": "rules need a smooth energy, and bounds of grey values make it none",
+    "solver": "rules choose their own solver",
+}
+"""Tables that change what is computed, but not here."""
 BACKGROUND = 0.01
 """Of counts that none is given for [grey value]."""
 
 
 class Selection(Settings):
-    """A model whose weight is chosen; ``noise`` None is Gaussian noise of unknown level."""
+    """A model whose weight is chosen; ``noise`` None is Gaussian noise of unknown level.
 
-    precision: Literal["float32", "float64"] = "float32"
+    ``precision`` None is that of the data.
+    """
+
+    precision: Literal["float32", "float64"] | None = None
     operator: Annotated[OperatorSettings, Choice("operators", "identity")] = table(
         Identity, OperatorSettings
     )()
@@ -59,8 +68,10 @@ class Selection(Settings):
         """The same model with the weight left open.
 
         Raises:
-            InputError: a map of weights.
+            InputError: a map of weights, or bounds of grey values.
         """
+        if configuration.box is not None:
+            raise Unfit("box", _REFUSED["box"], advice="delete the table")
         shared = Selection.model_fields.keys() & Configuration.model_fields.keys()
         return Selection(**{name: getattr(configuration, name) for name in shared})
 
@@ -69,12 +80,19 @@ class Selection(Settings):
         """Of data and images."""
         return torch.float64 if self.precision == "float64" else torch.float32
 
+    def in_precision(self, dtype: torch.dtype) -> Selection:
+        """The same model in float32 or float64."""
+        name = "float64" if dtype == torch.float64 else "float32"
+        return self.model_copy(update={"precision": name})
+
     def image_shape(self, data_shape: Shape) -> Shape:
         """Of the images behind data (c', h', w')."""
         return self.operator.build(data_shape).image_shape(data_shape)
 
-    def energy(self, shape: Shape, data_weight: float | None = None) -> Variational:
-        """The energy for images (c, h, w); the regulariser has weight 1.
+    def energy(
+        self, shape: Shape, data_weight: float | None = None, *, contrast: float = 1.0
+    ) -> Variational:
+        """The energy for images (c, h, w) of that contrast; the regulariser has weight 1.
 
         With ``data_weight`` v that of the fidelity is v times as large, and learned: the weight of
         the regulariser is then 1/v.
@@ -90,15 +108,15 @@ class Selection(Settings):
             advice = "smooth it, e.g. with total-variation and squared-l2"
             raise Unfit("regulariser.name", "rules need a smooth energy", advice=advice)
         if self.ridge is not None:
-            weight = self.ridge.weight / self.first_weight
+            strength = self.ridge.first_weight(contrast, fidelity.degree)
+            weight = strength / self.first_weight(contrast)
             ridge = self.ridge.model_copy(update={"weight": weight, "learn": False})
             regulariser = regulariser + ridge.build()
         return Variational(built, regulariser).to(self.dtype)
 
-    @property
-    def first_weight(self) -> float:
-        """The weight that the configuration gives the regulariser; only a ridge refers to it."""
-        return float(self.regulariser.model_dump()["weight"])
+    def first_weight(self, contrast: float) -> float:
+        """The weight of the regulariser for images of that contrast; only a ridge refers to it."""
+        return self.regulariser.first_weight(contrast, self._fidelity.degree)
 
     def weight_at(self, log_weight: torch.Tensor) -> float:
         """The weight of the regulariser where the fidelity has that one in its place."""
@@ -158,7 +176,8 @@ def made(kind: str, table: Mapping[str, object], of: type[Kind]) -> Kind:
 def read_selection(path: Path | None, options: Mapping[str, object]) -> Selection:
     """From the tables of a file, and from options that replace them; None removes a table.
 
-    Tables that only learning needs are left aside. Counts without a background get that of the
+    Tables that only learning needs are left aside (:func:`tables_for_learning` names them), tables
+    that rules cannot heed are refused. Counts without a background get that of the
     fidelity, or 0.01: the reconstruction stays unbiased, its noise is taken a little too large.
 
     Raises:
@@ -169,8 +188,18 @@ def read_selection(path: Path | None, options: Mapping[str, object]) -> Selectio
     for name in given:
         if name not in {**Selection.model_fields, **Configuration.model_fields}:
             advice = nearest(name, Selection.model_fields)
-            raise InputError(f"{path}: unknown table or key '{name}'", advice=advice)
-    tables = {name: given[name] for name in Selection.model_fields if name in given}
+            what = f"{path}: unknown table or key '{shortened(name)}'"
+            raise InputError(what, advice=advice)
+        if name in _REFUSED:
+            problem = Problem((name,), f"{name}: {_REFUSED[name]}; delete the table")
+            raise InputError(sentence(str(path), text, [problem]))
+    try:
+        own = with_files(given, Path() if path is None else path.parent)
+        options = with_files(options, Path())
+    except Unfit as error:
+        words = f"{error.key}: {error}" if path is None else blamed(str(path), text, error)
+        raise InputError(words) from error
+    tables = {name: own[name] for name in Selection.model_fields if name in own}
     tables = {name: value for name, value in {**tables, **options}.items() if value is not None}
     problems: list[Problem] = []
     selection = validate(Selection, _with_background(tables), problems)
@@ -178,6 +207,11 @@ def read_selection(path: Path | None, options: Mapping[str, object]) -> Selectio
         words = problems[0].message if path is None else sentence(str(path), text, problems)
         raise InputError(words)
     return selection
+
+
+def tables_for_learning(path: Path) -> list[str]:
+    """The tables of a file that :func:`read_selection` leaves aside."""
+    return [name for name in table_in(path, text_in(path)) if name not in Selection.model_fields]
 
 
 def _with_background(tables: dict[str, Any]) -> dict[str, Any]:

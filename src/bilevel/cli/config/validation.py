@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,8 +13,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from bilevel.cli.catalogue import CATALOGUE, name_of
-from bilevel.cli.settings.base import Choice, Settings, Unfit
-from bilevel.ground.errors import nearest
+from bilevel.cli.settings.base import LARGEST, Choice, Settings, Unfit
+from bilevel.ground.errors import nearest, shortened
 
 __all__ = ["Problem", "plain", "validate"]
 
@@ -39,6 +40,12 @@ def validate(
             values[name] = _table(field, inner, values[name], problems, (*path, name))
             if values[name] is None:
                 broken.add(name)
+        elif name in values and (number := _out_of_range(values[name])) is not None:
+            where = (*path, name)
+            message = f"numbers must lie between -{LARGEST:g} and {LARGEST:g}"
+            given = _toml(number)
+            problems.append(Problem(where, f"{'.'.join(where)}: {message}, but got {given}"))
+            return None
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -48,6 +55,20 @@ def validate(
                 problems.append(_problem(kind, key, cast(Mapping[str, Any], found), path))
                 broken |= {key} if key is not None else set()
         return None
+
+
+def _out_of_range(value: object) -> object:
+    """The first number in a value, however nested, that is larger than any that makes sense."""
+    if isinstance(value, Mapping):
+        value = list(cast(Mapping[str, object], value).values())
+    if isinstance(value, (list, tuple)):
+        found = (_out_of_range(one) for one in cast(Iterable[object], value))
+        return next((one for one in found if one is not None), None)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if isinstance(value, float) and not math.isfinite(value):
+        return None  # which pydantic refuses
+    return None if -LARGEST <= value <= LARGEST else value
 
 
 def plain(settings: Settings) -> dict[str, Any]:
@@ -116,6 +137,7 @@ def _problem(
 
 
 def _unknown(key: str, table: str, kind: type[Settings], value: object) -> str:
+    key = shortened(key)
     if not table and isinstance(value, Mapping):
         return f"unknown table [{key}]; {nearest(key, kind.model_fields)}"
     if not kind.model_fields:
@@ -149,6 +171,6 @@ def _toml(value: object) -> str:
     """A value as it stands in the file, shortened."""
     try:
         text = json.dumps(value, ensure_ascii=False)
-    except TypeError:
-        text = str(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    except (TypeError, ValueError):  # dates, and whole numbers of thousands of digits
+        text = str(value) if not isinstance(value, int) else "a number of thousands of digits"
+    return shortened(text)

@@ -5,19 +5,26 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
-from bilevel.ground.errors import InputError
+from bilevel.ground.errors import InputError, shortened
 
 __all__ = [
+    "LARGEST",
+    "SMALLEST",
     "Choice",
     "Count",
     "Level",
     "Positive",
     "Seed",
     "Settings",
+    "Side",
     "Unfit",
 ]
+
+
+SMALLEST, LARGEST = 1e-18, 1e18
+"""Of positive, and of all numbers in configurations; their squares are normal in float32."""
 
 
 class Settings(BaseModel):
@@ -47,20 +54,29 @@ class Unfit(InputError):
         self.key = key
 
 
+def _not_tiny(value: float) -> float:
+    if value < SMALLEST:
+        raise InputError(f"must be at least {SMALLEST:g}", given=value)
+    return value
+
+
 def _ratio(value: object) -> object:
     """Turn "25/255" into a number; everything else is left to the type's own check."""
     if not isinstance(value, str):
         return value
     above, slash, below = value.partition("/")
     try:
-        return float(above) / (float(below) if slash else 1.0)
-    except (ValueError, ZeroDivisionError):
-        raise InputError(
-            'must be a number or a quotient such as "25/255"', given=repr(value)
-        ) from None
+        quotient = float(above) / (float(below) if slash else 1.0)
+        if not abs(quotient) <= LARGEST:
+            raise OverflowError
+        return quotient
+    except (ValueError, ArithmeticError):
+        given = repr(shortened(value))
+        raise InputError('must be a number or a quotient such as "25/255"', given=given) from None
 
 
-Positive = Annotated[float, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0), AfterValidator(_not_tiny)]
 Level = Annotated[float, BeforeValidator(_ratio)]
-Count = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=1, le=10**9)]
+Side = Annotated[int, Field(ge=1, le=1024)]
 Seed = Annotated[int, Field(ge=0)]

@@ -10,14 +10,15 @@ import torch
 from pydantic import Field, model_validator
 
 from bilevel import differentiate
-from bilevel.cli.settings.base import Count, Level, Positive, Seed, Settings, Unfit
+from bilevel.cli.settings.base import Count, Level, Positive, Seed, Settings, Side, Unfit
 from bilevel.cli.settings.kinds import (
-    AlgorithmSettings,
+    AccurateAlgorithm,
     HypergradientSettings,
     NoiseSettings,
     RegulariserSettings,
     RuleSettings,
     SolverSettings,
+    first_weight,
 )
 from bilevel.differentiate import Hypergradient
 from bilevel.ground.randomness import generator
@@ -73,15 +74,23 @@ class MapSettings(RegulariserSettings):
         return self
 
     def build(self, shape: Shape) -> ImageTerm:
-        """One weight, or a map of the size of the image."""
-        weight = self.model_dump()["weight"]
-        return self.make(weight=torch.full(shape[1:], weight)) if self.map else self.make()
+        """One weight, or a map of the size of the image, left to the data unless given."""
+        one: ImageTerm = self.make()
+        if not self.map:
+            return one
+        part: ImageTerm = self.make(
+            weight=one.get_parameter("log_weight").detach().exp().expand(shape[1:])
+        )
+        part.left |= {name: unit for name, unit in one.left.items() if name == "log_weight"}
+        return part
 
 
 class Experts(RegulariserSettings):
     """Filters start as a discrete cosine transform."""
 
-    size: Annotated[int, Field(ge=2)] = Field(default=5, description="side of the filters [pixel]")
+    size: Annotated[int, Field(ge=2, le=64)] = Field(
+        default=5, description="side of the filters [pixel]"
+    )
     count: Count | None = Field(
         default=None, description="filters, lowest frequencies first; all if none"
     )
@@ -109,14 +118,29 @@ class Cascade(RegulariserSettings):
     """Filters start at random, with a proved norm of 1."""
 
     given_elsewhere = ("filters", "norm")
-    channels: Annotated[tuple[Count, ...], Field(strict=False, min_length=1)] = Field(
+    channels: Annotated[tuple[Side, ...], Field(strict=False, min_length=1)] = Field(
         default=(4, 8, 32), description="of each layer of the cascade"
     )
-    size: Count = Field(default=5, description="odd side of the filters [pixel]")
-    weight: float = Field(default=0.5, description="factor")
+    size: Side = Field(default=5, description="odd side of the filters [pixel]")
+    weight: float | None = Field(
+        default=None, description="factor; 0.5 at the data's contrast if none"
+    )
     sharpness: float = Field(default=50.0, description="how sharply the profile turns at 0")
-    scaling: float = Field(default=5.0, description="first scale of every channel")
+    scaling: float | None = Field(
+        default=None, description="first scale of every channel; 5 over the contrast if none"
+    )
     seed: Seed = Field(default=0, description="of the first filters")
+
+    def make(self, **given: object) -> Any:
+        """With first values of its own, left to the data unless given."""
+        weight = 0.5 if self.weight is None else self.weight
+        scaling = 5.0 if self.scaling is None else self.scaling
+        part = super().make(**{"weight": weight, "scaling": scaling, **given})
+        if self.weight is None:
+            part.leave("log_weight", fidelity=1, grey=-2)
+        if self.scaling is None:
+            part.leave("log_scaling", grey=-1)
+        return part
 
     def build(self, shape: Shape) -> ImageTerm:
         """With filters for images of so many channels."""
@@ -162,10 +186,16 @@ class Ridge(Settings):
     see to it (any but the identity and mild blurs), a small ridge does.
     """
 
-    weight: Positive = Field(default=1e-3, description="factor")
+    weight: Positive | None = Field(
+        default=None, description="factor; 0.001 at the data's contrast if none"
+    )
     learn: bool = Field(default=False, description="learn the weight too")
 
-    def build(self) -> ImageTerm:
+    def first_weight(self, contrast: float, degree: int) -> float:
+        """Beside a fidelity of that degree, at that contrast."""
+        return first_weight(self.build(), contrast, degree)
+
+    def build(self) -> regularisers.Tikhonov:
         """The squared norm."""
         return regularisers.Tikhonov(self.weight, learn=("weight",) if self.learn else ())
 
@@ -199,13 +229,13 @@ class AutomaticHypergradient(HypergradientSettings):
         return differentiate.automatic(objective)
 
 
-class PlainMAID(AlgorithmSettings):
+class PlainMAID(AccurateAlgorithm):
     """Without acceleration."""
 
     fixed_options = {"accelerated": False}  # noqa: RUF012
 
 
-class AcceleratedMAID(AlgorithmSettings):
+class AcceleratedMAID(AccurateAlgorithm):
     """With it."""
 
     in_words = "MAID with Barzilai-Borwein steps: usually two to three times faster."

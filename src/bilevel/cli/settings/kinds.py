@@ -10,23 +10,25 @@ from typing import Annotated, Any, ClassVar, TypeVar, cast
 from pydantic import Field, create_model, model_validator
 
 from bilevel import data
-from bilevel.cli.settings.base import Choice, Settings, Unfit
+from bilevel.cli.settings.base import Choice, Positive, Settings, Unfit
 from bilevel.cli.settings.reflect import options_of, parameters_of
 from bilevel.differentiate import Hypergradient
 from bilevel.ground.contents import summary
 from bilevel.ground.errors import InputError
-from bilevel.learn import Algorithm, schedules
+from bilevel.learn import Accuracy, Algorithm, schedules
 from bilevel.model import CompositeObjective, Objective, SaddleObjective, SmoothObjective
 from bilevel.model.fidelities import DataTerm
 from bilevel.model.kinds import is_kind
 from bilevel.model.losses import Loss
 from bilevel.model.operators import Identity, Operator, Shape
+from bilevel.model.part import Units
 from bilevel.model.regularisers import ImageTerm
 from bilevel.select import Rule
 from bilevel.select.degrees import Degrees
 from bilevel.solve import Solver
 
 __all__ = [
+    "AccurateAlgorithm",
     "AlgorithmSettings",
     "CountingRule",
     "FidelitySettings",
@@ -39,6 +41,7 @@ __all__ = [
     "ScheduleSettings",
     "SolverSettings",
     "Table",
+    "first_weight",
     "table",
 ]
 
@@ -114,6 +117,11 @@ class OperatorSettings(Table):
         return self.make()
 
     @property
+    def size_taken(self) -> tuple[int, int] | None:
+        """The one size (h, w) of images that it takes [pixel]; None if it takes many."""
+        return None
+
+    @property
     def smallest(self) -> int:
         """Side of the smallest image that it takes [pixel]."""
         return 1
@@ -148,6 +156,11 @@ class FidelitySettings(Table):
 
     given_elsewhere = ("operator",)
 
+    @property
+    def degree(self) -> int:
+        """Ψ(c A x; c y) = c^degree Ψ(A x; y)."""
+        return self.stands_for.degree
+
     def build(self, operator: Operator) -> DataTerm:
         """The fidelity with that operator."""
         return self.make(operator=operator)
@@ -167,14 +180,30 @@ class RegulariserSettings(Table):
         del shape
         return self.make()
 
+    def first_weight(self, contrast: float, degree: int) -> float:
+        """Its weight beside a fidelity of that degree, at that contrast."""
+        return first_weight(self.build((1, self.smallest, self.smallest)), contrast, degree)
+
     @property
     def smallest(self) -> int:
         """Side of the smallest image that it takes [pixel]."""
         return 1
 
 
+def first_weight(part: ImageTerm, contrast: float, degree: int) -> float:
+    """The largest weight of a term, what was left to the data taken at that contrast."""
+    part.take_units(Units(contrast, contrast**degree))
+    return float(part.get_parameter("log_weight").detach().double().exp().max())
+
+
 class LossSettings(Table):
     """The distance of a reconstruction to the truth."""
+
+    @property
+    def shown_peak(self) -> float | None:
+        """What PSNR takes for white, if the table gives it [grey value]."""
+        given: float | None = self.model_dump().get("peak")
+        return given
 
     def build(self) -> Loss:
         """The loss itself."""
@@ -195,6 +224,24 @@ class AlgorithmSettings(Table):
     def build(self) -> Algorithm[Any]:
         """The algorithm itself."""
         return self.make()
+
+
+class AccurateAlgorithm(AlgorithmSettings):
+    """One with a first accuracy and a floor."""
+
+    given_elsewhere = ("accuracy",)
+    set_apart = ("first_accuracy", "floor")
+    first_accuracy: Positive | None = Field(
+        default=None, description="ε_0, rms [grey value]; 2 % of the first distance if none"
+    )
+    floor: Positive | None = Field(
+        default=None,
+        description="smallest accuracy asked for [grey value]; 1e-7 of the contrast if none",
+    )
+
+    def make(self, **given: object) -> Any:
+        """With both as one policy."""
+        return super().make(accuracy=Accuracy(self.first_accuracy, self.floor), **given)
 
 
 class HypergradientSettings(Table):

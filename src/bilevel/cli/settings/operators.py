@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from bilevel.cli.settings.base import Count, Positive, Seed, Unfit
+from bilevel.cli.settings.base import Positive, Seed, Side, Unfit
 from bilevel.cli.settings.kinds import OperatorSettings
+from bilevel.data import load_image
+from bilevel.ground.errors import InputError
 from bilevel.ground.randomness import generator
 from bilevel.model import operators
 from bilevel.model.operators import Operator, Shape
@@ -25,7 +28,7 @@ class GaussianBlur(OperatorSettings):
     """Blur with a Gaussian kernel that is cut off and sums to one: deblurring."""
 
     decisive = "size"
-    size: Count = Field(default=9, description="side of the kernel [pixel]")
+    size: Side = Field(default=9, description="side of the kernel [pixel]")
     sigma: Positive = Field(default=1.6, description="standard deviation of the kernel [pixel]")
     boundary: Boundary = "circular"
 
@@ -44,10 +47,12 @@ class GaussianBlur(OperatorSettings):
 
 
 class Convolution(OperatorSettings):
-    """Blur with a kernel of your own, written as a list of rows."""
+    """Blur with a kernel of your own, written as a list of rows or read from a file."""
 
     decisive = "kernel"
-    kernel: list[list[float]] = Field(description="the rows of the kernel, e.g. [[0.5, 0.5]]")
+    kernel: list[list[float]] = Field(
+        description='the rows, e.g. [[0.5, 0.5]], or a file such as "psf.tif"'
+    )
     boundary: Boundary = "circular"
 
     def build(self, shape: Shape) -> Operator:
@@ -66,17 +71,60 @@ class Convolution(OperatorSettings):
 
 
 class Mask(OperatorSettings):
-    """A random part of the pixels is seen: inpainting."""
+    """Some pixels are seen, drawn at random or white in a picture: inpainting."""
 
     decisive = "fraction"
     fraction: Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0.5, description="part of the pixels that is seen"
     )
     seed: Seed = Field(default=0, description="of the pixels drawn")
+    file: str | None = Field(
+        default=None, description="picture of the pixels seen, in place of fraction and seed"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Mask:
+        defaults = {"fraction": 0.5, "seed": 0}
+        drawn = [key for key, value in defaults.items() if getattr(self, key) != value]
+        if self.file is not None and drawn:
+            what = "a mask is read from a file or drawn, not both"
+            raise Unfit("file", what, given=f"file and {' and '.join(drawn)}")
+        return self
+
+    @property
+    def size_taken(self) -> tuple[int, int] | None:
+        """That of the picture."""
+        if self.file is None:
+            return None
+        h, w = self._seen(self.file).shape
+        return h, w
+
+    @staticmethod
+    def _seen(file: str) -> torch.Tensor:
+        """The pixels (h, w) that are white in a picture of two grey values."""
+        try:
+            x = load_image(file, grey=True)[0, 0]
+        except InputError as error:
+            raise Unfit("file", str(error)) from error
+        if not bool(((x == 0) | (x == 1)).all()):
+            advice = "make it white (seen) and black (not seen)"
+            raise Unfit("file", f"{Path(file).name} is not black and white alone", advice=advice)
+        return x == 1
 
     def build(self, shape: Shape) -> Operator:
-        """Pixels drawn anew for every size, the same ones for all images of a size."""
+        """Pixels drawn anew for every size, the same ones for all images of a size; or those read.
+
+        Raises:
+            Unfit: a picture that cannot be read, is not black and white, or of another size.
+        """
         size = shape[1:]
+        if self.file is not None:
+            seen = self._seen(self.file)
+            if seen.shape != size:
+                given = f"an image of {size[0]}x{size[1]}"
+                what = f"the mask is for images of {seen.shape[0]}x{seen.shape[1]} pixels"
+                raise Unfit("file", what, given=given)
+            return operators.Mask(seen)
         level = torch.rand(size, generator=generator(self.seed, "mask", *size))
         return operators.Mask(level < self.fraction)
 
@@ -85,7 +133,7 @@ class FourierMask(OperatorSettings):
     """Some vertical lines of the Fourier transform are seen: single-coil magnetic resonance."""
 
     decisive = "acceleration"
-    acceleration: Annotated[float, Field(ge=1)] = Field(
+    acceleration: Annotated[float, Field(ge=1, le=256)] = Field(
         default=2.0, description="one of so many lines is seen"
     )
     centre_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
@@ -110,7 +158,7 @@ class Downsampling(OperatorSettings):
     """Means of square blocks of pixels: super-resolution."""
 
     decisive: ClassVar[str] = "factor"
-    factor: Count = Field(default=2, description="side of the blocks [pixel]")
+    factor: Side = Field(default=2, description="side of the blocks [pixel]")
 
     def build(self, shape: Shape) -> Operator:
         """The block means, whatever the size of the image."""

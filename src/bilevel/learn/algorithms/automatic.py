@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bilevel.ground.theta import Theta
+from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import Algorithm, State
 from bilevel.learn.algorithms.dynamic_sampling import DynamicSampling
 from bilevel.learn.algorithms.lbfgs import LBFGS
@@ -57,9 +58,8 @@ class Automatic(Algorithm[State]):
     """Whatever fits the problem; says what it chose and why.
 
     Args:
-        first_accuracy: ε_0 [grey value]; None takes 2 % of the first residual.
+        accuracy: ε_0 and the floor, :class:`~bilevel.learn.accuracy.Accuracy`.
         first_change: how far the first step moves an entry of θ.
-        floor: accuracies below are not asked for [grey value].
         tol: stop when the projected gradient and its error are below ``tol`` times the loss.
 
     Raises:
@@ -70,9 +70,8 @@ class Automatic(Algorithm[State]):
         0.003
     """
 
-    first_accuracy: float | None = None
+    accuracy: Accuracy = FROM_DATA
     first_change: float = LBFGS.first_change
-    floor: float = LBFGS.floor
     tol: float = LBFGS.tol
 
     def __post_init__(self) -> None:

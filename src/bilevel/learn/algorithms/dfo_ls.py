@@ -15,6 +15,7 @@ from bilevel.ground.extras import load
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta, add, flatten, unflatten
 from bilevel.ground.theta import norm as theta_norm
+from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import Algorithm, Status
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import Problem
@@ -54,8 +55,7 @@ class DFOLS(Algorithm[DFOLSState]):
         last_radius: radius at which to stop.
         shrink: ratio of the radii at the end and the beginning of a run.
         evaluations: at most so many a run, for each parameter and one more.
-        first_accuracy: ε_0 [grey value]; None takes 2 % of the first residual.
-        floor: accuracies below are not asked for [grey value].
+        accuracy: ε_0 and the floor, :class:`~bilevel.learn.accuracy.Accuracy`.
 
     Raises:
         InputError: options outside their ranges, or no package DFO-LS.
@@ -69,15 +69,12 @@ class DFOLS(Algorithm[DFOLSState]):
     last_radius: float = 1e-3
     shrink: float = 0.1
     evaluations: int = 20
-    first_accuracy: float | None = None
-    floor: float = 1e-7
+    accuracy: Accuracy = FROM_DATA
 
     def __post_init__(self) -> None:
         """Check the options, and that the package is there."""
-        for name in ("radius", "last_radius", "floor"):
+        for name in ("radius", "last_radius"):
             check_positive(getattr(self, name), name)
-        if self.first_accuracy is not None:
-            check_positive(self.first_accuracy, "first_accuracy")
         if not 0 < self.shrink < 1 or self.last_radius >= self.radius or self.evaluations < 2:
             what = "DFOLS needs 0 < shrink < 1, last_radius < radius and evaluations >= 2"
             raise InputError(what, given=self)
@@ -89,7 +86,7 @@ class DFOLS(Algorithm[DFOLSState]):
         Raises:
             InputError: losses that are negative.
         """
-        first = self.first_accuracy or problem.first_accuracy(theta)
+        first = self.accuracy.start(problem, theta)
         at, losses = problem.look(theta, tol=first)
         _check(losses)
         status = Status.RUNNING if at.finite else Status.DIVERGED
@@ -103,7 +100,7 @@ class DFOLS(Algorithm[DFOLSState]):
         """
         begin = state.step
         end = max(self.shrink * begin, self.last_radius)
-        accuracy = max(state.first * (end / self.radius) ** 2, self.floor)
+        accuracy = self.accuracy.above(problem, state.first * (end / self.radius) ** 2)
         run = _Run(problem, state.evaluation.theta, accuracy)
         count = len(run.start)
         load("dfols", "DFOLS", "search").solve(

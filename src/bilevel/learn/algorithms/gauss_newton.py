@@ -12,6 +12,7 @@ from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta, add, flatten, unflatten
+from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import Algorithm, Status, settled, verdict
 from bilevel.learn.algorithms.lbfgs import projected_gradient
 from bilevel.learn.evaluation import Evaluation
@@ -46,10 +47,9 @@ class GaussNewton(Algorithm[GaussNewtonState]):
 
     Args:
         damping: first λ, relative to the curvature.
-        first_accuracy: ε_0 [grey value]; None takes 2 % of the first residual.
+        accuracy: ε_0 and the floor, :class:`~bilevel.learn.accuracy.Accuracy`.
         longest: no step moves an entry of θ by more.
         tighten: factor of ε.
-        floor: accuracies below are not asked for [grey value].
         tol: stop when the projected gradient and its error are below ``tol`` times the loss.
 
     Raises:
@@ -61,24 +61,21 @@ class GaussNewton(Algorithm[GaussNewtonState]):
     """
 
     damping: float = 1e-2
-    first_accuracy: float | None = None
+    accuracy: Accuracy = FROM_DATA
     longest: float = 1.0
     tighten: float = 0.25
-    floor: float = 1e-7
     tol: float = 3e-3
 
     def __post_init__(self) -> None:
         """Check the options."""
         if not 0 < self.tighten < 1:
             raise InputError("Gauss-Newton needs 0 < tighten < 1", given=self.tighten)
-        for name in ("damping", "longest", "floor", "tol"):
+        for name in ("damping", "longest", "tol"):
             check_positive(getattr(self, name), name)
-        if self.first_accuracy is not None:
-            check_positive(self.first_accuracy, "first_accuracy")
 
     def init(self, problem: Problem, theta: Theta) -> GaussNewtonState:
         """Evaluate θ_0 to ε_0."""
-        accuracy = self.first_accuracy or problem.first_accuracy(theta)
+        accuracy = self.accuracy.start(problem, theta)
         at = settled(problem, problem.value_and_grad(theta, tol=accuracy), self.tol)
         matrix = positive(problem.gauss_newton(theta, tol=accuracy))
         status = verdict(problem, at, self.tol)
@@ -98,7 +95,8 @@ class GaussNewton(Algorithm[GaussNewtonState]):
         hidden = noise > 0.1 * model
         if not (new.finite and gain >= 1e-3 * model - 0.1 * min(noise, model)):
             return self._refused(problem, state, hidden=hidden)
-        accuracy = max(self.tighten * state.accuracy, self.floor) if hidden else state.accuracy
+        finer = self.accuracy.above(problem, self.tighten * state.accuracy)
+        accuracy = finer if hidden else state.accuracy
         new = settled(problem, new, self.tol)
         status = verdict(problem, new, self.tol)
         running = status is Status.RUNNING
@@ -132,11 +130,11 @@ class GaussNewton(Algorithm[GaussNewtonState]):
     ) -> GaussNewtonState:
         """More accuracy where values hid the change, otherwise more damping; at the floor, end."""
         at = state.evaluation
-        if not hidden or state.accuracy <= self.floor:
+        if not hidden or state.accuracy <= self.accuracy.least(problem):
             damping = 4 * max(state.damping, 1e-6)
             status = Status.FLOOR if damping > 1e6 else Status.RUNNING
             return replace(state, damping=damping, accepted=False, step=0.0, status=status)
-        finer = max(self.tighten * state.accuracy, self.floor)
+        finer = self.accuracy.above(problem, self.tighten * state.accuracy)
         at = settled(problem, problem.value_and_grad(at.theta, tol=finer), self.tol)
         return replace(
             state,

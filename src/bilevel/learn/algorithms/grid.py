@@ -21,7 +21,7 @@ class Grid(TrialSearch):
         box: the interval of each parameter; weights are stored as logarithms, so that a regular
             grid of them is logarithmic. Parameters not named stay where they start.
         points: for each parameter; the cost grows as their power.
-        accuracy: of the lower level, rms [grey value].
+        accuracy: of the lower level, rms [grey value]; 1e-3 of the contrast if None.
 
     Raises:
         InputError: an empty box, or fewer than two points.

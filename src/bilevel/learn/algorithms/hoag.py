@@ -9,6 +9,7 @@ from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
 from bilevel.ground.theta import norm as theta_norm
+from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step, settled, verdict
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import Problem
@@ -49,14 +50,13 @@ class HOAG(Algorithm[HOAGState]):
             quadratic, cubic and exponential decrease of the paper; summable schedules give
             stationary limit points (Theorem 2).
         step_size: the first 1/L̂; None moves an entry of θ by ``first_change``.
-        first_accuracy: ε_0 [grey value]; None takes 2 % of the first residual.
+        accuracy: ε_0 and the floor, :class:`~bilevel.learn.accuracy.Accuracy`.
         first_change: how far the first step moves an entry of θ.
         longest: no step moves an entry of θ by more.
         constant: C, how an error of ε changes the loss.
         guarded: take back all growth that errors do not explain; False leaves the code as it is.
         shrink: factor of L̂ after a success.
         reject: relative growth of the loss at which a step is taken back.
-        floor: accuracies below are not asked for [grey value].
         tol: stop when the projected gradient and its error are below ``tol`` times the loss.
 
     Raises:
@@ -69,14 +69,13 @@ class HOAG(Algorithm[HOAGState]):
 
     schedule: Schedule = field(default_factory=Polynomial)
     step_size: float | None = None
-    first_accuracy: float | None = None
+    accuracy: Accuracy = FROM_DATA
     first_change: float = 0.5
     longest: float = 1.0
     constant: float = 0.25
     guarded: bool = True
     shrink: float = 0.95
     reject: float = 1.2
-    floor: float = 1e-7
     tol: float = 3e-3
 
     def __post_init__(self) -> None:
@@ -84,7 +83,7 @@ class HOAG(Algorithm[HOAGState]):
         if not (0 < self.shrink < 1 < self.reject):
             given = self.shrink, self.reject
             raise InputError("HOAG needs 0 < shrink < 1 < reject", given=given)
-        names = ("step_size", "first_accuracy", "first_change", "longest", "constant", "floor")
+        names = ("step_size", "first_change", "longest", "constant")
         for name in (*names, "tol"):
             value = getattr(self, name)
             if value is not None:
@@ -92,8 +91,8 @@ class HOAG(Algorithm[HOAGState]):
 
     def init(self, problem: Problem, theta: Theta) -> HOAGState:
         """Evaluate θ_0 to ε_0."""
-        first = self.first_accuracy or problem.first_accuracy(theta)
-        epsilon = max(self.schedule.accuracy(Progress(0, first, first)), self.floor)
+        first = self.accuracy.start(problem, theta)
+        epsilon = self.accuracy.above(problem, self.schedule.accuracy(Progress(0, first, first)))
         at = settled(problem, problem.value_and_grad(theta, tol=epsilon), self.tol)
         step = self.step_size or normalised_step(at.grad, self.first_change)
         return HOAGState(at, step, first, status=verdict(problem, at, self.tol))
@@ -104,7 +103,7 @@ class HOAG(Algorithm[HOAGState]):
         now = Progress(
             state.t + 1, state.first, at.accuracy, at.doubt, theta_norm(at.grad), not state.accepted
         )
-        epsilon = max(state.tightened * self.schedule.accuracy(now), self.floor)
+        epsilon = self.accuracy.above(problem, state.tightened * self.schedule.accuracy(now))
         step = min(state.step, normalised_step(at.grad, self.longest))
         trial = Trial.along(problem, at, step)
         new = problem.value_and_grad(trial.theta, tol=epsilon)
@@ -128,7 +127,7 @@ class HOAG(Algorithm[HOAGState]):
 
     def _back(self, problem: Problem, state: HOAGState, epsilon: float, step: float) -> HOAGState:
         """Where the step began, looked at more closely."""
-        finer = max(epsilon / 2, self.floor)
+        finer = self.accuracy.above(problem, epsilon / 2)
         at = settled(problem, problem.value_and_grad(state.evaluation.theta, tol=finer), self.tol)
         return replace(
             state,

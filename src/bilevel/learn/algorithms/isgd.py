@@ -9,6 +9,7 @@ from bilevel.ground.checks import check_choice, check_nonnegative, check_positiv
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
+from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step
 from bilevel.learn.algorithms.moments import Moments
 from bilevel.learn.directions import Sampler
@@ -44,11 +45,10 @@ class ISGD(Algorithm[ISGDState]):
     Args:
         batch_size: samples a step.
         step_size: α_0; None lets the first step move an entry of θ by ``first_change``.
-        first_accuracy: ε_0 [grey value]; None takes 2 % of the first residual.
+        accuracy: ε_0 and the floor, :class:`~bilevel.learn.accuracy.Accuracy`.
         first_change: how far the first step moves an entry of θ.
         accuracy_power: p in ε_k = ε_0 k^-p.
         step_power: q in α_k = α_0 k^-q.
-        floor: accuracies below are not asked for [grey value].
         precondition: "adam" scales the entries of θ by their moments (Kingma and Ba 2015).
         seed: of the batches, which are drawn by position: the same samples in another order make
             other batches.
@@ -63,11 +63,10 @@ class ISGD(Algorithm[ISGDState]):
 
     batch_size: int = 1
     step_size: float | None = None
-    first_accuracy: float | None = None
+    accuracy: Accuracy = FROM_DATA
     first_change: float = 0.1
     accuracy_power: float = 0.5
     step_power: float = 0.5
-    floor: float = 1e-7
     precondition: Literal["none", "adam"] = "none"
     seed: int = 0
 
@@ -75,7 +74,7 @@ class ISGD(Algorithm[ISGDState]):
         """Check the options."""
         if self.batch_size < 1:
             raise InputError("batch_size must be at least 1", given=self.batch_size)
-        for name in ("step_size", "first_accuracy", "first_change", "floor"):
+        for name in ("step_size", "first_change"):
             value = getattr(self, name)
             if value is not None:
                 check_positive(value, name)
@@ -88,7 +87,7 @@ class ISGD(Algorithm[ISGDState]):
         if not problem.separable:
             advice = "use a single-loop algorithm, e.g. SABA"
             raise InputError("ISGD needs samples with an x of their own", advice=advice)
-        first = self.first_accuracy or problem.first_accuracy(theta)
+        first = self.accuracy.start(problem, theta)
         at = self._look(problem, theta, 0, first)
         adam = self.precondition == "adam"
         scale = self.step_size or self.first_change
@@ -110,7 +109,7 @@ class ISGD(Algorithm[ISGDState]):
 
     def _look(self, problem: Problem, theta: Theta, t: int, first: float) -> Evaluation:
         sampler = Sampler(len(problem), self.batch_size, self.seed, "lower")
-        accuracy = max(first * (t + 1) ** -self.accuracy_power, self.floor)
+        accuracy = self.accuracy.above(problem, first * (t + 1) ** -self.accuracy_power)
         ids = sampler.batch(sampler.number(t))
         return problem.value_and_grad(theta, tol=accuracy, ids=ids)
 

@@ -12,6 +12,7 @@ from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta, flatten, unflatten
+from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step, settled, verdict
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import Problem
@@ -63,9 +64,8 @@ class LBFGS(Algorithm[LBFGSState]):
 
     Args:
         memory: pairs kept.
-        first_accuracy: ε_0 [grey value]; None takes 2 % of the first residual.
+        accuracy: ε_0 and the floor, :class:`~bilevel.learn.accuracy.Accuracy`.
         first_change: how far a first step without curvature moves an entry of θ.
-        floor: accuracies below are not asked for [grey value].
         tighten: factor of ε after a failed search.
         tol: stop when the projected gradient and its error are below ``tol`` times the loss.
 
@@ -78,9 +78,8 @@ class LBFGS(Algorithm[LBFGSState]):
     """
 
     memory: int = 20
-    first_accuracy: float | None = None
+    accuracy: Accuracy = FROM_DATA
     first_change: float = 0.1
-    floor: float = 1e-7
     tighten: float = 0.25
     tol: float = 3e-3
 
@@ -89,14 +88,12 @@ class LBFGS(Algorithm[LBFGSState]):
         if self.memory < 1 or not 0 < self.tighten < 1:
             given = self.memory, self.tighten
             raise InputError("L-BFGS needs memory >= 1 and 0 < tighten < 1", given=given)
-        for name in ("first_change", "floor", "tol"):
+        for name in ("first_change", "tol"):
             check_positive(getattr(self, name), name)
-        if self.first_accuracy is not None:
-            check_positive(self.first_accuracy, "first_accuracy")
 
     def init(self, problem: Problem, theta: Theta) -> LBFGSState:
         """Evaluate θ_0 to ε_0."""
-        accuracy = self.first_accuracy or problem.first_accuracy(theta)
+        accuracy = self.accuracy.start(problem, theta)
         at = problem.value_and_grad(theta, tol=accuracy)
         step, status = normalised_step(at.grad, self.first_change), verdict(problem, at, self.tol)
         first = first_curvature(problem, at) if status is Status.RUNNING else None
@@ -123,13 +120,14 @@ class LBFGS(Algorithm[LBFGSState]):
         )
         reach = found.step / normalised_step(direction, 1.0)
         new = found.evaluation
-        idle = state.accuracy <= self.floor and new is not None and new.corrected >= at.corrected
+        finest = state.accuracy <= self.accuracy.least(problem)
+        idle = finest and new is not None and new.corrected >= at.corrected
         if new is None or idle:
             return self._failed(problem, replace(state, longest=reach))
         new = settled(problem, new, self.tol)
         status = verdict(problem, new, self.tol)
         noisy = at.corrected - new.corrected < 5 * abs(new.corrected - new.value)
-        accuracy = max(state.accuracy / 2, self.floor) if noisy else state.accuracy
+        accuracy = self.accuracy.above(problem, state.accuracy / 2) if noisy else state.accuracy
         pairs, first = self._learned(problem, state, new)
         longest = 1.0 if pairs else min(1.0, 2 * reach)
         return LBFGSState(new, found.step, accuracy, pairs, first, longest, status=status)
@@ -150,13 +148,13 @@ class LBFGS(Algorithm[LBFGSState]):
 
     def _failed(self, problem: Problem, state: LBFGSState) -> LBFGSState:
         """Look more closely; where that was of no use, forget the curvature; at the floor, end."""
-        finest = state.accuracy <= self.floor
+        finest = state.accuracy <= self.accuracy.least(problem)
         informed = state.first is not None or bool(state.pairs)
         if informed and (finest or not state.accepted):
             return replace(state, pairs=(), first=None, accepted=False)
         if finest:
             return replace(state, accepted=False, status=Status.FLOOR)
-        finer = max(self.tighten * state.accuracy, self.floor)
+        finer = self.accuracy.above(problem, self.tighten * state.accuracy)
         at = settled(problem, problem.value_and_grad(state.evaluation.theta, tol=finer), self.tol)
         status = verdict(problem, at, self.tol)
         return replace(state, evaluation=at, accuracy=finer, accepted=False, status=status)

@@ -10,6 +10,7 @@ from bilevel.ground.checks import check_fraction, check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
+from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import (
     Algorithm,
     Status,
@@ -64,11 +65,11 @@ class MAID(Algorithm[MAIDState]):
         certified: rely on proved bounds alone, at the price of very accurate lower-level solves.
         accelerated: Barzilai-Borwein first steps and the non-monotone reference value of Zhang
             and Hager (2004); usually two to three times fewer lower-level steps.
-        first_accuracy: ε_0 [grey value]; None takes 2 % of the first residual.
+        accuracy: ε_0 and the floor, :class:`~bilevel.learn.accuracy.Accuracy`; where the loss
+            proves no interval, θ is then known to about the root of the floor, and MAID ends
+            there as FLOOR.
         first_change: how far the first step moves θ.
         tol: stop when the projected gradient and its proved error are below ``tol`` times the loss.
-        floor: accuracies below are not asked for [grey value]; where the loss proves no interval,
-            θ is then known to about its square root, and MAID ends there as FLOOR.
         shrink: ρ, factor of the step in a search.
         grow: ρ̄, factor of the step after a success at the first try.
         tighten: ν, factor of ε when it is too large.
@@ -87,10 +88,9 @@ class MAID(Algorithm[MAIDState]):
 
     accelerated: bool = False
     certified: bool = False
-    first_accuracy: float | None = None
+    accuracy: Accuracy = FROM_DATA
     first_change: float = 0.5
     tol: float = 3e-3
-    floor: float = 1e-7
     shrink: float = 0.5
     grow: float = 1.5
     tighten: float = 0.5
@@ -103,7 +103,7 @@ class MAID(Algorithm[MAIDState]):
         """0 < ρ < 1 < ρ̄, 0 < ν < 1 < ν̄, 0 < λ < η < 1."""
         for name in ("shrink", "tighten", "eta", "decrease"):
             check_fraction(getattr(self, name), name)
-        for name in ("tol", "floor", "first_change"):
+        for name in ("tol", "first_change"):
             check_positive(getattr(self, name), name)
         for name in ("grow", "relax"):
             if not getattr(self, name) > 1:
@@ -113,12 +113,10 @@ class MAID(Algorithm[MAIDState]):
             raise InputError(f"decrease must be less than eta = {self.eta}", given=given)
         if not 0 <= self.memory < 1:
             raise InputError("memory must lie in [0, 1)", given=self.memory)
-        if self.first_accuracy is not None:
-            check_positive(self.first_accuracy, "first_accuracy")
 
     def init(self, problem: Problem, theta: Theta) -> MAIDState:
         """Evaluate θ_0 to ε_0."""
-        accuracy = self.first_accuracy or problem.first_accuracy(theta)
+        accuracy = self.accuracy.start(problem, theta)
         at = self._trusted(problem, problem.value_and_grad(theta, tol=accuracy), None)
         step = normalised_step(at.grad, self.first_change)
         status = verdict(problem, at, self.tol)
@@ -161,7 +159,7 @@ class MAID(Algorithm[MAIDState]):
         return MAIDState(
             evaluation=new,
             step=step * (self.grow if tries == 1 else 1.0),
-            accuracy=min(self.relax * new.accuracy, 1e-1),
+            accuracy=self.accuracy.below(problem, self.relax * new.accuracy),
             previous=at,
             reference=reference,
             mass=mass,
@@ -178,8 +176,8 @@ class MAID(Algorithm[MAIDState]):
         step: float,
     ) -> MAIDState:
         """Tighten ε; where that is of no use, try shorter steps; where that was, end."""
-        finest = accuracy <= self.floor or at.saturated
-        finer = accuracy if finest else max(self.tighten * accuracy, self.floor)
+        finest = accuracy <= self.accuracy.least(problem) or at.saturated
+        finer = accuracy if finest else self.accuracy.above(problem, self.tighten * accuracy)
         stuck = finest and not state.accepted
         return replace(
             state,
@@ -199,8 +197,8 @@ class MAID(Algorithm[MAIDState]):
         while self._doubtful(problem, at, known):
             if math.isnan(at.estimate) and not self.certified:
                 accuracy = at.accuracy
-            elif at.accuracy > self.floor and not at.saturated:
-                accuracy = max(self.tighten * at.accuracy, self.floor)
+            elif at.accuracy > self.accuracy.least(problem) and not at.saturated:
+                accuracy = self.accuracy.above(problem, self.tighten * at.accuracy)
             else:
                 break
             at = problem.value_and_grad(at.theta, tol=accuracy, estimate=not self.certified)

@@ -32,7 +32,7 @@ class OptunaSearch(TrialSearch):
         trials: how many points.
         startup: the first ones, which are drawn at random.
         seed: of the sampler.
-        accuracy: of the lower level, rms [grey value].
+        accuracy: of the lower level, rms [grey value]; 1e-3 of the contrast if None.
 
     Raises:
         InputError: an empty box, no trials, or no package optuna.

@@ -10,6 +10,7 @@ from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
 from bilevel.ground.theta import norm as theta_norm
+from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step, settled, verdict
 from bilevel.learn.directions import Sampler
 from bilevel.learn.evaluation import Evaluation
@@ -51,14 +52,13 @@ class ProjectedGradient(Algorithm[GradientState]):
     Args:
         schedule: ε_t; summable schedules give stationary limit points.
         step_size: η; None searches it (backtracking from twice the last one).
-        first_accuracy: ε_0 [grey value]; None takes 2 % of the first residual.
+        accuracy: ε_0 and the floor, :class:`~bilevel.learn.accuracy.Accuracy`.
         first_change: how far the first step moves an entry of θ when η is searched.
         batch_size: samples a step; None takes all.
         growth: a step has so many times the samples of the last one. At 1 batches are drawn in
             seeded epochs, need a ``step_size`` and end by budget.
         accelerated: take gradients where momentum leads to (:class:`Momentum`); values may rise.
             A searched η is one at which the loss lies below its model of curvature 1/η.
-        floor: accuracies below are not asked for [grey value].
         tol: stop when the projected gradient and its error are below ``tol`` times the loss.
         seed: of the batches.
 
@@ -72,10 +72,9 @@ class ProjectedGradient(Algorithm[GradientState]):
 
     schedule: Schedule = field(default_factory=Geometric)
     step_size: float | None = None
-    first_accuracy: float | None = None
+    accuracy: Accuracy = FROM_DATA
     first_change: float = 0.5
     batch_size: int | None = None
-    floor: float = 1e-7
     tol: float = 3e-3
     seed: int = 0
     growth: float = 1.0
@@ -91,7 +90,7 @@ class ProjectedGradient(Algorithm[GradientState]):
         if self.batch_size is not None and (self.batch_size < 1 or not fixed):
             advice = "give both, e.g. batch_size=8, step_size=10.0, or growth above 1"
             raise InputError("minibatches need batch_size >= 1 and a step_size", advice=advice)
-        for name in ("step_size", "first_accuracy", "first_change", "floor", "tol"):
+        for name in ("step_size", "first_change", "tol"):
             value = getattr(self, name)
             if value is not None:
                 check_positive(value, name)
@@ -101,8 +100,8 @@ class ProjectedGradient(Algorithm[GradientState]):
         if self.batch_size is not None and self.batch_size > len(problem):
             what = f"batch_size must be at most the number of samples, {len(problem)}"
             raise InputError(what, given=self.batch_size)
-        first = self.first_accuracy or problem.first_accuracy(theta)
-        epsilon = max(self.schedule.accuracy(Progress(0, first, first)), self.floor)
+        first = self.accuracy.start(problem, theta)
+        epsilon = self.accuracy.above(problem, self.schedule.accuracy(Progress(0, first, first)))
         at = self._batch(problem, 0).value_and_grad(theta, tol=epsilon)
         step = self.step_size or normalised_step(at.grad, self.first_change)
         momentum = Momentum(theta) if self.accelerated else None
@@ -115,7 +114,7 @@ class ProjectedGradient(Algorithm[GradientState]):
             at = seen.value_and_grad(at.theta, tol=at.accuracy, estimate=True)
         idle = not state.accepted or state.idle
         now = Progress(state.t + 1, state.first, at.accuracy, at.doubt, theta_norm(at.grad), idle)
-        epsilon = max(self.schedule.accuracy(now), self.floor)
+        epsilon = self.accuracy.above(problem, self.schedule.accuracy(now))
         state = replace(state, evaluation=at, t=now.t)
         if self.step_size is not None:
             return self._judged(problem, self._along(problem, state, epsilon))

@@ -24,7 +24,7 @@ class RandomSearch(TrialSearch):
         box: the interval of each parameter; the others stay where they start.
         trials: how many points.
         seed: of the points.
-        accuracy: of the lower level, rms [grey value].
+        accuracy: of the lower level, rms [grey value]; 1e-3 of the contrast if None.
 
     Raises:
         InputError: an empty box, or no trials.

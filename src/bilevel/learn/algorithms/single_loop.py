@@ -16,6 +16,7 @@ from bilevel.ground.checks import check_choice, check_nonnegative, check_positiv
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
+from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import (
     Algorithm,
     Status,
@@ -100,7 +101,7 @@ class SingleLoop(Algorithm[SingleLoopState]):
         precondition: "adam" scales the entries of θ by their moments (Kingma and Ba 2015); a step
             then moves each entry by up to ``outer_step``.
         tol: stop when the projected gradient and its error are below ``tol`` times the loss.
-        floor: smallest accuracy of the evaluations that decide [grey value].
+        accuracy: of the evaluation at the start, and the floor of those that decide.
         seed: of the batches, which are drawn by position: the same samples in another order make
             other batches.
 
@@ -117,7 +118,7 @@ class SingleLoop(Algorithm[SingleLoopState]):
     iterations: int | None = None
     precondition: Literal["none", "adam"] = "none"
     tol: float = 3e-3
-    floor: float = 1e-7
+    accuracy: Accuracy = FROM_DATA
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -126,7 +127,7 @@ class SingleLoop(Algorithm[SingleLoopState]):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InputError(f"{name} must be at least 1", given=value)
-        for name in ("inner_step", "outer_step", "first_change", "tol", "floor"):
+        for name in ("inner_step", "outer_step", "first_change", "tol"):
             value = getattr(self, name)
             if value is not None:
                 check_positive(value, name)
@@ -151,7 +152,7 @@ class SingleLoop(Algorithm[SingleLoopState]):
         problem = directed(problem)
         self.pairing(problem)
         problem.lipschitz(theta, torch.tensor([0]))
-        accuracy = problem.first_accuracy(theta)
+        accuracy = self.accuracy.start(problem, theta)
         found = problem.value_and_grad(theta, tol=accuracy, ids=self.first(problem))
         status = verdict(problem, found, self.tol)
         if found.finite and status is not Status.RUNNING:
@@ -290,7 +291,7 @@ class SingleLoop(Algorithm[SingleLoopState]):
         status = verdict(problem, real, self.tol)
         accuracy = state.accuracy
         if real.finite and projected_gradient_norm(problem, real) <= small:
-            accuracy = max(accuracy / 4, self.floor)
+            accuracy = self.accuracy.above(problem, accuracy / 4)
         at = _remembered(problem, real.theta)
         return replace(
             state, evaluation=real, centre=real.theta, at=at, accuracy=accuracy, status=status

@@ -15,6 +15,7 @@ from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta, add
 from bilevel.ground.theta import norm as theta_norm
+from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import Algorithm, Status, settled, verdict
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import Problem
@@ -51,8 +52,7 @@ class TorchOptimiser(Algorithm[TorchState]):
         lr: its learning rate; for Adam about the change of a parameter in one step.
         options: its other options, e.g. ``{"momentum": 0.9}``.
         schedule: accuracy ε_t of the lower level.
-        first_accuracy: ε_0 [grey value]; None takes 2 % of the first residual.
-        floor: accuracies below are not asked for [grey value].
+        accuracy: ε_0 and the floor, :class:`~bilevel.learn.accuracy.Accuracy`.
         tol: stop when the projected gradient and its error are below ``tol`` times the loss.
 
     Raises:
@@ -67,17 +67,14 @@ class TorchOptimiser(Algorithm[TorchState]):
     lr: float = 0.1
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     schedule: Schedule = field(default_factory=Geometric)
-    first_accuracy: float | None = None
-    floor: float = 1e-7
+    accuracy: Accuracy = FROM_DATA
     tol: float = 3e-3
 
     def __post_init__(self) -> None:
         """Take a step with the optimiser, to see that it can."""
         check_choice(self.optimiser, _names(), "optimiser")
-        for name in ("lr", "floor", "tol"):
+        for name in ("lr", "tol"):
             check_positive(getattr(self, name), name)
-        if self.first_accuracy is not None:
-            check_positive(self.first_accuracy, "first_accuracy")
         one = {"": torch.ones(1)}
         try:
             self._moved(one, one, ())
@@ -89,8 +86,8 @@ class TorchOptimiser(Algorithm[TorchState]):
 
     def init(self, problem: Problem, theta: Theta) -> TorchState:
         """Evaluate θ_0 to ε_0."""
-        first = self.first_accuracy or problem.first_accuracy(theta)
-        epsilon = max(self.schedule.accuracy(Progress(0, first, first)), self.floor)
+        first = self.accuracy.start(problem, theta)
+        epsilon = self.accuracy.above(problem, self.schedule.accuracy(Progress(0, first, first)))
         at = settled(problem, problem.value_and_grad(theta, tol=epsilon), self.tol)
         return TorchState(at, 0.0, first, (), status=verdict(problem, at, self.tol))
 
@@ -99,7 +96,7 @@ class TorchOptimiser(Algorithm[TorchState]):
         at = state.evaluation
         norm = theta_norm(at.grad)
         now = Progress(state.t + 1, state.first, at.accuracy, at.doubt, norm)
-        epsilon = max(self.schedule.accuracy(now), self.floor)
+        epsilon = self.accuracy.above(problem, self.schedule.accuracy(now))
         moved, slots = self._moved(at.theta, at.grad, state.slots)
         theta = problem.space.project(moved)
         new = settled(problem, problem.value_and_grad(theta, tol=epsilon), self.tol)

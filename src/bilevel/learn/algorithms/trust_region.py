@@ -13,6 +13,7 @@ from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta, flatten, unflatten
+from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import Algorithm, Status, normalised_step, settled, verdict
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import Problem
@@ -63,11 +64,10 @@ class TrustRegion(Algorithm[TrustState]):
     from the trials instead of computed from the structure of the lower level.
 
     Args:
-        first_accuracy: ε_0 [grey value]; None takes 2 % of the first residual.
+        accuracy: ε_0 and the floor, :class:`~bilevel.learn.accuracy.Accuracy`.
         first_change: how far the first step moves an entry of θ.
         last_radius: of the region within which a convex combination must be small, in θ.
         memory: curvature pairs, and gradients nearby, that are kept.
-        floor: accuracies below are not asked for [grey value].
         tighten: factor of ε.
         tol: stop when the projected gradient and its error are below ``tol`` times the loss.
 
@@ -79,11 +79,10 @@ class TrustRegion(Algorithm[TrustState]):
         20
     """
 
-    first_accuracy: float | None = None
+    accuracy: Accuracy = FROM_DATA
     first_change: float = 0.5
     last_radius: float = 1e-3
     memory: int = 20
-    floor: float = 1e-7
     tighten: float = 0.25
     tol: float = 3e-3
 
@@ -92,14 +91,12 @@ class TrustRegion(Algorithm[TrustState]):
         if self.memory < 2 or not 0 < self.tighten < 1:
             given = self.memory, self.tighten
             raise InputError("a trust region needs memory >= 2 and 0 < tighten < 1", given=given)
-        for name in ("first_change", "last_radius", "floor", "tol"):
+        for name in ("first_change", "last_radius", "tol"):
             check_positive(getattr(self, name), name)
-        if self.first_accuracy is not None:
-            check_positive(self.first_accuracy, "first_accuracy")
 
     def init(self, problem: Problem, theta: Theta) -> TrustState:
         """Evaluate θ_0 to ε_0."""
-        accuracy = self.first_accuracy or problem.first_accuracy(theta)
+        accuracy = self.accuracy.start(problem, theta)
         at = settled(problem, problem.value_and_grad(theta, tol=accuracy), self.tol)
         radius = _longest(at, self.first_change)
         return TrustState(at, radius, accuracy, status=verdict(problem, at, self.tol))
@@ -132,7 +129,7 @@ class TrustRegion(Algorithm[TrustState]):
             at = problem.value_and_grad(at.theta, tol=at.accuracy, estimate=True)
             state = replace(state, evaluation=at)
         allowed = self.tol * problem.loss.scale(at.value)
-        if allowed < at.doubt < math.inf and not self._finest(state, at):
+        if allowed < at.doubt < math.inf and not self._finest(problem, state, at):
             closer = self._closer(problem, state)
             return replace(closer, nearby=(), failures=0)
         return replace(state, accepted=False, status=Status.KINKED)
@@ -140,7 +137,7 @@ class TrustRegion(Algorithm[TrustState]):
     def _explained(self, problem: Problem, state: TrustState, predicted: float) -> TrustState:
         """After some rejections: were they due to ε? Then start anew with a smaller one."""
         at = state.evaluation
-        if state.failures % PATIENCE or self._finest(state, at):
+        if state.failures % PATIENCE or self._finest(problem, state, at):
             return state
         closer = self._closer(problem, state)
         if abs(closer.evaluation.corrected - at.corrected) <= 0.1 * predicted:
@@ -149,14 +146,14 @@ class TrustRegion(Algorithm[TrustState]):
 
     def _closer(self, problem: Problem, state: TrustState) -> TrustState:
         """With a smaller ε."""
-        finer = max(self.tighten * state.accuracy, self.floor)
+        finer = self.accuracy.above(problem, self.tighten * state.accuracy)
         at = problem.value_and_grad(state.evaluation.theta, tol=finer)
         at = settled(problem, at, self.tol)
         status = verdict(problem, at, self.tol)
         return replace(state, evaluation=at, accuracy=finer, accepted=False, status=status)
 
-    def _finest(self, state: TrustState, at: Evaluation) -> bool:
-        return state.accuracy <= self.floor or at.saturated
+    def _finest(self, problem: Problem, state: TrustState, at: Evaluation) -> bool:
+        return state.accuracy <= self.accuracy.least(problem) or at.saturated
 
     def _decided(
         self,
@@ -172,7 +169,7 @@ class TrustRegion(Algorithm[TrustState]):
         sound = new.finite and new.unsolved <= max(at.unsolved, at.samples // 20)
         ratio = (at.corrected - new.corrected) / step.predicted if sound else -1.0
         doubt = (at.slack + new.slack) / step.predicted if sound else 0.0
-        finest = self._finest(state, at) or new.saturated
+        finest = self._finest(problem, state, at) or new.saturated
         if abs(ratio - 0.1) < doubt and not finest:
             return self._closer(problem, state)
         moved = length_of(step.move)

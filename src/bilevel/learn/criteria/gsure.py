@@ -12,10 +12,10 @@ from bilevel.ground.checks import check_positive
 from bilevel.learn.criteria.criterion import Criterion, DataLoss, Prepared
 from bilevel.learn.criteria.stein import check_probes, levels, moved, signs
 from bilevel.model import Variational
-from bilevel.select.degrees import probe_step
-from bilevel.select.held import reached
-from bilevel.select.noise import Level, check_gaussian
-from bilevel.select.pseudo_inverse import PseudoInverse
+from bilevel.risk.held import reached
+from bilevel.risk.noise import Level, check_gaussian
+from bilevel.risk.pseudo_inverse import PseudoInverse
+from bilevel.risk.unbiased import UnbiasedRisk, probe_step
 
 __all__ = ["GSURE"]
 
@@ -35,7 +35,7 @@ class GSURE(Criterion):
         probes: directions b; each costs one more reconstruction of every image.
         seed: of the directions.
         truncation: singular values below this part of the largest count as 0 [1]; see
-            :class:`~bilevel.select.pseudo_inverse.PseudoInverse`.
+            :class:`~bilevel.risk.pseudo_inverse.PseudoInverse`.
 
     Raises:
         InputError: no probe, a truncation that is not positive; later a fidelity that is not
@@ -64,16 +64,16 @@ class GSURE(Criterion):
             _, c, h, w = energy.image(energy.start(y)).shape
             n, copies = c * h * w, 1 + self.probes
             inverse = PseudoInverse(energy.fidelity.operator, (c, h, w), self.truncation)
-            directions = signs(y, self.probes, self.seed)
-            lifted = [inverse(b) for b in directions]
-            duals = [inverse.adjoint(part) for part in lifted]
-            trace = inverse.energy()
-            if trace is None:
-                trace = torch.stack([part.square().flatten(1).sum(1) for part in lifted]).mean(0)
+            directions, known = signs(y, self.probes, self.seed), inverse.energy()
+            if known is None:
+                lifted = [inverse(b).square().flatten(1).sum(1) for b in directions]
+                known = torch.stack(lifted).mean(0)
+            risk = UnbiasedRisk.lifted(inverse, sigma, known, n)
+            duals = [risk.dual(b) for b in directions]
         data, pulls, names = moved(y, directions, duals, sigma.square() / n, probe_step(sigma, m))
         weight, constant = y.new_zeros(2, copies, len(y))
         weight[0] = copies / n
-        constant[0] = -copies * sigma.square() * trace.to(y) / n
+        constant[0] = -copies * (risk.noise / n).to(y)
         centre = y.repeat(copies, 1, 1, 1)
         loss = _Lifted(inverse, weight.flatten(), centre, pulls, constant.flatten())
         return Prepared(energy, data, loss, names)

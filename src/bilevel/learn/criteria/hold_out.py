@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 from torch import Tensor
 
 from bilevel.learn.criteria.criterion import Criterion, Prepared, Quadratic
 from bilevel.model import Variational
-from bilevel.model.operators import Mask
-from bilevel.select.held import check_part, held_out
+from bilevel.risk.held import check_part, held_out, left
 
 __all__ = ["HoldOut"]
 
@@ -51,8 +49,6 @@ class HoldOut(Criterion):
         """The data that are left, and an energy that sees these alone."""
         held = held_out(energy, y, self.part, self.seed)
         weight = held.to(y) / held.sum().to(y)
-        seen, zero = (~held).to(y), y.new_zeros(1, 1, 1, 1).expand(len(y), 1, 1, 1)
-        masked = copy.deepcopy(energy)
-        masked.fidelity.operator = Mask(seen) @ energy.fidelity.operator
+        zero = y.new_zeros(1, 1, 1, 1).expand(len(y), 1, 1, 1)
         loss = Quadratic(weight.expand(len(y), -1, -1, -1), y, zero, y.new_zeros(len(y)))
-        return Prepared(masked, seen * y, loss, ("",))
+        return Prepared(left(energy, y, held), (~held).to(y) * y, loss, ("",))

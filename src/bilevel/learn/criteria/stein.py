@@ -14,10 +14,10 @@ from bilevel.ground.randomness import generator
 from bilevel.learn.criteria.criterion import Criterion, Prepared, Quadratic
 from bilevel.model import Variational
 from bilevel.model.fidelities import KullbackLeibler
-from bilevel.select.counts import check_poisson
-from bilevel.select.degrees import probe_step
-from bilevel.select.held import reached
-from bilevel.select.noise import Level, check_gaussian, estimated_level
+from bilevel.risk.counts import check_poisson
+from bilevel.risk.held import reached
+from bilevel.risk.noise import Level, check_gaussian, estimated_level
+from bilevel.risk.unbiased import UnbiasedRisk, probe_step
 
 __all__ = ["PURE", "SURE", "check_probes", "levels", "moved", "signs"]
 
@@ -54,9 +54,10 @@ class SURE(Criterion):
         """The data and their perturbations."""
         check_gaussian("SURE", energy, y, self.sigma)
         sigma, seen = levels(self.sigma, energy, y), reached(energy, y)
-        step = probe_step(sigma, int(seen.sum()))
+        m = int(seen.sum())
+        risk = UnbiasedRisk.prediction(sigma, m)
         directions = signs(y, self.probes, self.seed)
-        return _perturbed(energy, seen, y, directions, sigma**2, step, sigma.square())
+        return _perturbed(energy, seen, y, directions, risk, sigma.square(), probe_step(sigma, m))
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,13 @@ class PURE(Criterion):
         """The data and their perturbations, which stay above -background."""
         check_poisson("PURE", energy, y, self.peak)
         seen = reached(energy, y)
-        z, m = cast(KullbackLeibler, energy.fidelity).counts(y), int(seen.sum())
-        root = z.sqrt()
-        step = y.new_full((len(y),), min(2 / m**0.3, 1.0) / self.peak**0.5)
+        z = cast(KullbackLeibler, energy.fidelity).counts(y)
+        risk, root = UnbiasedRisk.counts(z, seen, self.peak), z.sqrt()
+        step = y.new_full((len(y),), min(2 / risk.size**0.3, 1.0) / self.peak**0.5)
         directions = [root * b for b in signs(y, self.probes, self.seed)]
-        variance = torch.full_like(step, 1 / self.peak)
-        constant = (seen * z).flatten(1).sum(1) / (self.peak * m)
-        return _perturbed(energy, seen, y, directions, variance, step, constant)
+        return _perturbed(
+            energy, seen, y, directions, risk, torch.full_like(step, 1 / self.peak), step
+        )
 
 
 def levels(sigma: Level, energy: Variational, y: Tensor) -> Tensor:
@@ -112,17 +113,18 @@ def _perturbed(
     seen: Tensor,
     y: Tensor,
     directions: list[Tensor],
+    risk: UnbiasedRisk,
     variance: Tensor,
     step: Tensor,
-    constant: Tensor,
 ) -> Prepared:
-    """Rows y and y + s c; variance, s and constant (K,)."""
-    m, copies = int(seen.sum()), 1 + len(directions)
-    rows, pulls, names = moved(y, directions, directions, variance / m, step)
+    """Rows y and y + s c, where V is ``variance`` (K,) times the mean of c cᵀ; s (K,)."""
+    copies = 1 + len(directions)
+    duals = [risk.dual(c) for c in directions]
+    rows, pulls, names = moved(y, directions, duals, variance / risk.size, step)
     curvature = y.new_zeros(copies, len(y), 1, 1, 1)
-    curvature[0] = copies / m
+    curvature[0] = copies / risk.size
     offset = y.new_zeros(copies, len(y))
-    offset[0] = -copies * constant
+    offset[0] = -copies * (risk.noise / risk.size).to(y)
     centre = torch.zeros_like(rows)
     centre[: len(y)] = seen * y
     loss = Quadratic(curvature.flatten(0, 1), centre, pulls, offset.flatten())

@@ -10,9 +10,9 @@ from torch import Tensor
 from bilevel.ground.checks import check_positive
 from bilevel.learn.criteria.criterion import Criterion, DataLoss, Prepared
 from bilevel.model import Variational
-from bilevel.select.held import reached
-from bilevel.select.noise import background_of
-from bilevel.select.spectrum import PATCH, check_patch, standardised, whiteness
+from bilevel.risk.held import reached
+from bilevel.risk.noise import background_of
+from bilevel.risk.spectrum import PATCH, check_patch, of_data
 
 __all__ = ["Whiteness"]
 
@@ -23,7 +23,7 @@ SHARE = 0.02
 
 @dataclass(frozen=True)
 class Whiteness(Criterion):
-    """:func:`~bilevel.select.spectrum.whiteness` W of the residuals A x - y.
+    """:func:`~bilevel.risk.spectrum.whiteness` W of the residuals A x - y.
 
     W is 1 for a flat spectrum and about 2 for white Gaussian noise (residual whiteness principle,
     Lanza, Pragliola, Sgallari 2020). It needs no noise level, nor the peak of counts, whose
@@ -85,10 +85,8 @@ class _Spectrum(DataLoss):
     def value(self, v: Tensor) -> Tensor:
         """W."""
         residual = self.seen * (v - self.y)
-        if self.background is not None:
-            residual = standardised(residual, v, self.background)
         patch = residual[0] if self.patch is None else residual[0, :, : self.patch, : self.patch]
-        return whiteness(residual, self.patch).clamp_max(patch.numel()).to(v)
+        return of_data(residual, v, self.background, self.patch).clamp_max(patch.numel()).to(v)
 
     def grad(self, v: Tensor) -> Tensor:
         """By autograd."""

@@ -22,6 +22,8 @@ class DataTerm(Term):
     """Ψ_θ(A x; y), one value a row, smooth or not."""
 
     operator: Operator
+    degree: int = 2
+    """Ψ(c A x; c y) = c^degree Ψ(A x; y): in what unit weights beside it are measured."""
 
     @abstractmethod
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -114,7 +116,7 @@ class Fidelities(TermSum[DataTerm], DataTerm):
         super().__init__(terms)
         if not terms:
             raise InputError("a sum of fidelities needs at least one")
-        self.operator = self.parts[0].operator
+        self.operator, self.degree = self.parts[0].operator, self.parts[0].degree
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Sum of the values, (b,)."""

@@ -61,6 +61,8 @@ class KullbackLeibler(WeightedFidelity):
         tensor([[[[-1., -1.]]]])
     """
 
+    degree = 1
+
     def __init__(
         self,
         operator: Operator | None = None,

@@ -33,6 +33,8 @@ class L1(Weighted):
         4.0
     """
 
+    degree = 1
+
     def at(self, y: Tensor) -> tuple[Simple | Lengths]:
         """With a proximal map for denoising, otherwise dual."""
         weight = self.weight

@@ -10,7 +10,7 @@ from torch import Tensor
 from bilevel.model.fidelities.fidelity import DataTerm, Fidelity
 from bilevel.model.operators import Identity
 from bilevel.model.operators.operator import Operator, check_operator
-from bilevel.model.part import POSITIVE, check_learn, positive_parameter
+from bilevel.model.part import around, check_learn, positive_parameter
 from bilevel.model.sets import Set
 
 __all__ = ["Weighted", "WeightedFidelity", "around_data"]
@@ -50,7 +50,7 @@ class Weighted(DataTerm):
 
     def sets(self) -> Mapping[str, Set]:
         """A positive weight."""
-        return {"log_weight": POSITIVE}
+        return {"log_weight": around(self.log_weight)}
 
     def options(self) -> dict[str, object]:
         """What builds it again; the weight itself travels as a parameter."""

@@ -25,7 +25,10 @@ class Scale:
         return abs(value)
 
     def psnr(self, value: float) -> float:
-        """PSNR [dB] that a mean of ``value`` stands for; nan if it stands for none."""
+        """PSNR [dB] that a mean of ``value`` stands for; nan if it stands for none.
+
+        Of the loss's peak, where it has one, otherwise for a peak of 1.
+        """
         del value
         return math.nan
 
@@ -52,4 +55,9 @@ class Loss(Scale, ABC):
 
     def double(self) -> Loss:
         """In float64; the same unless it holds tensors."""
+        return self
+
+    def fitted(self, target: Tensor) -> Loss:
+        """The same with what was left to the data taken from the targets (k, c, h, w); itself."""
+        del target
         return self

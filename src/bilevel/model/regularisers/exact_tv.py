@@ -10,7 +10,7 @@ from bilevel.ground.errors import InputError
 from bilevel.model.lengths import Lengths
 from bilevel.model.operators import Differences
 from bilevel.model.operators.operator import Shape
-from bilevel.model.part import POSITIVE, check_learn, positive_parameter
+from bilevel.model.part import around, check_learn
 from bilevel.model.regularisers.nonsmooth import NonSmoothRegulariser
 from bilevel.model.sets import Set
 
@@ -47,19 +47,19 @@ class ExactTotalVariation(NonSmoothRegulariser):
 
     def __init__(
         self,
-        weight: float | Tensor = 0.05,
+        weight: float | Tensor | None = None,
         *,
         isotropic: bool = True,
         coupled: bool = False,
         learn: Collection[str] = ("weight",),
     ) -> None:
-        """Weight: one or a map (h, w) [1]."""
+        """Weight: one or a map (h, w), 0.05 for a contrast of 1 if None."""
         super().__init__()
         check_learn(learn, ("weight",))
         if coupled and not isotropic:
             raise InputError("coupled channels need isotropic=True", given="isotropic=False")
         self.isotropic, self.coupled = isotropic, coupled
-        self.log_weight = positive_parameter(weight, "weight", learn)
+        self.log_weight = self.weighted(weight, 0.05, learn)
         if self.log_weight.ndim not in (0, 2):
             given = tuple(self.log_weight.shape)
             raise InputError("weight must be a number or a map of shape (h, w)", given=given)
@@ -71,7 +71,7 @@ class ExactTotalVariation(NonSmoothRegulariser):
 
     def sets(self) -> Mapping[str, Set]:
         """Positive weights."""
-        return {"log_weight": POSITIVE}
+        return {"log_weight": around(self.log_weight)}
 
     def options(self) -> dict[str, object]:
         """What builds it again; a map keeps its shape, the values travel as parameters."""

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bilevel.ground import rows
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Smoothness, Variation
 from bilevel.model.operators.operator import Shape
-from bilevel.model.part import POSITIVE
+from bilevel.model.part import around, positive_parameter
 from bilevel.model.penalties import Penalty
 from bilevel.model.regularisers.regulariser import Regulariser
 from bilevel.model.sets import Set
@@ -46,6 +46,14 @@ class FilteredRegulariser(Regulariser):
     log_weight: Tensor
     log_smoothing: Tensor
     penalty: Penalty
+
+    def smoothed(
+        self, smoothing: float | None, usual: float, learn: Collection[str]
+    ) -> nn.Parameter:
+        """``log_smoothing``; left to the data, ``usual`` times their contrast, if None."""
+        if smoothing is None:
+            self.leave("log_smoothing", grey=1)
+        return positive_parameter(usual if smoothing is None else smoothing, "smoothing", learn)
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:
@@ -84,7 +92,7 @@ class FilteredRegulariser(Regulariser):
 
     def sets(self) -> Mapping[str, Set]:
         """Positive and bounded, so that L stays finite."""
-        return {"log_weight": POSITIVE, "log_smoothing": POSITIVE}
+        return {name: around(getattr(self, name)) for name in ("log_weight", "log_smoothing")}
 
     def forward(self, x: Tensor) -> Tensor:
         """R(x): (b, c, h, w) -> (b,)."""

@@ -15,7 +15,7 @@ from bilevel.ground.checks import check_choice, check_constant, check_finite
 from bilevel.ground.errors import InputError
 from bilevel.model.bounds import Variation
 from bilevel.model.operators.operator import Shape
-from bilevel.model.part import check_learn, positive_parameter
+from bilevel.model.part import check_learn
 from bilevel.model.penalties import SeparablePenalty
 from bilevel.model.potentials import POTENTIALS
 from bilevel.model.regularisers.filtered import FeatureBall, FilteredRegulariser
@@ -75,13 +75,16 @@ class FieldsOfExperts(FilteredRegulariser):
     def __init__(
         self,
         filters: Tensor | None = None,
-        weight: float | Tensor = 0.01,
-        smoothing: float = 0.05,
+        weight: float | Tensor | None = None,
+        smoothing: float | None = None,
         *,
         potential: Literal["charbonnier", "huber", "log-cosh", "student-t"] = "charbonnier",
         learn: Collection[str] = ("filters", "weight"),
     ) -> None:
-        """Filters (m, c, k, k'), the 5x5 DCT if none; weight: one or m [1]; ν [grey value]."""
+        """Filters (m, c, k, k'), the 5x5 DCT if none; weight: one or m; ν [grey value].
+
+        For a contrast of 1 of the data the weight is 0.01 and ν 0.05 where None is given.
+        """
         super().__init__()
         check_learn(learn, PARAMETERS)
         check_choice(potential, POTENTIALS, "potential")
@@ -89,7 +92,7 @@ class FieldsOfExperts(FilteredRegulariser):
         bank = dct_filters(5) if filters is None else check_finite(filters.detach(), "filters")
         if bank.ndim != 4 or bank.numel() == 0:
             raise InputError("filters must have shape (m, c, k, k')", given=tuple(bank.shape))
-        weights = torch.as_tensor(weight, dtype=bank.dtype)
+        weights = torch.as_tensor(0.01 if weight is None else weight, dtype=bank.dtype)
         if weights.ndim > 1 or (weights.ndim == 1 and len(weights) != len(bank)):
             expected = f"weight must be a number or have shape ({len(bank)},)"
             raise InputError(expected, given=tuple(weights.shape))
@@ -97,8 +100,9 @@ class FieldsOfExperts(FilteredRegulariser):
         self.potential = potential
         centred = ZeroMean().project(bank).clone()
         self.filters = nn.Parameter(centred, requires_grad="filters" in learn)
-        self.log_weight = positive_parameter(weights.expand(len(bank)).clone(), "weight", learn)
-        self.log_smoothing = positive_parameter(smoothing, "smoothing", learn)
+        each = weights.expand(len(bank)).clone()
+        self.log_weight = self.weighted(None if weight is None else each, each, learn)
+        self.log_smoothing = self.smoothed(smoothing, 0.05, learn)
 
     def options(self) -> dict[str, object]:
         """What builds it again."""

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Collection
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bilevel.ground import rows
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.operators.operator import Shape
-from bilevel.model.part import zeros_for
+from bilevel.model.part import positive_parameter, zeros_for
 from bilevel.model.preconditioner import Stencil
 from bilevel.model.smooth import Summand
 from bilevel.model.term import BoundTerm, Term, TermSum
@@ -25,6 +26,23 @@ class ImageTerm(Term):
     further: int = 0
     """Channels of its own for each channel of the image: x is (b, (1 + further) c, h, w), the
     image first (2 for second-order total generalised variation, 1 for infimal convolutions)."""
+
+    def weighted(
+        self,
+        weight: float | Tensor | None,
+        usual: float | Tensor,
+        learn: Collection[str],
+        *,
+        degree: int = 1,
+    ) -> nn.Parameter:
+        """``log_weight``, left to the data where ``weight`` is None.
+
+        Then it is ``usual`` times what makes Ψ + w R the same problem for data c y, where
+        R(c x) = c^``degree`` R(x), smoothing included.
+        """
+        if weight is None:
+            self.leave("log_weight", fidelity=1, grey=-degree)
+        return positive_parameter(usual if weight is None else weight, "weight", learn)
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from bilevel.ground.fused import fused
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Smoothness, Variation
 from bilevel.model.operators.operator import Shape
-from bilevel.model.part import POSITIVE, check_learn, positive_parameter
+from bilevel.model.part import around, check_learn, positive_parameter
 from bilevel.model.preconditioner import Stencil
 from bilevel.model.regularisers.cascade import analyse, layer_norm, row_norms, synthesise
 from bilevel.model.regularisers.regulariser import Regulariser
@@ -28,7 +28,7 @@ from bilevel.model.sets import Box, Set, ZeroMean
 
 __all__ = ["RidgeRegulariser"]
 
-SCALING = Box(math.log(1e-8), math.log(1e8))
+SHARPEST = math.log(1e4)
 PARAMETERS = ("filters", "scaling", "weight", "sharpness")
 
 
@@ -87,15 +87,18 @@ class RidgeRegulariser(Regulariser):
     def __init__(
         self,
         filters: Sequence[Tensor],
-        weight: float = 1.0,
+        weight: float | None = None,
         sharpness: float = 100.0,
-        scaling: float | Tensor = 1.0,
+        scaling: float | Tensor | None = None,
         *,
         weakly_convex: bool = False,
         norm: float | None = None,
         learn: Collection[str] = PARAMETERS,
     ) -> None:
-        """Banks (m, c, k, k'); w, b > 1 and σ, one a channel; ``norm`` a proved one if None."""
+        """Banks (m, c, k, k'); w, b > 1 and σ, one a channel; ``norm`` a proved one if None.
+
+        For a contrast of 1 of the data w and σ [1/grey value] are 1 where None is given.
+        """
         super().__init__()
         check_learn(learn, PARAMETERS)
         banks = _checked(filters)
@@ -103,10 +106,12 @@ class RidgeRegulariser(Regulariser):
         proved = math.prod(float(layer_norm(bank)) for bank in banks)
         if norm is not None:
             check_positive(norm, "norm")
-        if sharpness < 1:
-            raise InputError("sharpness must be at least 1", given=sharpness)
+        if not 1 <= sharpness <= math.exp(SHARPEST):
+            raise InputError("sharpness must lie in [1, 1e4]", given=sharpness)
         channels = banks[-1].shape[0]
-        scales = torch.as_tensor(scaling, dtype=banks[0].dtype)
+        if scaling is None:
+            self.leave("log_scaling", grey=-1)
+        scales = torch.as_tensor(1.0 if scaling is None else scaling, dtype=banks[0].dtype)
         if scales.ndim > 1 or (scales.ndim == 1 and len(scales) != channels):
             expected = f"scaling must be a number or have shape ({channels},)"
             raise InputError(expected, given=tuple(scales.shape))
@@ -114,10 +119,10 @@ class RidgeRegulariser(Regulariser):
         learned = "filters" in learn
         self.filters = nn.ParameterList(nn.Parameter(b, requires_grad=learned) for b in banks)
         self.register_buffer("norm", banks[0].new_tensor(proved if norm is None else norm))
-        self.log_weight = positive_parameter(weight, "weight", learn)
+        self.log_weight = self.weighted(weight, 1.0, learn, degree=2)
         self.log_sharpness = positive_parameter(sharpness, "sharpness", learn)
         wide = scales.expand(channels).clone()
-        self.log_scaling = positive_parameter(wide, "scaling", learn, SCALING)
+        self.log_scaling = positive_parameter(wide, "scaling", learn)
 
     @staticmethod
     def load(
@@ -167,9 +172,9 @@ class RidgeRegulariser(Regulariser):
         """Positive scalars, a sharpness of at least 1, first filters of mean zero."""
         return {
             "filters.0": ZeroMean(),
-            "log_weight": POSITIVE,
-            "log_scaling": SCALING,
-            "log_sharpness": Box(0.0, POSITIVE.upper),
+            "log_weight": around(self.log_weight),
+            "log_scaling": around(self.log_scaling),
+            "log_sharpness": Box(0.0, SHARPEST),
         }
 
     def check(self, image_shape: Shape) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from torch import Tensor
 
-from bilevel.model.part import POSITIVE, check_learn, positive_parameter
+from bilevel.model.part import around, check_learn
 from bilevel.model.regularisers.nonsmooth import NonSmoothRegulariser
 from bilevel.model.sets import Set
 from bilevel.model.simple import Distance, Simple
@@ -34,10 +34,13 @@ class Sparsity(NonSmoothRegulariser):
 
     log_weight: Tensor
 
-    def __init__(self, weight: float = 0.1, *, learn: Collection[str] = ("weight",)) -> None:
+    def __init__(
+        self, weight: float | None = None, *, learn: Collection[str] = ("weight",)
+    ) -> None:
+        """Weight; 0.1 for a contrast of 1 if None."""
         super().__init__()
         check_learn(learn, ("weight",))
-        self.log_weight = positive_parameter(weight, "weight", learn)
+        self.log_weight = self.weighted(weight, 0.1, learn)
 
     @property
     def weight(self) -> Tensor:
@@ -46,7 +49,7 @@ class Sparsity(NonSmoothRegulariser):
 
     def sets(self) -> Mapping[str, Set]:
         """A positive weight."""
-        return {"log_weight": POSITIVE}
+        return {"log_weight": around(self.log_weight)}
 
     def accounted(self) -> frozenset[str]:
         """The weight."""

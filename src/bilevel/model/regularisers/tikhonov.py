@@ -13,7 +13,7 @@ from bilevel.model.bounds import Bounds, Smoothness, Variation
 from bilevel.model.operators import Identity
 from bilevel.model.operators.operator import Operator, Shape, check_operator
 from bilevel.model.operators.turned import turned
-from bilevel.model.part import POSITIVE, accounted_under, check_learn, positive_parameter
+from bilevel.model.part import accounted_under, around, check_learn
 from bilevel.model.preconditioner import Stencil
 from bilevel.model.regularisers.regulariser import Regulariser
 from bilevel.model.sets import Set
@@ -44,16 +44,16 @@ class Tikhonov(Regulariser):
 
     def __init__(
         self,
-        weight: float = 1e-3,
+        weight: float | None = None,
         operator: Operator | None = None,
         *,
         learn: Collection[str] = ("weight",),
     ) -> None:
-        """Weight [1] and operator B; ``learn=()`` keeps the weight fixed."""
+        """Weight, 1e-3 for a contrast of 1 if None, and operator B; ``learn=()`` keeps it fixed."""
         super().__init__()
         check_learn(learn, ("weight",))
         self.operator = Identity() if operator is None else check_operator(operator)
-        self.log_weight = positive_parameter(weight, "weight", learn)
+        self.log_weight = self.weighted(weight, 1e-3, learn, degree=2)
 
     @property
     def weight(self) -> Tensor:
@@ -62,7 +62,7 @@ class Tikhonov(Regulariser):
 
     def sets(self) -> Mapping[str, Set]:
         """A positive weight."""
-        return {"log_weight": POSITIVE}
+        return {"log_weight": around(self.log_weight)}
 
     def options(self) -> dict[str, object]:
         """What builds it again; the weight itself travels as a parameter."""

@@ -13,7 +13,7 @@ from bilevel.ground.errors import InputError
 from bilevel.linear import LinearMap
 from bilevel.model.operators import Differences
 from bilevel.model.operators.operator import Shape
-from bilevel.model.part import POSITIVE, check_learn, positive_parameter
+from bilevel.model.part import Units, around, check_learn
 from bilevel.model.penalties import RadialPenalty, SeparablePenalty
 from bilevel.model.potentials import POTENTIALS, Potential
 from bilevel.model.regularisers import stencil
@@ -61,8 +61,8 @@ class TotalVariation(FilteredRegulariser):
 
     def __init__(
         self,
-        weight: float | Tensor = 0.05,
-        smoothing: float = 0.01,
+        weight: float | Tensor | None = None,
+        smoothing: float | None = None,
         *,
         least_smoothing: float | None = None,
         isotropic: bool = True,
@@ -70,7 +70,10 @@ class TotalVariation(FilteredRegulariser):
         potential: Literal["charbonnier", "huber"] = "charbonnier",
         learn: Collection[str] = PARAMETERS,
     ) -> None:
-        """Weight: one or a map (h, w) [1]; smoothing ν and its least, ν/10 if None [grey value]."""
+        """Weight: one or a map (h, w); smoothing ν and its least, ν/10 if None [grey value].
+
+        For a contrast of 1 of the data the weight is 0.05 and ν 0.01 where None is given.
+        """
         super().__init__()
         check_learn(learn, PARAMETERS)
         check_choice(potential, ("huber", "charbonnier"), "potential of total variation")
@@ -79,21 +82,30 @@ class TotalVariation(FilteredRegulariser):
         if coupled and not isotropic:
             raise InputError("coupled channels need isotropic=True", given="isotropic=False")
         self.isotropic, self.coupled, self.potential = isotropic, coupled, potential
-        check_positive(smoothing, "smoothing")
-        least = smoothing / 10 if least_smoothing is None else least_smoothing
-        if not 0 < least <= smoothing:
+        if least_smoothing is not None and smoothing is None:
+            advice = "give smoothing too"
+            raise InputError("least_smoothing needs a smoothing", advice=advice)
+        first = 0.01 if smoothing is None else check_positive(smoothing, "smoothing")
+        least = first / 10 if least_smoothing is None else least_smoothing
+        if not 0 < least <= first:
             raise InputError(f"least_smoothing must lie in (0, {smoothing}]", given=least)
         self.least_smoothing = least
-        self.log_weight = positive_parameter(weight, "weight", learn)
-        self.log_smoothing = positive_parameter(smoothing, "smoothing", learn)
+        self.log_weight = self.weighted(weight, 0.05, learn)
+        self.log_smoothing = self.smoothed(smoothing, 0.01, learn)
         if self.log_weight.ndim not in (0, 2):
             given = tuple(self.log_weight.shape)
             raise InputError("weight must be a number or a map of shape (h, w)", given=given)
 
     def sets(self) -> Mapping[str, Set]:
         """Positive and bounded, so that L stays finite."""
-        smooth = Box(math.log(self.least_smoothing), POSITIVE.upper)
-        return {"log_weight": POSITIVE, "log_smoothing": smooth}
+        smooth = Box(math.log(self.least_smoothing), around(self.log_smoothing).upper)
+        return {"log_weight": around(self.log_weight), "log_smoothing": smooth}
+
+    def take_units(self, units: Units) -> None:
+        """The least smoothing with the smoothing."""
+        if "log_smoothing" in self.left:
+            self.least_smoothing *= units.grey
+        super().take_units(units)
 
     def options(self) -> dict[str, object]:
         """What builds it again; a map keeps its shape, the values travel as parameters."""

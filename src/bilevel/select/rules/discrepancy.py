@@ -10,10 +10,10 @@ from torch import Tensor
 
 from bilevel.ground.checks import check_positive
 from bilevel.model import Variational
+from bilevel.risk.noise import check_gaussian
 from bilevel.select.choice import Outcome
 from bilevel.select.degrees import ONE_PROBE, Degrees
-from bilevel.select.level_rule import LevelRule
-from bilevel.select.noise import check_gaussian, level_of, variance_of
+from bilevel.select.level_rule import LevelRule, level_of, variance_of
 from bilevel.select.point import Point
 from bilevel.select.rule import Goal
 

@@ -8,8 +8,8 @@ from typing import ClassVar
 from torch import Tensor
 
 from bilevel.model import Variational
-from bilevel.select.level_rule import LevelRule
-from bilevel.select.noise import check_gaussian, variance_of
+from bilevel.risk.noise import check_gaussian
+from bilevel.select.level_rule import LevelRule, variance_of
 from bilevel.select.point import Point
 from bilevel.select.rule import Goal
 

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from bilevel.ground.errors import InputError
 from bilevel.model import Variational
+from bilevel.risk.noise import check_quadratic
 from bilevel.select.choice import Outcome
 from bilevel.select.degrees import ONE_PROBE, Degrees
-from bilevel.select.noise import check_quadratic
 from bilevel.select.point import Point
 from bilevel.select.rule import Goal, Rule
 

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from torch import Tensor
 
-from bilevel.ground import rows
 from bilevel.ground.checks import check_positive
 from bilevel.model import Variational
+from bilevel.risk.noise import check_gaussian
+from bilevel.risk.pseudo_inverse import PseudoInverse
+from bilevel.risk.unbiased import UnbiasedRisk
 from bilevel.select.choice import Outcome
 from bilevel.select.degrees import ONE_PROBE, Degrees
-from bilevel.select.level_rule import LevelRule
-from bilevel.select.noise import check_gaussian, level_of, risk_advice, variance_of
+from bilevel.select.level_rule import LevelRule, level_of, risk_advice
 from bilevel.select.point import Point
-from bilevel.select.pseudo_inverse import PseudoInverse
 from bilevel.select.rule import Goal, Rule
 
 __all__ = ["GSURE"]
-
-
-@dataclass(frozen=True)
-class Lifted:
-    """L, L A L b of every probe b (n, c, h, w), and tr LLᵀ."""
-
-    inverse: PseudoInverse
-    twice: Tensor
-    noise: Tensor
 
 
 @dataclass(frozen=True)
@@ -58,7 +48,7 @@ class GSURE(LevelRule):
 
     degrees: Degrees = ONE_PROBE
     truncation: float = 0.1
-    lifted: Lifted | None = field(default=None, repr=False, compare=False)
+    lifted: tuple[PseudoInverse, Tensor] | None = field(default=None, repr=False, compare=False)
     goal: ClassVar[Goal] = Goal.MINIMUM
 
     def __post_init__(self) -> None:
@@ -73,41 +63,39 @@ class GSURE(LevelRule):
         """Gaussian noise of known level."""
         check_gaussian("GSURE", energy, y, self.sigma)
 
+    def fresh(self) -> Rule | None:
+        """With other probes."""
+        degrees = self.degrees.fresh()
+        return None if degrees is None else replace(self, degrees=degrees, lifted=None)
+
     def value(self, point: Point) -> Tensor:
         """The estimate of the mean squared error of L A x [grey value²]."""
-        known = self._known(point.energy, point.y)
-        misfit = known.inverse(point.residual).double().square().flatten(1).sum(1)
-        pairs = self.degrees.responses(point, level_of(self.sigma, point))
-        fitted = self._trace(known.twice, pairs)
-        total = misfit + variance_of(self.sigma, point) * (2 * fitted - known.noise)
-        return total / point.x[0].numel()
+        sigma, risk = level_of(self.sigma, point), self._risk(point)
+        pairs = self.degrees.responses(point, sigma)
+        return risk.value(point.residual, self.degrees.paired(point, risk, pairs))
 
     def slope(self, point: Point) -> Tensor:
         """SUGAR (Deledalle, Vaiter, Fadili and Peyré 2014): of the Monte Carlo estimate."""
-        known = self._known(point.energy, point.y)
-        moved = known.inverse(point.energy.fidelity.operator(point.slope))
-        misfit = 2 * rows.inner(known.inverse(point.residual).double(), moved.double())
-        pairs = self.degrees.slopes(point, level_of(self.sigma, point))
-        fitted = self._trace(known.twice, pairs)
-        total = misfit + 2 * variance_of(self.sigma, point) * fitted
-        return total / point.x[0].numel()
+        sigma, risk = level_of(self.sigma, point), self._risk(point)
+        fitted = self.degrees.paired(point, risk, self.degrees.slopes(point, sigma))
+        return risk.slope(point.residual, point.prediction_slope, fitted)
 
     def advice(self, outcome: Outcome, value: float) -> str:
         """As for the predicted risk."""
         return risk_advice(outcome) or super().advice(outcome, value)
 
-    def _known(self, energy: Variational, y: Tensor) -> Lifted:
-        if self.lifted is not None:
-            return self.lifted
+    def _risk(self, point: Point) -> UnbiasedRisk:
+        inverse, energy = self.lifted or self._known(point.energy, point.y)
+        sigma = level_of(self.sigma, point)
+        return UnbiasedRisk.lifted(inverse, sigma, energy, point.x[0].numel())
+
+    def _known(self, energy: Variational, y: Tensor) -> tuple[PseudoInverse, Tensor]:
+        """L and tr LLᵀ."""
         operator = energy.fidelity.operator
         _, c, h, w = y.shape
         inverse = PseudoInverse(operator, operator.image_shape((c, h, w)), self.truncation)
-        lifted, noise = inverse(self.degrees.vectors(y)), inverse.energy()
-        if noise is None:
-            noise = self.degrees.trace(lifted.double().square().flatten(1).sum(1))
-        return Lifted(inverse, inverse(operator(lifted)).double(), noise)
-
-    def _trace(self, twice: Tensor, pairs: Iterator[tuple[Tensor, Tensor]]) -> Tensor:
-        """tr(Lᵀ L A ∂x/∂y): since L A is symmetric, ⟨L A L b, (∂x/∂y) b⟩ for every probe b."""
-        products = zip(twice, pairs, strict=True)
-        return self.degrees.trace((dx.double() * t).flatten(1).sum(1) for t, (_, dx) in products)
+        known = inverse.energy()
+        if known is None:
+            lifted = inverse(self.degrees.vectors(y)).double()
+            known = self.degrees.trace(lifted.square().flatten(1).sum(1))
+        return inverse, known

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
 
 from bilevel.ground.errors import InputError
 from bilevel.model import Variational
-from bilevel.model.fidelities import SquaredL2
 from bilevel.model.operators import Composition, Mask
-from bilevel.select.held import check_part, held_out
-from bilevel.select.noise import check_quadratic
+from bilevel.risk.held import check_part, held_out, left, prediction_error
+from bilevel.risk.noise import check_quadratic
 from bilevel.select.point import Point
 from bilevel.select.rule import Goal, Rule
 
@@ -54,16 +53,15 @@ class HoldOut(Rule):
 
     def prepare(self, energy: Variational, y: Tensor) -> Variational:
         """Ψ(Mask A x; y): data held out add a constant."""
-        fidelity = check_quadratic("hold-out", energy)
-        left = Mask((~held_out(energy, y, self.part, self.seed)).to(y))
-        operator = Composition(left, fidelity.operator)
-        return Variational(SquaredL2(operator, float(fidelity.weight)).to(y), energy.regulariser)
+        return left(energy, y, held_out(energy, y, self.part, self.seed))
+
+    def fresh(self) -> Rule:
+        """With other data held out."""
+        return replace(self, seed=self.seed + 1)
 
     def value(self, point: Point) -> Tensor:
         """The mean squared error of the data held out [unit of the data squared]."""
         operator = point.energy.fidelity.operator
         if not (isinstance(operator, Composition) and isinstance(operator.outer, Mask)):
             raise InputError("hold-out needs the energy that it prepared")
-        held = operator.outer.mask == 0
-        away = held * (operator.inner(point.x) - point.y)
-        return away.double().square().flatten(1).sum(1) / held.sum()
+        return prediction_error(operator.inner(point.x), point.y, operator.outer.mask == 0)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from bilevel.ground.checks import check_choice
 from bilevel.model import Variational
+from bilevel.risk.noise import check_quadratic
 from bilevel.select.choice import Outcome
-from bilevel.select.noise import check_quadratic
 from bilevel.select.point import Point
 from bilevel.select.rule import Goal, Rule
 

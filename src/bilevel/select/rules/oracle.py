@@ -25,6 +25,7 @@ class Oracle(Rule):
 
     target: Tensor
     goal: ClassVar[Goal] = Goal.MINIMUM
+    blind: ClassVar[bool] = False
 
     def check(self, energy: Variational, y: Tensor) -> None:
         """A target for every image."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bilevel.ground.checks import check_choice, check_positive
 from bilevel.model import Variational
-from bilevel.select.counts import check_poisson, counts_of, means_of
+from bilevel.risk.counts import check_poisson, counts_of, means_of
 from bilevel.select.point import Point
 from bilevel.select.rule import Goal, Rule
 
@@ -69,7 +69,10 @@ class PoissonDiscrepancy(Rule):
 
     def value(self, point: Point) -> Tensor:
         """The mean excess of KL over its expectation."""
-        k, mean = self.peak * counts_of(point), self.peak * means_of(point)
+        k, mean = (
+            self.peak * counts_of(point.energy, point.y),
+            self.peak * means_of(point.energy, point.prediction),
+        )
         used = k > 0.5 if self.target == "masked" else torch.ones_like(k, dtype=torch.bool)
         excess = torch.where(used, _divergence(mean, k) - self._expected(mean), 0.0)
         return excess.flatten(1).sum(1) / used.flatten(1).sum(1).clamp_min(1)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from torch import Tensor
 
-from bilevel.ground import rows
 from bilevel.ground.checks import check_positive
 from bilevel.model import Variational
-from bilevel.select.counts import check_poisson, counts_of
+from bilevel.risk.counts import check_poisson, counts_of
+from bilevel.risk.unbiased import UnbiasedRisk
 from bilevel.select.degrees import ONE_PROBE, Degrees
 from bilevel.select.point import Point
 from bilevel.select.rule import Goal, Rule
@@ -24,14 +24,9 @@ class PURE(Rule):
 
     (‖A x_w - y‖² - Σz/peak + (2/peak) Σ z_i ∂(A x)_i/∂y_i)/m: the risk of A x, of x if A = I.
 
-    For z = y + b with peak z_i ~ Poisson(peak t_i), E t_i f_i(z) = E z_i f_i(z - e_i/peak) and
-    E t_i² = E (z_i² - z_i/peak), so that ‖f - t‖² has the expectation of
-
-        ‖f(z)‖² - 2 Σ z_i f_i(z - e_i/peak) + Σ z_i² - z_i/peak.
-
-    Here f_i(z - e_i/peak) ≈ f_i - (∂f_i/∂z_i)/peak, so that the estimate is unbiased to first order
-    in 1/peak (Luisier, Blu, Unser 2011, without their Gaussian part): better the more photons
-    there are and the smoother f is. The sum is the mean of (z ⊙ b)ᵀ ∂(A x)/∂y b over random signs.
+    With z = y + b; see :meth:`~bilevel.risk.unbiased.UnbiasedRisk.counts`. Unbiased to first order
+    in 1/peak: better the more photons there are and the smoother A x depends on them. The sum is
+    the mean of (z ⊙ b)ᵀ ∂(A x)/∂y b over random signs.
 
     Args:
         peak: photons at grey value 1, that of the noise.
@@ -58,15 +53,14 @@ class PURE(Rule):
         """Counts of known peak."""
         check_poisson("PURE", energy, y, self.peak)
 
+    def fresh(self) -> Rule | None:
+        """With other probes."""
+        degrees = self.degrees.fresh()
+        return None if degrees is None else replace(self, degrees=degrees)
+
     def value(self, point: Point) -> Tensor:
         """The estimate of the mean squared error of A x [unit of the data squared]."""
-        z = counts_of(point)
-        fitted = self._trace(point, z) * (2 / self.peak)
-        noise = (point.seen * z).flatten(1).sum(1) / self.peak
-        return (point.misfit - noise + fitted) / point.size
-
-    def _trace(self, point: Point, z: Tensor) -> Tensor:
-        """Σ z_i ∂(A x)_i/∂y_i, (b,)."""
-        a, level = point.energy.fidelity.operator, (z.flatten(1).mean(1) / self.peak).sqrt()
-        found = self.degrees.responses(point, level)
-        return self.degrees.trace(rows.inner(z * b, a(dx).double()) for b, dx in found)
+        z = counts_of(point.energy, point.y)
+        risk = UnbiasedRisk.counts(z, point.seen, self.peak)
+        pairs = self.degrees.responses(point, (z.flatten(1).mean(1) / self.peak).sqrt())
+        return risk.value(point.residual, self.degrees.paired(point, risk, pairs))

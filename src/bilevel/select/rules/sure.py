@@ -10,10 +10,11 @@ from torch import Tensor
 from bilevel.ground.errors import InputError
 from bilevel.model import Variational
 from bilevel.model.operators import Identity
+from bilevel.risk.noise import check_gaussian
+from bilevel.risk.unbiased import UnbiasedRisk
 from bilevel.select.choice import Outcome
 from bilevel.select.degrees import ONE_PROBE, Degrees
-from bilevel.select.level_rule import LevelRule
-from bilevel.select.noise import check_gaussian, level_of, risk_advice, variance_of
+from bilevel.select.level_rule import LevelRule, level_of, risk_advice
 from bilevel.select.point import Point
 from bilevel.select.rule import Goal
 
@@ -46,15 +47,17 @@ class PredictedRisk(LevelRule):
 
     def value(self, point: Point) -> Tensor:
         """The estimate of the mean squared error of A x [unit of the data squared]."""
-        variance = variance_of(self.sigma, point)
-        fitted = 2 * variance * self.degrees.of(point, level_of(self.sigma, point))
-        return (point.misfit + fitted) / point.size - variance
+        sigma = level_of(self.sigma, point)
+        risk = UnbiasedRisk.prediction(sigma, point.size)
+        pairs = self.degrees.responses(point, sigma)
+        return risk.value(point.residual, self.degrees.paired(point, risk, pairs))
 
     def slope(self, point: Point) -> Tensor:
         """SUGAR (Deledalle, Vaiter, Fadili and Peyré 2014): of the Monte Carlo estimate."""
         sigma = level_of(self.sigma, point)
-        fitted = 2 * sigma.square() * self.degrees.slope(point, sigma)
-        return (point.misfit_slope + fitted) / point.size
+        risk = UnbiasedRisk.prediction(sigma, point.size)
+        fitted = self.degrees.paired(point, risk, self.degrees.slopes(point, sigma))
+        return risk.slope(point.residual, point.seen * point.prediction_slope, fitted)
 
     def advice(self, outcome: Outcome, value: float) -> str:
         """A risk at an edge may be that of pure noise, or come from a wrong level."""

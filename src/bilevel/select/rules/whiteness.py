@@ -8,11 +8,11 @@ from typing import ClassVar
 from torch import Tensor
 
 from bilevel.model import Variational
+from bilevel.risk.noise import background_of
+from bilevel.risk.spectrum import PATCH, check_patch, of_data
 from bilevel.select.choice import Outcome
-from bilevel.select.noise import background_of
 from bilevel.select.point import Point
 from bilevel.select.rule import Goal, Rule
-from bilevel.select.spectrum import PATCH, check_patch, standardised, whiteness
 
 __all__ = ["Whiteness"]
 
@@ -21,7 +21,7 @@ __all__ = ["Whiteness"]
 class Whiteness(Rule):
     """Residuals as white as can be: σ not needed, but white noise is.
 
-    min :func:`~bilevel.select.spectrum.whiteness` W of the residuals A x_w - y.
+    min :func:`~bilevel.risk.spectrum.whiteness` W of the residuals A x_w - y.
 
     W is 1 for a flat spectrum and about 2 for white Gaussian noise (Lanza, Pragliola and Sgallari
     2020, residual whiteness principle). It needs no noise level.
@@ -50,13 +50,9 @@ class Whiteness(Rule):
 
     def value(self, point: Point) -> Tensor:
         """W [1]; inf where residuals vanish."""
-        residual, background = (
-            point.fine_residual.double(),
-            background_of("whiteness", point.energy),
-        )
-        if background is not None:
-            residual = standardised(residual, point.prediction.double(), background)
-        return whiteness(residual, self.patch)
+        background = background_of("whiteness", point.energy)
+        residual, prediction = point.fine_residual.double(), point.prediction.double()
+        return of_data(residual, prediction, background, self.patch)
 
     def advice(self, outcome: Outcome, value: float) -> str:
         """Noise that is not white misleads the rule."""

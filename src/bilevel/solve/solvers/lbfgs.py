@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bilevel.ground import rows
+from bilevel.ground.contrast import spread
 from bilevel.ground.errors import InputError
 from bilevel.model.preconditioner import Preconditioner
 from bilevel.model.smooth_objective import SmoothObjective
@@ -124,7 +125,8 @@ class LBFGS(Solver[LBFGSState]):
 
     Args:
         memory: pairs kept.
-        first_change: rms length of the first step [grey value].
+        first_change: rms length of the first step [grey value]; a third of the deviation of the
+            start from its mean if None. Where that is 0, 0.08.
         precondition: use the energy's preconditioner, if it has one.
 
     Raises:
@@ -139,19 +141,20 @@ class LBFGS(Solver[LBFGSState]):
     differentiable: ClassVar[bool] = False
 
     memory: int = 4
-    first_change: float = 0.08
+    first_change: float | None = None
     precondition: bool = True
 
     def __post_init__(self) -> None:
         """Check the options."""
-        if self.memory < 1 or not self.first_change > 0:
+        if self.memory < 1 or (self.first_change is not None and not self.first_change > 0):
             given = self.memory, self.first_change
             raise InputError("L-BFGS needs memory >= 1 and first_change > 0", given=given)
 
     def init(self, objective: SmoothObjective, x: Tensor) -> LBFGSState:
         """The steepest descent, as long as ``first_change`` asks."""
         search = LineSearch.start(objective, x)
-        gamma = self.first_change / rows.rms(search.gradient).clamp_min(1e-30)
+        length = _first_length(x) if self.first_change is None else self.first_change
+        gamma = length / rows.rms(search.gradient).clamp_min(torch.finfo(x.dtype).tiny)
         inverse = objective.preconditioner(x) if self.precondition else None
         memory = Memory.empty(x, self.memory, gamma.clone(), inverse)
         return LBFGSState(replace(search, length=gamma), memory, torch.zeros_like(memory.age[:, 0]))
@@ -177,6 +180,12 @@ class LBFGS(Solver[LBFGSState]):
         direction = -memory.apply(search.gradient)
         turned = search.turned(direction, accepted, memory.scaled)
         return LBFGSState(turned, memory, state.steps + 1)
+
+
+def _first_length(x: Tensor) -> Tensor:
+    """A third of the deviation from the mean: 0.08 for pictures in [0, 1]; (b,)."""
+    deviation = spread(x)
+    return torch.where(deviation > 0, deviation / 3, 0.08)
 
 
 def _due(steps: Tensor) -> bool:

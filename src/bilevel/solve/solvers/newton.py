@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bilevel.ground import rows
+from bilevel.ground.contrast import spread
 from bilevel.ground.errors import InputError
 from bilevel.linear import cg
 from bilevel.model.smooth_objective import SmoothObjective
@@ -96,5 +97,7 @@ class NewtonCG(Solver[NewtonState]):
         solved = cg(hessian, -gradient, rtol=ratio.nan_to_num(0.5), max_steps=self.max_products)
         direction = state.search.direction.clone()
         direction[index] = solved.x
-        scale = 0.01 / rows.rms(state.search.gradient).clamp_min(1e-30)
+        deviation = spread(state.x)
+        length = torch.where(deviation > 0, deviation / 25, 0.01)
+        scale = length / rows.rms(state.search.gradient).clamp_min(torch.finfo(state.x.dtype).tiny)
         return state.search.turned(direction, state.fresh, lambda g: rows.expand(scale, g) * g)

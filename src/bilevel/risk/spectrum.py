@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bilevel.ground.errors import InputError
 
-__all__ = ["PATCH", "check_patch", "standardised", "whiteness"]
+__all__ = ["PATCH", "check_patch", "of_data", "standardised", "whiteness"]
 
 PATCH = 16
 """The side of the squares that residuals are looked at in, unless another is asked for."""
@@ -50,6 +50,15 @@ def standardised(residual: Tensor, prediction: Tensor, background: float) -> Ten
     """Residuals of counts over √(A x + background), with A x >= 0: of one variance."""
     means = (prediction + background).clamp_min(background)
     return residual / means.sqrt()
+
+
+def of_data(
+    residual: Tensor, prediction: Tensor, background: float | None, patch: int | None
+) -> Tensor:
+    """W of A x - y, (b,) float64, standardised for counts of that background; None: Gaussian."""
+    if background is not None:
+        residual = standardised(residual, prediction, background)
+    return whiteness(residual, patch)
 
 
 def check_patch(patch: int | None) -> None:

@@ -10,7 +10,6 @@ from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.model import Variational
 from bilevel.model.fidelities import KullbackLeibler
-from bilevel.select.point import Point
 
 __all__ = ["check_poisson", "counts_of", "means_of"]
 
@@ -28,12 +27,12 @@ def check_poisson(rule: str, energy: Variational, y: Tensor, peak: float) -> Non
         raise InputError("all counts are zero", given=f"rows {empty}", advice=advice)
 
 
-def counts_of(point: Point) -> Tensor:
+def counts_of(energy: Variational, y: Tensor) -> Tensor:
     """Z = y + background of every datum, whose law is Poisson(peak t)/peak; float64."""
-    return cast(KullbackLeibler, point.energy.fidelity).counts(point.y).double()
+    return cast(KullbackLeibler, energy.fidelity).counts(y).double()
 
 
-def means_of(point: Point) -> Tensor:
-    """T = A x + background of every datum, with A x >= 0; float64."""
-    background = cast(KullbackLeibler, point.energy.fidelity).background
-    return (point.prediction.double() + background).clamp_min(background)
+def means_of(energy: Variational, prediction: Tensor) -> Tensor:
+    """T = A x + background of every datum, with ``prediction`` A x >= 0; float64."""
+    background = cast(KullbackLeibler, energy.fidelity).background
+    return (prediction.double() + background).clamp_min(background)

@@ -11,8 +11,6 @@ from bilevel.ground.errors import InputError
 from bilevel.model import Variational
 from bilevel.model.fidelities import KullbackLeibler, SquaredL2
 from bilevel.model.operators import Composition, Convolution, Downsampling, Identity, Operator
-from bilevel.select.choice import Outcome
-from bilevel.select.point import Point
 
 __all__ = [
     "Level",
@@ -20,9 +18,6 @@ __all__ = [
     "check_gaussian",
     "check_quadratic",
     "estimated_level",
-    "level_of",
-    "risk_advice",
-    "variance_of",
 ]
 
 Level = float | Tensor | None
@@ -87,26 +82,3 @@ def _check_estimable(operator: Operator) -> None:
         what = "the noise level can be estimated from data that are whole images alone"
         advice = "give sigma, e.g. as estimated by bl.data.noise_level from a part that is one"
         raise InputError(what, given=type(operator).__name__, advice=advice)
-
-
-def level_of(sigma: Level, point: Point) -> Tensor:
-    """The level σ of the rows of a point, (b,) float64; ``Rule.begin`` estimates it once."""
-    if sigma is None:
-        return estimated_level(point.energy, point.y)
-    level = torch.as_tensor(sigma, dtype=torch.float64)
-    return level[point.index] if level.ndim else level.expand(len(point.index))
-
-
-def variance_of(sigma: Level, point: Point) -> Tensor:
-    """σ² of the rows of a point, (b,) float64."""
-    return level_of(sigma, point).square()
-
-
-def risk_advice(outcome: Outcome) -> str:
-    """What to do about an estimated risk that is least at an edge; nothing otherwise."""
-    if outcome is not Outcome.EDGE:
-        return ""
-    return (
-        "the risk still falls at the edge: widen the range; if it falls on towards large weights "
-        "the data may hold no more than noise, towards small ones sigma may be too small"
-    )

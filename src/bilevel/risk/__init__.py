@@ -1,0 +1,1 @@
+"""How good reconstructions are, from the data alone: what rules and criteria are made of."""
