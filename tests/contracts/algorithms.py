@@ -1,16 +1,22 @@
-"""Every algorithm of the catalogue on two kinds of problem: solvable exactly, and hard."""
+"""Every algorithm of the catalogue on problems solvable exactly and hard ones, and its contract.
+
+Inherit ``AlgorithmContract`` and name an algorithm in ``QUADRATICS`` and ``DEFAULTS``.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
+import pytest
 import torch
 from torch import Tensor
 
 import bilevel as bl
-from bilevel.learn import Accuracy, Algorithm
+from bilevel.ground import theta as algebra
+from bilevel.learn import Accuracy, Algorithm, Status
 from bilevel.learn.algorithms import (
     BOME,
     DFOLS,
@@ -36,7 +42,10 @@ from bilevel.learn.algorithms import (
     TrustRegion,
 )
 from bilevel.learn.schedules import Geometric
+from contracts import unusual
+from contracts.problems import images, in_situation, watched
 from contracts.quadratics import DOUBLE, Quadratic
+from contracts.rows import rows
 from contracts.sources import problem_and_solution
 
 TIGHT, NEVER = 1e-6, 1e-30
@@ -182,3 +191,92 @@ def absurd(algorithm: Algorithm[Any], how: str) -> Algorithm[Any] | None:
         return None
     policy = isinstance(getattr(algorithm, found[0]), Accuracy)
     return replace(algorithm, **{found[0]: Accuracy(first=value) if policy else value})
+
+
+TELLING = (Status.WORSE, Status.DIVERGED, Status.BROKEN)
+DRAWN = ("dynamic-sampling", "soba", "ma-soba", "saba", "srba", "amigo", "stocbio", "f2sa", "bome")
+BY_POSITION = (*DRAWN, "isgd", "dfo-ls")
+"""Whose batches are drawn by position, or whose engine adds up in order: they say so."""
+
+
+class AlgorithmContract:
+    names: ClassVar[tuple[str, ...]]
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "situation" in metafunc.fixturenames:
+            product = rows(self.names, unusual.SMOOTH, strength=1)
+            metafunc.parametrize(("name", "situation"), product)
+        elif "seed" in metafunc.fixturenames:
+            metafunc.parametrize(("name", "seed"), rows(self.names, (2, 5, 11), strength=1))
+        else:
+            metafunc.parametrize("name", self.names)
+
+    def test_arrives_where_the_solution_is_known(self, name: str, seed: int) -> None:
+        """By a looser end than in the benchmark, which takes longer."""
+        case = QUADRATICS[name]
+        algorithm, within = case.algorithm, case.within
+        if within < 1e-2 and "tol" in vars(algorithm):
+            algorithm, within = replace(algorithm, tol=1e-3), 1e-2
+        problem, start, solution = quadratic(case.kind, seed)
+        fit = bl.learn(problem, algorithm, start, budget=bl.Budget(steps=case.steps))
+        assert fit.status is not Status.WORSE
+        assert away(fit.theta, solution) <= within * away(start, solution)
+
+    def test_budgets_are_kept_and_costs_told(self, name: str) -> None:
+        """An evaluation that would begin when the budget is just used up does not."""
+        free, problem = images(), images()
+        with watched(free) as begun:
+            bl.learn(free, DEFAULTS[name], budget=bl.Budget(steps=2))
+        most = max(begun)
+        with watched(problem) as begun:
+            fit = bl.learn(problem, DEFAULTS[name], budget=bl.Budget(gradient_evaluations=most))
+            assert all(before < most for before in begun if before < fit.cost.gradient_evaluations)
+        assert fit.status in (Status.BUDGET, Status.WORSE)
+        spent = [line.cost.gradient_evaluations for line in fit.history]
+        assert spent == sorted(spent)
+        assert fit.cost.gradient_evaluations >= most
+
+    def test_fits_go_on_bit_for_bit(self, name: str) -> None:
+        at_once = bl.learn(images(), DEFAULTS[name], budget=bl.Budget(steps=2))
+        first = bl.learn(images(), DEFAULTS[name], budget=bl.Budget(steps=1))
+        again = bl.learn(images(), DEFAULTS[name], budget=bl.Budget(steps=1), resume=first)
+        for key, value in at_once.theta.items():
+            assert torch.equal(again.theta[key], value)
+        assert again.cost.gradient_evaluations == at_once.cost.gradient_evaluations
+        assert [r.value for r in again.history] == [r.value for r in at_once.history]
+        assert again.status is at_once.status
+
+    def test_float32(self, name: str) -> None:
+        problem = images(dtype=torch.float32)
+        fit = bl.learn(problem, DEFAULTS[name], budget=bl.Budget(steps=2))
+        assert {value.dtype for value in fit.theta.values()} == {torch.float32}
+        judge = images()
+        before, after = (
+            judge.value({k: v.double() for k, v in theta.items()}, tol=1e-5)
+            for theta in (problem.theta, fit.theta)
+        )
+        assert after <= 1.01 * before or fit.status in TELLING
+
+    @pytest.mark.parametrize("options", [{"chunk": 3}, {"order": (2, 0, 3, 1)}], ids=repr)
+    def test_neither_chunks_nor_the_order_of_samples_matter(self, name: str, options) -> None:
+        if "order" in options and name in BY_POSITION:
+            pytest.skip("draws by position")
+        budget = bl.Budget(steps=2)
+        one = bl.learn(images(), DEFAULTS[name], budget=budget)
+        other = bl.learn(images(**options), DEFAULTS[name], budget=budget)
+        for key, value in one.theta.items():
+            torch.testing.assert_close(other.theta[key], value, rtol=1e-6, atol=1e-6)
+
+    def test_learns_in_situations_that_others_leave_out(self, name: str, situation: str) -> None:
+        """Finite, ended, and not worse unless the status tells."""
+        problem = in_situation(situation)(64, DOUBLE)
+        algorithm = DEFAULTS[name]
+        if "box" in vars(algorithm):
+            scalar = next(key for key, value in problem.theta.items() if value.ndim == 0)
+            algorithm = replace(algorithm, box={scalar: (-3.0, 0.0)})
+        fit = bl.learn(problem, algorithm, budget=bl.Budget(steps=2))
+        assert fit.status is not Status.RUNNING
+        assert algebra.norm(fit.theta) < math.inf
+        judge = in_situation(situation)(64, DOUBLE)
+        before, after = (judge.value(theta, tol=1e-6) for theta in (judge.theta, fit.theta))
+        assert after <= 1.01 * before or fit.status in TELLING

@@ -20,9 +20,12 @@ from bilevel.model.operators import (
     Operator,
 )
 from bilevel.model.regularisers import Tikhonov
+from contracts.states import ComplexFourier, TwoTaps
 
 H, W, ROWS, SIGMA = 5, 6, 3, 0.3
 N = H * W
+COMPLEX = (2, 3, 5)
+"""As many numbers: the real and the imaginary part of a smaller image."""
 RNG = np.random.default_rng(7)
 KERNEL = np.array([[0.05, 0.1, 0.0], [0.1, 0.5, 0.1], [0.0, 0.1, 0.05]])
 SEEN = RNG.random((H, W)) < 0.7
@@ -54,6 +57,20 @@ def sampled(image: np.ndarray) -> np.ndarray:
     return np.concatenate([z.real.ravel(), z.imag.ravel()])
 
 
+TAPS = (1.0, -0.375)
+WEIGHTS = 0.3 + 0.7 * RNG.random(COMPLEX[1:])
+
+
+def tapped(image: np.ndarray) -> np.ndarray:
+    return TAPS[0] * image + TAPS[1] * np.roll(image, 1, 0)
+
+
+def coils(image: np.ndarray) -> np.ndarray:
+    real, imaginary = image.reshape(COMPLEX)
+    z = WEIGHTS * np.fft.fft2(real + 1j * imaginary, norm="ortho")
+    return np.concatenate([z.real.ravel(), z.imag.ravel()])
+
+
 UNITS = images_of(np.eye(N))
 FORWARD: dict[str, tuple[Operator, np.ndarray]] = {
     "denoise": (Identity(), np.eye(N)),
@@ -67,6 +84,8 @@ FORWARD: dict[str, tuple[Operator, np.ndarray]] = {
         FourierMask(torch.tensor(FREQUENCIES).double()),
         np.stack([sampled(u) for u in UNITS], 1),
     ),
+    "learnable": (TwoTaps(*TAPS), np.stack([tapped(u).ravel() for u in UNITS], 1)),
+    "complex": (ComplexFourier(torch.tensor(WEIGHTS)), np.stack([coils(u) for u in UNITS], 1)),
 }
 INNER: dict[str, tuple[Operator, np.ndarray]] = {
     "identity": (Identity(), np.eye(N)),
@@ -143,6 +162,6 @@ def problem(forward: str, inner: str) -> Problem:
     smooth = np.cumsum(np.cumsum(random.normal(size=(ROWS, H, W)), 1), 2) / 3
     clean = smooth.reshape(ROWS, N) @ a.T
     y = clean + SIGMA * random.normal(size=clean.shape)
-    shape = operator.data_shape((1, H, W))
-    data = torch.tensor(y).reshape(ROWS, *shape)
-    return Problem(energy, Dense(a, b), data, torch.tensor(smooth).reshape(ROWS, 1, H, W))
+    image = COMPLEX if forward == "complex" else (1, H, W)
+    data = torch.tensor(y).reshape(ROWS, *operator.data_shape(image))
+    return Problem(energy, Dense(a, b), data, torch.tensor(smooth).reshape(ROWS, *image))

@@ -1,11 +1,17 @@
-"""Problems with known derivatives, and every hypergradient method."""
+"""Problems with known derivatives, every hypergradient, and what each must do.
+
+Inherit ``HypergradientContract`` and name a method in ``EVERY``; with options that make it exact at
+an exact solution, in ``PRECISE`` as well.
+"""
 
 from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import ClassVar
 
+import pytest
 import torch
 from torch import Tensor
 
@@ -24,10 +30,13 @@ from bilevel.differentiate import (
     finite_differences,
 )
 from bilevel.ground import theta as algebra
+from bilevel.ground.errors import InputError
 from bilevel.ground.theta import bind, learnable
 from bilevel.model import SmoothObjective
 from bilevel.solve import Solution, Tolerance, certify, minimise
 from bilevel.solve.solvers import LBFGS, Nesterov
+from contracts import unusual
+from contracts.rows import rows
 from contracts.zoo import Case, dense_hessian, make, reference
 
 FIRST = 3
@@ -152,3 +161,159 @@ EVERY: dict[str, Hypergradient] = {
     "unrolled": Unrolled(10, Nesterov()),
     "forward": ForwardMode(4),
 }
+
+
+PRECISE: dict[str, Hypergradient] = {
+    "implicit": Implicit(),
+    "neumann": Neumann(400),
+    "equilibrium": EquilibriumPropagation(1e-4),
+    "unrolled": Unrolled(200, Nesterov()),
+    "forward": ForwardMode(200, Nesterov()),
+    "shine refined": Shine(steps=60),
+}
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Loss and hypergradient of the mean over rows, by finite differences of dense solves."""
+
+    value: Tensor
+    grad: bl.Theta
+
+
+@cache
+def case_in(situation: str, dtype: torch.dtype = torch.float64) -> Case:
+    return unusual.make(situation, dtype=dtype, batch=2)
+
+
+@cache
+def truth(situation: str) -> Truth:
+    """In float64, of numbers that both types hold."""
+    case = case_in(situation)
+    y, theta, near = case.y, learnable(case.energy), solved(case, 1e-4)[1].x
+
+    def losses(some: bl.Theta) -> Tensor:
+        moved = bind(case.energy, some)
+        at = [reference(moved, near[k : k + 1], y[k : k + 1]) for k in range(len(y))]
+        return Upper(LOSS, case.target).value(torch.cat(at).detach())
+
+    coarse, fine = (
+        finite_differences(lambda t: float(losses(t).mean()), theta, step) for step in (2e-3, 1e-3)
+    )
+    grad = {k: (4 * fine[k] - coarse[k]) / 3 for k in fine}
+    return Truth(losses(theta), grad)
+
+
+def solved(case: Case, rms: float, index: Tensor | None = None) -> tuple[SmoothObjective, Solution]:
+    lower = case.energy.at(case.y if index is None else case.y[index])
+    return lower, minimise(lower, LBFGS(), tol=Tolerance(rms=rms), keep_state=True, check_every=1)
+
+
+class HypergradientContract:
+    names: ClassVar[tuple[str, ...]]
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        metafunc.parametrize(("name", "situation"), self.product(metafunc.function.__name__))
+
+    def product(self, test: str) -> list[object]:
+        """Every pair where bounds are tried; else every method and every situation."""
+        strength = 2 if "bound" in test else 1
+        return rows(self.names, unusual.SMOOTH, strength=strength)
+
+    def test_bounds_hold_against_finite_differences(self, name: str, situation: str) -> None:
+        """Of gradients and of values, at solutions that are good and bad, in both types."""
+        for dtype, rms in ((torch.float64, 1e-5), (torch.float64, 3e-2), (torch.float32, 1e-3)):
+            case, known = case_in(situation, dtype), truth(situation)
+            lower, solution = solved(case, rms)
+            found = EVERY[name](lower, Upper(LOSS, case.target), solution)
+            error = algebra.norm(algebra.add(_double(found.grad), known.grad, -1.0))
+            assert error <= found.bound + 1e-8
+            assert bool(((found.corrected - known.value).abs() <= found.interval + 1e-12).all())
+            assert {v.dtype for v in found.grad.values()} == {dtype}
+            assert found.error.dtype == torch.float64
+
+    def test_exact_where_everything_is(self, name: str, situation: str) -> None:
+        if name not in PRECISE:
+            pytest.skip("is exact with no options")
+        case, known = case_in(situation), truth(situation)
+        lower, solution = solved(case, 1e-9)
+        found = PRECISE[name](lower, Upper(LOSS, case.target), solution, rtol=1e-9)
+        for key, value in known.grad.items():
+            torch.testing.assert_close(found.grad[key], value, rtol=1e-4, atol=1e-7)
+
+    def test_mean_over_rows(self, name: str, situation: str) -> None:
+        case = case_in(situation)
+
+        def of(index: Tensor) -> bl.UpperGradient:
+            lower, solution = solved(case, 1e-3, index)
+            return EVERY[name](lower, Upper(LOSS, case.target[index]), solution, rtol=1e-8)
+
+        together, alone = of(torch.arange(2)), [of(torch.tensor([k])) for k in range(2)]
+        for key, value in together.grad.items():
+            mean = torch.stack([r.grad[key] for r in alone]).mean(0)
+            torch.testing.assert_close(value, mean, rtol=1e-6, atol=1e-9)
+        for field in ("value", "corrected", "error", "interval"):
+            parts = torch.cat([getattr(r, field) for r in alone])
+            torch.testing.assert_close(getattr(together, field), parts, rtol=1e-3, atol=1e-12)
+
+    def test_a_start_changes_nothing_that_is_claimed(self, name: str, situation: str) -> None:
+        case, known = case_in(situation), truth(situation)
+        lower, solution = solved(case, 1e-4)
+        upper = Upper(LOSS, case.target)
+        first = EVERY[name](lower, upper, solution, rtol=1e-6)
+        start = torch.zeros_like(solution.x) if first.linear is None else first.linear.x
+        for point in (start, start + 0.1):
+            kept = point.clone()
+            again = EVERY[name](lower, upper, solution, rtol=1e-6, start=point)
+            assert torch.equal(point, kept)
+            error = algebra.norm(algebra.add(again.grad, known.grad, -1.0))
+            assert error <= again.bound + 1e-8
+
+    def test_says_whether_it_needs_the_state(self, name: str, situation: str) -> None:
+        case = case_in(situation)
+        lower, solution = solved(case, 1e-3)
+        bare, upper = replace(solution, state=None), Upper(LOSS, case.target)
+        if EVERY[name].needs_state:
+            with pytest.raises(InputError, match="keep_state=True"):
+                EVERY[name](lower, upper, bare)
+        else:
+            EVERY[name](lower, upper, bare)
+
+    def test_the_estimate_is_near_the_error(self, name: str, situation: str) -> None:
+        case, known = case_in(situation), truth(situation)
+        lower, solution = solved(case, 1e-3)
+        upper = Upper(LOSS, case.target)
+        found = EVERY[name](lower, upper, solution, estimate=True, rtol=1e-2)
+        error = algebra.norm(algebra.add(found.grad, known.grad, -1.0))
+        assert error / 3 <= found.estimate + 1e-7
+        assert found.estimate <= 3 * error + 1e-7
+
+    def test_a_perfect_reconstruction_has_no_gradient(self, name: str, situation: str) -> None:
+        case = case_in(situation)
+        lower, solution = solved(case, 1e-9)
+        target = case.target.clone()
+        target[0] = lower.image(solution.x)[0]
+        mixed = EVERY[name](lower, Upper(LOSS, target), solution, rtol=1e-6)
+        index = torch.tensor([1])
+        others, alone = solved(case, 1e-9, index)
+        rest = EVERY[name](others, Upper(LOSS, target[index]), alone, rtol=1e-6)
+        for key, value in rest.grad.items():
+            torch.testing.assert_close(2 * mixed.grad[key], value, rtol=1e-3, atol=1e-8)
+
+    def test_learns(self, name: str, situation: str) -> None:
+        """The first step of a problem goes downhill, and costs are told."""
+        case = case_in(situation)
+        pairs = bl.data.Pairs(case.y, case.target, ("a", "b"))
+        options = {"solver": LBFGS(), "hypergradient": EVERY[name]}
+        problem = bl.BilevelProblem(case.energy, LOSS, pairs, **options)  # type: ignore[arg-type]
+        at = problem.value_and_grad(problem.theta, tol=1e-4)
+        assert at.unsolved == 0
+        size = algebra.norm(at.grad)
+        assert size > 0
+        moved = algebra.add(problem.theta, at.grad, -0.02 / size)
+        assert problem.value(moved, tol=1e-6) < problem.value(problem.theta, tol=1e-6)
+        assert problem.cost.gradient_evaluations > 0
+
+
+def _double(theta: bl.Theta) -> bl.Theta:
+    return {k: v.double() for k, v in theta.items()}

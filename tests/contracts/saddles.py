@@ -7,16 +7,16 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import bilevel as bl
 from bilevel.differentiate import Hypergradient, Upper, UpperGradient
 from bilevel.differentiate.saddle_adjoint import dual_of
 from bilevel.ground.theta import Theta, bind, learnable
 from bilevel.model import SaddleObjective
-from bilevel.model.operators.operator import Interval
 from bilevel.solve import Solution, Status, Tolerance, certify
 from bilevel.solve.solvers import PDHG
+from contracts.states import TwoTaps
 
 LOSS = bl.losses.SquaredError()
 SHAPE = (5, 6)
@@ -27,23 +27,6 @@ F = bl.fidelities
 def blur() -> bl.operators.Convolution:
     near = torch.tensor([1.0, 4.0, 1.0]) / 6
     return bl.operators.Convolution(near[:, None] * near)
-
-
-class TwoTaps(bl.operators.Operator):
-    """x -> a x + b x shifted by a row, a and b learned; ‖A‖ <= |a| + |b|."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.taps = nn.Parameter(torch.tensor([1.0, -0.6]))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.taps[0] * x + self.taps[1] * x.roll(1, 2)
-
-    def adjoint(self, y: Tensor) -> Tensor:
-        return self.taps[0] * y + self.taps[1] * y.roll(-1, 2)
-
-    def gram_bounds(self, image_shape: tuple[int, int, int]) -> Interval:
-        return Interval(0.0, float(self.taps.detach().abs().sum()) ** 2)
 
 
 def weights() -> Tensor:

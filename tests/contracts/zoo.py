@@ -70,9 +70,10 @@ def tv(rng: Random, **options: object) -> TotalVariation:
     return TotalVariation(weight, smoothing, **options)  # type: ignore[arg-type]
 
 
-def tv_map(rng: Random, potential: str) -> TotalVariation:
+def tv_map(rng: Random, potential: str, **options: object) -> TotalVariation:
     weight = 0.2 * torch.rand(SHAPE[1:], generator=rng) + 0.01
-    return TotalVariation(weight, log_uniform(rng, -1.5, 0), potential=potential)
+    smoothing = log_uniform(rng, -1.5, 0)
+    return TotalVariation(weight, smoothing, potential=potential, **options)  # type: ignore[arg-type]
 
 
 def foe(rng: Random, potential: str) -> FieldsOfExperts:

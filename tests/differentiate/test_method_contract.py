@@ -29,43 +29,34 @@ from bilevel.solve.solvers import LBFGS, GradientDescent, Nesterov
 from contracts.hypergradients import (
     EVERY,
     LOSS,
-    problem,
+    PRECISE,
+    HypergradientContract,
 )
 from contracts.zoo import make
 
 
-@pytest.mark.parametrize("method", EVERY)
-def test_mean_over_rows(method: str) -> None:
-    case = make("identity", "tv charbonnier", 2, torch.float64, batch=4)
-    case = replace(case, y=case.y * torch.tensor([0.1, 1.0, 2.0, 3.0])[:, None, None, None])
-    tol = Tolerance(rms=1e-3)
-
-    def of(index: Tensor) -> bl.UpperGradient:
-        lower = case.energy.at(case.y[index])
-        upper = Upper(LOSS, case.target[index])
-        solution = minimise(lower, LBFGS(), tol=tol, keep_state=True)
-        return EVERY[method](lower, upper, solution, rtol=1e-8)
-
-    together, alone = of(torch.arange(4)), [of(torch.tensor([k])) for k in range(4)]
-    for name, value in together.grad.items():
-        mean = torch.stack([r.grad[name] for r in alone]).mean(0)
-        torch.testing.assert_close(value, mean, rtol=1e-6, atol=1e-10)
-    torch.testing.assert_close(together.corrected, torch.cat([r.corrected for r in alone]))
-    torch.testing.assert_close(
-        together.error, torch.cat([r.error for r in alone]), rtol=1e-4, atol=0
-    )
+class TestEvery(HypergradientContract):
+    names = tuple(EVERY)
 
 
-@pytest.mark.parametrize("method", EVERY)
-def test_the_estimate_is_near_the_error(method: str) -> None:
-    case = make("identity", "tv charbonnier", 2, torch.float64, batch=2)
-    lower, upper = case.energy.at(case.y), Upper(LOSS, case.target)
-    solution = minimise(lower, LBFGS(), tol=Tolerance(rms=1e-3), keep_state=True)
-    accurate = minimise(lower, LBFGS(), tol=Tolerance(rms=1e-10))
-    truth = Implicit()(lower, upper, accurate, rtol=1e-12)
-    found = EVERY[method](lower, upper, solution, estimate=True, rtol=1e-2)
-    error = algebra.norm(algebra.add(found.grad, truth.grad, -1.0))
-    assert error / 3 <= found.estimate <= 3 * error
+class Boasting(Implicit):
+    """Twice the gradient, with the bound of the right one."""
+
+    def __call__(self, *arguments, **options):
+        found = super().__call__(*arguments, **options)
+        return replace(found, grad={k: 2 * v for k, v in found.grad.items()})
+
+
+def test_the_contract_notices(monkeypatch: pytest.MonkeyPatch) -> None:
+    for registry in (EVERY, PRECISE):
+        monkeypatch.setitem(registry, "boasting", Boasting())
+    contract = HypergradientContract()
+    for test in (
+        contract.test_bounds_hold_against_finite_differences,
+        contract.test_exact_where_everything_is,
+    ):
+        with pytest.raises(AssertionError):
+            test("boasting", "plain")
 
 
 class Handmade(bl.Energy):
@@ -146,38 +137,7 @@ def test_negative_curvature_is_told() -> None:
     assert algebra.norm(told.grad) == 0
 
 
-@pytest.mark.parametrize("method", EVERY)
-def test_a_perfect_reconstruction_has_no_gradient(method: str) -> None:
-    case = make("identity", "tikhonov", 2, torch.float64, batch=2)
-    lower = case.energy.at(case.y)
-    solution = minimise(lower, LBFGS(), tol=Tolerance(rms=1e-9), keep_state=True)
-    target = torch.stack((solution.x[0], case.target[1]))
-    mixed = EVERY[method](lower, Upper(LOSS, target), solution, rtol=1e-6)
-    row = case.energy.at(case.y[1:])
-    alone = minimise(row, LBFGS(), tol=Tolerance(rms=1e-9), keep_state=True)
-    single = EVERY[method](row, Upper(LOSS, target[1:]), alone, rtol=1e-6)
-    for name, value in single.grad.items():
-        torch.testing.assert_close(2 * mixed.grad[name], value, rtol=1e-3, atol=1e-9)
-
-
-@pytest.mark.parametrize("method", EVERY)
-def test_every_method_learns(method: str) -> None:
-    case = make("identity", "tv charbonnier", 3, torch.float64, batch=3)
-    pairs = bl.data.Pairs(case.y, case.target, ("a", "b", "c"))
-    options = {"solver": LBFGS(), "hypergradient": EVERY[method]}
-    problem = bl.BilevelProblem(case.energy, LOSS, pairs, **options)  # type: ignore[arg-type]
-    first = problem.value_and_grad(problem.theta, tol=1e-4)
-    again = problem.value_and_grad(problem.theta, tol=1e-4)
-    assert first.unsolved == 0
-    assert algebra.norm(first.grad) > 0
-    assert again.value == pytest.approx(first.value, abs=1e-3)
-
-
 def test_what_does_not_fit_is_refused() -> None:
-    p = problem("tikhonov")
-    bare = replace(p.solution, state=None)
-    with pytest.raises(InputError, match="keep_state=True"):
-        Shine()(p.lower, p.upper, bare)
     with pytest.raises(InputError, match="cannot be differentiated"):
         Unrolled(10, LBFGS())
     with pytest.raises(InputError, match="cannot be differentiated"):

@@ -13,15 +13,17 @@ from torch import Tensor
 
 import bilevel as bl
 from bilevel.cli.catalogue import CATALOGUE, import_parts
-from bilevel.ground import theta as algebra
 from bilevel.ground.errors import InputError
 from bilevel.model import Variational
 from cli.tiny import CONFIGURATION
-from contracts import fidelities, hypergradients, zoo
-from contracts.algorithms import SCALARS, away, quadratic
+from contracts import algorithms, fidelities, hypergradients, losses, solvers, zoo
+from contracts.algorithms import AlgorithmContract
 from contracts.fidelities import FidelityContract
+from contracts.hypergradients import HypergradientContract
+from contracts.losses import LossContract
 from contracts.operators import Case, OperatorContract
 from contracts.regularisers import RegulariserContract
+from contracts.solvers import SolverContract
 
 PARTS = Path(__file__).parent / "parts"
 FILES = sorted(PARTS.glob("*.py"))
@@ -52,6 +54,14 @@ def own_rows(monkeypatch: pytest.MonkeyPatch) -> None:
         "own",
         lambda a, rng: huber(a, zoo.log_uniform(rng, -0.5, 0.5), 0.2, learn=("weight",)),
     )
+    few, sign = own("hypergradients", "few-steps"), own("algorithms", "sign-descent")
+    monkeypatch.setitem(losses.LOSSES, "own", own("losses", "soft-error")(0.1))
+    monkeypatch.setitem(solvers.SOLVERS, "own", own("solvers", "heavy-ball")(damping=0.5))
+    monkeypatch.setitem(hypergradients.EVERY, "own", few(5))
+    monkeypatch.setitem(hypergradients.PRECISE, "own", few(300))
+    monkeypatch.setitem(algorithms.DEFAULTS, "own", sign())
+    case = algorithms.Case(sign(), 0.2, 40, algorithms.SCALARS)
+    monkeypatch.setitem(algorithms.QUADRATICS, "own", case)
 
 
 class TestRegulariser(RegulariserContract):
@@ -59,6 +69,22 @@ class TestRegulariser(RegulariserContract):
 
 
 class TestFidelity(FidelityContract):
+    names = ("own",)
+
+
+class TestLoss(LossContract):
+    names = ("own",)
+
+
+class TestSolver(SolverContract):
+    names = ("own",)
+
+
+class TestHypergradient(HypergradientContract):
+    names = ("own",)
+
+
+class TestAlgorithm(AlgorithmContract):
     names = ("own",)
 
 
@@ -78,49 +104,6 @@ def test_a_part_is_written_with_public_names_only(path: Path) -> None:
             for module in modules:
                 inside = (module or "").split(".")[0] == "bilevel"
                 assert not inside or module in ("bilevel", "bilevel.extend"), (path, module)
-
-
-def test_the_loss_has_a_lipschitz_gradient() -> None:
-    loss = own("losses", "soft-error")(0.1)
-    x, target = torch.rand(2, 3, 1, 4, 5, dtype=torch.float64)
-    x.requires_grad_()
-    (expected,) = torch.autograd.grad(loss.value(x, target).sum(), x)
-    slope = loss.grad(x.detach(), target)
-    torch.testing.assert_close(slope, expected)
-    for size in (1e-3, 0.1, 10.0):
-        other = x.detach() + size * torch.randn_like(x)
-        moved = (other - x.detach()).flatten(1).norm(dim=1)
-        change = (loss.grad(other, target) - slope).flatten(1).norm(dim=1)
-        assert bool((change <= loss.lipschitz(x.detach(), target, moved) * moved).all())
-
-
-@pytest.mark.parametrize("regulariser", ["tikhonov", "tv huber", "own"])
-def test_the_solver_reaches_the_minimiser(regulariser: str) -> None:
-    case = zoo.make("circular", regulariser, 3, torch.float64)
-    solver = own("solvers", "heavy-ball")(damping=0.5)
-    tol = bl.Tolerance(rms=1e-7)
-    found = bl.minimise(case.energy.at(case.y), solver, tol=tol, max_steps=50_000)
-    exact = zoo.reference(case.energy, found.require().x, case.y)
-    assert float((found.x - exact).square().mean().sqrt()) <= 1e-7
-
-
-@pytest.mark.parametrize("steps", [1, 5, 200])
-@pytest.mark.parametrize("name", ["tv huber", "foe student-t"])
-def test_the_error_of_the_hypergradient_is_within_its_bound(name: str, steps: int) -> None:
-    p = hypergradients.problem(name)
-    found = own("hypergradients", "few-steps")(steps)(p.lower, p.upper, p.solution)
-    error = p.error(found.grad)
-    assert error <= found.bound + 1e-7
-    if steps == 200:
-        assert error <= 1e-5 * (1 + algebra.norm(p.differences))
-
-
-def test_the_algorithm_comes_nearer_and_resumes() -> None:
-    problem, start, solution = quadratic(SCALARS, 3)
-    algorithm = own("algorithms", "sign-descent")()
-    fit = bl.learn(problem, algorithm, start, budget=bl.Budget(steps=40))
-    assert away(fit.theta, solution) <= 0.2 * away(start, solution)
-    assert fit.snapshot is not None
 
 
 USED = """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,8 +11,7 @@ from torch import Tensor
 import bilevel as bl
 from bilevel.risk import spectrum
 from bilevel.risk.pseudo_inverse import PseudoInverse
-from bilevel.select import Path, Rule
-from bilevel.select.degrees import Degrees
+from contracts.criteria import CRITERIA, CriterionContract
 
 SIGMA, BACKGROUND, WEIGHT = 0.1, 0.3, 0.2
 SHAPE = (1, 6, 8)
@@ -59,31 +60,26 @@ def of_criterion(name: str, criterion: bl.learn.Criterion, weight: float, y: Ten
     return problem.value(problem.theta, tol=1e-10)
 
 
-def of_rule(name: str, rule: Rule, weight: float, y: Tensor) -> float:
-    energy = energy_of(name, 1.0)
-    prepared = rule.prepare(energy, y)
-    path = Path(prepared, y, accuracy=1e-10, rtol=1e-10)
-    return float(rule.value(path.at(torch.tensor([weight], dtype=torch.float64))))
+class TestCriteria(CriterionContract):
+    names = tuple(CRITERIA)
 
 
-MONTE_CARLO = Degrees("monte carlo", probes=2, seed=3)
-SAME = {
-    "SURE": (bl.criteria.SURE(SIGMA, 2, 3), bl.rules.PredictedRisk(SIGMA, MONTE_CARLO)),
-    "GSURE": (bl.criteria.GSURE(SIGMA, 2, 3), bl.rules.GSURE(SIGMA, MONTE_CARLO)),
-    "hold-out": (bl.criteria.HoldOut(0.3, 1), bl.rules.HoldOut(0.3, 1)),
-    "whiteness": (bl.criteria.Whiteness(), bl.rules.Whiteness()),
-    "whiteness in patches": (bl.criteria.Whiteness(patch=4), bl.rules.Whiteness(4)),
-}
+@dataclass(frozen=True)
+class TooSure(bl.criteria.SURE):
+    """Its noise is half as large as it is told, but for a fixed part."""
+
+    def prepare(self, energy, y):
+        return bl.criteria.SURE(0.5 * self.sigma + 0.01, self.probes, self.seed).prepare(energy, y)
 
 
-@pytest.mark.parametrize("operator", ["identity", "mask", "blur", "matrix"])
-@pytest.mark.parametrize("name", SAME)
-def test_the_rule_and_the_criterion_agree(name: str, operator: str) -> None:
-    criterion, rule = SAME[name]
-    y = data(operator)
-    for weight in (0.05, 0.5):
-        expected = of_rule(operator, rule, weight, y)
-        assert of_criterion(operator, criterion, weight, y) == pytest.approx(expected, rel=1e-5)
+def test_the_contract_notices(monkeypatch: pytest.MonkeyPatch) -> None:
+    contract = CriterionContract()
+    wrong = replace(CRITERIA["SURE"], criterion=lambda s: TooSure(s * SIGMA, 2, 3))
+    monkeypatch.setitem(CRITERIA, "wrong", wrong)
+    with pytest.raises(AssertionError):
+        contract.test_values_are_those_of_the_rule("wrong", "blur")
+    with pytest.raises(AssertionError):
+        contract.test_scale_of_the_data("wrong")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 import torch
@@ -32,15 +33,14 @@ from contracts.algorithms import (
     SCALAR,
     SCALARS,
     SHARED,
+    TELLING,
+    AlgorithmContract,
     absurd,
     away,
     imaging,
     quadratic,
 )
 from contracts.quadratics import DOUBLE
-from contracts.rows import rows
-
-TELLING = (Status.WORSE, Status.DIVERGED, Status.BROKEN)
 
 
 def test_none_is_left_out() -> None:
@@ -49,17 +49,40 @@ def test_none_is_left_out() -> None:
     assert set(DEFAULTS) == names
 
 
-@pytest.mark.parametrize(("name", "seed"), rows(QUADRATICS, [2, 5, 11], strength=1))
-def test_each_arrives_where_the_solution_is_known(name: str, seed: int) -> None:
-    """By a looser end than in the benchmark, which takes longer."""
-    case = QUADRATICS[name]
-    algorithm, within = case.algorithm, case.within
-    if within < 1e-2 and "tol" in vars(algorithm):
-        algorithm, within = replace(algorithm, tol=1e-3), 1e-2
-    problem, start, solution = quadratic(case.kind, seed)
-    fit = bl.learn(problem, algorithm, start, budget=bl.Budget(steps=case.steps))
-    assert fit.status is not Status.WORSE
-    assert away(fit.theta, solution) <= within * away(start, solution)
+class TestEvery(AlgorithmContract):
+    names = tuple(DEFAULTS)
+
+
+@dataclass(frozen=True)
+class Forgetful(TorchOptimiser):
+    """Keeps what it needs in the process and not in its state; looks past the budget."""
+
+    taken: ClassVar[list[int]] = []
+
+    def step(self, problem, state):
+        self.taken.append(1)
+        longer = replace(self, lr=0.01 * len(self.taken))
+        found = TorchOptimiser.step(longer, problem, state)
+        ledger = problem.level.ledger
+        budget, ledger.budget = ledger.budget, None
+        problem.value(found.evaluation.theta, tol=1e-3)
+        ledger.budget = budget
+        return found
+
+
+def test_the_contract_notices(monkeypatch: pytest.MonkeyPatch) -> None:
+    contract = AlgorithmContract()
+    monkeypatch.setitem(DEFAULTS, "forgetful", Forgetful())
+    for test in (
+        contract.test_fits_go_on_bit_for_bit,
+        contract.test_budgets_are_kept_and_costs_told,
+    ):
+        with pytest.raises(AssertionError):
+            test("forgetful")
+    lazy = replace(QUADRATICS["torch"], steps=1)
+    monkeypatch.setitem(QUADRATICS, "lazy", lazy)
+    with pytest.raises(AssertionError):
+        contract.test_arrives_where_the_solution_is_known("lazy", 2)
 
 
 def small(kind: str, max_steps: int = 100) -> bl.BilevelProblem:

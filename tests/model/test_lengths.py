@@ -23,6 +23,7 @@ TERMS = {
     "absolute": Lengths(Identity(), WEIGHT),
     "absolute, map, shift": Lengths(Identity(), MAP, shift=SHIFT),
     "lengths": Lengths(Identity(), WEIGHT, group=2),
+    "coupled": Lengths(Identity(), MAP, group=None),
     "lengths, map, shift": Lengths(Identity(), MAP, group=2, shift=SHIFT),
 }
 
@@ -48,19 +49,19 @@ def test_the_dual_prox_is_the_minimiser_of_its_definition(name: str, step: float
     """argmin_p ⟨p, c⟩ + ‖p - z‖²/(2 step) over |p_i| <= w_i, where z = p0 + step t."""
     term, p0 = TERMS[name], Z.flip(-1) / 3
     found = term.ascend(p0, Z, torch.tensor([step], dtype=torch.float64))
-    target = grouped(p0 + step * Z, term.group)
+    target = grouped(p0 + step * Z, term.parts(Z))
     shift = torch.zeros_like(target)
     if term.shift is not None:
-        shift = grouped(term.shift, term.group)
-    radius = term.weight.expand(*SHAPE[:1], SHAPE[1] // term.group, *SHAPE[2:]).reshape(-1)
-    got = grouped(found, term.group)
+        shift = grouped(term.shift, term.parts(Z))
+    radius = term.weight.expand(*SHAPE[:1], SHAPE[1] // term.parts(Z), *SHAPE[2:]).reshape(-1)
+    got = grouped(found, term.parts(Z))
     assert bool((got.norm(dim=1) <= radius * (1 + 1e-12)).all())
 
     def energy(p: Tensor, k: int) -> Tensor:
         return p @ shift[k] + (p - target[k]).square().sum(-1) / (2 * step)
 
     for k in range(len(target)):
-        best = float(energy(radius[k] * ball(term.group), k).min())
+        best = float(energy(radius[k] * ball(term.parts(Z)), k).min())
         mine = float(energy(got[k], k))
         assert mine <= best + 1e-12
         assert mine >= best - 2e-2 / step

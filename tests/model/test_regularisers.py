@@ -4,14 +4,39 @@ import pytest
 import torch
 
 from bilevel.ground.errors import InputError
-from bilevel.model.regularisers import FieldsOfExperts, Tikhonov, TotalVariation, dct_filters
+from bilevel.model.regularisers import (
+    ExactTotalVariation,
+    FieldsOfExperts,
+    Tikhonov,
+    TotalVariation,
+    dct_filters,
+)
 from bilevel.model.regularisers.cascade import analyse, row_norms
-from contracts.regularisers import RegulariserContract
+from contracts.regularisers import FURTHER, RegulariserContract
 from contracts.zoo import REGULARISERS
 
 
 class TestRegularisers(RegulariserContract):
-    names = tuple(REGULARISERS)
+    names = (*REGULARISERS, *FURTHER)
+
+
+@pytest.mark.parametrize("kind", [TotalVariation, ExactTotalVariation])
+def test_coupled_channels_are_lengths_of_complex_differences(kind) -> None:
+    """Whatever the common phase; and at most what the channels are one by one."""
+    z = torch.randn(2, 1, 5, 4, dtype=torch.complex128)
+    tv, apart = kind(0.3, coupled=True).double(), kind(0.3).double()
+
+    def of(z: torch.Tensor, tv=tv) -> torch.Tensor:
+        return tv(torch.cat([z.real, z.imag], 1))
+
+    down, right = (torch.diff(z, dim=d, append=z.narrow(d, -1, 1)) for d in (2, 3))
+    size = (down.abs().square() + right.abs().square()).sqrt()
+    expected = size if kind is ExactTotalVariation else (size.square() + 0.01**2).sqrt() - 0.01
+    torch.testing.assert_close(of(z), 0.3 * expected.sum((1, 2, 3)))
+    torch.testing.assert_close(of(z * torch.exp(torch.tensor(1.2j))), of(z))
+    assert bool((of(z) < of(z, apart)).all())
+    with pytest.raises(InputError, match="isotropic"):
+        kind(0.3, coupled=True, isotropic=False)
 
 
 def test_total_variation_of_a_step() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -11,125 +11,47 @@ from scipy.optimize import brentq, minimize_scalar
 from torch import Tensor
 
 from bilevel.risk import spectrum
-from bilevel.select import Path, Point, rules
-from bilevel.select.degrees import Degrees
+from bilevel.select import Point, rules
 from bilevel.select.rule import Rule
 from bilevel.select.search import find_minimum, find_root
-from bilevel.solve.solvers import NewtonCG
-from contracts.dense import ROWS, SIGMA, Dense, N, Problem, problem
+from contracts.dense import ROWS, SIGMA, Dense, Problem, problem
+from contracts.rules import (
+    EXACT,
+    RULES,
+    WEIGHTS,
+    RuleContract,
+    autocorrelation,
+    compare,
+    path_of,
+    point_at,
+    ridged,
+    risk,
+    truncated,
+)
 
-EXACT = Degrees("exact")
-Criterion = Callable[[Dense, float, np.ndarray], float]
-
-
-def excess(d: Dense, w: float, y: np.ndarray) -> float:
-    return float(np.sum(d.residual(w, y) ** 2) / (SIGMA**2 * d.m) - 1)
-
-
-def corrected(d: Dense, w: float, y: np.ndarray) -> float:
-    return excess(d, w, y) + d.df(w) / d.m
-
-
-def gaussianity(d: Dense, w: float, y: np.ndarray) -> float:
-    return 0.5 * excess(d, w, y) ** 2
-
-
-def risk(d: Dense, w: float, y: np.ndarray) -> float:
-    return float((np.sum(d.residual(w, y) ** 2) + 2 * SIGMA**2 * d.df(w)) / d.m - SIGMA**2)
-
-
-def gsure(inverse: np.ndarray, d: Dense, w: float, y: np.ndarray) -> float:
-    projected = inverse @ d.a
-    away = projected @ d.x(w, y) - inverse @ y
-    fitted = np.trace(inverse.T @ projected @ d.response(w))
-    noise = np.trace(inverse @ inverse.T)
-    return float((away @ away + SIGMA**2 * (2 * fitted - noise)) / N)
-
-
-def truncated(d: Dense, w: float, y: np.ndarray) -> float:
-    return gsure(d.truncated(0.3), d, w, y)
-
-
-def ridged(d: Dense, w: float, y: np.ndarray) -> float:
-    return gsure(d.ridged(0.3), d, w, y)
-
-
-def gcv(d: Dense, w: float, y: np.ndarray) -> float:
-    return float(d.m * np.sum(d.residual(w, y) ** 2) / (d.m - d.df(w)) ** 2)
-
-
-def robust(d: Dense, w: float, y: np.ndarray) -> float:
-    p = d.a @ d.response(w)
-    return (0.3 + 0.7 * float(np.trace(p @ p)) / d.m) * gcv(d, w, y)
-
-
-def curvature(d: Dense, w: float, y: np.ndarray) -> float:
-    """From first and second derivatives of both logarithms, as in any textbook."""
-    x, (first, second) = d.x(w, y), d.slopes(w, y)
-
-    def log_of(v: np.ndarray, v1: np.ndarray, v2: np.ndarray) -> tuple[float, float]:
-        """Derivatives of ln ‖v‖²."""
-        q, q1, q2 = v @ v, 2 * v @ v1, 2 * (v1 @ v1 + v @ v2)
-        return q1 / q, q2 / q - (q1 / q) ** 2
-
-    p1, p2 = (0.5 * z for z in log_of(d.residual(w, y), d.a @ first, d.a @ second))
-    q1, q2 = log_of(d.b @ x, d.b @ first, d.b @ second)
-    return -(p1 * q2 - p2 * q1) / (p1**2 + q1**2) ** 1.5
-
-
-def restlessness(d: Dense, w: float, y: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(d.slopes(w, y)[0] ** 2)))
-
-
-def autocorrelation(d: Dense, w: float, y: np.ndarray) -> float:
-    r = d.residual(w, y).reshape(5, 6)
-    lags = [np.sum(r * np.roll(r, (i, j), (0, 1))) for i in range(5) for j in range(6)]
-    return float(np.sum(np.square(lags)) / np.sum(r**2) ** 2)
-
-
-RULES: dict[str, tuple[Rule, Criterion]] = {
-    "discrepancy": (rules.Discrepancy(SIGMA), excess),
-    "corrected": (rules.Discrepancy(SIGMA, corrected=True, degrees=EXACT), corrected),
-    "gaussianity": (rules.Gaussianity(SIGMA), gaussianity),
-    "risk": (rules.PredictedRisk(SIGMA, EXACT), risk),
-    "gcv": (rules.GCV(degrees=EXACT), gcv),
-    "robust gcv": (rules.GCV(0.3, EXACT), robust),
-    "l-curve": (rules.LCurve(), curvature),
-    "quasi-optimality": (rules.QuasiOptimality(), restlessness),
-}
 GSURE = rules.GSURE(SIGMA, EXACT, truncation=0.3)
-PROBLEMS = [
-    ("denoise", "identity"),
-    ("denoise", "differences"),
-    ("blur", "differences"),
-    ("matrix", "differences"),
-    ("matrix", "identity"),
-    ("mask", "differences"),
-    ("fourier", "identity"),
-]
 
 
-def path_of(p: Problem, rule: Rule) -> Path:
-    return Path(rule.prepare(p.energy, p.y), p.y, accuracy=1e-11, rtol=1e-12, solver=NewtonCG())
+class TestRules(RuleContract):
+    names = tuple(RULES)
 
 
-def point_at(p: Problem, rule: Rule, *weights: float) -> Point:
-    return path_of(p, rule).at(torch.tensor(weights, dtype=torch.float64))
+@dataclass(frozen=True)
+class OffByMuch(rules.PredictedRisk):
+    """Forgets the noise, looks at the first row alone, and adds a number of its own."""
+
+    def value(self, point: Point) -> Tensor:
+        return 0 * super().value(point) + super().value(point)[0] + 1.0
 
 
-WEIGHTS = (0.03, 0.4, 3.0)
-
-
-def compare(p: Problem, rule: Rule, criterion: Criterion) -> None:
-    found = rule.value(point_at(p, rule, *WEIGHTS))
-    known = [criterion(p.dense, w, p.row(k)) for k, w in enumerate(WEIGHTS)]
-    assert found.tolist() == pytest.approx(known, rel=1e-6, abs=1e-9)
-
-
-@pytest.mark.parametrize("name", RULES)
-@pytest.mark.parametrize("which", PROBLEMS, ids=" ".join)
-def test_values_are_those_of_the_closed_form(which: tuple[str, str], name: str) -> None:
-    compare(problem(*which), *RULES[name])
+def test_the_contract_notices(monkeypatch: pytest.MonkeyPatch) -> None:
+    contract, wrong = RuleContract(), OffByMuch(SIGMA, EXACT)
+    monkeypatch.setitem(RULES, "wrong", replace(RULES["risk"], rule=wrong))
+    for test in (contract.test_a_batch_gives_what_its_rows_give, contract.test_scale_of_the_data):
+        with pytest.raises(AssertionError):
+            test("wrong")
+    with pytest.raises(AssertionError):
+        contract.test_values_are_those_of_the_closed_form("wrong", "blur", "differences")
 
 
 @pytest.mark.parametrize("inner", ["identity", "differences"])
@@ -208,7 +130,7 @@ def search(p: Problem, rule: Rule, low: float, high: float, width: float) -> tup
 @pytest.mark.parametrize("name", ["discrepancy", "corrected"])
 @pytest.mark.parametrize("forward", ["denoise", "blur"])
 def test_roots_are_those_of_the_closed_form(forward: str, name: str) -> None:
-    p, (rule, criterion) = problem(forward, "differences"), RULES[name]
+    p, rule, criterion = problem(forward, "differences"), RULES[name].rule, RULES[name].form
     found, _ = search(p, rule, -5.0, 3.0, 1e-7)
     for k in range(ROWS):
         y = p.row(k)
@@ -221,7 +143,7 @@ def test_roots_are_those_of_the_closed_form(forward: str, name: str) -> None:
 
 INSIDE = ("gaussianity", "risk", "gcv", "robust gcv", "l-curve")
 MINIMA = {
-    **{name: (*RULES[name], "matrix", "differences") for name in INSIDE},
+    **{name: (RULES[name].rule, RULES[name].form, "matrix", "differences") for name in INSIDE},
     "gsure": (GSURE, ridged, "matrix", "differences"),
     "whiteness": (rules.Whiteness(patch=None), autocorrelation, "blur", "identity"),
 }

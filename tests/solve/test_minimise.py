@@ -6,22 +6,11 @@ from torch import Tensor, nn
 
 import bilevel as bl
 from bilevel.ground.errors import InputError, NotCertified
+from bilevel.model import SmoothObjective
 from bilevel.solve.solvers.lbfgs import LBFGSState
+from contracts.rows import rows
+from contracts.solvers import SOLVERS
 from contracts.zoo import REGULARISERS, make, reference
-
-SOLVERS = {
-    "gradient descent": bl.solvers.GradientDescent(),
-    "nesterov": bl.solvers.Nesterov(),
-    "convex": bl.solvers.Nesterov(momentum="convex"),
-    "strongly convex": bl.solvers.Nesterov(momentum="strongly convex", restart=False),
-    "backtracking": bl.solvers.Nesterov(backtracking=True),
-    "l-bfgs": bl.solvers.LBFGS(),
-    "newton-cg": bl.solvers.NewtonCG(),
-    "nmapg": bl.solvers.NMAPG(),
-    "ipiano": bl.solvers.IPiano(),
-    "free-fista": bl.solvers.FreeFISTA(),
-    "half-quadratic": bl.solvers.HalfQuadratic(),
-}
 
 
 def denoising(weight: float = 0.1, smoothing: float = 0.05, **options: object) -> bl.Variational:
@@ -29,8 +18,10 @@ def denoising(weight: float = 0.1, smoothing: float = 0.05, **options: object) -
     return bl.Variational(bl.fidelities.SquaredL2(), tv)
 
 
-@pytest.mark.parametrize("solver", SOLVERS)
-@pytest.mark.parametrize("regulariser", REGULARISERS)
+SMOOTH = [name for name, solver in SOLVERS.items() if solver.takes is SmoothObjective]
+
+
+@pytest.mark.parametrize(("solver", "regulariser"), rows(SMOOTH, REGULARISERS, strength=1))
 def test_every_solver_reaches_the_minimiser(solver: str, regulariser: str) -> None:
     case = make("circular", regulariser, 3, torch.float64)
     tol = bl.Tolerance(rms=1e-7)
@@ -79,22 +70,6 @@ def test_backtracking_finds_and_lowers_the_lipschitz_constant() -> None:
     assert min(tried[20:]) < 100 < max(tried)
 
 
-def test_rows_stop_by_themselves_and_equal_lone_solves() -> None:
-    case = make("circular", "foe charbonnier", 1, torch.float64, batch=5)
-    y = case.y * torch.tensor([0.0, 1e-2, 1.0, 3.0, 10.0], dtype=torch.float64)[:, None, None, None]
-    together = bl.minimise(case.energy.at(y), bl.solvers.Nesterov(), tol=bl.Tolerance(rms=1e-6))
-    assert len(set(together.steps.tolist())) > 1, "rows should need different numbers of steps"
-    for k in range(5):
-        lone = bl.minimise(
-            case.energy.at(y[k : k + 1]), bl.solvers.Nesterov(), tol=bl.Tolerance(rms=1e-6)
-        )
-        assert lone.steps[0] == together.steps[k]
-        torch.testing.assert_close(lone.x[0], together.x[k], rtol=1e-12, atol=1e-13)
-        torch.testing.assert_close(
-            lone.certificate.rms[0], together.certificate.rms[k], rtol=1e-6, atol=0
-        )
-
-
 @pytest.mark.parametrize("scale", [1e-4, 1e4])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_images_of_any_scale(scale: float, dtype: torch.dtype) -> None:
@@ -108,17 +83,6 @@ def test_images_of_any_scale(scale: float, dtype: torch.dtype) -> None:
     scaled = bl.minimise(energy.at(scale * y), bl.solvers.Nesterov(), tol=tol).require()
     difference = (scaled.x / scale - plain.x).double().square().mean().sqrt()
     assert float(difference) <= 2e-4
-
-
-def test_a_start_that_is_good_enough_is_returned() -> None:
-    energy, y = denoising().double(), torch.rand(3, 1, 8, 8, dtype=torch.float64)
-    tight = bl.minimise(energy.at(y), bl.solvers.Nesterov(), tol=bl.Tolerance(rms=1e-8))
-    start = tight.x.clone()
-    start[1] += 1
-    again = bl.minimise(energy.at(y), bl.solvers.Nesterov(), start, tol=bl.Tolerance(rms=1e-4))
-    assert again.steps.tolist()[0] == again.steps.tolist()[2] == 0
-    assert again.steps[1] > 0
-    again.require()
 
 
 def test_an_unfinished_solve_says_so() -> None:
@@ -276,17 +240,3 @@ def test_the_last_state_is_kept_though_rows_leave() -> None:
                 found.state.memory.apply(probe)[k : k + 1], expected, rtol=1e-3, atol=1e-4
             )
     assert bl.minimise(case.energy.at(y), bl.solvers.LBFGS(), tol=bl.Tolerance(rms=1)).state is None
-
-
-@pytest.mark.parametrize("solver", ["nesterov", "l-bfgs", "newton-cg", "nmapg", "free-fista"])
-def test_rows_that_are_done_cost_nothing_more(solver: str) -> None:
-    """One hard row among 63 that start at their minimisers, by the ledger of gradients and HVPs."""
-    energy, y = denoising(1.0, 1e-3).double(), torch.rand(64, 1, 8, 8, dtype=torch.float64)
-    tight, tol = bl.Tolerance(rms=1e-8), bl.Tolerance(rms=1e-7)
-    start = bl.minimise(energy.at(y), bl.solvers.LBFGS(), tol=tight).require().x
-    start[7] = 0.0
-    together, alone = energy.at(y), energy.at(y[7:8])
-    bl.minimise(together, SOLVERS[solver], start, tol=tol).require()
-    bl.minimise(alone, SOLVERS[solver], start[7:8], tol=tol).require()
-    spent, least = (c.gradient_evaluations + c.hvps for c in (together.cost, alone.cost))
-    assert spent <= least + 2 * 63

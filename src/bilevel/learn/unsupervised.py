@@ -100,7 +100,7 @@ class UnsupervisedProblem(SeparableProblem):
             max_steps=max_steps,
         )
         with torch.no_grad():
-            start = prepared.energy.start(prepared.y).detach()
+            start = prepared.energy.image(prepared.energy.start(prepared.y)).detach()
         operator = energy.fidelity.operator
         loss = _OfData(prepared.loss, operator, copy.deepcopy(operator).double())
         self.roughness = check_nonnegative(roughness, "the roughness")

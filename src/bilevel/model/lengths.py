@@ -19,13 +19,14 @@ class Lengths:
     """F(A x) = Σ_i w_i |(A x - c)_i|, the data's channels in ``group`` parts of one vector each.
 
     ``group = 1``: absolute values; ``group = 2``: Euclidean lengths of (first half, second half)
-    of the channels. The dual variable p has the shape of A x and is feasible where |p_i| <= w_i;
-    F*(p) = ⟨p, c⟩ there. ``weight`` broadcasts to one part; ``shift`` c has the rows of x.
+    of the channels; None: of all channels. The dual variable p has the shape of A x and is
+    feasible where |p_i| <= w_i; F*(p) = ⟨p, c⟩ there. ``weight`` broadcasts to one part; ``shift``
+    c has the rows of x.
     """
 
     operator: Operator
     weight: Tensor
-    group: int = 1
+    group: int | None = 1
     shift: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -40,9 +41,13 @@ class Lengths:
         """A proved upper bound of ‖A‖."""
         return self.operator.gram_bounds(image_shape).upper ** 0.5
 
+    def parts(self, s: Tensor) -> int:
+        """How many channels of ``s`` make a vector."""
+        return s.shape[1] if self.group is None else self.group
+
     def sizes(self, s: Tensor) -> Tensor:
         """|s_i|, (b, c, h, w)."""
-        return _sizes(s, self.group)
+        return _sizes(s, self.parts(s))
 
     def residual(self, t: Tensor) -> Tensor:
         """T - c."""
@@ -63,15 +68,15 @@ class Lengths:
         if self.group == 1:
             return torch.minimum(p, self.weight, out=torch.maximum(p, -self.weight, out=p))
         scale = self.weight / torch.maximum(self.sizes(p), self.weight)
-        p.unflatten(1, (self.group, -1)).mul_(scale.unsqueeze(1))
+        p.unflatten(1, (self.parts(p), -1)).mul_(scale.unsqueeze(1))
         return p
 
     def _shrunk(self, p: Tensor) -> Tensor:
         if self.group == 1:
             return torch.minimum(torch.maximum(p, -self.weight), self.weight)
-        square = torch.stack(p.square().chunk(self.group, dim=1)).sum(0)
+        square = torch.stack(p.square().chunk(self.parts(p), dim=1)).sum(0)
         scale = self.weight * torch.maximum(square, self.weight.square()).rsqrt()
-        return p * scale.repeat(1, self.group, 1, 1)
+        return p * scale.repeat(1, self.parts(p), 1, 1)
 
     def ascend(self, p: Tensor, t: Tensor, step: Tensor) -> Tensor:
         """prox_{step F*}(p + step t), ``step`` (b,)."""
@@ -81,14 +86,14 @@ class Lengths:
         """The p in ∂F(t) that vanishes where t = c."""
         s = self.residual(t)
         scale = self.weight / torch.maximum(self.sizes(s), 1e-30 * self.weight)
-        return self._shrink(s * scale.repeat(1, self.group, 1, 1))
+        return self._shrink(s * scale.repeat(1, self.parts(s), 1, 1))
 
     def slack(self, t: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         """F(t) + F*(p) - ⟨t, p⟩ >= 0, a sum of terms >= 0, and F(t); (b,) each, float64.
 
         How far they may be off is said by :meth:`rounding`.
         """
-        return _slack(self.residual(t), p, self.weight, self.group)
+        return _slack(self.residual(t), p, self.weight, self.parts(p))
 
     def rounding(self, x: Tensor, t: Tensor, value: Tensor) -> Tensor:
         """An allowance for the error of :meth:`slack` of a computed ``t`` = A x, F(t) = ``value``.

@@ -170,12 +170,12 @@ def _faces(
     excess = term.sizes(p + wide * t) - term.weight
     margin = wide * rows.expand(reach.to(t), t) + _FLOOR * torch.finfo(t.dtype).eps * term.weight
     jumps = (excess > 0) & (sizes > 0)
-    whole = Faces(term.group, t, sizes)
+    whole = Faces(term.parts(t), t, sizes)
     unit = t / whole.spread(torch.where(jumps, sizes, 1.0))
     normal = torch.where(whole.spread(jumps), unit, 0.0)
     slack = torch.where(jumps, sizes / term.weight, 0.0)
     unsure = (excess.abs() <= margin).flatten(1).sum(1, dtype=torch.float64)
-    return Faces(term.group, normal, slack), unsure
+    return Faces(term.parts(t), normal, slack), unsure
 
 
 def _free(

@@ -49,6 +49,10 @@ class RowWeighted(Energy):
         if weight.ndim != 1 or not bool((check_finite(weight, "weight") > 0).all()):
             given = f"shape {tuple(weight.shape)}, least {float(weight.min()):.3g}"
             raise InputError("one positive weight for each row is needed", given=given)
+        if energy.further:
+            what = "a weight for each row needs an energy whose state is the image alone"
+            given = f"{energy.further} further channels for each of the image"
+            raise InputError(what, given=given, advice="learn the weights with BilevelProblem")
         self.energy = fixed(energy)
         self.log_weight = nn.Parameter(weight.double().log())
 

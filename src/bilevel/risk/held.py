@@ -56,7 +56,7 @@ def prediction_error(prediction: Tensor, y: Tensor, held: Tensor) -> Tensor:
 def reached(energy: Variational, y: Tensor) -> Tensor:
     """The data that the operator reaches, (c', h', w') bool; see :func:`seen`."""
     with torch.no_grad():
-        return seen(energy.fidelity.operator, energy.start(y))
+        return seen(energy.fidelity.operator, energy.image(energy.start(y)))
 
 
 def seen(operator: Operator, x: Tensor) -> Tensor:

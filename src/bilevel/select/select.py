@@ -101,7 +101,7 @@ def _unheard(weight: Tensor, value: Tensor) -> None:
 
 def accuracy_for(energy: Variational, y: Tensor) -> float:
     """That of reconstructions where none is asked for [grey value]."""
-    found = contrasts(energy.start(y))
+    found = contrasts(energy.start(y).detach())
     seen = found[found > 0]
     return ACCURACY * (float(seen.min()) if len(seen) else energy.contrast(y))
 

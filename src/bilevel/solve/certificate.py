@@ -132,7 +132,8 @@ def certify(
     def from_gap(saddle: SaddleObjective) -> Certificate:
         return _second_look(saddle, x, tol, saddle.dual(x) if dual is None else dual)
 
-    return by_kind(objective, smooth=from_gradient, composite=from_gradient, saddle=from_gap)
+    with torch.no_grad():  # numbers, also of an operator that is learned
+        return by_kind(objective, smooth=from_gradient, composite=from_gradient, saddle=from_gap)
 
 
 def _from_slope(

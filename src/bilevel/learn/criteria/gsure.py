@@ -61,7 +61,7 @@ class GSURE(Criterion):
         check_gaussian("GSURE", energy, y, self.sigma)
         sigma, m = levels(self.sigma, energy, y), int(reached(energy, y).sum())
         with torch.no_grad():
-            _, c, h, w = energy.start(y).shape
+            _, c, h, w = energy.image(energy.start(y)).shape
             n, copies = c * h * w, 1 + self.probes
             inverse = PseudoInverse(energy.fidelity.operator, (c, h, w), self.truncation)
             directions, known = signs(y, self.probes, self.seed), inverse.energy()

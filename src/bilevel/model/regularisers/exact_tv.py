@@ -23,15 +23,18 @@ class ExactTotalVariation(NonSmoothRegulariser):
     R(x) = Σ_i w_i |(D x)_i|, D the forward differences, zero across the last row and column.
 
     ``isotropic`` takes the length of the two differences of a pixel, otherwise each alone; with
-    several channels, each channel by itself (Rudin, Osher, Fatemi 1992).
+    several channels, each channel by itself (Rudin, Osher, Fatemi 1992), unless they are
+    ``coupled``: then the length of the differences of a pixel in all of them.
 
     Args:
         weight: factor w, one or a map (h, w) [1].
         isotropic: penalise both differences of a pixel together.
+        coupled: penalise those of all channels together; isotropic only.
         learn: names of what is learned; the rest stays as given.
 
     Raises:
-        InputError: a weight that is not positive, an unknown name in ``learn``.
+        InputError: a weight that is not positive, an unknown name in ``learn``, channels coupled
+            though not ``isotropic``.
 
     Example:
         >>> import torch
@@ -47,12 +50,15 @@ class ExactTotalVariation(NonSmoothRegulariser):
         weight: float | Tensor | None = None,
         *,
         isotropic: bool = True,
+        coupled: bool = False,
         learn: Collection[str] = ("weight",),
     ) -> None:
         """Weight: one or a map (h, w), 0.05 for a contrast of 1 if None."""
         super().__init__()
         check_learn(learn, ("weight",))
-        self.isotropic = isotropic
+        if coupled and not isotropic:
+            raise InputError("coupled channels need isotropic=True", given="isotropic=False")
+        self.isotropic, self.coupled = isotropic, coupled
         self.log_weight = self.weighted(weight, 0.05, learn)
         if self.log_weight.ndim not in (0, 2):
             given = tuple(self.log_weight.shape)
@@ -72,6 +78,7 @@ class ExactTotalVariation(NonSmoothRegulariser):
         return {
             "weight": self.weight.detach(),
             "isotropic": self.isotropic,
+            "coupled": self.coupled,
             "learn": ("weight",) if self.log_weight.requires_grad else (),
         }
 
@@ -86,7 +93,8 @@ class ExactTotalVariation(NonSmoothRegulariser):
 
     def term(self) -> Lengths:
         """Lengths of the differences."""
-        return Lengths(Differences(), self.weight, group=2 if self.isotropic else 1)
+        together = None if self.coupled else 2
+        return Lengths(Differences(), self.weight, group=together if self.isotropic else 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """R(x): (b, c, h, w) -> (b,)."""

@@ -21,23 +21,37 @@ Curvature = tuple[Tensor, Tensor, Tensor]
 
 
 def gradient(
-    x: Tensor, weight: Tensor, smoothing: Tensor, potential: Potential, isotropic: bool
+    x: Tensor,
+    weight: Tensor,
+    smoothing: Tensor,
+    potential: Potential,
+    isotropic: bool,
+    coupled: bool,
 ) -> Tensor:
     """Dᵀ(w φ'(D x)), φ_ν(t) = ν ψ(|t|/ν)."""
-    return _gradient(_surrounded(x), _on_grid(weight), smoothing, potential, isotropic)
+    return _gradient(_surrounded(x), _on_grid(weight), smoothing, potential, isotropic, coupled)
 
 
 def value_and_gradient(
-    x: Tensor, weight: Tensor, smoothing: Tensor, potential: Potential, isotropic: bool
+    x: Tensor,
+    weight: Tensor,
+    smoothing: Tensor,
+    potential: Potential,
+    isotropic: bool,
+    coupled: bool,
 ) -> tuple[Tensor, Tensor]:
     """Σ w φ(D x), (b,), and its gradient."""
-    return _value_and_gradient(_surrounded(x), _on_grid(weight), smoothing, potential, isotropic)
+    grid, w = _surrounded(x), _on_grid(weight)
+    return _value_and_gradient(grid, w, smoothing, potential, isotropic, coupled)
 
 
 def curvature(
     x: Tensor, weight: Tensor, smoothing: Tensor, potential: Potential, isotropic: bool
 ) -> Curvature:
-    """w ∇²φ(D x): ψ'(s)/s across t = D x and ψ''(s) along it, over ν; s = |t|/ν."""
+    """w ∇²φ(D x): ψ'(s)/s across t = D x and ψ''(s) along it, over ν; s = |t|/ν.
+
+    Of channels that are penalised one by one.
+    """
     return _curvature(_surrounded(x), _on_grid(weight), smoothing, potential, isotropic)
 
 
@@ -71,13 +85,15 @@ def _gathered(p: Tensor, q: Tensor) -> Tensor:
 
 
 def _squares(
-    down: Tensor, right: Tensor, smoothing: Tensor, isotropic: bool
+    down: Tensor, right: Tensor, smoothing: Tensor, isotropic: bool, coupled: bool
 ) -> tuple[Tensor, Tensor]:
-    """(|t|/ν)² of what is penalised together."""
+    """(|t|/ν)² of what is penalised together, in one channel where all are ``coupled``."""
     scale = smoothing.square().reciprocal()
     if not isotropic:
         return scale * down * down, scale * right * right
     square = scale * (down * down + right * right)
+    if coupled:
+        square = square.sum(1, keepdim=True)
     return square, square
 
 
@@ -97,19 +113,29 @@ def _pulled(
 
 @fused
 def _gradient(
-    x: Tensor, weight: Tensor, smoothing: Tensor, potential: Potential, isotropic: bool
+    x: Tensor,
+    weight: Tensor,
+    smoothing: Tensor,
+    potential: Potential,
+    isotropic: bool,
+    coupled: bool,
 ) -> Tensor:
     down, right = _differences(x)
-    first, second = _squares(down, right, smoothing, isotropic)
+    first, second = _squares(down, right, smoothing, isotropic, coupled)
     return _pulled(weight / smoothing, potential, down, right, first, second)
 
 
 @fused
 def _value_and_gradient(
-    x: Tensor, weight: Tensor, smoothing: Tensor, potential: Potential, isotropic: bool
+    x: Tensor,
+    weight: Tensor,
+    smoothing: Tensor,
+    potential: Potential,
+    isotropic: bool,
+    coupled: bool,
 ) -> tuple[Tensor, Tensor]:
     down, right = _differences(x)
-    first, second = _squares(down, right, smoothing, isotropic)
+    first, second = _squares(down, right, smoothing, isotropic, coupled)
     penalty = potential.value_of_square(first)
     if not isotropic:
         penalty = penalty + potential.value_of_square(second)

@@ -33,21 +33,25 @@ class TotalVariation(FilteredRegulariser):
     R(x) = Σ_i w_i φ_ν((D x)_i), D the forward differences (zero across the last row and column).
 
     ``isotropic`` penalises the length of the two differences of a pixel, otherwise each alone;
-    with several channels, each channel by itself. φ_ν(t) tends to |t| - const for |t| >> ν.
-    ‖D‖² <= 8 (Chambolle 2004, Theorem 3.1), hence ∇²R <= 8 max(w)/ν. The loss is often nearly
-    flat in ν towards exact TV while the condition number grows without bound, so ν is learned
-    above ``least_smoothing``.
+    with several channels, each channel by itself, unless they are ``coupled``: then the length of
+    the differences of a pixel in all of them, for colours, whose edges lie together, or for real
+    and imaginary parts, whose common phase then does not matter. φ_ν(t) tends to |t| - const for
+    |t| >> ν. ‖D‖² <= 8 (Chambolle 2004, Theorem 3.1), hence ∇²R <= 8 max(w)/ν in either case. The
+    loss is often nearly flat in ν towards exact TV while the condition number grows without bound,
+    so ν is learned above ``least_smoothing``.
 
     Args:
         weight: factor w, one or a map (h, w) [1].
         smoothing: where the potential turns from quadratic to linear, ν [grey value].
         least_smoothing: below which ν is not learned [grey value]; ν/10 if None.
         isotropic: penalise both differences of a pixel together.
+        coupled: penalise those of all channels together; isotropic only.
         potential: φ.
         learn: names of what is learned; the rest stays as given.
 
     Raises:
-        InputError: weight or smoothing not positive, an unknown potential or name in ``learn``.
+        InputError: weight or smoothing not positive, an unknown potential or name in ``learn``,
+            channels coupled though not ``isotropic``.
 
     Example:
         >>> tv = TotalVariation(weight=0.1, smoothing=0.01)
@@ -62,6 +66,7 @@ class TotalVariation(FilteredRegulariser):
         *,
         least_smoothing: float | None = None,
         isotropic: bool = True,
+        coupled: bool = False,
         potential: Literal["charbonnier", "huber"] = "charbonnier",
         learn: Collection[str] = PARAMETERS,
     ) -> None:
@@ -74,7 +79,9 @@ class TotalVariation(FilteredRegulariser):
         check_choice(potential, ("huber", "charbonnier"), "potential of total variation")
         penalty = RadialPenalty if isotropic else SeparablePenalty
         self.penalty = penalty(POTENTIALS[potential])
-        self.isotropic, self.potential = isotropic, potential
+        if coupled and not isotropic:
+            raise InputError("coupled channels need isotropic=True", given="isotropic=False")
+        self.isotropic, self.coupled, self.potential = isotropic, coupled, potential
         if least_smoothing is not None and smoothing is None:
             advice = "give smoothing too"
             raise InputError("least_smoothing needs a smoothing", advice=advice)
@@ -107,6 +114,7 @@ class TotalVariation(FilteredRegulariser):
             "smoothing": self.smoothing.item(),
             "least_smoothing": min(self.least_smoothing, self.smoothing.item()),
             "isotropic": self.isotropic,
+            "coupled": self.coupled,
             "potential": self.potential,
             "learn": [n for n in PARAMETERS if getattr(self, f"log_{n}").requires_grad],
         }
@@ -134,17 +142,21 @@ class TotalVariation(FilteredRegulariser):
 
     def hessian(self, x: Tensor) -> LinearMap:
         """Dᵀ w ∇²φ(D x) D with the curvature of every pixel kept."""
-        return _curved(stencil.curvature(x, *self._profile()))
+        if self.coupled:
+            return super().hessian(x)
+        weight, smoothing, potential, isotropic, _ = self._profile()
+        return _curved(stencil.curvature(x, weight, smoothing, potential, isotropic))
 
-    def _profile(self) -> tuple[Tensor, Tensor, Potential, bool]:
-        return self.weight, self.smoothing, self.penalty.potential, self.isotropic
+    def _profile(self) -> tuple[Tensor, Tensor, Potential, bool, bool]:
+        potential = self.penalty.potential
+        return self.weight, self.smoothing, potential, self.isotropic, self.coupled
 
     def features(self, x: Tensor) -> Tensor:
-        """D x: (b, c, h, w) -> (b, 2, c, h, w)."""
-        return DIFFERENCES(x).unflatten(1, (2, x.shape[1]))
+        """D x: (b, c, h, w) -> (b, 2, c, h, w), or (b, 2c, 1, h, w) with coupled channels."""
+        return DIFFERENCES(x).unflatten(1, (-1, 1) if self.coupled else (2, -1))
 
     def features_adjoint(self, p: Tensor, image_shape: Shape) -> Tensor:
-        """Dᵀ p, the negative divergence: (b, 2, c, h, w) -> (b, c, h, w)."""
+        """Dᵀ p, the negative divergence, back to (b, c, h, w)."""
         del image_shape
         return DIFFERENCES.adjoint(p.flatten(1, 2))
 
@@ -153,7 +165,10 @@ class TotalVariation(FilteredRegulariser):
         return scale.max().double() * DIFFERENCES.gram_bounds(image_shape).upper
 
     def feature_norm(self) -> Tensor:
-        """√3 for the two differences of a pixel together, √2 for one."""
+        """√3 for the two differences of a pixel together, √2 for one; coupled channels or not.
+
+        Each channel of a group is seen by its own differences alone: the blocks are the same.
+        """
         return self.log_weight.new_tensor(3.0 if self.isotropic else 2.0).double().sqrt()
 
 
