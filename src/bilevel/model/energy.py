@@ -156,6 +156,7 @@ class Energy(Part):
         Raises:
             InputError: ``y`` or ``theta`` do not fit.
         """
+        self.settle(y)
         bound = self if theta is None else bind(self, theta)
         bound.check(y)
         with torch.inference_mode(False), torch.no_grad():
