@@ -74,7 +74,7 @@ def frozen(module: M) -> M:
 
     Example:
         >>> layer = nn.Linear(1, 1)
-        >>> twin, before = frozen(layer), float(layer.weight)
+        >>> twin, before = frozen(layer), layer.weight.item()
         >>> _ = layer.weight.data.fill_(before + 1)
         >>> float(twin.weight) == before
         True
