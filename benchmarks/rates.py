@@ -20,7 +20,7 @@ import torch
 from common import arguments, save, table
 
 from bilevel.learn.algorithms import MASOBA, SABA, SOBA, SRBA
-from bilevel.learn.algorithms.single_loop import SingleLoop
+from bilevel.learn.loops.single_loop import SingleLoop
 from contracts.quadratics import DOUBLE, Quadratic
 
 STARTS, EPOCHS, SKIPPED, FLOOR = 20, 40, 6, 1e-22

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from dataclasses import dataclass, replace
 
@@ -18,9 +17,9 @@ from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.learn import Problem
 from bilevel.learn.algorithm import Algorithm, Status
-from bilevel.learn.algorithms.moments import Moments
 from bilevel.learn.directions import Draw, Iterates, Sampler
 from bilevel.learn.evaluation import Evaluation
+from bilevel.learn.loops.moments import Moments
 
 __all__ = ["DARTS", "DartsState"]
 
@@ -157,18 +156,4 @@ def _shared(problem: Problem) -> bl.SharedProblem:
 
 def _evaluation(theta: bl.Theta, found: ArchitectureGradient, samples: int) -> Evaluation:
     """What is known after one minibatch: a value and a direction, no bound."""
-    return Evaluation(
-        theta=theta,
-        accuracy=math.inf,
-        value=found.value,
-        corrected=found.value,
-        interval=math.inf,
-        interval_estimate=math.inf,
-        grad=found.theta,
-        error=math.inf,
-        estimate=math.nan,
-        certificate=math.inf,
-        uncertified=0,
-        unsolved=0,
-        samples=samples,
-    )
+    return Evaluation.unproved(theta, found.value, found.theta, samples=samples)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bilevel.ground.checks import check_choice, check_nonnegative
 from bilevel.ground.errors import InputError
 from bilevel.ground.rows import norm
-from bilevel.linear import LinearMap, LinearSolution, LinearStatus, bicgstab, gmres
+from bilevel.linear import GMRES, LinearMap, LinearSolution, LinearStatus, bicgstab
 
 __all__ = ["DeepEquilibrium", "Equilibrium"]
 
@@ -134,7 +134,7 @@ class DeepEquilibrium(nn.Module):
         rtol, steps = self.backward_rtol, self.backward_max_steps
         if self.backward == "anderson":
             return _by_anderson(transposed, v, rtol, steps)
-        solver = partial(gmres, restart=min(steps, 30)) if self.backward == "gmres" else bicgstab
+        solver = GMRES(min(steps, 30)) if self.backward == "gmres" else bicgstab
         return solver(transposed.map(), v, rtol=rtol, max_steps=steps)
 
 

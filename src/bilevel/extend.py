@@ -57,7 +57,9 @@ from bilevel.learn.search import sufficient_decrease as sufficient_decrease
 from bilevel.learn.separable import BilevelProblem as BilevelProblem
 from bilevel.linear import LinearMap as LinearMap
 from bilevel.linear import LinearSolution as LinearSolution
+from bilevel.linear import LinearSolver as LinearSolver
 from bilevel.linear import LinearStatus as LinearStatus
+from bilevel.linear import System as System
 from bilevel.model.bounds import Bounds as Bounds
 from bilevel.model.bounds import Magnitude as Magnitude
 from bilevel.model.bounds import Provenance as Provenance

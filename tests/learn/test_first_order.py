@@ -15,9 +15,9 @@ from bilevel.differentiate import EquilibriumPropagation
 from bilevel.ground import theta as algebra
 from bilevel.ground.errors import InputError
 from bilevel.learn.algorithms import BOME, F2SA, MAID
-from bilevel.learn.algorithms.loss_scale import LossScale
-from bilevel.learn.algorithms.single_loop import Now, SingleLoop, SingleLoopState
 from bilevel.learn.directions import Draw, Iterates
+from bilevel.learn.loops.loss_scale import LossScale
+from bilevel.learn.loops.single_loop import Now, SingleLoop, SingleLoopState
 from contracts.quadratics import DOUBLE, Quadratic
 
 NAME = "regulariser.log_weight"

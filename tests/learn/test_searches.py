@@ -123,7 +123,7 @@ def many() -> bl.Fit:
         (lambda: Grid({"a": (0.0, float("inf"))}), "low < high"),
         (lambda: Grid(BOX, points=1), "two points"),
         (lambda: Grid(BOX, accuracy=0.0), "accuracy"),
-        (lambda: RandomSearch(BOX, trials=0), "at least one trial"),
+        (lambda: RandomSearch(BOX, trials=0), "trials must be at least 1"),
         (lambda: OptunaSearch(BOX, startup=0), "startup >= 1"),
         (lambda: start({"c": (0.0, 1.0)}), "no scalar parameter"),
         (many, "no scalar parameter"),

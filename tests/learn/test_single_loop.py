@@ -13,12 +13,11 @@ import bilevel as bl
 from bilevel.ground.errors import InputError
 from bilevel.learn import Status
 from bilevel.learn.algorithms import MAID, MASOBA, SABA, SOBA, SRBA, AmIGO, StocBiO
-from bilevel.learn.algorithms.following import approach, lag
-from bilevel.learn.algorithms.pairing import Pairing
 from bilevel.learn.algorithms.saba import Tables
-from bilevel.learn.algorithms.single_loop import Now, SingleLoop
 from bilevel.learn.algorithms.srba import everything
-from bilevel.learn.directions import Draw, Iterates
+from bilevel.learn.directions import Draw, Iterates, Pairing
+from bilevel.learn.loops.following import approach, lag
+from bilevel.learn.loops.single_loop import Now, SingleLoop
 from bilevel.linear import cg
 from contracts.quadratics import DOUBLE, Quadratic
 

@@ -12,7 +12,8 @@ import bilevel as bl
 from bilevel.ground.errors import InputError
 from bilevel.learn import Status
 from bilevel.learn.algorithms import TrustRegion
-from bilevel.learn.trust import Pieces, bfgs, piecewise_step, quadratic_step
+from bilevel.learn.trust import Pieces, piecewise_step, quadratic_step
+from bilevel.linear.quasi_newton import bfgs
 from bilevel.model import Bounds
 from bilevel.model.sets import Box, Set
 from contracts.quadratics import DOUBLE, Quadratic

@@ -73,5 +73,5 @@ def test_power_estimate_of_zero() -> None:
 def test_power_estimate_refuses() -> None:
     with pytest.raises(InputError, match="finite"):
         power_estimate(LinearMap.shared(lambda v: v * torch.nan), (3,))
-    with pytest.raises(InputError, match="at least one step"):
+    with pytest.raises(InputError, match="at least 1"):
         power_estimate(LinearMap.shared(lambda v: v), (3,), steps=0)

@@ -68,7 +68,7 @@ def test_a_batch_gives_what_its_rows_give() -> None:
 
 def test_bad_starts_are_refused() -> None:
     identity = LinearMap.shared(lambda v: v)
-    with pytest.raises(InputError, match="at least one step"):
+    with pytest.raises(InputError, match="at least 1"):
         lanczos(identity, torch.ones(1, 3), steps=0)
     with pytest.raises(InputError, match="zero"):
         lanczos(identity, torch.zeros(1, 3))

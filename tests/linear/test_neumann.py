@@ -72,7 +72,7 @@ def test_what_is_not_finite_is_told() -> None:
 
 def test_bad_input() -> None:
     operator, b = LinearMap.shared(lambda v: v), torch.ones(1, 3)
-    with pytest.raises(InputError, match="at least one term"):
+    with pytest.raises(InputError, match="at least 1"):
         neumann(operator, b, step=ONE, terms=0)
     with pytest.raises(InputError, match="step must be a positive"):
         neumann(operator, b, step=-ONE, terms=1)

@@ -9,10 +9,11 @@ from torch import Tensor
 import bilevel as bl
 from bilevel.ground import rows
 from bilevel.linear import LinearMap, cg
+from bilevel.linear.quasi_newton import Memory
 from bilevel.model.preconditioner import Preconditioner, Stencil
 from bilevel.model.regularisers import Regulariser
 from bilevel.solve.solvers import LBFGS
-from bilevel.solve.solvers.lbfgs import LBFGSState, Memory
+from bilevel.solve.solvers.lbfgs import LBFGSState
 
 H, W = 19, 16
 

@@ -8,7 +8,7 @@ import torch
 import bilevel as bl
 from bilevel.ground import rows
 from bilevel.ground.errors import InputError
-from bilevel.solve.solvers.lbfgs import Memory
+from bilevel.linear.quasi_newton import Memory
 from contracts.zoo import make, reference
 
 SOLVERS = {"l-bfgs": bl.solvers.LBFGS(), "newton-cg": bl.solvers.NewtonCG()}

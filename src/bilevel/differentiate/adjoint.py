@@ -10,12 +10,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from bilevel.differentiate.error_bounds import implicit_bounds
-from bilevel.differentiate.hypergradient import Hypergradient, UpperGradient
-from bilevel.differentiate.kinks import count_kinks
+from bilevel.differentiate.error_bounds import count_kinks, implicit_bounds
+from bilevel.differentiate.hypergradient import Asked, Method, UpperGradient
 from bilevel.differentiate.upper import Upper
 from bilevel.ground import rows, theta
-from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta
 from bilevel.linear import LinearMap, LinearSolution, LinearStatus, minres
 from bilevel.model.kinds import required
@@ -25,17 +23,17 @@ from bilevel.solve import Solution
 __all__ = [
     "AdjointMethod",
     "broken",
-    "curvature_range",
     "mean_cross",
     "refined_gradient",
     "relative_residual",
+    "roughly",
     "usable",
     "with_bounds",
     "with_estimate",
 ]
 
 
-class AdjointMethod(Hypergradient):
+class AdjointMethod(Method):
     """z = -B(x)ᵀq, whose error is bounded by the true residual of q, however q was found.
 
     A row whose q broke down (negative curvature, for one) contributes neither gradient nor
@@ -50,28 +48,25 @@ class AdjointMethod(Hypergradient):
 
     def refine(self, hessian: LinearMap, rhs: Tensor) -> LinearSolution:
         """H⁻¹ rhs to a tenth, for the estimate."""
-        return minres(hessian, rhs, rtol=0.1)
+        return roughly(hessian, rhs)
 
-    def __call__(
-        self,
-        lower: Objective,
-        upper: Upper,
-        solution: Solution,
-        *,
-        rtol: float | None = None,
-        start: Tensor | None = None,
-        estimate: bool = False,
-    ) -> UpperGradient:
+    def found(self, lower: Objective, asked: Asked) -> UpperGradient:
         """Hypergradient of the mean over rows, with its bound (arXiv 2301.04764, sharpened)."""
-        upper.check(solution.x)
+        upper, solution = asked.upper, asked.solution
         advice = "use Piggyback(), or EquilibriumPropagation()"
         curved = required(lower, Curved, "an adjoint system", advice=advice)
-        accuracy = relative_residual(upper, solution, rtol)
-        adjoint = usable(self.adjoint(curved, solution, upper.grad(solution.x), accuracy, start))
+        rhs, accuracy = upper.grad(solution.x), relative_residual(asked)
+        adjoint = usable(self.adjoint(curved, solution, rhs, accuracy, asked.start))
         grad = mean_cross(curved, solution.x, adjoint.x)
         found = with_bounds(curved, upper, solution, adjoint, grad)
-        refine = self.refine
-        return with_estimate(found, curved, upper, solution, adjoint, refine) if estimate else found
+        if not asked.estimate:
+            return found
+        return with_estimate(found, curved, upper, solution, adjoint, self.refine)
+
+
+def roughly(hessian: LinearMap, rhs: Tensor) -> LinearSolution:
+    """H⁻¹ rhs to a tenth."""
+    return minres(hessian, rhs, rtol=0.1)
 
 
 def usable(adjoint: LinearSolution) -> LinearSolution:
@@ -143,27 +138,14 @@ def refined_gradient(
     return mean_cross(lower, x, q + correction.x)
 
 
-def curvature_range(lower: Objective, name: str) -> tuple[Tensor, Tensor]:
-    """L and the proved mu (or 0) of each row, (b,) float64 each.
-
-    Raises:
-        InputError: no Lipschitz constant is declared, so that no step is safe.
-    """
-    lipschitz = lower.bounds.lipschitz
-    if not bool(torch.isfinite(lipschitz).all()):
-        advice = "override bounds(), or use Implicit()"
-        raise InputError(f"{name} needs a Lipschitz constant", advice=advice)
-    return lipschitz, lower.bounds.proved_mu()
-
-
-def relative_residual(upper: Upper, solution: Solution, rtol: float | None) -> Tensor:
+def relative_residual(asked: Asked) -> Tensor:
     """``rtol`` for every row, or L_ℓ ε: the error that ∇ℓ has anyway; at most a tenth of ‖∇ℓ‖.
 
     Where no L_ℓ is known, the change of ∇ℓ at the distance ε along itself takes its place.
     """
-    x, reached = solution.x, solution.certificate
-    if rtol is not None:
-        return torch.full((len(x),), rtol, dtype=torch.float64, device=x.device)
+    upper, x, reached = asked.upper, asked.solution.x, asked.solution.certificate
+    if asked.rtol is not None:
+        return torch.full((len(x),), asked.rtol, dtype=torch.float64, device=x.device)
     rms = torch.where(torch.isfinite(reached.rms), reached.rms, reached.residual)
     distance = rms.double() * x[0].numel() ** 0.5
     slope = upper.grad(x)

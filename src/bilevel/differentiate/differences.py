@@ -9,14 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bilevel.differentiate.adjoint import relative_residual, usable, with_bounds, with_estimate
-from bilevel.differentiate.hypergradient import Hypergradient, UpperGradient
+from bilevel.differentiate.adjoint import (
+    relative_residual,
+    roughly,
+    usable,
+    with_bounds,
+    with_estimate,
+)
+from bilevel.differentiate.hypergradient import Asked, Method, UpperGradient
 from bilevel.differentiate.perturbed import LossPull
 from bilevel.differentiate.upper import Upper
 from bilevel.ground import rows
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta, add, norm
-from bilevel.linear import LinearMap, LinearSolution, minres
+from bilevel.linear import LinearSolution
 from bilevel.model.bounds import Variation
 from bilevel.model.composite import CompositeObjective
 from bilevel.model.kinds import by_kind
@@ -26,7 +32,7 @@ from bilevel.model.smooth_objective import SmoothObjective
 from bilevel.solve import Solution, Solver, Status, Tolerance, minimise
 from bilevel.solve.solvers import accelerated
 
-__all__ = ["Chord", "DifferenceMethod", "chord_residual", "solve_perturbed", "strengths"]
+__all__ = ["Chord", "DifferenceMethod", "strengths"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +44,7 @@ class Chord:
     span: Tensor
 
 
-class DifferenceMethod(Hypergradient):
+class DifferenceMethod(Method):
     """z = (∂_θJ(a) - ∂_θJ(b))/h between two points near x, without a single HVP.
 
     With q = (b - a)/h and the means H̄, B̄ of H and B over the segment, z = -B̄ᵀq and
@@ -52,39 +58,46 @@ class DifferenceMethod(Hypergradient):
     and :func:`_across_kinks` adds what h does; of a saddle objective nothing is proved.
     """
 
+    solver: Solver[Any] | None
+    max_steps: int
+
     @abstractmethod
-    def chord(
-        self, lower: Objective, upper: Upper, solution: Solution, rtol: Tensor, share: float
-    ) -> Chord:
-        """The two points, solved so that they add at most ``rtol`` ‖∇ℓ‖ to the residual of q.
+    def ends(
+        self, lower: Objective, upper: Upper, x: Tensor, share: float
+    ) -> tuple[Tensor, Tensor]:
+        """The strengths s (b,) of ℓ at a and at b.
 
         ``share`` multiplies the pull that the method would choose.
         """
 
-    def __call__(
-        self,
-        lower: Objective,
-        upper: Upper,
-        solution: Solution,
-        *,
-        rtol: float | None = None,
-        start: Tensor | None = None,
-        estimate: bool = False,
-    ) -> UpperGradient:
+    def chord(
+        self, lower: Objective, upper: Upper, solution: Solution, rtol: Tensor, share: float
+    ) -> Chord:
+        """The two points, solved so that they add at most ``rtol`` ‖∇ℓ‖ to the residual of q."""
+        x, (first, last) = solution.x, self.ends(lower, upper, solution.x, share)
+        tol = Tolerance(residual=_chord_residual(upper, x, (first - last) / 2, rtol))
+
+        def solved(strength: Tensor) -> Solution:
+            objective = lower.plus(LossPull(upper, strength.to(x)))
+            solver = accelerated(objective) if self.solver is None else self.solver
+            return minimise(objective, solver, x, tol=tol, max_steps=self.max_steps)
+
+        return Chord(solved(first), solved(last), first - last)
+
+    def found(self, lower: Objective, asked: Asked) -> UpperGradient:
         """Hypergradient of the mean over rows; derivatives are taken in float64.
 
         Of a saddle objective half the pull estimates the error: no Hessian can tell.
         """
-        del start
-        upper.check(solution.x)
+        upper, solution = asked.upper, asked.solution
         by_kind(lower, smooth=_either_way, composite=_either_way, saddle=_needs_convexity)
-        accuracy = relative_residual(upper, solution, rtol)
+        accuracy = relative_residual(asked)
         found, adjoint = self._found(lower, upper, solution, accuracy, 1.0)
-        if not estimate:
+        if not asked.estimate:
             return found
 
         def refined(curved: Curved) -> UpperGradient:
-            return with_estimate(found, curved, upper, solution, adjoint, _roughly)
+            return with_estimate(found, curved, upper, solution, adjoint, roughly)
 
         def halved(saddle: SaddleObjective) -> UpperGradient:
             again, _ = self._found(saddle, upper, solution, accuracy, 0.5)
@@ -103,22 +116,6 @@ class DifferenceMethod(Hypergradient):
         return with_bounds(lower, upper, solution, adjoint, grad, cross + noise), adjoint
 
 
-def solve_perturbed(
-    lower: Objective,
-    upper: Upper,
-    solution: Solution,
-    strength: Tensor,
-    solver: Solver[Any] | None,
-    residual: float,
-    max_steps: int,
-) -> Solution:
-    """argmin J + s ℓ from the solution of s = 0, to that rms of the gradient."""
-    objective = lower.plus(LossPull(upper, strength.to(solution.x)))
-    chosen = accelerated(objective) if solver is None else solver
-    tol = Tolerance(residual=residual)
-    return minimise(objective, chosen, solution.x, tol=tol, max_steps=max_steps)
-
-
 def strengths(lower: Objective, upper: Upper, x: Tensor, pull: float, share: float = 1.0) -> Tensor:
     """s (b,) such that s ∇ℓ has rms ``pull``, at most half of what keeps J - s ℓ convex.
 
@@ -132,7 +129,7 @@ def strengths(lower: Objective, upper: Upper, x: Tensor, pull: float, share: flo
     return share * torch.minimum(strength, most)
 
 
-def chord_residual(upper: Upper, x: Tensor, strength: Tensor, rtol: Tensor) -> float:
+def _chord_residual(upper: Upper, x: Tensor, strength: Tensor, rtol: Tensor) -> float:
     """``rtol`` s times the rms of ∇ℓ, in the row that asks for least; any number if none asks."""
     asked = strength * rows.rms(upper.grad(x)).double() * rtol
     asked = asked[asked > 0]
@@ -225,7 +222,3 @@ def _difference(lower: Objective, chord: Chord, inverse: Tensor) -> tuple[Theta,
     grad = {k: ((plus[k] - minus[k]) / count).to(v) for k, v in lower.theta.items()}
     eps = torch.finfo(torch.float64).eps
     return grad, 16 * eps * inverse * (above.abs() + below.abs())
-
-
-def _roughly(hessian: LinearMap, rhs: Tensor) -> LinearSolution:
-    return minres(hessian, rhs, rtol=0.1)

@@ -7,17 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from bilevel.differentiate.differences import (
-    Chord,
-    DifferenceMethod,
-    chord_residual,
-    solve_perturbed,
-    strengths,
-)
+from bilevel.differentiate.differences import DifferenceMethod, strengths
 from bilevel.differentiate.upper import Upper
 from bilevel.ground.checks import check_positive
 from bilevel.model.objective import Objective
-from bilevel.solve import Solution, Solver
+from bilevel.solve import Solver
 
 __all__ = ["EquilibriumPropagation"]
 
@@ -53,14 +47,9 @@ class EquilibriumPropagation(DifferenceMethod):
         """Check the options."""
         check_positive(self.strength, "strength")
 
-    def chord(
-        self, lower: Objective, upper: Upper, solution: Solution, rtol: Tensor, share: float
-    ) -> Chord:
-        """From +s to -s."""
-        s = strengths(lower, upper, solution.x, self.strength, share)
-        goal = chord_residual(upper, solution.x, s, rtol)
-        a, b = (
-            solve_perturbed(lower, upper, solution, sign * s, self.solver, goal, self.max_steps)
-            for sign in (1, -1)
-        )
-        return Chord(a, b, 2 * s)
+    def ends(
+        self, lower: Objective, upper: Upper, x: Tensor, share: float
+    ) -> tuple[Tensor, Tensor]:
+        """+s and -s."""
+        s = strengths(lower, upper, x, self.strength, share)
+        return s, -s

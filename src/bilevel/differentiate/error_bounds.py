@@ -12,7 +12,7 @@ from bilevel.ground import rows
 from bilevel.model.objective import Objective
 from bilevel.solve import Solution
 
-__all__ = ["ErrorBounds", "implicit_bounds"]
+__all__ = ["ErrorBounds", "count_kinks", "implicit_bounds"]
 
 
 @dataclass(frozen=True)
@@ -70,3 +70,17 @@ def implicit_bounds(
         value=torch.where(proved, value, torch.inf),
         value_estimate=(loss_lipschitz * near / 2 + residual) * near + noise,
     )
+
+
+def count_kinks(lower: Objective, solution: Solution) -> Tensor:
+    """At most how many features may change piece within the certified distance, (b,) float64.
+
+    With 0, J is twice continuously differentiable around x̂, and a hypergradient is the derivative.
+    Otherwise a feature may sit on a kink at x̂: the Hessian used is then an element of the
+    conservative Jacobian (Bolte, Le, Pauwels, Silveti-Falls 2021), and so is what follows from it.
+    Infinite where no distance is certified or the energy cannot tell.
+    """
+    x, rms = solution.x, solution.certificate.rms
+    certified = torch.isfinite(rms)
+    radius = torch.where(certified, rms, 0.0) * x[0].numel() ** 0.5
+    return torch.where(certified, lower.smoothness(x, radius).kinks, torch.inf)

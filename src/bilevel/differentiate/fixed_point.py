@@ -4,39 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from bilevel.differentiate.adjoint import broken, relative_residual, usable
-from bilevel.differentiate.hypergradient import Hypergradient, UpperGradient
+from bilevel.differentiate.hypergradient import Asked, Method, UpperGradient
 from bilevel.differentiate.iterates import as_hypergradient
 from bilevel.differentiate.saddle_adjoint import dual_of
-from bilevel.differentiate.upper import Upper
 from bilevel.ground import rows
-from bilevel.ground.checks import check_choice
 from bilevel.ground.theta import derivative, leaves
-from bilevel.linear import LinearMap, bicgstab, gmres
+from bilevel.linear import LinearMap, LinearSolver, linear_solver
 from bilevel.model.composite import CompositeObjective
 from bilevel.model.kinds import by_kind, has_dual
 from bilevel.model.objective import Objective
 from bilevel.model.saddle import SaddleObjective
 from bilevel.model.smooth_objective import SmoothObjective
-from bilevel.solve import Solution
 from bilevel.solve.solvers import FISTA, PDHG, GradientDescent
 
 __all__ = ["FixedPoint"]
-
-SOLVERS = {"gmres": partial(gmres, restart=100), "bicgstab": bicgstab}
 
 Point = tuple[Tensor, ...]
 Step = Callable[[Any, Point], Point]
 
 
 @dataclass(frozen=True)
-class FixedPoint(Hypergradient):
+class FixedPoint(Method):
     """One linear system with the Jacobian of a step of the solver.
 
     ⟨w, ∂_θT⟩ with (I - ∂_zT)ᵀ w = ∇ℓ, where z = T(z) is one step of a solver at x̂.
@@ -48,7 +43,7 @@ class FixedPoint(Hypergradient):
     :class:`Implicit` and :class:`Piggyback` need fewer steps where they apply. Nothing is proved.
 
     Args:
-        linear: "gmres", which keeps up to 100 vectors, or "bicgstab".
+        linear: "gmres", which keeps up to 100 vectors, "bicgstab", or a linear solver.
         max_steps: limit of the linear solver.
 
     Raises:
@@ -62,45 +57,30 @@ class FixedPoint(Hypergradient):
 
     needs_state: ClassVar[bool] = True
 
-    linear: Literal["gmres", "bicgstab"] = "gmres"
+    linear: LinearSolver | Literal["gmres", "bicgstab"] = "gmres"
     max_steps: int = 2000
 
     def __post_init__(self) -> None:
         """Check the options."""
-        check_choice(self.linear, SOLVERS, "linear solver")
+        linear_solver(self.linear)
 
-    def __call__(
-        self,
-        lower: Objective,
-        upper: Upper,
-        solution: Solution,
-        *,
-        rtol: float | None = None,
-        start: Tensor | None = None,
-        estimate: bool = False,
-    ) -> UpperGradient:
-        """Hypergradient of the mean over rows; ``start`` is ignored."""
-        del start
-        upper.check(solution.x)
-        x = solution.x
+    def found(self, lower: Objective, asked: Asked) -> UpperGradient:
+        """Hypergradient of the mean over rows; a start is ignored."""
+        upper, solution, x = asked.upper, asked.solution, asked.solution.x
         dual = dual_of(solution, "FixedPoint") if has_dual(lower) else None
         z: Point = (x,) if dual is None else (x, *dual)
         rhs = torch.cat(
             [upper.grad(x).flatten(1), *(torch.zeros_like(p).flatten(1) for p in z[1:])], 1
         )
-        accuracy = relative_residual(upper, solution, rtol)
-        solver = SOLVERS[self.linear]
-        w = usable(
-            solver(_Transposed(lower, z).map(), rhs, rtol=accuracy, max_steps=self.max_steps)
-        )
+        solve, steps = linear_solver(self.linear), self.max_steps
+        accuracy = relative_residual(asked)
+        w = usable(solve(_Transposed(lower, z).map(), rhs, rtol=accuracy, max_steps=steps))
         with torch.enable_grad():
             learnable = leaves(lower.theta)
             image = _pack(_step_at(lower, x)(lower.taped(learnable), z))
             total = derivative((image * w.x).sum(), learnable)
         grad = {name: value / len(x) for name, value in total.items()}
-        found = as_hypergradient(
-            lower, upper, x, grad, solution.certificate, estimate=estimate, dual=dual
-        )
+        found = as_hypergradient(lower, asked, x, grad, solution.certificate, dual)
         first = replace(w, x=w.x[:, : x[0].numel()].reshape(x.shape))
         return replace(found, linear=first, unsolved=broken(w))
 

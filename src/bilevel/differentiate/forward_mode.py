@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,22 +9,22 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from bilevel.differentiate.hypergradient import Hypergradient, UpperGradient
+from bilevel.differentiate.hypergradient import Asked, Method, UpperGradient
 from bilevel.differentiate.iterates import as_hypergradient, check_solver
-from bilevel.differentiate.upper import Upper
+from bilevel.differentiate.tangents import dual_level, dual_number
 from bilevel.ground import rows
 from bilevel.ground.theta import Theta
 from bilevel.model.kinds import required
 from bilevel.model.objective import Objective
 from bilevel.model.saddle import Dual
-from bilevel.solve import Solution, Solver, certify
+from bilevel.solve import Solver, certify
 from bilevel.solve.solvers import GradientDescent
 
 __all__ = ["ForwardMode"]
 
 
 @dataclass(frozen=True)
-class ForwardMode(Hypergradient):
+class ForwardMode(Method):
     """Tangents carried through more steps of a solver: memory does not grow with them.
 
     dℓ(x_K)/dθ where x_K is ``steps`` solver steps on from the solution given, by tangents.
@@ -53,43 +52,26 @@ class ForwardMode(Hypergradient):
         """Check the options."""
         check_solver(self.solver, self.steps)
 
-    def __call__(
-        self,
-        lower: Objective,
-        upper: Upper,
-        solution: Solution,
-        *,
-        rtol: float | None = None,
-        start: Tensor | None = None,
-        estimate: bool = False,
-    ) -> UpperGradient:
-        """Hypergradient of the mean over rows at x_K; no linear system, hence no ``rtol``."""
-        del rtol, start
-        upper.check(solution.x)
+    def found(self, lower: Objective, asked: Asked) -> UpperGradient:
+        """Hypergradient of the mean over rows at x_K; no linear system, hence no tolerance."""
         lower = required(lower, self.solver.takes, type(self.solver).__name__)
-        x, dual = solution.x, None
+        x, dual = asked.solution.x, None
         theta = lower.theta
         grad = {name: torch.zeros_like(value) for name, value in theta.items()}
         with torch.no_grad():
             for name, slopes in grad.items():
                 for entry in range(slopes.numel()):
-                    x, dual, tangent = self._tangent(lower, solution.x, theta, name, entry)
-                    slopes.view(-1)[entry] = rows.inner(upper.grad(x), tangent).mean()
+                    x, dual, tangent = self._tangent(lower, asked.solution.x, theta, name, entry)
+                    slopes.view(-1)[entry] = rows.inner(asked.upper.grad(x), tangent).mean()
             found = certify(lower, x, dual=dual)
-        return as_hypergradient(lower, upper, x, grad, found, estimate=estimate, dual=dual)
+        return as_hypergradient(lower, asked, x, grad, found, dual)
 
     def _tangent(
         self, lower: Objective, x: Tensor, theta: Theta, name: str, entry: int
     ) -> tuple[Tensor, Dual | None, Tensor]:
         """x_K, its dual variables, and its derivative by one entry of one parameter."""
-        direction = torch.zeros_like(theta[name])
-        direction.view(-1)[entry] = 1
-        with forward_ad.dual_level():
-            with torch.enable_grad(), warnings.catch_warnings():
-                # what torch itself loads at the first dual number is deprecated
-                warnings.simplefilter("ignore", DeprecationWarning)
-                dual = forward_ad.make_dual(theta[name].requires_grad_(), direction)
-            moving = lower.taped({**theta, name: dual})
+        with dual_level():
+            moving = lower.taped({**theta, name: dual_number(theta[name], entry)})
             state = self.solver.init(lower, x)
             for _ in range(self.steps):
                 state = self.solver.step(moving, state)

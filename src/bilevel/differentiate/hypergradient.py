@@ -15,7 +15,7 @@ from bilevel.linear import LinearSolution
 from bilevel.model.objective import Objective
 from bilevel.solve import Solution
 
-__all__ = ["Hypergradient", "UpperGradient"]
+__all__ = ["Asked", "Hypergradient", "Method", "UpperGradient"]
 
 
 @dataclass(frozen=True)
@@ -83,3 +83,36 @@ class Hypergradient(ABC):
             start: adjoint to start from.
             estimate: also estimate the true error, at some extra cost.
         """
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a hypergradient is asked for, as :meth:`Hypergradient.__call__` tells."""
+
+    upper: Upper
+    solution: Solution
+    rtol: float | None
+    start: Tensor | None
+    estimate: bool
+
+
+class Method(Hypergradient):
+    """A hypergradient of ours: it is asked only where the targets fit the solution."""
+
+    @abstractmethod
+    def found(self, lower: Objective, asked: Asked) -> UpperGradient:
+        """Hypergradient of the mean over rows."""
+
+    def __call__(
+        self,
+        lower: Objective,
+        upper: Upper,
+        solution: Solution,
+        *,
+        rtol: float | None = None,
+        start: Tensor | None = None,
+        estimate: bool = False,
+    ) -> UpperGradient:
+        """Hypergradient at ``solution``, whose targets are checked."""
+        upper.check(solution.x)
+        return self.found(lower, Asked(upper, solution, rtol, start, estimate))

@@ -8,27 +8,11 @@ from typing import Literal
 from torch import Tensor
 
 from bilevel.differentiate.adjoint import AdjointMethod
-from bilevel.ground.checks import check_choice
-from bilevel.linear import LinearMap, LinearSolution, cg, minres
+from bilevel.linear import LinearMap, LinearSolution, LinearSolver, linear_solver
 from bilevel.model.objective import Curved
 from bilevel.solve import Solution
 
-__all__ = ["Implicit", "solve_adjoint"]
-
-SOLVERS = {"cg": cg, "minres": minres}
-
-
-def solve_adjoint(
-    name: str,
-    hessian: LinearMap,
-    rhs: Tensor,
-    *,
-    rtol: Tensor | float,
-    start: Tensor | None = None,
-    max_steps: int = 1000,
-) -> LinearSolution:
-    """Solve H q = rhs row by row with the linear solver of that name, "cg" or "minres"."""
-    return SOLVERS[name](hessian, rhs, rtol=rtol, x0=start, max_steps=max_steps)
+__all__ = ["Implicit"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +25,7 @@ class Implicit(AdjointMethod):
 
     Args:
         linear: "cg" for positive definite H (convex energies; it notices negative curvature) or
-            "minres" for symmetric indefinite H (non-convex energies).
+            "minres" for symmetric indefinite H (non-convex energies), or a linear solver.
         max_steps: limit of the linear solver.
 
     Raises:
@@ -52,21 +36,20 @@ class Implicit(AdjointMethod):
         'minres'
     """
 
-    linear: Literal["cg", "minres"] = "cg"
+    linear: LinearSolver | Literal["cg", "minres"] = "cg"
     max_steps: int = 1000
 
     def __post_init__(self) -> None:
         """Check the options."""
-        check_choice(self.linear, SOLVERS, "linear solver")
+        linear_solver(self.linear)
 
     def adjoint(
         self, lower: Curved, solution: Solution, rhs: Tensor, rtol: Tensor, start: Tensor | None
     ) -> LinearSolution:
         """By the linear solver, to the residual asked for."""
-        hessian = lower.hessian(solution.x)
-        steps = self.max_steps
-        return solve_adjoint(self.linear, hessian, rhs, rtol=rtol, start=start, max_steps=steps)
+        solve, hessian = linear_solver(self.linear), lower.hessian(solution.x)
+        return solve(hessian, rhs, rtol=rtol, x0=start, max_steps=self.max_steps)
 
     def refine(self, hessian: LinearMap, rhs: Tensor) -> LinearSolution:
         """By the same linear solver."""
-        return solve_adjoint(self.linear, hessian, rhs, rtol=0.1, max_steps=self.max_steps)
+        return linear_solver(self.linear)(hessian, rhs, rtol=0.1, max_steps=self.max_steps)

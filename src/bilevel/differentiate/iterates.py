@@ -9,10 +9,11 @@ import torch
 from torch import Tensor
 
 from bilevel.differentiate.adjoint import refined_gradient
-from bilevel.differentiate.hypergradient import UpperGradient
+from bilevel.differentiate.hypergradient import Asked, UpperGradient
 from bilevel.differentiate.saddle_adjoint import refined_saddle_gradient
 from bilevel.differentiate.upper import Upper
 from bilevel.ground import rows, theta
+from bilevel.ground.checks import check_count
 from bilevel.ground.errors import InputError, NotCertified
 from bilevel.ground.theta import Theta
 from bilevel.linear import LinearMap, LinearSolution, minres
@@ -26,8 +27,7 @@ __all__ = ["as_hypergradient", "check_solver"]
 
 def check_solver(solver: Solver[Any], steps: int) -> None:
     """Raise InputError unless ``solver`` can be differentiated for a positive number of steps."""
-    if steps < 1:
-        raise InputError("there must be at least one step to differentiate", given=steps)
+    check_count(steps, "steps")
     if not solver.differentiable:
         advice = "use GradientDescent(), Nesterov(), FISTA() or PDHG()"
         raise InputError("this solver cannot be differentiated", given=solver, advice=advice)
@@ -35,13 +35,11 @@ def check_solver(solver: Solver[Any], steps: int) -> None:
 
 def as_hypergradient(
     lower: Objective,
-    upper: Upper,
+    asked: Asked,
     x: Tensor,
     grad: Theta,
     certificate: Certificate,
-    *,
-    estimate: bool,
-    dual: Dual | None = None,
+    dual: Dual | None,
 ) -> UpperGradient:
     """``grad`` found at x: its value has an interval from the certificate, the gradient no bound.
 
@@ -50,14 +48,14 @@ def as_hypergradient(
     Raises:
         NotCertified: the iterates or their derivatives became infinite.
     """
-    entries = [x, *grad.values()]
+    upper, entries = asked.upper, [x, *grad.values()]
     if not all(bool(torch.isfinite(t).all()) for t in entries):
         advice = "use more accurate starts, fewer steps, or Implicit()"
         raise NotCertified(f"the differentiated steps became infinite; {advice}")
     interval = _interval(upper, x, certificate.rms)
     value = upper.double().value(x.double())
     error = math.nan
-    if estimate:
+    if asked.estimate:
         refined = _refined(lower, upper, x, certificate, dual)
         error = theta.norm(theta.add(grad, refined, -1.0))
     return UpperGradient(

@@ -5,23 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from torch import Tensor
-
 from bilevel.differentiate.adjoint import broken, relative_residual
-from bilevel.differentiate.hypergradient import Hypergradient, UpperGradient
+from bilevel.differentiate.hypergradient import Asked, Method, UpperGradient
 from bilevel.differentiate.iterates import as_hypergradient
 from bilevel.differentiate.saddle_adjoint import dual_of, solve_saddle_adjoint
-from bilevel.differentiate.upper import Upper
 from bilevel.model.kinds import required
 from bilevel.model.objective import Objective
 from bilevel.model.saddle import SaddleObjective
-from bilevel.solve import Solution
 
 __all__ = ["Piggyback"]
 
 
 @dataclass(frozen=True)
-class Piggyback(Hypergradient):
+class Piggyback(Method):
     """The adjoint saddle problem: for exact total variation and other dual terms.
 
     The adjoint saddle problem of J = f + h + Σ_j F_j(A_j x) (Chambolle and Pock 2021).
@@ -51,19 +47,9 @@ class Piggyback(Hypergradient):
 
     max_steps: int = 5000
 
-    def __call__(
-        self,
-        lower: Objective,
-        upper: Upper,
-        solution: Solution,
-        *,
-        rtol: float | None = None,
-        start: Tensor | None = None,
-        estimate: bool = False,
-    ) -> UpperGradient:
-        """Hypergradient of the mean over rows; ``start`` saves nothing here and is ignored."""
-        del start
-        upper.check(solution.x)
+    def found(self, lower: Objective, asked: Asked) -> UpperGradient:
+        """Hypergradient of the mean over rows; a start saves nothing here and is ignored."""
+        upper, solution = asked.upper, asked.solution
         saddle = required(lower, SaddleObjective, "Piggyback", advice="use Implicit()")
         x, dual, certificate = solution.x, dual_of(solution, "Piggyback"), solution.certificate
         adjoint = solve_saddle_adjoint(
@@ -71,10 +57,10 @@ class Piggyback(Hypergradient):
             x,
             dual,
             upper.grad(x),
-            rtol=relative_residual(upper, solution, rtol),
+            rtol=relative_residual(asked),
             distance=certificate.rms * x[0].numel() ** 0.5,
             max_steps=self.max_steps,
         )
         grad = adjoint.mean_gradient()
-        found = as_hypergradient(lower, upper, x, grad, certificate, estimate=estimate, dual=dual)
+        found = as_hypergradient(lower, asked, x, grad, certificate, dual)
         return replace(found, linear=adjoint.linear, unsolved=broken(adjoint.linear))

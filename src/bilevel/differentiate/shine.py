@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from bilevel.differentiate.adjoint import AdjointMethod
-from bilevel.differentiate.implicit import SOLVERS, solve_adjoint
-from bilevel.ground.checks import check_choice
 from bilevel.ground.errors import InputError
-from bilevel.linear import LinearSolution
+from bilevel.linear import LinearSolution, LinearSolver, linear_solver
 from bilevel.model.kinds import required
 from bilevel.model.objective import Curved
 from bilevel.model.smooth_objective import SmoothObjective
@@ -33,7 +31,7 @@ class Shine(AdjointMethod):
 
     Args:
         steps: of refinement, at most.
-        linear: "cg", or "minres" for non-convex energies.
+        linear: "cg", "minres" for non-convex energies, or a linear solver.
 
     Raises:
         InputError: an unknown linear solver, steps < 0, or (when called) a solution that does
@@ -47,11 +45,11 @@ class Shine(AdjointMethod):
     needs_state: ClassVar[bool] = True
 
     steps: int = 0
-    linear: Literal["cg", "minres"] = "cg"
+    linear: LinearSolver | Literal["cg", "minres"] = "cg"
 
     def __post_init__(self) -> None:
         """Check the options."""
-        check_choice(self.linear, SOLVERS, "linear solver")
+        linear_solver(self.linear)
         if self.steps < 0:
             raise InputError("steps must not be negative", given=self.steps)
 
@@ -67,7 +65,5 @@ class Shine(AdjointMethod):
             raise InputError("Shine needs the final state of L-BFGS", advice=advice)
         with torch.no_grad():
             first = state.memory.apply(rhs)
-        hessian = lower.hessian(solution.x)
-        return solve_adjoint(
-            self.linear, hessian, rhs, rtol=rtol, start=first, max_steps=self.steps
-        )
+        solve, hessian = linear_solver(self.linear), lower.hessian(solution.x)
+        return solve(hessian, rhs, rtol=rtol, x0=first, max_steps=self.steps)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -15,7 +17,7 @@ from bilevel.model.kinds import required
 from bilevel.model.objective import Objective
 from bilevel.model.smooth_objective import SmoothObjective
 
-__all__ = ["gauss_newton", "tangents"]
+__all__ = ["dual_level", "dual_number", "gauss_newton", "tangents"]
 
 
 def tangents(lower: Objective, x: Tensor, *, rtol: float = 1e-6, max_steps: int = 1000) -> Tensor:
@@ -59,16 +61,30 @@ def gauss_newton(upper: Upper, x: Tensor, slopes: Tensor) -> Tensor:
     return (matrix + matrix.T) / 2
 
 
+@contextmanager
+def dual_level() -> Generator[None]:
+    """Forward mode, also inside a function of one's own for autograd, where torch puts it off."""
+    on = forward_ad._set_fwd_grad_enabled(True)  # pyright: ignore[reportPrivateUsage]
+    with on, forward_ad.dual_level():
+        yield
+
+
+def dual_number(value: Tensor, entry: int) -> Tensor:
+    """A copy of ``value`` with the direction of one of its entries as its tangent."""
+    direction = torch.zeros_like(value)
+    direction.view(-1)[entry] = 1
+    with torch.enable_grad(), warnings.catch_warnings():
+        # what torch itself loads at the first dual number is deprecated
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return forward_ad.make_dual(value.clone().requires_grad_(), direction)
+
+
 def _cross(lower: SmoothObjective, x: Tensor, name: str, entry: int) -> Tensor:
     """∂∇J(x)/∂θ_j."""
     theta = lower.theta
-    direction = torch.zeros_like(theta[name])
-    direction.view(-1)[entry] = 1
-    with forward_ad.dual_level():
-        with torch.enable_grad(), warnings.catch_warnings():
-            # what torch itself loads at the first dual number is deprecated
-            warnings.simplefilter("ignore", DeprecationWarning)
-            dual = forward_ad.make_dual(theta[name].clone().requires_grad_(), direction)
-            slope = lower.taped({**theta, name: dual}).grad(x.detach())
+    with dual_level():
+        moving = {**theta, name: dual_number(theta[name], entry)}
+        with torch.enable_grad():
+            slope = lower.taped(moving).grad(x.detach())
         tangent = forward_ad.unpack_dual(slope).tangent
         return torch.zeros_like(x) if tangent is None else tangent.detach()

@@ -6,23 +6,22 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
-from torch import Tensor
 from torch.utils.checkpoint import checkpoint  # pyright: ignore[reportUnknownVariableType]
 
-from bilevel.differentiate.hypergradient import Hypergradient, UpperGradient
+from bilevel.differentiate.hypergradient import Asked, Method, UpperGradient
 from bilevel.differentiate.iterates import as_hypergradient, check_solver
-from bilevel.differentiate.upper import Upper
-from bilevel.ground.errors import InputError
+from bilevel.ground.checks import check_count
+from bilevel.ground.theta import derivative, leaves
 from bilevel.model.kinds import required
 from bilevel.model.objective import Objective
-from bilevel.solve import Solution, Solver, certify
+from bilevel.solve import Solver, certify
 from bilevel.solve.solvers import GradientDescent
 
 __all__ = ["Unrolled"]
 
 
 @dataclass(frozen=True)
-class Unrolled(Hypergradient):
+class Unrolled(Method):
     """Backpropagation through more steps of a solver.
 
     d ℓ(x_K)/dθ where x_K is ``steps`` solver steps on from the solution given.
@@ -55,43 +54,25 @@ class Unrolled(Hypergradient):
     def __post_init__(self) -> None:
         """Check the options."""
         check_solver(self.solver, self.steps)
-        for name, value in (("truncate", self.truncate), ("checkpoint", self.checkpoint)):
-            if value is not None and value < 1:
-                raise InputError(f"{name} must be at least 1", given=value)
+        check_count(self.truncate, "truncate")
+        check_count(self.checkpoint, "checkpoint")
 
-    def __call__(
-        self,
-        lower: Objective,
-        upper: Upper,
-        solution: Solution,
-        *,
-        rtol: float | None = None,
-        start: Tensor | None = None,
-        estimate: bool = False,
-    ) -> UpperGradient:
-        """Hypergradient of the mean over rows at x_K; no linear system, hence no ``rtol``."""
-        del rtol, start
-        upper.check(solution.x)
+    def found(self, lower: Objective, asked: Asked) -> UpperGradient:
+        """Hypergradient of the mean over rows at x_K; no linear system, hence no tolerance."""
         lower = required(lower, self.solver.takes, type(self.solver).__name__)
         taped = self.steps if self.truncate is None else min(self.truncate, self.steps)
         with torch.no_grad():
-            state = self.solver.init(lower, solution.x)
+            state = self.solver.init(lower, asked.solution.x)
             for _ in range(self.steps - taped):
                 state = self.solver.step(lower, state)
         with torch.enable_grad():
-            leaves = {name: value.requires_grad_() for name, value in lower.theta.items()}
-            state = self._recorded(lower.taped(leaves), state, taped)
-            grad = torch.autograd.grad(
-                upper.value(state.x).mean(),
-                list(leaves.values()),
-                allow_unused=True,
-                materialize_grads=True,
-            )
-        slopes = dict(zip(leaves, grad, strict=True))
+            learnable = leaves(lower.theta)
+            state = self._recorded(lower.taped(learnable), state, taped)
+            slopes = derivative(asked.upper.value(state.x).mean(), learnable)
         x, dual = state.x.detach(), self.solver.dual(state)
         dual = None if dual is None else tuple(p.detach() for p in dual)
         found = certify(lower, x, dual=dual)
-        return as_hypergradient(lower, upper, x, slopes, found, estimate=estimate, dual=dual)
+        return as_hypergradient(lower, asked, x, slopes, found, dual)
 
     def _recorded(self, lower: Objective, state: Any, steps: int) -> Any:
         def run(state: Any, count: int) -> Any:

@@ -7,17 +7,11 @@ from typing import Any
 
 from torch import Tensor
 
-from bilevel.differentiate.differences import (
-    Chord,
-    DifferenceMethod,
-    chord_residual,
-    solve_perturbed,
-    strengths,
-)
+from bilevel.differentiate.differences import DifferenceMethod, strengths
 from bilevel.differentiate.upper import Upper
 from bilevel.ground.checks import check_positive
 from bilevel.model.objective import Objective
-from bilevel.solve import Solution, Solver
+from bilevel.solve import Solver
 
 __all__ = ["ValueFunction"]
 
@@ -54,14 +48,9 @@ class ValueFunction(DifferenceMethod):
         """Check the options."""
         check_positive(self.penalty, "penalty")
 
-    def chord(
-        self, lower: Objective, upper: Upper, solution: Solution, rtol: Tensor, share: float
-    ) -> Chord:
-        """From s = 1/λ to 0."""
-        s = strengths(lower, upper, solution.x, 1 / self.penalty, share)
-        goal = chord_residual(upper, solution.x, s, rtol) / 2
-        a, b = (
-            solve_perturbed(lower, upper, solution, strength, self.solver, goal, self.max_steps)
-            for strength in (s, 0 * s)
-        )
-        return Chord(a, b, s)
+    def ends(
+        self, lower: Objective, upper: Upper, x: Tensor, share: float
+    ) -> tuple[Tensor, Tensor]:
+        """s = 1/λ and 0."""
+        s = strengths(lower, upper, x, 1 / self.penalty, share)
+        return s, 0 * s

@@ -14,6 +14,7 @@ __all__ = [
     "DETACH",
     "check_choice",
     "check_constant",
+    "check_count",
     "check_finite",
     "check_fraction",
     "check_images",
@@ -44,6 +45,12 @@ def check_nonnegative(value: float, name: str) -> float:
     if not (math.isfinite(value) and value >= 0):
         raise InputError(f"{name} must be a finite number that is not negative", given=value)
     return float(value)
+
+
+def check_count(value: int | None, name: str) -> None:
+    """Raise InputError unless at least one is asked for; None leaves it open."""
+    if value is not None and value < 1:
+        raise InputError(f"{name} must be at least 1", given=value)
 
 
 def check_fraction(value: float, name: str) -> float:

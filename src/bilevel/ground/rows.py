@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-__all__ = ["expand", "inner", "join", "length", "norm", "norm_inf", "put", "rms", "take"]
+__all__ = ["choose", "expand", "inner", "join", "length", "norm", "norm_inf", "put", "rms", "take"]
 
 T = TypeVar("T")
 
@@ -53,48 +54,57 @@ def expand(scalars: Tensor, like: Tensor) -> Tensor:
     return scalars.reshape(-1, *[1] * (like.ndim - 1))
 
 
+def choose(mask: Tensor, chosen: T, other: T) -> T:
+    """The rows of ``chosen`` where ``mask`` (b,) holds, elsewhere those of ``other``.
+
+    Example:
+        >>> choose(torch.tensor([True, False]), torch.ones(2), torch.zeros(2))
+        tensor([1., 0.])
+    """
+
+    def pick(a: Tensor, b: Tensor) -> Tensor:
+        return a if a is b else torch.where(expand(mask, a), a, b)
+
+    return _mapped(pick, chosen, other)
+
+
 def take(tree: T, index: Tensor) -> T:
     """Rows ``index`` of every tensor in a dataclass or tuple, nested ones too; the rest is kept."""
-    if isinstance(tree, Tensor):
-        return cast(T, tree[index])
-    if isinstance(tree, tuple):
-        return cast(T, tuple(take(part, index) for part in cast("tuple[Any, ...]", tree)))
-    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        return cast(T, dataclasses.replace(cast(Any, tree), **_fields(tree, index)))
-    return tree
 
+    def rows(part: Tensor) -> Tensor:
+        return part[index]
 
-def _fields(tree: object, index: Tensor) -> dict[str, Any]:
-    fields = dataclasses.fields(cast(Any, tree))
-    return {f.name: take(getattr(tree, f.name), index) for f in fields}
+    return _mapped(rows, tree)
 
 
 def join(parts: list[T]) -> T:
     """The rows of all parts, alike in all but their number, one after the other."""
-    first = parts[0]
-    if isinstance(first, Tensor):
-        return cast(T, torch.cat(cast("list[Tensor]", parts)))
-    if isinstance(first, tuple):
-        places = zip(*cast("list[tuple[Any, ...]]", parts), strict=True)
-        return cast(T, tuple(join(list(same)) for same in places))
-    if dataclasses.is_dataclass(first) and not isinstance(first, type):
-        names = [field.name for field in dataclasses.fields(first)]
-        joined = {name: join([getattr(part, name) for part in parts]) for name in names}
-        return cast(T, dataclasses.replace(cast(Any, first), **joined))
-    return first
+    return _mapped(lambda *same: torch.cat(same), *parts)
 
 
 def put(tree: T, index: Tensor, part: T) -> None:
     """Write the rows of ``part`` into rows ``index`` of ``tree``, in place."""
+
+    def write(own: Tensor, new: Tensor) -> Tensor:
+        own[index] = new
+        return own
+
+    _mapped(write, tree, part)
+
+
+def _mapped(function: Callable[..., Tensor], tree: T, *others: T) -> T:
+    """The tree of what ``function`` makes of the tensors in the same place of all trees."""
     if isinstance(tree, Tensor):
-        tree[index] = cast(Tensor, part)
-    elif isinstance(tree, tuple):
-        pairs = zip(cast("tuple[Any, ...]", tree), cast("tuple[Any, ...]", part), strict=True)
-        for own, new in pairs:
-            put(own, index, new)
-    elif dataclasses.is_dataclass(tree) and not isinstance(tree, type):
-        for field in dataclasses.fields(tree):
-            put(getattr(tree, field.name), index, getattr(part, field.name))
-    elif type(tree) is not type(part):
-        given = type(tree).__name__, type(part).__name__
-        raise TypeError(f"rows of a {given[1]} do not fit into a {given[0]}")
+        return cast(T, function(tree, *others))
+    if isinstance(tree, tuple):
+        places = zip(*cast("tuple[tuple[Any, ...], ...]", (tree, *others)), strict=True)
+        return cast(T, tuple(_mapped(function, *place) for place in places))
+    if dataclasses.is_dataclass(tree) and not isinstance(tree, type):
+        names = [field.name for field in dataclasses.fields(tree)]
+        parts = {n: _mapped(function, *(getattr(t, n) for t in (tree, *others))) for n in names}
+        return cast(T, dataclasses.replace(cast(Any, tree), **parts))
+    for other in others:
+        if type(other) is not type(tree):
+            given = type(tree).__name__, type(other).__name__
+            raise TypeError(f"rows of a {given[1]} do not fit into a {given[0]}")
+    return tree

@@ -1,40 +1,23 @@
 """The upper level: problem, loop, fit."""
 
-from bilevel.learn import criteria
-from bilevel.learn.accuracy import Accuracy
-from bilevel.learn.algorithm import Algorithm, Status
-from bilevel.learn.budget import Budget
-from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.fit import Fit, load
-from bilevel.learn.learn import learn
-from bilevel.learn.problem import DirectedProblem, Problem
-from bilevel.learn.race import Entry, Race, race
-from bilevel.learn.record import Record
-from bilevel.learn.separable import BilevelProblem
-from bilevel.learn.shared import FiniteSum, SharedProblem
-from bilevel.learn.taylor import TaylorTest, check_hypergradient
-from bilevel.learn.unsupervised import UnsupervisedProblem
-
-__all__ = [
-    "Accuracy",
-    "Algorithm",
-    "BilevelProblem",
-    "Budget",
-    "DirectedProblem",
-    "Entry",
-    "Evaluation",
-    "FiniteSum",
-    "Fit",
-    "Problem",
-    "Race",
-    "Record",
-    "SharedProblem",
-    "Status",
-    "TaylorTest",
-    "UnsupervisedProblem",
-    "check_hypergradient",
-    "criteria",
-    "learn",
-    "load",
-    "race",
-]
+from bilevel.learn import criteria as criteria
+from bilevel.learn.accuracy import Accuracy as Accuracy
+from bilevel.learn.algorithm import Algorithm as Algorithm
+from bilevel.learn.algorithm import Status as Status
+from bilevel.learn.budget import Budget as Budget
+from bilevel.learn.evaluation import Evaluation as Evaluation
+from bilevel.learn.fit import Fit as Fit
+from bilevel.learn.fit import load as load
+from bilevel.learn.learn import learn as learn
+from bilevel.learn.problem import DirectedProblem as DirectedProblem
+from bilevel.learn.problem import Problem as Problem
+from bilevel.learn.race import Entry as Entry
+from bilevel.learn.race import Race as Race
+from bilevel.learn.race import race as race
+from bilevel.learn.record import Record as Record
+from bilevel.learn.separable import BilevelProblem as BilevelProblem
+from bilevel.learn.shared import FiniteSum as FiniteSum
+from bilevel.learn.shared import SharedProblem as SharedProblem
+from bilevel.learn.taylor import TaylorTest as TaylorTest
+from bilevel.learn.taylor import check_hypergradient as check_hypergradient
+from bilevel.learn.unsupervised import UnsupervisedProblem as UnsupervisedProblem

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,7 @@ class Fit:
         about = {
             "status": self.status.name,
             "history": [r.to_json() for r in self.history],
-            "cost": vars(self.cost),
+            "cost": asdict(self.cost),
             "unit": self.unit,
             "algorithm": self.algorithm,
             "configuration": dict(self.configuration),

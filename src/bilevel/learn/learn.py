@@ -215,16 +215,10 @@ class _Run:
             return fit
         if self.identity is None:
             self.identity = problem.identity(self.start)
-        snapshot = Snapshot.of(
-            self.algorithm,
-            self.state,
-            problem,
-            len(self.history),
-            self.start,
-            self.theta,
-            self.identity,
-        )
-        return replace(fit, snapshot=snapshot)
+        name, lines = repr(self.algorithm), len(self.history)
+        places = self.start, self.theta  # not copied: a snapshot changes with the problem
+        found = Snapshot(name, self.state, problem.memory, lines, *places, self.identity)
+        return replace(fit, snapshot=found)
 
 
 class Writer:

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bilevel.differentiate import Hypergradient, Upper, automatic
+from bilevel.differentiate import Hypergradient, Upper, UpperGradient, automatic
 from bilevel.differentiate.tangents import gauss_newton, tangents
+from bilevel.ground.checks import check_count
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
 from bilevel.learn.budget import Ledger
-from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.total import Total, worst_distance
+from bilevel.learn.evaluation import Evaluation, pooled
 from bilevel.model import Cost, Energy, Objective
 from bilevel.solve import Solution, Solver, certify, minimise
 from bilevel.solve.policy import LEARNING
@@ -77,8 +77,7 @@ class LowerLevel:
         cost: Cost | None = None,
         contrast: float | None = None,
     ) -> None:
-        if chunk < 1:
-            raise InputError("chunk must be at least 1", given=chunk)
+        check_count(chunk, "chunk")
         self.energy, self.y = energy, y
         self.contrast = energy.contrast(y) if contrast is None else contrast
         objective = self.example
@@ -153,29 +152,23 @@ class LowerLevel:
                 worst = max(worst, worst_distance(solution))
                 missed += int((~solution.converged).sum())
             losses = torch.cat(parts)
-            mean = float(losses.mean())
-            return Evaluation(
-                theta=theta,
+            found = Evaluation.unproved(
+                theta,
+                float(losses.mean()),
+                {},
                 accuracy=tol,
-                value=mean,
-                corrected=mean,
-                interval=math.inf,
-                interval_estimate=math.inf,
-                grad={},
-                error=math.inf,
-                estimate=math.nan,
                 certificate=worst,
                 uncertified=missed,
-                unsolved=0,
                 samples=len(losses),
-            ), losses
+            )
+            return found, losses
 
     def value_and_grad(
         self, theta: Theta, upper_at: UpperAt, tol: float, ids: Tensor | None, estimate: bool
     ) -> Evaluation:
         """The mean loss and its derivative through x, with errors."""
         with self.ledger.metered():
-            total = Total(theta, tol)
+            parts: list[Evaluation] = []
             for index in self.chunks(ids):
                 objective, solution = self.solve(theta, index, tol)
                 found = self.hypergradient(
@@ -187,8 +180,8 @@ class LowerLevel:
                 )
                 if found.linear is not None:
                     self.q[index] = found.linear.x
-                total.add(found, solution)
-            return total.mean()
+                parts.append(_mean(theta, tol, found, solution))
+            return pooled(parts)
 
     def gauss_newton(
         self, theta: Theta, upper_at: UpperAt, tol: float, rtol: float, ids: Tensor | None
@@ -227,3 +220,30 @@ class LowerLevel:
         """The rows ``ids``, all if None, as many at once as ``chunk`` says."""
         index = torch.arange(len(self.y)) if ids is None else ids
         return iter(torch.split(index, self.chunk))
+
+
+def _mean(theta: Theta, accuracy: float, found: UpperGradient, solution: Solution) -> Evaluation:
+    """Of one chunk of samples."""
+    converged = solution.converged
+    if found.linear is not None:
+        converged = converged & found.linear.converged
+    return Evaluation(
+        theta=theta,
+        accuracy=accuracy,
+        value=float(found.value.mean()),
+        corrected=float(found.corrected.mean()),
+        interval=float(found.interval.mean()),
+        interval_estimate=float(found.interval_estimate.mean()),
+        grad=found.grad,
+        error=found.bound,
+        estimate=found.estimate,
+        certificate=worst_distance(solution),
+        uncertified=int((~converged).sum()),
+        unsolved=int(found.unsolved.sum()),
+        samples=len(found.value),
+    )
+
+
+def worst_distance(solution: Solution) -> float:
+    """The largest certified rms distance of a row; inf where one is not proved."""
+    return float(solution.certificate.rms.nan_to_num(math.inf, math.inf).max())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bilevel.ground import theta as algebra
+from bilevel.ground.momentum import growing
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
 from bilevel.learn.problem import Problem
@@ -41,5 +42,5 @@ class Momentum(Packable):
         move = algebra.add(reached, self.theta, -1.0)
         if algebra.inner(algebra.add(at, reached, -1.0), move) > 0:
             return reached, Momentum(reached, 1)
-        ahead = algebra.add(reached, move, self.count / (self.count + 3))
+        ahead = algebra.add(reached, move, growing(self.count))
         return problem.space.project(ahead), Momentum(reached, self.count + 1)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from bilevel.differentiate import Upper
@@ -18,33 +20,40 @@ from bilevel.model import Cost, Energy, Objective, SmoothObjective, required
 from bilevel.model.losses import Scale
 from bilevel.model.sets import Product
 
-__all__ = ["DirectedProblem", "Problem", "directed", "smooth"]
+__all__ = ["DirectedProblem", "Facts", "OwnProblem", "Problem", "directed", "smooth"]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What all faces of a problem have, and share but for θ and its set."""
+
+    level: LowerLevel
+    """Of the reconstructions, their cost and budget; shared by all faces of a problem."""
+    theta: Theta
+    """First values; their names and shapes."""
+    space: Product
+    """Θ."""
+    loss: Scale
+    """Units and sizes of L."""
+    sought: Energy
+    """What θ is learned for, the energy of a fit."""
+    counts: tuple[int, int]
+    """How many samples the lower and the upper level have."""
+    separable: bool
+    """Whether each sample has its own x; D_x and D_v are then exact for the rows drawn."""
 
 
 class Problem(ABC):
     """min_θ L(θ) over Θ, a mean over samples that is known to the accuracy asked for.
 
     Args:
-        level: of the reconstructions, their cost and budget; shared by all faces of a problem.
-        theta: first values; their names and shapes.
-        space: Θ.
-        loss: units and sizes of L.
-        sought: what θ is learned for, the energy of a fit.
-        separable: whether each sample has its own x.
+        facts: what it is made of.
     """
 
-    def __init__(
-        self,
-        level: LowerLevel,
-        theta: Theta,
-        space: Product,
-        loss: Scale,
-        sought: Energy,
-        *,
-        separable: bool,
-    ) -> None:
-        self.level, self.theta, self.space = level, theta, space
-        self.loss, self.sought, self.separable = loss, sought, separable
+    def __init__(self, facts: Facts) -> None:
+        self.facts = facts
+        self.level, self.theta, self.space = facts.level, facts.theta, facts.space
+        self.loss, self.sought, self.separable = facts.loss, facts.sought, facts.separable
 
     @abstractmethod
     def __len__(self) -> int:
@@ -147,31 +156,12 @@ class Problem(ABC):
 
 
 class DirectedProblem(Problem):
-    """A problem with directions from few samples, as single-loop algorithms need them.
+    """A problem with directions from few samples, as single-loop algorithms need them."""
 
-    Args:
-        level: see :class:`Problem`.
-        theta: the same.
-        space: the same.
-        loss: the same.
-        sought: the same.
-        counts: how many samples the lower and the upper level have.
-        separable: the same; D_x and D_v are then exact for the rows drawn.
-    """
-
-    def __init__(
-        self,
-        level: LowerLevel,
-        theta: Theta,
-        space: Product,
-        loss: Scale,
-        sought: Energy,
-        counts: tuple[int, int],
-        *,
-        separable: bool,
-    ) -> None:
-        super().__init__(level, theta, space, loss, sought, separable=separable)
-        self.counts = counts
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many samples the lower and the upper level have."""
+        return self.facts.counts
 
     @abstractmethod
     def iterates(self, theta: Theta) -> Iterates:
@@ -216,6 +206,33 @@ class DirectedProblem(Problem):
     @abstractmethod
     def upper_at(self, theta: Theta, index: Tensor) -> Upper:
         """The loss of the rows ``index`` at θ, as a function of their x."""
+
+
+class OwnProblem(DirectedProblem):
+    """A problem that is no view of another: it has a lower level of its own."""
+
+    def few(self) -> Tensor:
+        """The first 64."""
+        return self.level.few()
+
+    def reached(self, at: Evaluation) -> bool:
+        """Never: with ground truth there is no such thing as too far."""
+        del at
+        return False
+
+    def outward(self, theta: Theta) -> Theta:
+        """θ itself."""
+        return theta
+
+    def iterates(self, theta: Theta) -> Iterates:
+        """The last reconstructions, and v = 0."""
+        del theta
+        x = self.level.started()
+        return Iterates(x.detach().clone(), torch.zeros_like(x))
+
+    def lower_at(self, theta: Theta, index: Tensor) -> Objective:
+        """The lower level of the rows ``index`` at θ."""
+        return self.level.at(theta, index)
 
 
 def directed(problem: Problem) -> DirectedProblem:

@@ -2,38 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from bilevel.ground.randomness import generator
-from bilevel.ground.theta import Theta, add, flatten, inner
-from bilevel.learn.evaluation import Evaluation
+from bilevel.ground.theta import Theta, flatten
+from bilevel.learn.evaluation import Evaluation, pooled
 from bilevel.learn.identity import Identity
 from bilevel.learn.level import FEW
 from bilevel.learn.problem import Problem
 
-__all__ = ["Nested", "Sample", "SampledEvaluation", "pooled"]
+__all__ = ["Nested", "Sample"]
 
 BLOCKS = 8
-
-
-@dataclass(frozen=True)
-class SampledEvaluation(Evaluation):
-    """``variance`` estimates the sum over θ of the variances of a single sample's gradient."""
-
-    variance: float
-
-    @property
-    def noise(self) -> float:
-        """‖Var‖₁/|S|: the expected ‖grad - ∇L‖² for independent samples."""
-        return self.variance / self.samples
-
-    def drowned(self, ratio: float) -> bool:
-        """‖Var‖₁/|S| > ratio² ‖grad‖² (Byrd et al. 2012, Section 3)."""
-        return self.noise > ratio**2 * inner(self.grad, self.grad)
 
 
 class Sample(Problem):
@@ -58,14 +42,7 @@ class Sample(Problem):
     """
 
     def __init__(self, whole: Problem, ids: Tensor, blocks: int = BLOCKS) -> None:
-        super().__init__(
-            whole.level,
-            whole.theta,
-            whole.space,
-            whole.loss,
-            whole.sought,
-            separable=whole.separable,
-        )
+        super().__init__(whole.facts)
         self.whole, self.ids, self.blocks = whole, ids, blocks
 
     def __len__(self) -> int:
@@ -74,7 +51,7 @@ class Sample(Problem):
 
     def value_and_grad(
         self, theta: Theta, *, tol: float, ids: Tensor | None = None, estimate: bool = False
-    ) -> SampledEvaluation:
+    ) -> Evaluation:
         """As of the whole problem, block by block.
 
         Raises:
@@ -90,7 +67,7 @@ class Sample(Problem):
             away = flatten(part.grad) - flatten(mean.grad)
             spread += part.samples * float(away @ away)
         variance = spread / (len(parts) - 1) if len(parts) > 1 else 0.0
-        return SampledEvaluation(**vars(mean), variance=variance)
+        return replace(mean, variance=variance)
 
     def look(
         self, theta: Theta, *, tol: float, ids: Tensor | None = None
@@ -158,7 +135,7 @@ class Nested:
             BudgetExhausted: during ``learn``, when the budget is used up.
         """
         seen = at.samples
-        if not isinstance(at, SampledEvaluation) or count <= seen:
+        if math.isnan(at.variance) or count <= seen:
             return at
         others = Sample(problem, self.order(len(problem))[seen:count], self.blocks)
         new = others.value_and_grad(at.theta, tol=at.accuracy)
@@ -166,31 +143,4 @@ class Nested:
         if count == len(problem):
             return both
         variance = (seen * at.variance + new.samples * new.variance) / count
-        return SampledEvaluation(**vars(both), variance=variance)
-
-
-def pooled(parts: Sequence[Evaluation]) -> Evaluation:
-    """The mean over all samples of evaluations at the same θ and accuracy."""
-    first, total = parts[0], sum(part.samples for part in parts)
-
-    def mean(name: str) -> float:
-        return sum(part.samples * float(getattr(part, name)) for part in parts) / total
-
-    grad: Theta = {name: torch.zeros_like(value) for name, value in first.grad.items()}
-    for part in parts:
-        grad = add(grad, part.grad, part.samples / total)
-    return Evaluation(
-        theta=first.theta,
-        accuracy=first.accuracy,
-        value=mean("value"),
-        corrected=mean("corrected"),
-        interval=mean("interval"),
-        interval_estimate=mean("interval_estimate"),
-        grad=grad,
-        error=mean("error"),
-        estimate=mean("estimate"),
-        certificate=max(part.certificate for part in parts),
-        uncertified=sum(part.uncertified for part in parts),
-        unsolved=sum(part.unsolved for part in parts),
-        samples=total,
-    )
+        return replace(both, variance=variance)

@@ -119,15 +119,7 @@ class ScaledProblem(DirectedProblem):
         self.scales = resolved(scales, whole.theta)
         sets = whole.space.sets
         space = Product({k: _Shrunk(sets[k], s) for k, s in self.scales.items() if k in sets})
-        super().__init__(
-            whole.level,
-            self.inward(whole.theta),
-            space,
-            whole.loss,
-            whole.sought,
-            whole.counts,
-            separable=whole.separable,
-        )
+        super().__init__(replace(whole.facts, theta=self.inward(whole.theta), space=space))
         self.whole = whole
 
     def __len__(self) -> int:

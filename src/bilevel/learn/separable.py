@@ -21,8 +21,8 @@ from bilevel.learn.directions import Directions, Draw, Iterates, Slopes
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.identity import Identity, facts, fingerprint, nearby
 from bilevel.learn.level import LowerLevel
-from bilevel.learn.problem import DirectedProblem, smooth
-from bilevel.model import Energy, Objective, space_of
+from bilevel.learn.problem import Facts, OwnProblem, smooth
+from bilevel.model import Energy, space_of
 from bilevel.model.losses import Loss, Scale
 from bilevel.solve import Solver
 
@@ -32,7 +32,7 @@ Penalty = Callable[[Theta], tuple[float, Theta]]
 """A term of the upper level in θ alone, exact: its value and its derivative."""
 
 
-class SeparableProblem(DirectedProblem):
+class SeparableProblem(OwnProblem):
     """min_θ 1/K Σ_k ℓ_k(x_k(θ)) + penalty(θ) with x_k(θ) = argmin_x J_θ(x; y_k).
 
     Args:
@@ -60,7 +60,8 @@ class SeparableProblem(DirectedProblem):
             advice = "e.g. TotalVariation(..., learn=('weight',))"
             raise InputError("the energy has no learnable parameter", advice=advice)
         space = space_of(level.energy)
-        super().__init__(level, theta, space, loss, sought, (count, count), separable=True)
+        counts = count, count
+        super().__init__(Facts(level, theta, space, loss, sought, counts, separable=True))
         self.energy, self.ids = level.energy, ids
         self._upper, self._penalty, self._about = upper, penalty, dict(about or {})
 
@@ -106,10 +107,6 @@ class SeparableProblem(DirectedProblem):
         size = 2 * float(spread(shown).mean()) or float(shown.square().mean().sqrt())
         return self.level.first_accuracy(theta, fraction, size)
 
-    def outward(self, theta: Theta) -> Theta:
-        """θ itself."""
-        return theta
-
     def identity(self, theta: Theta) -> Identity:
         """By energy, loss, sets and samples, and both levels at the first sample."""
         with torch.no_grad():
@@ -128,12 +125,6 @@ class SeparableProblem(DirectedProblem):
     def fingerprint(self) -> str:
         """Of ids, data and targets: the same for the same samples."""
         return fingerprint(self.ids, self.level.y, self._upper.target)
-
-    def iterates(self, theta: Theta) -> Iterates:
-        """The last reconstructions, and v = 0."""
-        del theta
-        x = self.level.started()
-        return Iterates(x.detach().clone(), torch.zeros_like(x))
 
     def lipschitz(self, theta: Theta, rows: Tensor | None = None) -> Tensor:
         """L of the lower level, one value a row.
@@ -181,10 +172,6 @@ class SeparableProblem(DirectedProblem):
                 more, direct = self._penalty(theta)
                 value = value + more
             return Slopes(objective.grad(x), cross, upper.grad(x), direct, value)
-
-    def lower_at(self, theta: Theta, index: Tensor) -> Objective:
-        """The lower level of the samples ``index`` at θ."""
-        return self.level.at(theta, index)
 
     def upper_at(self, theta: Theta, index: Tensor) -> Upper:
         """The loss of the samples ``index``, as a function of their x."""
@@ -252,12 +239,3 @@ class BilevelProblem(SeparableProblem):
         super().__init__(level, Upper(fitted, pairs.target), fitted, energy, pairs.ids)
         self.loss: Loss = fitted
         self.pairs = pairs
-
-    def few(self) -> Tensor:
-        """The first 64."""
-        return self.level.few()
-
-    def reached(self, at: Evaluation) -> bool:
-        """Never: with ground truth there is no such thing as too far."""
-        del at
-        return False

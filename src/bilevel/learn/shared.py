@@ -19,9 +19,9 @@ from bilevel.learn.directions import Directions, Draw, Iterates, Pull, Slopes
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.identity import Identity, facts, fingerprint, nearby
 from bilevel.learn.level import LowerLevel
-from bilevel.learn.problem import DirectedProblem, smooth
+from bilevel.learn.problem import Facts, OwnProblem, smooth
 from bilevel.linear import LinearMap, cg, lanczos
-from bilevel.model import Bounds, Cost, Energy, Objective
+from bilevel.model import Bounds, Cost, Energy
 from bilevel.model.losses import Loss, Scale
 from bilevel.model.sets import Product, Set
 from bilevel.solve import Solver
@@ -50,7 +50,7 @@ class FiniteSum:
         return self.mean(x, theta, torch.arange(self.size))
 
 
-class SharedProblem(DirectedProblem):
+class SharedProblem(OwnProblem):
     """min_θ 1/m Σ_j ℓ_j(x(θ), θ) with one x(θ) = argmin_x 1/n Σ_i J_i(x, θ): machine learning.
 
     All algorithms take it but those that draw samples of the separable form (ISGD, and
@@ -114,7 +114,7 @@ class SharedProblem(DirectedProblem):
         )
         start = {name: value.detach().clone() for name, value in theta.items()}
         space, counts = Product(dict(sets or {})), (lower.size, upper.size)
-        super().__init__(level, start, space, Scale(), level.energy, counts, separable=False)
+        super().__init__(Facts(level, start, space, Scale(), level.energy, counts, separable=False))
         self.lower, self.upper, self.shape = lower, upper, x0.shape
         self._lipschitz: Tensor | None = None
 
@@ -191,10 +191,7 @@ class SharedProblem(DirectedProblem):
     def directions(self, theta: Theta, at: Iterates, draw: Draw) -> Directions:
         """From samples drawn at each level; x and v have one row."""
         with self.metered(), torch.enable_grad():
-            share = len(draw.inner)
-            self.cost.gradient_evaluations += share
-            self.cost.hvps += share
-            self.cost.operator_applications += 4 * share
+            self._count(draw, hvps=1)
             named = leaves(theta)
             x = at.x.view(self.shape).detach().requires_grad_()
             v = at.v.view(self.shape)
@@ -213,11 +210,16 @@ class SharedProblem(DirectedProblem):
                 pull=Pull(by_x.view_as(at.v), pull),
             )
 
+    def _count(self, draw: Draw, hvps: int = 0) -> None:
+        share, cost = len(draw.inner), self.cost
+        cost.gradient_evaluations += share
+        cost.hvps += hvps * share
+        cost.operator_applications += 2 * (1 + hvps) * share
+
     def slope(self, theta: Theta, x: Tensor, draw: Draw) -> Tensor:
         """∇_xJ alone, from the samples drawn; x has one row."""
         with self.metered(), torch.enable_grad():
-            self.cost.gradient_evaluations += len(draw.inner)
-            self.cost.operator_applications += 2 * len(draw.inner)
+            self._count(draw)
             point = x.view(self.shape).detach().requires_grad_()
             by_x = derivative(self.lower.mean(point, theta, draw.inner), {"": point})
             return by_x[""].view_as(x)
@@ -225,9 +227,7 @@ class SharedProblem(DirectedProblem):
     def slopes(self, theta: Theta, x: Tensor, draw: Draw) -> Slopes:
         """From samples drawn at each level; x has one row."""
         with self.metered(), torch.enable_grad():
-            share = len(draw.inner)
-            self.cost.gradient_evaluations += share
-            self.cost.operator_applications += 2 * share
+            self._count(draw)
             named = leaves(theta)
             point = x.view(self.shape).detach().requires_grad_()
             by = {"": point, **named}
@@ -236,10 +236,6 @@ class SharedProblem(DirectedProblem):
             pull = derivative(loss, by)
             lower, upper = (found.pop("").view_as(x) for found in (slope, pull))
             return Slopes(lower, slope, upper, pull, float(loss.detach()))
-
-    def lower_at(self, theta: Theta, index: Tensor) -> Objective:
-        """The whole lower level as one row."""
-        return self.level.at(theta, index)
 
     def upper_at(self, theta: Theta, index: Tensor) -> Upper:
         """The whole upper level."""
@@ -250,28 +246,9 @@ class SharedProblem(DirectedProblem):
         del draw
         return ALL
 
-    def iterates(self, theta: Theta) -> Iterates:
-        """The last x, and v = 0."""
-        del theta
-        x = self.level.started()
-        return Iterates(x.detach().clone(), torch.zeros_like(x))
-
     def first_accuracy(self, theta: Theta, fraction: float = 0.02) -> float:
         """``fraction`` of the certificate at the start, at least 1e-6."""
         return self.level.first_accuracy(theta, fraction, 0.0)
-
-    def few(self) -> Tensor:
-        """The only row."""
-        return ALL
-
-    def reached(self, at: Evaluation) -> bool:
-        """Never."""
-        del at
-        return False
-
-    def outward(self, theta: Theta) -> Theta:
-        """θ itself."""
-        return theta
 
     def identity(self, theta: Theta) -> Identity:
         """By sizes, bounds and sets, and by the values of both sums at one point."""

@@ -42,20 +42,6 @@ class Snapshot(Packable):
     problem: Identity
     """What was learned, with ``start`` as the reference."""
 
-    @staticmethod
-    def of(
-        algorithm: Algorithm[Any],
-        state: State,
-        problem: Problem,
-        records: int,
-        start: Theta,
-        theta: Theta,
-        identity: Identity,
-    ) -> Snapshot:
-        """Not copied: it changes with the problem."""
-        name, memory = repr(algorithm), problem.memory
-        return Snapshot(name, state, memory, records, start, theta, identity)
-
     def copy(self) -> Snapshot:
         """The same, to keep."""
         return copy.deepcopy(self)

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from bilevel.ground.momentum import growing
 from bilevel.ground.theta import flatten, unflatten
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import Problem
+from bilevel.linear.quasi_newton import Pair, bfgs
 from bilevel.model.sets import Simplex
 
-__all__ = ["Curvature", "Pieces", "Step", "bfgs", "length_of", "piecewise_step", "quadratic_step"]
-
-Curvature = tuple[Tensor, Tensor]
+__all__ = ["Pieces", "Step", "length_of", "piecewise_step", "quadratic_step"]
 
 
 @dataclass(frozen=True)
@@ -48,42 +47,11 @@ def length_of(v: Tensor) -> float:
     return float(v @ v) ** 0.5
 
 
-def bfgs(pairs: tuple[Curvature, ...]) -> Callable[[Tensor], Tensor]:
-    """v -> Bv for the BFGS matrix of ``pairs`` (moved, change of gradient); 0 without pairs.
-
-    Every pair needs positive curvature.
-
-    Source: Nocedal and Wright 2006, Section 7.2.
-
-    Example:
-        >>> moved, change = torch.tensor([1.0, 0.0]), torch.tensor([2.0, 1.0])
-        >>> bfgs(((moved, change),))(moved).round()
-        tensor([2., 1.])
-    """
-    if not pairs:
-        return torch.zeros_like
-    moved, change = pairs[-1]
-    scale = (change @ change) / (moved @ change)
-    parts: list[tuple[float, Tensor]] = []
-
-    def product(v: Tensor) -> Tensor:
-        total = scale * v
-        for sign, row in parts:
-            total = total + sign * (row @ v) * row
-        return total
-
-    for moved, change in pairs:
-        bent = product(moved)
-        parts.append((-1.0, bent / (moved @ bent).sqrt()))
-        parts.append((1.0, change / (moved @ change).sqrt()))
-    return product
-
-
 def quadratic_step(
     problem: Problem,
     at: Evaluation,
     radius: float,
-    pairs: tuple[Curvature, ...],
+    pairs: tuple[Pair, ...],
     steps: int = 50,
 ) -> Step:
     """Minimise ⟨g, d⟩ + ½⟨d, Bd⟩ over ‖d‖ <= ``radius`` with θ + d in its set.
@@ -130,7 +98,7 @@ def piecewise_step(
             weights = simplex.project(ahead)
             break
         new = simplex.project(ahead + rate * values)
-        ahead, weights = new + k / (k + 3) * (new - weights), new
+        ahead, weights = new + growing(k) * (new - weights), new
     combined = weights @ slopes
     move = _feasible(problem, at, -length * combined, radius)
     short = length / 10

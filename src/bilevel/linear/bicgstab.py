@@ -11,27 +11,19 @@ from bilevel.ground.rows import expand, inner, norm
 from bilevel.linear.krylov import Method, State, residual_drop, solve
 from bilevel.linear.map import LinearMap
 from bilevel.linear.solution import LinearSolution, LinearStatus
+from bilevel.linear.solver import LinearSolver
 from bilevel.linear.system import System
 
-__all__ = ["bicgstab"]
+__all__ = ["BiCGStab", "bicgstab"]
 
 _FLOOR = 3.0
 
 
-def bicgstab(
-    operator: LinearMap,
-    b: Tensor,
-    *,
-    rtol: float | Tensor = 0.0,
-    atol: float | Tensor = 0.0,
-    x0: Tensor | None = None,
-    max_steps: int = 1000,
-) -> LinearSolution:
+@dataclass(frozen=True)
+class BiCGStab(LinearSolver):
     """Solve A x = b for each row, A any square map, by stabilised biconjugate gradients.
 
-    Row k is done when ``‖b_k - A x_k‖₂ <= max(rtol ‖b_k‖₂, atol_k)``, computed afresh at the
-    returned x; ``rtol`` and ``atol`` are numbers or (b,). No tape is kept. The returned x never
-    has a larger residual than the start ``x0`` (zero unless given). Two applications a step.
+    The returned x never has a larger residual than the start. Two applications a step.
     The recursion may break down; a row that then makes no progress ends as STALLED: use gmres.
 
     Source: van der Vorst (1992), Bi-CGSTAB, section 3.
@@ -44,7 +36,10 @@ def bicgstab(
         >>> bicgstab(LinearMap.shared(lambda v: v @ turn.T), torch.ones(1, 2), rtol=1e-6).x
         tensor([[-0.2000,  0.6000]])
     """
-    return solve(_METHOD, System.of(operator, b, rtol, atol, x0), max_steps)[0]
+
+    def solve(self, system: System, max_steps: int) -> LinearSolution:
+        """By its recursion."""
+        return solve(_METHOD, system, max_steps)[0]
 
 
 @dataclass(frozen=True)
@@ -84,3 +79,5 @@ def _step(operator: LinearMap, s: _State) -> _State:
 
 
 _METHOD = Method(_init, _step, residual_drop)
+
+bicgstab = BiCGStab()

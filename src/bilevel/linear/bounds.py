@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from bilevel.ground.checks import check_count
 from bilevel.ground.errors import InputError
 from bilevel.ground.randomness import generator
 from bilevel.ground.rows import norm
@@ -72,8 +73,7 @@ def power_estimate(
         >>> round(power_estimate(LinearMap.shared(lambda v: scales * v), (2,)), 9)
         4.0
     """
-    if steps < 1:
-        raise InputError("power_estimate needs at least one step", given=steps)
+    check_count(steps, "steps")
     random = generator(seed, "power_estimate")
     v = torch.randn(1, *shape, dtype=torch.float64, generator=random)
     quotient = 0.0

@@ -11,25 +11,17 @@ from bilevel.ground.rows import expand, inner, norm
 from bilevel.linear.krylov import Method, State, solve
 from bilevel.linear.map import LinearMap
 from bilevel.linear.solution import LinearSolution, LinearStatus
+from bilevel.linear.solver import LinearSolver
 from bilevel.linear.system import System
 
-__all__ = ["cg"]
+__all__ = ["CG", "cg", "cg_steps"]
 
 
-def cg(
-    operator: LinearMap,
-    b: Tensor,
-    *,
-    rtol: float | Tensor = 0.0,
-    atol: float | Tensor = 0.0,
-    x0: Tensor | None = None,
-    max_steps: int = 1000,
-) -> LinearSolution:
+@dataclass(frozen=True)
+class CG(LinearSolver):
     """Solve A x = b for each row, A symmetric positive definite, by conjugate gradients.
 
-    Row k is done when ``‖b_k - A x_k‖₂ <= max(rtol ‖b_k‖₂, atol_k)``, computed afresh at the
-    returned x; ``rtol`` and ``atol`` are numbers or (b,). No tape is kept. The returned x never
-    has a higher energy ½⟨x, A x⟩ - ⟨b, x⟩ than the start ``x0`` (zero unless given).
+    The returned x never has a higher energy ½⟨x, A x⟩ - ⟨b, x⟩ than the start.
     A direction p with ⟨p, A p⟩ <= 0, to rounding, ends the row as NEGATIVE_CURVATURE. Where the
     operator knows an approximate ``inverse``, every step applies it once: fewer steps.
 
@@ -44,7 +36,28 @@ def cg(
         >>> cg(LinearMap.shared(lambda v: scales * v), torch.ones(1, 3), rtol=1e-6).x
         tensor([[1.0000, 0.5000, 0.2500]])
     """
-    return solve(_METHOD, System.of(operator, b, rtol, atol, x0), max_steps)[0]
+
+    def solve(self, system: System, max_steps: int) -> LinearSolution:
+        """By its recursion."""
+        return solve(_METHOD, system, max_steps)[0]
+
+
+def cg_steps(operator: LinearMap, b: Tensor, x: Tensor, steps: int) -> Tensor:
+    """``x`` after so many steps of conjugate gradients for A x = b, in every row; nothing is told.
+
+    One application a step and one to begin with. Unlike :func:`cg`, no residual is computed afresh
+    and no row leaves; a row without positive curvature, or that is solved, stays.
+
+    Example:
+        >>> scales = torch.tensor([[1.0, 2.0]])
+        >>> cg_steps(LinearMap.shared(lambda v: scales * v), torch.ones(1, 2), torch.ones(1, 2), 2)
+        tensor([[1.0000, 0.5000]])
+    """
+    r = b - operator(x)
+    state = _init(r, torch.zeros_like(norm(r)))
+    for _ in range(steps):
+        state = _step(operator, state)
+    return x + state.x
 
 
 @dataclass(frozen=True)
@@ -64,10 +77,10 @@ def _init(r: Tensor, size: Tensor) -> _State:
 def _step(operator: LinearMap, s: _State) -> _State:
     z = s.r if operator.inverse is None else operator.inverse()(s.r)
     rz = inner(s.r, z)
-    p = torch.addcmul(z, expand(rz / s.rz, s.p), s.p)
+    p = torch.addcmul(z, expand(torch.where(s.rz > 0, rz / s.rz, 0), s.p), s.p)
     image, pp = operator(p), inner(p, p)
     curvature = inner(p, image)
-    size = torch.maximum(s.size, curvature / pp)
+    size = torch.maximum(s.size, torch.where(pp > 0, curvature / pp, 0))
     flat = curvature <= torch.finfo(size.dtype).eps * size * pp
     alpha = torch.where(flat, 0, rz / curvature)
     x = torch.addcmul(s.x, expand(alpha, p), p)
@@ -82,3 +95,5 @@ def _energy_drop(d: Tensor, r: Tensor, fresh: Tensor) -> Tensor:
 
 
 _METHOD = Method(_init, _step, _energy_drop)
+
+cg = CG()

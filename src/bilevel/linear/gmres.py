@@ -8,54 +8,54 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from bilevel.ground.errors import InputError
+from bilevel.ground.checks import check_count
 from bilevel.ground.rows import expand, norm
 from bilevel.linear.krylov import Method, State, residual_drop, solve
 from bilevel.linear.map import LinearMap
 from bilevel.linear.solution import LinearSolution, LinearStatus
+from bilevel.linear.solver import LinearSolver
 from bilevel.linear.system import System
 
-__all__ = ["gmres"]
+__all__ = ["GMRES", "gmres"]
 
 _FLOOR = 3.0
 _NULL = 10.0
 
 
-def gmres(
-    operator: LinearMap,
-    b: Tensor,
-    *,
-    rtol: float | Tensor = 0.0,
-    atol: float | Tensor = 0.0,
-    x0: Tensor | None = None,
-    max_steps: int = 1000,
-    restart: int = 30,
-) -> LinearSolution:
+@dataclass(frozen=True)
+class GMRES(LinearSolver):
     """Solve A x = b for each row, A any square map, by restarted GMRES.
 
-    Row k is done when ``‖b_k - A x_k‖₂ <= max(rtol ‖b_k‖₂, atol_k)``, computed afresh at the
-    returned x; ``rtol`` and ``atol`` are numbers or (b,). No tape is kept. The residual never
-    grows; ``restart`` + 1 vectors are kept, and all is forgotten when they are used up. A may be
-    singular: a row whose Krylov space ends without a solution is SINGULAR.
+    The residual never grows; ``restart`` + 1 vectors are kept, and all is forgotten when they are
+    used up. A may be singular: a row whose Krylov space ends without a solution is SINGULAR.
+
+    Args:
+        restart: steps after which the basis is built anew.
 
     Source: Saad & Schultz (1986), GMRES, algorithm 4; orthogonalised twice.
 
     Raises:
-        InputError: shapes, dtypes, tolerances or ``restart`` do not fit.
+        InputError: ``restart`` below 1, or (when called) shapes, dtypes or tolerances do not fit.
 
     Example:
         >>> turn = torch.tensor([[0.0, 2.0], [-2.0, 0.0]])
         >>> gmres(LinearMap.shared(lambda v: v @ turn.T), torch.ones(1, 2), rtol=1e-6).x
         tensor([[-0.5000,  0.5000]])
     """
-    if restart < 1:
-        raise InputError("gmres needs a restart of at least one step", given=restart)
-    system = System.of(operator, b, rtol, atol, x0)
 
-    def init(r: Tensor, size: Tensor) -> _State:
-        return _first(torch.zeros_like(r), r, r, size, restart)
+    restart: int = 30
 
-    return solve(Method(init, _step, residual_drop), system, max_steps)[0]
+    def __post_init__(self) -> None:
+        """Check the options."""
+        check_count(self.restart, "restart")
+
+    def solve(self, system: System, max_steps: int) -> LinearSolution:
+        """By cycles of ``restart`` steps."""
+
+        def init(r: Tensor, size: Tensor) -> _State:
+            return _first(torch.zeros_like(r), r, r, size, self.restart)
+
+        return solve(Method(init, _step, residual_drop), system, max_steps)[0]
 
 
 @dataclass(frozen=True)
@@ -148,3 +148,6 @@ def _rotate(s: _State, j: int, column: Tensor) -> Tensor:
     s.upper[:, :j, j] = column[:, :j]
     s.g[:, j + 1], s.g[:, j] = -turn[:, 1] * s.g[:, j], turn[:, 0] * s.g[:, j]
     return diagonal
+
+
+gmres = GMRES()

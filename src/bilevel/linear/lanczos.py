@@ -8,7 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from bilevel.ground.checks import check_finite
+from bilevel.ground.checks import check_count, check_finite
 from bilevel.ground.errors import InputError
 from bilevel.ground.randomness import generator
 from bilevel.ground.rows import expand, norm
@@ -58,8 +58,7 @@ def lanczos(operator: LinearMap, start: Tensor, *, steps: int = 30) -> RitzValue
         >>> lanczos(LinearMap.shared(lambda v: scales * v), torch.ones(1, 3), steps=3).values
         tensor([[-1.0000,  2.0000,  4.0000]])
     """
-    if steps < 1:
-        raise InputError("lanczos needs at least one step", given=steps)
+    check_count(steps, "steps")
     if bool((norm(check_finite(start, "start")) == 0).any()):
         raise InputError("start must not be zero in any row")
     with torch.no_grad():

@@ -11,30 +11,22 @@ from bilevel.ground.rows import expand, inner, norm
 from bilevel.linear.krylov import Method, State, residual_drop, solve
 from bilevel.linear.map import LinearMap
 from bilevel.linear.solution import LinearSolution, LinearStatus
+from bilevel.linear.solver import LinearSolver
 from bilevel.linear.system import System
 from bilevel.linear.system import norm as length
 
-__all__ = ["minres"]
+__all__ = ["MINRES", "minres"]
 
 _HALF = 0.5
 _FLOOR = 3.0
 _NULL = 10.0
 
 
-def minres(
-    operator: LinearMap,
-    b: Tensor,
-    *,
-    rtol: float | Tensor = 0.0,
-    atol: float | Tensor = 0.0,
-    x0: Tensor | None = None,
-    max_steps: int = 1000,
-) -> LinearSolution:
+@dataclass(frozen=True)
+class MINRES(LinearSolver):
     """Solve A x = b for each row, A symmetric, by minimal residuals.
 
-    Row k is done when ``‖b_k - A x_k‖₂ <= max(rtol ‖b_k‖₂, atol_k)``, computed afresh at the
-    returned x; ``rtol`` and ``atol`` are numbers or (b,). No tape is kept. The returned x never
-    has a larger residual than the start ``x0`` (zero unless given).
+    The returned x never has a larger residual than the start.
     A may be singular. From a zero start a solvable row gives the solution of least norm; a row
     without solution ends as SINGULAR (A r = 0 to rounding) with a least-squares solution.
 
@@ -49,10 +41,12 @@ def minres(
         >>> minres(LinearMap.shared(lambda v: scales * v), torch.ones(1, 3), rtol=1e-6).x
         tensor([[ 1.0000, -0.5000,  0.2500]])
     """
-    system = System.of(operator, b, rtol, atol, x0)
-    solution, size = solve(_METHOD, system, max_steps)
-    with torch.no_grad():
-        return _name_singular(system, solution, size)
+
+    def solve(self, system: System, max_steps: int) -> LinearSolution:
+        """By its recursion; then rows that stalled are looked at again."""
+        solution, size = solve(_METHOD, system, max_steps)
+        with torch.no_grad():
+            return _name_singular(system, solution, size)
 
 
 def _name_singular(system: System, solution: LinearSolution, size: Tensor) -> LinearSolution:
@@ -159,3 +153,5 @@ def _step(operator: LinearMap, s: _State) -> _State:
 
 
 _METHOD = Method(_init, _step, residual_drop)
+
+minres = MINRES()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bilevel.ground.checks import check_positive
+from bilevel.ground.checks import check_count, check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.rows import expand
 from bilevel.linear.map import LinearMap
@@ -51,8 +51,7 @@ def neumann(
         >>> neumann(halves, torch.ones(1, 2), step=torch.ones(1), terms=2).x
         tensor([[1.0000, 1.5000]])
     """
-    if terms < 1:
-        raise InputError("a Neumann series needs at least one term", given=terms)
+    check_count(terms, "terms")
     if step.shape != (len(b),):
         raise InputError("one step for each row is needed", given=tuple(step.shape))
     check_positive(float(step.min()), "step")

@@ -1,49 +1,28 @@
 """Metrics, tables, figures, and one HTML page that says how good a fit is and how sure that is."""
 
-from bilevel.report.choices import Compared, chosen, summaries
-from bilevel.report.compare_page import compare_page
-from bilevel.report.compare_words import compare_verdict
-from bilevel.report.comparison import Samples, Score, Scores
-from bilevel.report.endings import ENDINGS, Ending
-from bilevel.report.generalisation import Generalisation
-from bilevel.report.metrics import psnr, ssim
-from bilevel.report.page import evaluation_page, learning_page, write_page
-from bilevel.report.race_page import race_page, race_verdict
-from bilevel.report.rates import Rate, fitted_rate
-from bilevel.report.tables import (
-    compare_table,
-    fit_table,
-    ledger_table,
-    parameters_table,
-    race_table,
-    scores_table,
-)
-
-__all__ = [
-    "ENDINGS",
-    "Compared",
-    "Ending",
-    "Generalisation",
-    "Rate",
-    "Samples",
-    "Score",
-    "Scores",
-    "chosen",
-    "compare_page",
-    "compare_table",
-    "compare_verdict",
-    "evaluation_page",
-    "fit_table",
-    "fitted_rate",
-    "learning_page",
-    "ledger_table",
-    "parameters_table",
-    "psnr",
-    "race_page",
-    "race_table",
-    "race_verdict",
-    "scores_table",
-    "ssim",
-    "summaries",
-    "write_page",
-]
+from bilevel.report.choices import Compared as Compared
+from bilevel.report.choices import chosen as chosen
+from bilevel.report.choices import summaries as summaries
+from bilevel.report.compare_page import compare_page as compare_page
+from bilevel.report.compare_words import compare_verdict as compare_verdict
+from bilevel.report.comparison import Samples as Samples
+from bilevel.report.comparison import Score as Score
+from bilevel.report.comparison import Scores as Scores
+from bilevel.report.endings import ENDINGS as ENDINGS
+from bilevel.report.endings import Ending as Ending
+from bilevel.report.generalisation import Generalisation as Generalisation
+from bilevel.report.metrics import psnr as psnr
+from bilevel.report.metrics import ssim as ssim
+from bilevel.report.page import evaluation_page as evaluation_page
+from bilevel.report.page import learning_page as learning_page
+from bilevel.report.page import write_page as write_page
+from bilevel.report.race_page import race_page as race_page
+from bilevel.report.race_page import race_verdict as race_verdict
+from bilevel.report.rates import Rate as Rate
+from bilevel.report.rates import fitted_rate as fitted_rate
+from bilevel.report.tables import compare_table as compare_table
+from bilevel.report.tables import fit_table as fit_table
+from bilevel.report.tables import ledger_table as ledger_table
+from bilevel.report.tables import parameters_table as parameters_table
+from bilevel.report.tables import race_table as race_table
+from bilevel.report.tables import scores_table as scores_table

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from statistics import median
 from typing import Any
 
@@ -44,7 +43,6 @@ from bilevel.report.compare_words import (
 from bilevel.report.gallery import Tile
 from bilevel.report.page import render
 from bilevel.report.pictures import picture, shown
-from bilevel.report.provenance import pretty, versions
 from bilevel.report.race_figures import Look
 from bilevel.report.words import (
     count,
@@ -62,25 +60,6 @@ __all__ = ["compare_page"]
 _SHOWN = 4
 """So many images are shown; the table holds all."""
 _BYTES, _LARGEST = 6_000_000, 1024
-
-
-@dataclass(frozen=True)
-class _Line:
-    """One rule in the table."""
-
-    name: str
-    look: Look
-    weight: str
-    psnr: str
-    loss: str
-    ssim: str
-    value: str
-    ended: str
-    gradients: str
-    products: str
-    seconds: str
-    proved: str
-    special: bool
 
 
 @dataclass(frozen=True)
@@ -119,8 +98,6 @@ def compare_page(
     best = _best(compared, found)
     truth = ORACLE in found
     context = {
-        "title": title,
-        "date": f"{date.today().day} {date.today():%B %Y}",
         "lede": compare_verdict(compared),
         "best": best,
         "hero": _hero(cards[0], best),
@@ -137,10 +114,8 @@ def compare_page(
         "advices": advices(rows),
         "failures": failures(compared),
         "claims": compare_claims(compared),
-        "configuration": pretty(configuration or {}),
-        "versions": versions(),
     }
-    return render("compare.html.jinja", context)
+    return render("compare.html.jinja", title, configuration, context)
 
 
 def _best(compared: Sequence[Compared], found: Mapping[str, Summary]) -> str:
@@ -179,25 +154,25 @@ def _lost(summary: Summary, oracle: Summary) -> float:
     return sum(lost) / len(lost) if lost else math.nan
 
 
-def _line(summary: Summary, oracle: Summary | None, looks: Mapping[str, Look]) -> _Line:
+def _line(summary: Summary, oracle: Summary | None, looks: Mapping[str, Look]) -> dict[str, object]:
     low, high = summary.weights
     cost, one = summary.cost, len(summary.rows) == 1
     lost = math.nan if oracle is None else _lost(summary, oracle)
-    return _Line(
-        name=summary.rule,
-        look=looks[summary.rule],
-        weight=number(low) if low == high else f"{number(low, 2)} … {number(high, 2)}",
-        psnr=level(summary.psnr),
-        loss="" if summary.rule == ORACLE or math.isnan(lost) else _difference(-lost),
-        ssim=similarity(summary.ssim),
-        value=number(summary.rows[0].value) if one else "",
-        ended=ended(summary),
-        gradients=count(cost.gradient_evaluations),
-        products=count(cost.hvps),
-        seconds=level(cost.seconds),
-        proved=useful(summary),
-        special=summary.rule in (ORACLE, LEARNED),
-    )
+    return {
+        "name": summary.rule,
+        "look": looks[summary.rule],
+        "weight": number(low) if low == high else f"{number(low, 2)} … {number(high, 2)}",
+        "psnr": level(summary.psnr),
+        "loss": "" if summary.rule == ORACLE or math.isnan(lost) else _difference(-lost),
+        "ssim": similarity(summary.ssim),
+        "value": number(summary.rows[0].value) if one else "",
+        "ended": ended(summary),
+        "gradients": count(cost.gradient_evaluations),
+        "products": count(cost.hvps),
+        "seconds": level(cost.seconds),
+        "proved": useful(summary),
+        "special": summary.rule in (ORACLE, LEARNED),
+    }
 
 
 def _difference(value: float) -> str:

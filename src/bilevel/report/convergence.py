@@ -11,7 +11,7 @@ from bilevel.learn import Fit, Record
 from bilevel.model.losses import SquaredError
 from bilevel.report.rates import Kind, fitted_rate
 from bilevel.report.standing import Claim, Standing
-from bilevel.report.style import BLUE, GREEN, GREY, ORANGE, chart, logarithmic
+from bilevel.report.style import BLUE, GREEN, GREY, ORANGE, curves_chart
 from bilevel.report.words import number
 
 __all__ = ["Stationarity", "convergence_claims", "stationarity_chart", "tolerance"]
@@ -110,28 +110,11 @@ def stationarity_chart(
 ) -> str:
     """Norm of the projected gradient over outer steps, with its error and what was asked for."""
     steps, norms = [r.step for r in history], [r.projected for r in history]
-    proved = [_finite(r.projected + r.error) for r in history]
-    estimated = [_finite(r.projected + r.estimate) for r in history]
-    goal = [_finite(tol * r.scale) for r in history]
     alt = f"Norm of the projected gradient, {number(norms[-1])} at the end, and the test to stop"
-    with chart("stationarity", alt, "outer step", f"projected gradient [{unit}]") as drawn:
-        axes, everything = drawn.axes, list[float]()
-        curves = (
-            ("norm", norms, BLUE, "-"),
-            ("norm + proved error", proved, ORANGE, "--"),
-            ("norm + estimated error", estimated, GREEN, ":"),
-            ("asked for: tol × scale of the loss", goal, GREY, "-."),
-        )
-        for label, values, colour, line in curves:
-            if any(map(math.isfinite, values)):
-                everything += values
-                dot = "." if sum(map(math.isfinite, values)) <= 60 and colour != GREY else ""
-                axes.plot(steps, values, line, color=colour, label=label, marker=dot)
-        logarithmic(axes, "y", everything)
-        if everything:
-            axes.legend()
-    return drawn.svg
-
-
-def _finite(value: float) -> float:
-    return value if math.isfinite(value) else math.nan
+    curves = (
+        ("norm", norms, BLUE, "-"),
+        ("norm + proved error", [r.projected + r.error for r in history], ORANGE, "--"),
+        ("norm + estimated error", [r.projected + r.estimate for r in history], GREEN, ":"),
+        ("asked for: tol × scale of the loss", [tol * r.scale for r in history], GREY, "-."),
+    )
+    return curves_chart("stationarity", alt, f"projected gradient [{unit}]", steps, curves)

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING
 from bilevel.learn import Record
 from bilevel.model.losses import SquaredError
 from bilevel.report.comparison import Scores
-from bilevel.report.style import BLUE, COLOURS, GREEN, GREY, ORANGE, chart, logarithmic
+from bilevel.report.style import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    GREY,
+    ORANGE,
+    chart,
+    curves_chart,
+    finite,
+    logarithmic,
+    marker,
+    whole_steps,
+)
 from bilevel.report.words import decibels, gain, number
 
 if TYPE_CHECKING:
@@ -27,7 +39,6 @@ __all__ = [
 _COST = "gradient evaluations of the lower level"
 _STEP = "outer step"
 _LABELLED = 24
-_DOTTED = 60
 
 
 def loss_chart(history: Sequence[Record], unit: str = SquaredError.unit) -> str:
@@ -36,7 +47,7 @@ def loss_chart(history: Sequence[Record], unit: str = SquaredError.unit) -> str:
     alt = f"Mean training loss from {number(loss[0])} to {number(loss[-1])}"
     with chart("loss", alt, _COST, f"mean loss [{unit}]") as drawn:
         axes = drawn.axes
-        axes.plot(cost, loss, color=BLUE, label="loss", marker=_marker(loss))
+        axes.plot(cost, loss, color=BLUE, label="loss", marker=marker(loss))
         low, high = axes.get_ylim()
         proved = [math.isfinite(r.interval) for r in history]
         if any(proved):
@@ -62,10 +73,10 @@ def loss_chart(history: Sequence[Record], unit: str = SquaredError.unit) -> str:
 
 def psnr_chart(history: Sequence[Record]) -> str:
     """PSNR of the mean loss against what it cost."""
-    cost, level = _cost(history), _finite([r.psnr for r in history])
+    cost, level = _cost(history), finite([r.psnr for r in history])
     alt = f"PSNR of the mean loss from {decibels(level[0])} to {decibels(level[-1])}"
     with chart("psnr", alt, _COST, "PSNR of the mean loss [dB]") as drawn:
-        drawn.axes.plot(cost, level, color=GREEN, marker=_marker(level))
+        drawn.axes.plot(cost, level, color=GREEN, marker=marker(level))
         logarithmic(drawn.axes, "x", cost, ratio=20.0)
     return drawn.svg
 
@@ -73,7 +84,7 @@ def psnr_chart(history: Sequence[Record]) -> str:
 def accuracy_chart(history: Sequence[Record]) -> str:
     """Accuracy asked of the lower level and largest certificate, over outer steps."""
     steps, asked = [r.step for r in history], [r.accuracy for r in history]
-    reached = _finite([r.certificate for r in history])
+    reached = finite([r.certificate for r in history])
     missed = [i for i, r in enumerate(history) if r.uncertified]
     alt = "Accuracy of the lower level asked for, and largest certified distance, over outer steps"
     with chart("accuracy", alt, _STEP, "rms accuracy [grey value]") as drawn:
@@ -96,7 +107,7 @@ def accuracy_chart(history: Sequence[Record]) -> str:
             note = "no distance is proved; ε bounds the rms of the lower-level gradient"
             axes.set_title(note, fontsize=8.5, color=GREY)
         logarithmic(axes, "y", [*asked, *reached])
-        _whole_steps(axes)
+        whole_steps(axes)
         axes.legend()
     return drawn.svg
 
@@ -112,34 +123,18 @@ def gradient_chart(history: Sequence[Record], unit: str = SquaredError.unit) -> 
     alt = (
         f"Norm of the hypergradient, {number(history[-1].gradient_norm)} at the end, and its error"
     )
-    with chart("gradient", alt, _STEP, f"hypergradient [{unit}]") as drawn:
-        everything: list[float] = []
-        for label, values, colour, line in curves:
-            finite = _finite(values)
-            if any(map(math.isfinite, finite)):
-                everything += finite
-                drawn.axes.plot(
-                    steps, finite, line, color=colour, label=label, marker=_marker(finite)
-                )
-        logarithmic(drawn.axes, "y", everything)
-        _whole_steps(drawn.axes)
-        drawn.axes.legend()
-    return drawn.svg
+    return curves_chart("gradient", alt, f"hypergradient [{unit}]", steps, curves)
 
 
 def paths_chart(history: Sequence[Record], values: Mapping[str, Sequence[float]]) -> str:
     """Scalar parameters over outer steps; ``values`` by label."""
     steps = [r.step for r in history]
     ends = ", ".join(f"{name} ends at {number(v[-1])}" for name, v in values.items())
-    with chart("paths", f"Scalar parameters: {ends}", _STEP, "value") as drawn:
-        for i, (label, path) in enumerate(values.items()):
-            line = ("-", "--", "-.", ":")[i % 4]
-            colour, marker = COLOURS[i % len(COLOURS)], _marker(path)
-            drawn.axes.plot(steps, path, line, color=colour, label=label, marker=marker)
-        logarithmic(drawn.axes, "y", [v for path in values.values() for v in path])
-        _whole_steps(drawn.axes)
-        drawn.axes.legend()
-    return drawn.svg
+    curves = (
+        (label, path, COLOURS[i % len(COLOURS)], ("-", "--", "-.", ":")[i % 4])
+        for i, (label, path) in enumerate(values.items())
+    )
+    return curves_chart("paths", f"Scalar parameters: {ends}", "value", steps, curves)
 
 
 def gains_chart(groups: Mapping[str, Scores]) -> str:
@@ -154,8 +149,8 @@ def gains_chart(groups: Mapping[str, Scores]) -> str:
     alt = f"PSNR of every image before and after; mean gain {means}"
     with chart("gains", alt, "PSNR [dB]", "", size=(7.4, height)) as drawn:
         axes = drawn.axes
-        before = _finite([row.psnr_before for row, _ in rows])
-        after = _finite([row.psnr_after for row, _ in rows])
+        before = finite([row.psnr_before for row, _ in rows])
+        after = finite([row.psnr_after for row, _ in rows])
         places = list(range(len(rows)))
         axes.hlines(places, before, after, color=GREY, lw=1.4, alpha=0.6)
         axes.plot(before, places, "o", color=GREY, label="before", ms=4.5)
@@ -175,26 +170,11 @@ def _cost(history: Sequence[Record]) -> list[float]:
     return [float(r.cost.gradient_evaluations) for r in history]
 
 
-def _finite(values: Sequence[float]) -> list[float]:
-    """Infinities become gaps."""
-    return [v if math.isfinite(v) else math.nan for v in values]
-
-
-def _marker(values: Sequence[float]) -> str:
-    return "." if sum(map(math.isfinite, values)) <= _DOTTED else ""
-
-
 def _positive(axes: Axes, low: float, values: Sequence[float]) -> float:
     """A lower limit that a logarithmic axis can have."""
     if axes.get_yscale() == "log" and low <= 0:
         return min(v for v in values if v > 0) / 1.5
     return low
-
-
-def _whole_steps(axes: Axes) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
 
 
 def _short(name: str, length: int = 28) -> str:

@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Mapping
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -64,14 +65,14 @@ def learning_page(
             parameters=sum(v.numel() for v in fit.theta.values()),
             values=training.target.numel(),
         )
-    context = _common(fit, groups, scores, title, _MOST_TRAINING) | {
+    context = _common(fit, groups, scores, _MOST_TRAINING) | {
         "lede": _learning_lede(fit, scores),
         "verdict": verdict,
         "charts": _charts(fit),
         "progress": _progress(fit),
         "claims": [*claims(_joined(scores)), *learning_claims(fit)],
     }
-    return render("learning.html.jinja", context)
+    return render("learning.html.jinja", title, fit.configuration, context)
 
 
 def evaluation_page(
@@ -94,11 +95,11 @@ def evaluation_page(
     """
     groups = {"evaluated": batches(samples)}
     scores = {name: Scores.of(group, peak) for name, group in groups.items()}
-    context = _common(fit, groups, scores, title, _MOST_EVALUATED) | {
+    context = _common(fit, groups, scores, _MOST_EVALUATED) | {
         "lede": _evaluation_lede(fit, scores["evaluated"]),
         "claims": claims(scores["evaluated"]),
     }
-    return render("evaluation.html.jinja", context)
+    return render("evaluation.html.jinja", title, fit.configuration, context)
 
 
 def write_page(path: str | Path, html: str) -> Path:
@@ -123,7 +124,12 @@ def write_page(path: str | Path, html: str) -> Path:
     return path
 
 
-def render(template: str, context: Mapping[str, object]) -> str:
+def render(
+    template: str,
+    title: str,
+    configuration: Mapping[str, Any] | None,
+    context: Mapping[str, object],
+) -> str:
     """Fill in a template of this package."""
     environment = Environment(
         loader=PackageLoader("bilevel.report"),
@@ -142,22 +148,25 @@ def render(template: str, context: Mapping[str, object]) -> str:
         proved=words.proved,
         similarity=words.similarity,
     )
-    return environment.get_template(template).render(context)
+    always = {
+        "title": title,
+        "date": f"{date.today().day} {date.today():%B %Y}",
+        "configuration": pretty(configuration or {}),
+        "versions": versions(),
+    }
+    return environment.get_template(template).render({**always, **context})
 
 
 def _common(
     fit: Fit,
     groups: dict[str, tuple[Samples, ...]],
     scores: dict[str, Scores],
-    title: str,
     most: int,
 ) -> dict[str, object]:
     cards = sum(min(most, len(s)) for s in scores.values()) + 1
     channels = max(batch.target.shape[1] for group in groups.values() for batch in group)
     side, hero = shown_side(cards, channels), list(groups)[-1]
     return {
-        "title": title,
-        "date": f"{date.today().day} {date.today():%B %Y}",
         "fit": fit,
         "scores": scores,
         "hero": median_card(groups[hero], scores[hero], side=side),
@@ -179,8 +188,6 @@ def _common(
         "cost": fit.cost,
         "ledger": _ledger(fit.cost),
         "duration": words.duration(fit.cost.seconds),
-        "configuration": pretty(fit.configuration),
-        "versions": versions(),
     }
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
 from bilevel.learn import Budget, Entry, Race
@@ -13,34 +11,12 @@ from bilevel.report.convergence import Stationarity
 from bilevel.report.endings import ENDINGS
 from bilevel.report.page import render
 from bilevel.report.parameters import parameters
-from bilevel.report.provenance import pretty, versions
 from bilevel.report.race_figures import MEASURES, Look, gap_chart, looks, norm_chart
 from bilevel.report.rates import fitted_rate
 from bilevel.report.standing import Claim, Standing
 from bilevel.report.words import count, duration, level, number, plural, proved
 
 __all__ = ["race_page", "race_verdict"]
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One algorithm in the table."""
-
-    name: str
-    look: Look
-    status: str
-    loss: str
-    interval: str
-    gradient: str
-    error: str
-    arrival: str
-    steps: str
-    gradients: str
-    products: str
-    operators: str
-    seconds: str
-    proved: str
-    winner: bool
 
 
 def race_page(
@@ -63,8 +39,6 @@ def race_page(
         "Norm of the projected gradient": [norm_chart(race, m) for m in MEASURES],
     }
     context = {
-        "title": title,
-        "date": f"{date.today().day} {date.today():%B %Y}",
         "hero": None,
         "hero_group": "",
         "lede": [race_verdict(race), _setting(race)],
@@ -80,10 +54,8 @@ def race_page(
         "thetas": _thetas(race),
         "claims": _claims(race),
         "failures": race.failures,
-        "configuration": pretty(configuration or {}),
-        "versions": versions(),
     }
-    return render("race.html.jinja", context)
+    return render("race.html.jinja", title, configuration, context)
 
 
 def race_verdict(race: Race) -> str:
@@ -149,27 +121,28 @@ def _ordered(race: Race) -> list[Entry]:
     return [*close, *(e for e in race.ranked if e not in close), *lost]
 
 
-def _row(race: Race, entry: Entry, look: Look) -> _Row:
+def _row(race: Race, entry: Entry, look: Look) -> dict[str, object]:
     final, cost = entry.final, entry.fit.cost
     arrived = entry.arrival(race.level) is not None and entry in race.close
     estimate = f"≈ {number(final.estimate)}" if math.isfinite(final.estimate) else ""
-    return _Row(
-        name=entry.name,
-        look=look,
-        status=ENDINGS[entry.fit.status].words,
-        loss=number(final.corrected, 5),
-        interval=_interval(entry),
-        gradient=number(entry.projected),
-        error=f"± {number(final.error)}" if math.isfinite(final.error) else estimate or "unknown",
-        arrival=count(race.work(entry)) if arrived else "never",
-        steps=count(len(entry.fit.history) - 1),
-        gradients=count(cost.gradient_evaluations),
-        products=count(cost.hvps),
-        operators=count(cost.operator_applications),
-        seconds=level(cost.seconds),
-        proved=_proved(race, entry),
-        winner=entry is race.winner,
-    )
+    error = f"± {number(final.error)}" if math.isfinite(final.error) else estimate or "unknown"
+    return {
+        "name": entry.name,
+        "look": look,
+        "status": ENDINGS[entry.fit.status].words,
+        "loss": number(final.corrected, 5),
+        "interval": _interval(entry),
+        "gradient": number(entry.projected),
+        "error": error,
+        "arrival": count(race.work(entry)) if arrived else "never",
+        "steps": count(len(entry.fit.history) - 1),
+        "gradients": count(cost.gradient_evaluations),
+        "products": count(cost.hvps),
+        "operators": count(cost.operator_applications),
+        "seconds": level(cost.seconds),
+        "proved": _proved(race, entry),
+        "winner": entry is race.winner,
+    }
 
 
 def _interval(entry: Entry) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -25,8 +25,12 @@ __all__ = [
     "PINK",
     "Chart",
     "chart",
+    "curves_chart",
+    "finite",
     "logarithmic",
+    "marker",
     "variable",
+    "whole_steps",
 ]
 
 BLUE, ORANGE, GREEN, PINK = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
@@ -41,6 +45,10 @@ _VARIABLES = {
     GREY: f"var(--grey, {GREY})",
     INK: "currentColor",
 }
+Curve = tuple[str, Sequence[float], str, str]
+"""Label, values, colour and line style."""
+
+_DOTTED = 60
 _SIZE = (4.9, 3.1)  # inch; text of 9 pt stays legible down to phones
 _SETTINGS: dict[str, object] = {
     "svg.fonttype": "none",
@@ -122,6 +130,42 @@ def logarithmic(axes: Axes, which: str, values: Sequence[float], ratio: float = 
     axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=7))
     axis.set_major_formatter(FuncFormatter(_amount if which == "x" else _power))
     axis.set_minor_formatter(NullFormatter())
+
+
+def finite(values: Sequence[float]) -> list[float]:
+    """With nan, which is not drawn, in the place of infinity."""
+    return [v if math.isfinite(v) else math.nan for v in values]
+
+
+def marker(values: Sequence[float]) -> str:
+    """Dots, unless there are too many."""
+    return "." if sum(map(math.isfinite, values)) <= _DOTTED else ""
+
+
+def whole_steps(axes: Axes) -> None:
+    """Ticks at whole numbers."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
+
+
+def curves_chart(
+    name: str, alt: str, y_label: str, steps: Sequence[int], curves: Iterable[Curve]
+) -> str:
+    """Curves over outer steps, as far as they are finite; those in grey without dots."""
+    with chart(name, alt, "outer step", y_label) as drawn:
+        everything: list[float] = []
+        for label, values, colour, line in curves:
+            known = finite(values)
+            if any(map(math.isfinite, known)):
+                everything += known
+                dots = "" if colour == GREY else marker(known)
+                drawn.axes.plot(steps, known, line, color=colour, label=label, marker=dots)
+        logarithmic(drawn.axes, "y", everything)
+        whole_steps(drawn.axes)
+        if everything:
+            drawn.axes.legend()
+    return drawn.svg
 
 
 def _amount(value: float, position: int | None = None) -> str:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
+import torch
 from torch import Tensor
 
+from bilevel.ground.errors import InputError
 from bilevel.model.objective import Objective
 from bilevel.model.saddle import Dual
 from bilevel.model.smooth_objective import SmoothObjective
@@ -60,3 +62,15 @@ class Solver(ABC, Generic[S]):
     @abstractmethod
     def step(self, objective: Any, state: S) -> S:
         """One step for every row."""
+
+
+def curvature_range(objective: Objective, name: str, advice: str) -> tuple[Tensor, Tensor]:
+    """L and the proved mu (or 0) of each row, (b,) float64 each, for the method ``name``.
+
+    Raises:
+        InputError: no Lipschitz constant is declared, so that no step is safe.
+    """
+    lipschitz = objective.bounds.lipschitz
+    if not bool(torch.isfinite(lipschitz).all()):
+        raise InputError(f"{name} needs a Lipschitz constant", advice=advice)
+    return lipschitz, objective.bounds.proved_mu()

@@ -8,7 +8,7 @@ from bilevel.differentiate.fixed_point import FixedPoint as FixedPoint
 from bilevel.differentiate.forward_mode import ForwardMode as ForwardMode
 from bilevel.differentiate.hypergradient import Hypergradient as Hypergradient
 from bilevel.differentiate.implicit import Implicit as Implicit
-from bilevel.differentiate.jacobian_free import JacobianFree as JacobianFree
+from bilevel.differentiate.neumann import JacobianFree as JacobianFree
 from bilevel.differentiate.neumann import Neumann as Neumann
 from bilevel.differentiate.piggyback import Piggyback as Piggyback
 from bilevel.differentiate.shine import Shine as Shine

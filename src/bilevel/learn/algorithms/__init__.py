@@ -14,13 +14,13 @@ from bilevel.learn.algorithms.grid import Grid as Grid
 from bilevel.learn.algorithms.hoag import HOAG as HOAG
 from bilevel.learn.algorithms.isgd import ISGD as ISGD
 from bilevel.learn.algorithms.lbfgs import LBFGS as LBFGS
-from bilevel.learn.algorithms.ma_soba import MASOBA as MASOBA
 from bilevel.learn.algorithms.maid import MAID as MAID
 from bilevel.learn.algorithms.optuna_search import OptunaSearch as OptunaSearch
 from bilevel.learn.algorithms.projected_gradient import ProjectedGradient as ProjectedGradient
 from bilevel.learn.algorithms.random_search import RandomSearch as RandomSearch
 from bilevel.learn.algorithms.saba import SABA as SABA
 from bilevel.learn.algorithms.scaled import Scaled as Scaled
+from bilevel.learn.algorithms.soba import MASOBA as MASOBA
 from bilevel.learn.algorithms.soba import SOBA as SOBA
 from bilevel.learn.algorithms.srba import SRBA as SRBA
 from bilevel.learn.algorithms.torch_optimiser import TorchOptimiser as TorchOptimiser

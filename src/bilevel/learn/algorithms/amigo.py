@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import torch
 
-from bilevel.ground.errors import InputError
+from bilevel.ground.checks import check_count
 from bilevel.ground.packing import Packable
-from bilevel.learn.algorithms.single_loop import Now, SingleLoop
 from bilevel.learn.directions import Directions, Draw
+from bilevel.learn.loops.single_loop import Now, SingleLoop
 from bilevel.learn.problem import DirectedProblem
 
 __all__ = ["AmIGO", "StocBiO"]
@@ -24,7 +24,7 @@ class AmIGO(SingleLoop):
 
     arXiv 2111.14580. Where each sample has its own x, all steps of an iteration concern the batch
     of that iteration; otherwise each takes the next batch. Other options: see
-    :class:`~bilevel.learn.algorithms.single_loop.SingleLoop`.
+    :class:`~bilevel.learn.loops.single_loop.SingleLoop`.
 
     Args:
         inner_steps: of x, and as many of v.
@@ -43,8 +43,7 @@ class AmIGO(SingleLoop):
     def __post_init__(self) -> None:
         """Check the options."""
         super().__post_init__()
-        if self.inner_steps < 1:
-            raise InputError("inner_steps must be at least 1", given=self.inner_steps)
+        check_count(self.inner_steps, "inner_steps")
 
     def advance(self, problem: DirectedProblem, now: Now) -> tuple[Directions, Packable | None]:
         """Steps of x, steps of v, and the direction of θ at their ends."""

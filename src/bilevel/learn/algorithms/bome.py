@@ -8,13 +8,13 @@ from typing import cast
 from torch import Tensor
 
 from bilevel.ground import theta as algebra
-from bilevel.ground.checks import check_positive
+from bilevel.ground.checks import check_count, check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
-from bilevel.learn.algorithms.loss_scale import LossScale
-from bilevel.learn.algorithms.single_loop import Now, SingleLoop
 from bilevel.learn.directions import Directions, Iterates, Slopes
+from bilevel.learn.loops.loss_scale import LossScale
+from bilevel.learn.loops.single_loop import Now, SingleLoop
 from bilevel.learn.problem import DirectedProblem
 
 __all__ = ["BOME"]
@@ -38,7 +38,7 @@ class BOME(SingleLoop):
     x, batches are a noise that λ amplifies: take all samples. Iterations need no second
     derivatives, nor does the first evaluation with ``hypergradient=EquilibriumPropagation()``;
     those that decide whether to end take some to estimate their error. Other options: see
-    :class:`~bilevel.learn.algorithms.single_loop.SingleLoop`.
+    :class:`~bilevel.learn.loops.single_loop.SingleLoop`.
 
     Args:
         inner_steps: of z, from x on to the least energy.
@@ -61,8 +61,7 @@ class BOME(SingleLoop):
     def __post_init__(self) -> None:
         """Check the options."""
         super().__post_init__()
-        if self.inner_steps < 1:
-            raise InputError("inner_steps must be at least 1", given=self.inner_steps)
+        check_count(self.inner_steps, "inner_steps")
         check_positive(self.barrier, "barrier")
         check_positive(self.penalty, "penalty")
         if self.precondition != "none":

@@ -11,7 +11,7 @@ from bilevel.ground.theta import Theta
 from bilevel.learn.algorithm import Status, settled, verdict
 from bilevel.learn.algorithms.lbfgs import LBFGS, LBFGSState
 from bilevel.learn.problem import Problem
-from bilevel.learn.sample import Nested, SampledEvaluation
+from bilevel.learn.sample import Nested
 
 __all__ = ["DynamicSampling"]
 
@@ -78,7 +78,7 @@ class DynamicSampling(LBFGS):
     def _grown(self, problem: Problem, state: LBFGSState) -> LBFGSState:
         """With more samples if the gradient drowns in noise, or nothing is left to do on these."""
         at = state.evaluation
-        if not isinstance(at, SampledEvaluation) or state.status in LOST:
+        if math.isnan(at.variance) or state.status in LOST:
             return state
         if state.status is Status.RUNNING and not at.drowned(self.theta):
             return state

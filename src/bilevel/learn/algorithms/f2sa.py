@@ -9,9 +9,9 @@ from bilevel.ground import theta as algebra
 from bilevel.ground.checks import check_nonnegative, check_positive
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
-from bilevel.learn.algorithms.loss_scale import LossScale
-from bilevel.learn.algorithms.single_loop import Now, SingleLoop
 from bilevel.learn.directions import Directions, Iterates
+from bilevel.learn.loops.loss_scale import LossScale
+from bilevel.learn.loops.single_loop import Now, SingleLoop
 from bilevel.learn.problem import DirectedProblem
 
 __all__ = ["F2SA"]
@@ -33,7 +33,7 @@ class F2SA(SingleLoop):
     derivatives, nor does the first evaluation with ``hypergradient=EquilibriumPropagation()``;
     those that decide whether to end take some to estimate their error. In float32 a
     large λ loses digits by cancellation. Other options: see
-    :class:`~bilevel.learn.algorithms.single_loop.SingleLoop`.
+    :class:`~bilevel.learn.loops.single_loop.SingleLoop`.
 
     Args:
         penalty: first λ, in units of L_ℓ/L, the Lipschitz constants of ∇ℓ (estimated) and ∇J. The

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from bilevel.ground.checks import check_choice, check_nonnegative, check_positive
+from bilevel.ground.checks import check_choice, check_count, check_nonnegative, check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
 from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step
-from bilevel.learn.algorithms.moments import Moments
 from bilevel.learn.directions import Sampler
 from bilevel.learn.evaluation import Evaluation
+from bilevel.learn.loops.moments import Moments
 from bilevel.learn.problem import Problem
 
 __all__ = ["ISGD"]
@@ -72,8 +72,7 @@ class ISGD(Algorithm[ISGDState]):
 
     def __post_init__(self) -> None:
         """Check the options."""
-        if self.batch_size < 1:
-            raise InputError("batch_size must be at least 1", given=self.batch_size)
+        check_count(self.batch_size, "batch_size")
         for name in ("step_size", "first_change"):
             value = getattr(self, name)
             if value is not None:

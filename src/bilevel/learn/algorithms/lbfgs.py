@@ -17,6 +17,7 @@ from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step, s
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import Problem
 from bilevel.learn.search import search, sufficient_decrease
+from bilevel.linear.quasi_newton import Pair, quasi_newton, remembered
 from bilevel.model.kinds import is_smooth
 
 __all__ = ["LBFGS"]
@@ -25,8 +26,6 @@ FEW = 8
 """Parameters up to which the first curvature is that of Gauss and Newton."""
 FIT = 0.5
 """Relative error with which the first curvature may explain a step and be kept."""
-
-Curvature = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class LBFGSState(Packable):
     evaluation: Evaluation
     step: float
     accuracy: float
-    pairs: tuple[Curvature, ...] = ()
+    pairs: tuple[Pair, ...] = ()
     first: Tensor | None = None
     longest: float = 1.0
     accepted: bool = True
@@ -134,7 +133,7 @@ class LBFGS(Algorithm[LBFGSState]):
 
     def _learned(
         self, problem: Problem, state: LBFGSState, new: Evaluation
-    ) -> tuple[tuple[Curvature, ...], Tensor | None]:
+    ) -> tuple[tuple[Pair, ...], Tensor | None]:
         """The memory with the new pair, if that has positive curvature; ``first`` if it fits."""
         at, first = state.evaluation, state.first
         moved = flatten(new.theta) - flatten(at.theta)
@@ -142,9 +141,7 @@ class LBFGS(Algorithm[LBFGSState]):
         change = slopes[1] - slopes[0]
         if first is not None and (first @ change - moved).norm() > FIT * moved.norm():
             first = None
-        if float(moved @ change) <= 1e-8 * float((moved @ moved) * (change @ change)) ** 0.5:
-            return state.pairs, first
-        return (*state.pairs, (moved, change))[-self.memory :], first
+        return remembered(state.pairs, (moved, change), self.memory), first
 
     def _failed(self, problem: Problem, state: LBFGSState) -> LBFGSState:
         """Look more closely; where that was of no use, forget the curvature; at the floor, end."""
@@ -178,22 +175,3 @@ def first_curvature(problem: Problem, at: Evaluation) -> Tensor | None:
         return None
     values = values.clamp(min=1e-3 * float(values[-1]))
     return ((vectors / values) @ vectors.T).to(flatten(at.theta))
-
-
-def quasi_newton(
-    slope: Tensor, pairs: tuple[Curvature, ...], first: Tensor | None = None
-) -> Tensor:
-    """The two-loop recursion: an approximation of the inverse Hessian times ``slope``."""
-    q = slope.clone()
-    weights: list[Tensor] = []
-    for moved, change in reversed(pairs):
-        weights.append((moved @ q) / (moved @ change))
-        q = q - weights[-1] * change
-    if first is not None:
-        q = first @ q
-    elif pairs:
-        moved, change = pairs[-1]
-        q = q * ((moved @ change) / (change @ change))
-    for (moved, change), weight in zip(pairs, reversed(weights), strict=True):
-        q = q + (weight - (change @ q) / (moved @ change)) * moved
-    return q

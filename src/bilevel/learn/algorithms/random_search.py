@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bilevel.ground.errors import InputError
+from bilevel.ground.checks import check_count
 from bilevel.ground.randomness import generator
 from bilevel.learn.trials import TrialSearch
 
@@ -42,8 +42,7 @@ class RandomSearch(TrialSearch):
     def __post_init__(self) -> None:
         """Check the options."""
         super().__post_init__()
-        if self.trials < 1:
-            raise InputError("a search needs at least one trial", given=self.trials)
+        check_count(self.trials, "trials")
 
     @property
     def count(self) -> int:

@@ -12,9 +12,9 @@ from torch import Tensor
 from bilevel.ground import theta as algebra
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
-from bilevel.learn.algorithms.accelerated import Accelerated
-from bilevel.learn.algorithms.single_loop import Now
 from bilevel.learn.directions import Directions, Iterates
+from bilevel.learn.loops.accelerated import Accelerated
+from bilevel.learn.loops.single_loop import Now
 from bilevel.learn.problem import DirectedProblem
 
 __all__ = ["SABA"]
@@ -64,8 +64,8 @@ class SABA(Accelerated):
     Memory: where each sample has its own x, D_x and D_v are exact, and only D_θ is remembered, one
     row of the size of θ a batch; x and v take two images a sample. Where samples share their x, a
     row a batch for each level: of the sizes of x, v and θ below, of v and θ above. Options: see
-    :class:`~bilevel.learn.algorithms.single_loop.SingleLoop` and
-    :class:`~bilevel.learn.algorithms.accelerated.Accelerated`.
+    :class:`~bilevel.learn.loops.single_loop.SingleLoop` and
+    :class:`~bilevel.learn.loops.accelerated.Accelerated`.
 
     Example:
         >>> SABA(batch_size=4).decay

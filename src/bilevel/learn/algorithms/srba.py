@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from bilevel.ground import theta as algebra
-from bilevel.ground.errors import InputError
+from bilevel.ground.checks import check_count
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
-from bilevel.learn.algorithms.accelerated import Accelerated
-from bilevel.learn.algorithms.single_loop import Now
 from bilevel.learn.directions import Directions, Draw, Iterates
+from bilevel.learn.loops.accelerated import Accelerated
+from bilevel.learn.loops.single_loop import Now
 from bilevel.learn.problem import DirectedProblem
 
 __all__ = ["SRBA", "everything"]
@@ -58,8 +58,8 @@ class SRBA(Accelerated):
     iterations it is made from all samples. Where each sample has its own x, D_x and D_v are exact,
     and only D_θ is estimated; what it changes by as x and v of the samples drawn follow θ is a
     known part of the mean, and counts as such. Other options: see
-    :class:`~bilevel.learn.algorithms.single_loop.SingleLoop` and
-    :class:`~bilevel.learn.algorithms.accelerated.Accelerated`.
+    :class:`~bilevel.learn.loops.single_loop.SingleLoop` and
+    :class:`~bilevel.learn.loops.accelerated.Accelerated`.
 
     Args:
         period: iterations from one restart to the next; None takes an epoch.
@@ -77,8 +77,7 @@ class SRBA(Accelerated):
     def __post_init__(self) -> None:
         """Check the options."""
         super().__post_init__()
-        if self.period is not None and self.period < 1:
-            raise InputError("period must be at least 1", given=self.period)
+        check_count(self.period, "period")
 
     def advance(self, problem: DirectedProblem, now: Now) -> tuple[Directions, Packable]:
         """All samples at a restart, otherwise two looks at the next batch."""

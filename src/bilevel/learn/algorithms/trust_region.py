@@ -17,7 +17,8 @@ from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import Algorithm, Status, normalised_step, settled, verdict
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import Problem
-from bilevel.learn.trust import Curvature, Pieces, Step, length_of, piecewise_step, quadratic_step
+from bilevel.learn.trust import Pieces, Step, length_of, piecewise_step, quadratic_step
+from bilevel.linear.quasi_newton import Pair, remembered
 
 __all__ = ["TrustRegion"]
 
@@ -38,7 +39,7 @@ class TrustState(Packable):
     evaluation: Evaluation
     step: float
     accuracy: float
-    pairs: tuple[Curvature, ...] = ()
+    pairs: tuple[Pair, ...] = ()
     nearby: tuple[Linear, ...] = ()
     failures: int = 0
     accepted: bool = True
@@ -203,10 +204,9 @@ class TrustRegion(Algorithm[TrustState]):
         here, there = _linear(at), _linear(new)
         nearby = (*state.nearby, here if left else there)[-self.memory :]
         moved, change = there[0] - here[0], there[1] - here[1]
-        curved = float(moved @ change) > 1e-8 * length_of(moved) * length_of(change)
         pairs = state.pairs
-        if curved and smooth:
-            pairs = (*pairs, (moved, change))[-self.memory :]
+        if smooth:
+            pairs = remembered(pairs, (moved, change), self.memory)
         return replace(state, nearby=nearby, pairs=pairs)
 
 

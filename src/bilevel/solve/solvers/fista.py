@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from bilevel.ground import rows
-from bilevel.ground.errors import InputError
+from bilevel.ground.momentum import momentum
 from bilevel.model.composite import CompositeObjective
 from bilevel.model.objective import Objective
-from bilevel.solve.solver import Solver
+from bilevel.solve.solver import Solver, curvature_range
 
 __all__ = ["FISTA"]
 
@@ -56,18 +56,14 @@ class FISTA(Solver[FISTAState]):
 
     def init(self, objective: CompositeObjective, x: Tensor) -> FISTAState:
         """No momentum yet."""
-        bounds = objective.bounds
-        if not bool(torch.isfinite(bounds.lipschitz).all()):
-            raise InputError("FISTA needs a Lipschitz constant", advice="override bounds()")
-        lipschitz = bounds.lipschitz.clamp_min(1e-30)
-        q = (bounds.proved_mu() / lipschitz).clamp_max(1 - 1e-3).to(x.dtype)
+        lipschitz, mu = curvature_range(objective, "FISTA", "override bounds()")
+        lipschitz = lipschitz.clamp_min(1e-30)
+        q = (mu / lipschitz).clamp_max(1 - 1e-3).to(x.dtype)
         return FISTAState(x, x, torch.ones_like(q), (1 / lipschitz).to(x.dtype), q)
 
     def step(self, objective: CompositeObjective, state: FISTAState) -> FISTAState:
         """One gradient of f, one prox of h."""
-        a = 1 - state.q * state.t**2
-        t = (a + (a**2 + 4 * state.t**2).sqrt()) / 2
-        beta = (state.t - 1) * (1 - state.q * t) / (t * (1 - state.q))
+        t, beta = momentum(state.t, state.q)
         z = state.x + rows.expand(beta, state.x) * (state.x - state.previous)
         step = rows.expand(state.step, z)
         x = objective.simple.prox(z - step * objective.smooth.grad(z), state.step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
+from bilevel.ground.momentum import momentum
 from bilevel.model.smooth_objective import SmoothObjective
 from bilevel.solve.solver import Solver
 
@@ -105,8 +106,8 @@ class FreeFISTA(Solver[FreeFISTAState]):
     def step(self, objective: SmoothObjective, state: FreeFISTAState) -> FreeFISTAState:
         """One trial of a FISTA step; at the end of a cycle, a restart."""
         f, s = state, state.trial
-        t = (1 + (1 + 4 * f.t.square() * f.s / s).sqrt()) / 2
-        y = f.x + rows.expand((f.t - 1) / t, f.x) * (f.x - f.previous)
+        t, beta = momentum(f.t, growth=f.s / s)
+        y = f.x + rows.expand(beta, f.x) * (f.x - f.previous)
         before, slope = objective.value_and_grad(y)
         x = y - rows.expand(s, slope) * slope
         value, square = objective.value(x), rows.inner(slope, slope)
@@ -115,18 +116,8 @@ class FreeFISTA(Solver[FreeFISTAState]):
         enough = bregman <= s / 2 * square + noise
         clear = bregman + noise <= self.rho * s / 2 * square
         after = torch.where(clear, s / self.delta, s)
-        wide = rows.expand(enough, x)
-        taken = FreeFISTAState(
-            torch.where(wide, x, f.x),
-            torch.where(wide, f.x, f.previous),
-            torch.where(enough, t, f.t),
-            torch.where(enough, s, f.s),
-            torch.where(enough, after, self.rho * s),
-            done=f.done + enough.to(f.done),
-            length=f.length,
-            values=f.values,
-            lengths=f.lengths,
-        )
+        taken = replace(f, x=x, previous=f.x, t=t, s=s, trial=after, done=f.done + 1)
+        taken = rows.choose(enough, taken, replace(f, trial=self.rho * s))
         return self._restarted(taken, value, enough & (taken.done >= f.length))
 
     def _restarted(self, f: FreeFISTAState, value: Tensor, ends: Tensor) -> FreeFISTAState:
@@ -137,14 +128,6 @@ class FreeFISTA(Solver[FreeFISTAState]):
         q = 4 / (self.rho * (lengths[:, 1:-1] + 1).square()) * drop
         q = torch.where(torch.isfinite(q) & (q > 0), q, torch.inf).amin(1)
         longer = torch.where(f.length <= self._c / q.sqrt(), 2 * f.length, f.length)
-        return FreeFISTAState(
-            f.x,
-            torch.where(rows.expand(ends, f.x), f.x, f.previous),
-            torch.where(ends, 1.0, f.t),
-            f.s,
-            f.trial,
-            done=torch.where(ends, 0.0, f.done),
-            length=torch.where(ends, longer, f.length),
-            values=torch.where(ends[:, None], values, f.values),
-            lengths=torch.where(ends[:, None], lengths, f.lengths),
-        )
+        anew = replace(f, previous=f.x, t=torch.ones_like(f.t), done=torch.zeros_like(f.done))
+        anew = replace(anew, length=longer, values=values, lengths=lengths)
+        return rows.choose(ends, anew, f)

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor
 
 from bilevel.ground import rows
-from bilevel.ground.errors import InputError
 from bilevel.model.smooth_objective import SmoothObjective
-from bilevel.solve.solver import Solver
+from bilevel.solve.solver import Solver, curvature_range
 
 __all__ = ["GradientDescent"]
 
@@ -41,10 +40,8 @@ class GradientDescent(Solver[DescentState]):
 
     def init(self, objective: SmoothObjective, x: Tensor) -> DescentState:
         """Fix the step from the bounds."""
-        lipschitz, mu = objective.bounds.lipschitz, objective.bounds.proved_mu()
-        if not bool(torch.isfinite(lipschitz).all()):
-            advice = "override bounds(), or use Nesterov(backtracking=True)"
-            raise InputError("gradient descent needs a Lipschitz constant", advice=advice)
+        advice = "override bounds(), or use Nesterov(backtracking=True)"
+        lipschitz, mu = curvature_range(objective, "gradient descent", advice)
         step = torch.where(mu > 0, 2 / (lipschitz + mu), 1 / lipschitz)
         return DescentState(x, step.to(x.dtype))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -88,11 +88,5 @@ class IPiano(Solver[IPianoState]):
         accepted = torch.where(above.abs() > noise, above, turn / 2) <= s.lipschitz / 2 * square
         met = (turn / square).nan_to_num(0.0, 0.0, 0.0)
         larger = torch.maximum(self.growth * s.lipschitz, met)
-        wide = rows.expand(accepted, x)
-        return IPianoState(
-            torch.where(wide, x, s.x),
-            torch.where(wide, s.x, s.previous),
-            torch.where(accepted, value, s.value),
-            torch.where(wide, gradient, s.gradient),
-            torch.where(accepted, s.lipschitz, larger),
-        )
+        moved = IPianoState(x, s.x, value, gradient, s.lipschitz)
+        return rows.choose(accepted, moved, replace(s, lipschitz=larger))

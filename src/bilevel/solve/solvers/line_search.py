@@ -42,19 +42,10 @@ class LineSearch:
         value, gradient = objective.value_and_grad(x)
         slope = rows.inner(gradient, self.direction)
         accepted = self._accepts(value, slope)
-        if bool(accepted.all()):
-            return replace(self, x=x, value=value, gradient=gradient), accepted
         secant = (self.slope / (self.slope - slope)).nan_to_num(0.0, 0.0, 0.0)
-        wide = rows.expand(accepted, x)
-        moved = LineSearch(
-            torch.where(wide, x, self.x),
-            torch.where(accepted, value, self.value),
-            torch.where(wide, gradient, self.gradient),
-            self.direction,
-            self.slope,
-            self.length * secant.clamp(0.1, 0.5),
-        )
-        return moved, accepted
+        shorter = self.length * secant.clamp(0.1, 0.5)
+        moved = replace(self, x=x, value=value, gradient=gradient, length=shorter)
+        return self._where(accepted, moved, replace(self, length=shorter)), accepted
 
     def _accepts(self, value: Tensor, slope: Tensor) -> Tensor:
         enough = value <= self.value + 1e-4 * self.length * self.slope
@@ -71,14 +62,13 @@ class LineSearch:
             downhill = -fallback(self.gradient)
             direction = torch.where(rows.expand(uphill, direction), downhill, direction)
             slope = rows.inner(self.gradient, direction)
-        if bool(chosen.all()):
-            return replace(self, direction=direction, slope=slope, length=torch.ones_like(slope))
-        return replace(
-            self,
-            direction=torch.where(rows.expand(chosen, direction), direction, self.direction),
-            slope=torch.where(chosen, slope, self.slope),
-            length=torch.where(chosen, 1.0, self.length),
-        )
+        turned = replace(self, direction=direction, slope=slope, length=torch.ones_like(slope))
+        return self._where(chosen, turned, self)
+
+    @staticmethod
+    def _where(mask: Tensor, chosen: LineSearch, other: LineSearch) -> LineSearch:
+        """Without copies of images where all rows are chosen."""
+        return chosen if bool(mask.all()) else rows.choose(mask, chosen, other)
 
     def stuck(self) -> Tensor:
         """Rows whose trial is the point itself, in floating-point numbers."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -12,6 +12,7 @@ from bilevel.ground import rows
 from bilevel.ground.checks import check_choice, check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.fused import fused
+from bilevel.ground.momentum import momentum
 from bilevel.model.smooth import Summand
 from bilevel.model.smooth_objective import SmoothObjective
 from bilevel.solve.solver import Solver
@@ -115,15 +116,8 @@ class Nesterov(Solver[NesterovState]):
         noise = 16 * torch.finfo(z.dtype).eps * (before.abs() + after.abs())
         model = before + rows.inner(slope, move) + state.trial / 2 * rows.inner(move, move)
         enough = after <= model + noise
-        wide = rows.expand(enough, z)
-        return NesterovState(
-            torch.where(wide, taken.x, state.x),
-            torch.where(wide, taken.previous, state.previous),
-            torch.where(enough, taken.t, state.t),
-            torch.where(enough, taken.lipschitz, state.lipschitz),
-            torch.where(enough, 0.9 * state.trial, 2 * state.trial),
-            state.mu,
-        )
+        eased, missed = 0.9 * state.trial, replace(state, trial=2 * state.trial)
+        return rows.choose(enough, replace(taken, trial=eased), missed)
 
 
 @fused
@@ -131,10 +125,7 @@ def _extrapolated(
     x: Tensor, previous: Tensor, t: Tensor, growth: Tensor | float, q: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The next momentum, and the point that the present one leads to."""
-    q = q.clamp_max(1 - 1e-3)
-    a = 1 - q * t**2
-    following = (a + (a**2 + 4 * growth * t**2).sqrt()) / 2
-    beta = (t - 1) * (1 - q * following) / (following * (1 - q))
+    following, beta = momentum(t, q.clamp_max(1 - 1e-3), growth)
     return following, x + rows.expand(beta, x) * (x - previous)
 
 

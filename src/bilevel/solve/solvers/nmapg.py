@@ -10,6 +10,7 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
+from bilevel.ground.momentum import momentum
 from bilevel.model.smooth_objective import SmoothObjective
 from bilevel.solve.solver import Solver
 
@@ -111,7 +112,7 @@ class NMAPG(Solver[NMAPGState]):
             chosen = doubtful[better]
             x = x.index_copy(0, chosen, v.x[better])
             reached = reached.index_copy(0, chosen, v.value[better])
-        t = ((4 * s.t.square() + 1).sqrt() + 1) / 2
+        t, _ = momentum(s.t)
         q = self.eta * s.q + 1
         c = (self.eta * s.q * s.c + reached) / q
         return NMAPGState(x, s.x, z.x, y, slope, t, s.t, q, c, lipschitz)

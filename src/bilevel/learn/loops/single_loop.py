@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from abc import abstractmethod
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -12,8 +11,7 @@ import torch
 from torch import Tensor
 
 from bilevel.ground import theta as algebra
-from bilevel.ground.checks import check_choice, check_nonnegative, check_positive
-from bilevel.ground.errors import InputError
+from bilevel.ground.checks import check_choice, check_count, check_nonnegative, check_positive
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
 from bilevel.learn.accuracy import FROM_DATA, Accuracy
@@ -25,13 +23,12 @@ from bilevel.learn.algorithm import (
     settled,
     verdict,
 )
-from bilevel.learn.algorithms.following import lag
-from bilevel.learn.algorithms.mean import Mean, Turn
-from bilevel.learn.algorithms.moments import Moments
-from bilevel.learn.algorithms.pairing import Pairing
-from bilevel.learn.directions import Directions, Iterates
+from bilevel.learn.directions import Directions, Iterates, Pairing
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.level import Memory
+from bilevel.learn.loops.following import lag
+from bilevel.learn.loops.mean import Mean, Turn
+from bilevel.learn.loops.moments import Moments
 from bilevel.learn.problem import DirectedProblem, Problem, directed
 
 __all__ = ["Now", "SingleLoop", "SingleLoopState", "running"]
@@ -124,9 +121,7 @@ class SingleLoop(Algorithm[SingleLoopState]):
     def __post_init__(self) -> None:
         """Check the options."""
         for name in ("batch_size", "iterations"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} must be at least 1", given=value)
+            check_count(getattr(self, name), name)
         for name in ("inner_step", "outer_step", "first_change", "tol"):
             value = getattr(self, name)
             if value is not None:
@@ -312,21 +307,7 @@ class Now:
 
 def running(problem: DirectedProblem, theta: Theta, value: float, grad: Theta) -> Evaluation:
     """Means over an epoch, on the way to θ: no sample was looked at there, nothing is proved."""
-    return Evaluation(
-        theta=theta,
-        accuracy=math.inf,
-        value=value,
-        corrected=value,
-        interval=math.inf,
-        interval_estimate=math.inf,
-        grad=grad,
-        error=math.inf,
-        estimate=math.nan,
-        certificate=math.inf,
-        uncertified=len(problem),
-        unsolved=0,
-        samples=0,
-    )
+    return Evaluation.unproved(theta, value, grad, uncertified=len(problem))
 
 
 def _largest(theta: Theta, last: Theta) -> float:

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from bilevel.ground import rows
+from bilevel.ground.momentum import growing
 from bilevel.ground.theta import Theta
 from bilevel.learn.directions import Directions, Draw, Iterates
 from bilevel.learn.problem import DirectedProblem, smooth
-from bilevel.linear import LinearMap
+from bilevel.linear.cg import cg_steps
 
-__all__ = ["approach", "lag"]
+__all__ = ["approach", "lag", "whole_norm"]
 
 
 def approach(
@@ -35,10 +36,11 @@ def approach(
         last = x
         for k in range(steps):
             moved = x - length * objective.grad(x)
-            momentum = torch.where(known < 1, known, k / (k + 3))
+            momentum = torch.where(known < 1, known, growing(k))
             x, last = moved + momentum * (moved - last), moved
         pull = problem.upper_at(theta, drawn).grad(last)
-        at.v[drawn] = _closer(objective.hessian(last), -pull, at.v[drawn], steps)
+        hessian = objective.hessian(last).without_inverse()
+        at.v[drawn] = cg_steps(hessian, -pull, at.v[drawn], steps)
         at.x[drawn] = last
 
 
@@ -53,26 +55,9 @@ def lag(problem: DirectedProblem, theta: Theta, at: Iterates, found: Directions)
     change = float(rows.inner(v, found.x).abs().double().mean())
     small = torch.finfo(x.dtype).tiny
     of_x = change / (problem.loss.scale(found.value) + small)
-    return max(of_x, _norm(found.v) / (_norm(pull) + small))
+    return max(of_x, whole_norm(found.v) / (whole_norm(pull) + small))
 
 
-def _closer(operator: LinearMap, b: Tensor, v: Tensor, steps: int) -> Tensor:
-    """``steps`` of conjugate gradients for operator(v) = b; rows of no curvature stay.
-
-    Without the residual afresh that a solver ends with: the next directions show it.
-    """
-    r = b - operator(v)
-    p, power = r, rows.inner(r, r)
-    for _ in range(steps):
-        image = operator(p)
-        curvature = rows.inner(p, image)
-        length = rows.expand(torch.where(curvature > 0, power / curvature, 0), p)
-        v, r = v + length * p, r - length * image
-        now = rows.inner(r, r)
-        p = r + rows.expand(torch.where(power > 0, now / power, 0), p) * p
-        power = now
-    return v
-
-
-def _norm(x: Tensor) -> float:
+def whole_norm(x: Tensor) -> float:
+    """Of all entries together, summed in float64."""
     return float(x.double().square().sum().sqrt())

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from bilevel.ground.checks import check_count
 from bilevel.ground.errors import InputError
-from bilevel.learn.algorithms.following import approach
-from bilevel.learn.algorithms.single_loop import Now, SingleLoop
 from bilevel.learn.directions import Directions, Draw
+from bilevel.learn.loops.following import approach
+from bilevel.learn.loops.single_loop import Now, SingleLoop
 from bilevel.learn.problem import DirectedProblem
 
 __all__ = ["Accelerated"]
@@ -36,8 +37,7 @@ class Accelerated(SingleLoop):
     def __post_init__(self) -> None:
         """Check the options."""
         super().__post_init__()
-        if self.inner_steps is not None and self.inner_steps < 1:
-            raise InputError("inner_steps must be at least 1", given=self.inner_steps)
+        check_count(self.inner_steps, "inner_steps")
 
     def first(self, problem: DirectedProblem) -> Tensor | None:
         """Those of the first draw, since others come near when they are drawn."""

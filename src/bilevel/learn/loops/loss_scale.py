@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
 from bilevel.learn.directions import Draw, Iterates
+from bilevel.learn.loops.following import whole_norm
 from bilevel.learn.problem import DirectedProblem
 
 __all__ = ["LossScale"]
@@ -37,14 +37,10 @@ class LossScale(Packable):
         rows = problem.rows(draw)
         x = at.x[rows]
         pull = problem.slopes(theta, x, draw).upper
-        size = _norm(pull)
-        length = _SMALL * (_norm(x) or 1.0)
+        size = whole_norm(pull)
+        length = _SMALL * (whole_norm(x) or 1.0)
         if size == 0:
             return LossScale(1.0)
         moved = problem.slopes(theta, x - (length / size) * pull, draw).upper
-        steepness = _norm(moved - pull) / length
+        steepness = whole_norm(moved - pull) / length
         return LossScale(steepness / float(problem.lipschitz(theta, rows).min()) or 1.0)
-
-
-def _norm(x: Tensor) -> float:
-    return float(x.double().square().sum().sqrt())

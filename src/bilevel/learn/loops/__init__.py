@@ -1,0 +1,1 @@
+"""What the single-loop algorithms share: one loop over x, v and θ, and what it looks at."""

@@ -1,0 +1,34 @@
+"""The names that configurations give to linear solvers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bilevel.ground.checks import check_choice
+from bilevel.linear.bicgstab import bicgstab
+from bilevel.linear.cg import cg
+from bilevel.linear.gmres import GMRES
+from bilevel.linear.minres import minres
+from bilevel.linear.solver import LinearSolver
+
+__all__ = ["linear_solver"]
+
+_NAMED: Mapping[str, LinearSolver] = {
+    "bicgstab": bicgstab,
+    "cg": cg,
+    "gmres": GMRES(restart=100),
+    "minres": minres,
+}
+
+
+def linear_solver(given: LinearSolver | str) -> LinearSolver:
+    """The solver itself, or ours of that name: "bicgstab", "cg", "gmres" (100 steps), "minres".
+
+    Raises:
+        InputError: a name that none has.
+
+    Example:
+        >>> linear_solver("minres"), linear_solver(minres)
+        (MINRES(), MINRES())
+    """
+    return _NAMED[check_choice(given, _NAMED, "linear solver")] if isinstance(given, str) else given
