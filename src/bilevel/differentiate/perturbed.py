@@ -59,9 +59,12 @@ class LossPull(Pull):
         return Variation(most * rows.norm(q).double(), nothing, nothing)
 
     def rounding(self, x: Tensor) -> Tensor:
-        """4 eps of what is added."""
-        eps = torch.finfo(x.dtype).eps
-        return 4 * eps * self.strength.abs().double() * rows.norm(self.upper.grad(x)).double()
+        """4 eps of |s| Lip(∇ℓ) (‖x‖ + ‖target‖), what ∇ℓ subtracts; of ∇ℓ where Lip is unknown."""
+        steep = self.upper.lipschitz(x, torch.zeros(len(x), dtype=torch.float64, device=x.device))
+        operands = steep * (rows.length(x) + rows.length(self.upper.target))
+        slope = rows.length(self.upper.grad(x))
+        size = torch.where(torch.isfinite(operands), torch.maximum(operands, slope), slope)
+        return 4 * torch.finfo(x.dtype).eps * self.strength.abs().double() * size
 
     def double(self) -> LossPull:
         """The same in float64."""
