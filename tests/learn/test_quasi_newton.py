@@ -63,3 +63,20 @@ def test_entries_at_the_border_of_the_set_have_no_slope(dtype: torch.dtype) -> N
         inward = replace(at, grad={name: torch.tensor(3.0 * sign, dtype=dtype)})
         assert float(projected_gradient(problem, outward)[name]) == 0
         assert float(projected_gradient(problem, inward)[name]) == pytest.approx(3 * sign, rel=1e-3)
+
+
+def test_dfo_ls_ends_at_the_same_loss_in_any_unit() -> None:
+    pytest.importorskip("dfols")
+    images = bl.data.embedded_images(size=12)[:1].double()
+    pairs = bl.data.simulate(images, bl.operators.Identity(), bl.data.GaussianNoise(0.1))
+    losses: list[float] = []
+    for factor in (1.0, 1e-6):
+        y, target = factor * pairs.y, factor * pairs.target
+        tv = bl.regularisers.TotalVariation(learn=("weight",))
+        energy = bl.Variational(bl.fidelities.SquaredL2(), tv).double()
+        problem = bl.BilevelProblem(
+            energy, bl.losses.SquaredError(), bl.data.Pairs(y, target, pairs.ids)
+        )
+        fit = bl.learn(problem, bl.algorithms.DFOLS(), budget=bl.Budget(steps=4))
+        losses.append(fit.history[-1].value / factor**2)
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
