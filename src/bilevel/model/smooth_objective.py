@@ -328,7 +328,7 @@ def in_double(energy: Energy, y: Tensor) -> Energy:
 
 
 def evaluated(energy: Energy, y: Tensor, what: str) -> None:
-    """Evaluate the energy at the first row of its data ``y``, once and for all operators of users.
+    """Evaluate the energy at the first row of its data ``y``, which operators of users may not do.
 
     Raises:
         InputError: it holds tensors of another dtype or device; ``what`` says why that matters.
@@ -340,6 +340,6 @@ def evaluated(energy: Energy, y: Tensor, what: str) -> None:
     except RuntimeError as error:
         advice = (
             "keep the tensors of operators and terms as attributes or parameters, so that "
-            ".to(...) and .double() reach them, or ask for a looser tolerance"
+            ".double() reaches them, or ask for a looser tolerance"
         )
         raise InputError(what, given=str(error).partition("\n")[0], advice=advice) from error
