@@ -44,8 +44,10 @@ def test_an_operator_that_stays_in_float32_is_named_before_the_solve() -> None:
     ridge = bl.regularisers.Tikhonov(0.1)
     energy = bl.Variational(bl.fidelities.SquaredL2(Single()), ridge).double()
     pairs = bl.data.Pairs(y, y, ("a",))
+    left = bl.Variational(bl.fidelities.SquaredL2(Single()), bl.regularisers.TotalVariation())
     for use in (
         lambda: energy.at(y),
+        lambda: left.double().at(y),
         lambda: bl.argmin(energy, y, tol=bl.Tolerance(rms=1e-6)),
         lambda: bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs),
     ):

@@ -160,6 +160,7 @@ class Energy(Part):
         bound.check(y)
         if theta is None:
             evaluated(bound, y, f"the energy cannot be evaluated at y in {y.dtype}")
+        self.settle(y)
         with torch.inference_mode(False), torch.no_grad():
             own, data = frozen(bound), y.detach().clone()
             split = own.split(data)
