@@ -119,7 +119,7 @@ class _Layer:
     def forward(self, y: Tensor, theta: tuple[Tensor, ...]) -> _Pass:
         """The solution with all that it depends on, kept apart from what others may write into."""
         own = {name: t.detach().requires_grad_() for name, t in zip(self.names, theta, strict=True)}
-        objective = self.energy.at(y, own)
+        objective = bind(self.energy, own).at(y)
         solver: Solver[Any] = accelerated(objective) if self.solver is None else self.solver
         method = self._method(objective)
         found = minimise(
@@ -229,6 +229,13 @@ class _Argmin(torch.autograd.Function):
         return None, *apply(ctx.layer, ctx.kept, by_data, upstream[0], *ctx.saved_tensors)
 
     @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> NoReturn:
+        """What torch.func.jvp, jacfwd and hessian ask for."""
+        del ctx, tangents
+        what = "argmin has derivatives in reverse mode alone, and forward mode was asked for"
+        raise InputError(what, advice="use torch.func.grad, torch.func.vjp or backward()")
+
+    @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> NoReturn:
         """What torch.func.vmap asks for."""
         del info, in_dims, args
@@ -260,6 +267,11 @@ class _Backward(torch.autograd.Function):
         del ctx, upstream
         what = "argmin can be differentiated once, and a second derivative was asked for"
         raise InputError(what, advice="leave out create_graph=True, or differences of gradients")
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> NoReturn:
+        """What torch.func.hessian asks for."""
+        return _Backward.backward(ctx, *tangents)
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> NoReturn:

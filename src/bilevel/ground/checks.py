@@ -88,8 +88,11 @@ def check_finite(x: Tensor, name: str) -> Tensor:
     return x
 
 
-def check_images(x: Tensor, name: str) -> Tensor:
+def check_images(x: object, name: str) -> Tensor:
     """``x`` if it is a finite floating-point batch of images (b, c, h, w)."""
+    if not isinstance(x, Tensor):
+        advice = "torch.as_tensor(x), or torch.stack of images of one size"
+        raise InputError(f"{name} must be a tensor", given=type(x).__name__, advice=advice)
     if x.ndim != 4 or 0 in x.shape:
         advice = "add dimensions with x[None, None] for one grey image"
         raise InputError(

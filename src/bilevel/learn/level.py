@@ -79,8 +79,8 @@ class LowerLevel:
     ) -> None:
         check_count(chunk, "chunk")
         self.energy, self.y = energy, y
-        self.contrast = energy.contrast(y) if contrast is None else contrast
         objective = self.example
+        self.contrast = energy.contrast(y) if contrast is None else contrast
         self.solver: Solver[Any] = accelerated(objective) if solver is None else solver
         self.hypergradient = automatic(objective) if hypergradient is None else hypergradient
         self.chunk, self.max_steps = chunk, max_steps

@@ -222,7 +222,7 @@ class BilevelProblem(SeparableProblem):
         grey = contrast(pairs.target)
         energy.settle(pairs.y, grey)
         check_matching(pairs.target, "pairs.target", pairs.y, "pairs.y")
-        expected = energy.image(energy.start(pairs.y[:1])).shape[1:]
+        expected = energy.image(energy.at(pairs.y[:1]).start()).shape[1:]
         if pairs.target.shape[1:] != expected:
             given = tuple(pairs.target.shape[1:])
             raise InputError(f"targets must have shape (c, h, w) = {tuple(expected)}", given=given)

@@ -23,7 +23,7 @@ from bilevel.model.part import Part
 from bilevel.model.preconditioner import Preconditioner
 from bilevel.model.saddle import SaddleObjective
 from bilevel.model.smooth import Smooth
-from bilevel.model.smooth_objective import SmoothObjective
+from bilevel.model.smooth_objective import SmoothObjective, evaluated
 from bilevel.model.split import Split
 
 __all__ = ["Energy"]
@@ -159,6 +159,8 @@ class Energy(Part):
         self.settle(y)
         bound = self if theta is None else bind(self, theta)
         bound.check(y)
+        if theta is None:
+            evaluated(bound, y, f"the energy cannot be evaluated at y in {y.dtype}")
         with torch.inference_mode(False), torch.no_grad():
             own, data = frozen(bound), y.detach().clone()
             split = own.split(data)

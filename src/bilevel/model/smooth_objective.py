@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from bilevel.model.energy import Energy
     from bilevel.model.split import Split
 
-__all__ = ["SmoothObjective", "in_double"]
+__all__ = ["SmoothObjective", "evaluated", "in_double"]
 
 
 class SmoothObjective(Curved):
@@ -323,15 +323,23 @@ def in_double(energy: Energy, y: Tensor) -> Energy:
     """
     detached = {name: p.detach() for name, p in energy.named_parameters()}
     twin = copy.deepcopy(bind(energy, detached)).double()
+    evaluated(twin, y, "certificates near the rounding of float32 need the energy in float64")
+    return twin
+
+
+def evaluated(energy: Energy, y: Tensor, what: str) -> None:
+    """Evaluate the energy at the first row of its data ``y``, which operators of users may not do.
+
+    Raises:
+        InputError: it holds tensors of another dtype or device; ``what`` says why that matters.
+    """
     try:
         with torch.no_grad():
-            first = twin.rows(torch.zeros(1, dtype=torch.int64, device=y.device))
+            first = energy.rows(torch.zeros(1, dtype=torch.int64, device=y.device))
             first.forward(first.start(y[:1]), y[:1])
     except RuntimeError as error:
-        what = "certificates near the rounding of float32 need the energy in float64"
         advice = (
             "keep the tensors of operators and terms as attributes or parameters, so that "
             ".double() reaches them, or ask for a looser tolerance"
         )
         raise InputError(what, given=str(error).partition("\n")[0], advice=advice) from error
-    return twin

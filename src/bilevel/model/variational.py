@@ -35,8 +35,14 @@ class Variational(Energy):
     """
 
     def __init__(self, fidelity: DataTerm, regulariser: ImageTerm) -> None:
-        """The two terms; add fidelities to one another, and regularisers, with ``+``."""
+        """The two terms; add fidelities to one another, and regularisers, with ``+``.
+
+        Raises:
+            InputError: anything else in the place of either.
+        """
         super().__init__()
+        _check_term(fidelity, DataTerm, "fidelity", "fidelities")
+        _check_term(regulariser, ImageTerm, "regulariser", "regularisers")
         self.fidelity, self.regulariser = fidelity, regulariser
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
@@ -156,3 +162,10 @@ class Variational(Energy):
 
     def _image_shape(self, y: Tensor) -> Shape:
         return self.fidelity.operator.image_shape((y.shape[1], y.shape[2], y.shape[3]))
+
+
+def _check_term(term: object, kind: type, name: str, family: str) -> None:
+    if not isinstance(term, kind):
+        advice = f"take one of bilevel.{family}, or derive a class from bilevel.extend"
+        given = type(term).__name__
+        raise InputError(f"a Variational energy needs a {name}", given=given, advice=advice)

@@ -101,7 +101,7 @@ class DFOLS(Algorithm[DFOLSState]):
         begin = state.step
         end = max(self.shrink * begin, self.last_radius)
         accuracy = self.accuracy.above(problem, state.first * (end / self.radius) ** 2)
-        run = _Run(problem, state.evaluation.theta, accuracy)
+        run = _Run(problem, state.evaluation.theta, accuracy, state.evaluation.value)
         count = len(run.start)
         load("dfols", "DFOLS", "search").solve(
             run,
@@ -121,21 +121,25 @@ class DFOLS(Algorithm[DFOLSState]):
 
 
 class _Run:
-    """The residuals as a function of a vector; remembers the best evaluation."""
+    """The residuals as a function of a vector; remembers the best evaluation.
 
-    def __init__(self, problem: Problem, theta: Theta, accuracy: float) -> None:
+    In units of ``unit``, the mean loss at the start: the engine's own tolerances are absolute.
+    """
+
+    def __init__(self, problem: Problem, theta: Theta, accuracy: float, unit: float) -> None:
         self.problem, self.theta, self.accuracy = problem, theta, accuracy
+        self.unit = unit or 1.0
         self.start: Vector = flatten(theta).numpy()
         self.best: Evaluation | None = None
 
     def __call__(self, vector: Vector) -> Vector:
-        """Residuals whose squares sum up to the mean loss; those of a broken point are huge."""
+        """Residuals whose squares sum up to the mean loss, in its unit; huge at a broken point."""
         theta = unflatten(torch.from_numpy(vector.copy()), self.theta)
         new, losses = self.problem.look(self.problem.space.project(theta), tol=self.accuracy)
         if new.finite and (self.best is None or new.value < self.best.value):
             self.best = new
         _check(losses)
-        residuals = (losses / len(losses)).sqrt().nan_to_num(1e6, 1e6)
+        residuals = (losses / (len(losses) * self.unit)).sqrt().nan_to_num(1e6, 1e6)
         return residuals.cpu().numpy()
 
 

@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from bilevel.ground import theta as algebra
 from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
@@ -104,7 +105,8 @@ class LBFGS(Algorithm[LBFGSState]):
         at = state.evaluation
         slope = projected_gradient(problem, at)
         direction = unflatten(quasi_newton(flatten(slope), state.pairs, state.first), at.theta)
-        if Trial.along(problem, at, 1e-3, direction).slope >= 0:
+        short = normalised_step(direction, 1e-3)
+        if Trial.along(problem, at, short, direction).slope >= 0:
             return self._failed(problem, state)
         informed = state.first is not None or bool(state.pairs)
         found = search(
@@ -158,10 +160,22 @@ class LBFGS(Algorithm[LBFGSState]):
 
 
 def projected_gradient(problem: Problem, at: Evaluation) -> Theta:
-    """(θ - P(θ - s g))/s, with a step s that moves no entry by more than 1e-3."""
-    step = normalised_step(at.grad, 1e-3)
-    there = Trial.along(problem, at, step).theta
-    return {name: (value - there[name]) / step for name, value in at.theta.items()}
+    """(P(θ) - P(θ - s g))/s, with a step s that moves no entry by more than 1e-3.
+
+    In float64, as float32 cannot tell θ from θ - s g where another entry is much steeper; entries
+    that the set holds where they are, to the precision of θ, get 0.
+    """
+    step, project = normalised_step(at.grad, 1e-3), problem.space.project
+    wide = {name: value.double() for name, value in at.theta.items()}
+    here, there = project(wide), project(algebra.add(wide, at.grad, -step))
+    short = algebra.add(at.theta, at.grad, -step)
+    kept = project(short)
+
+    def own(name: str, value: Tensor) -> Tensor:
+        held = (kept[name] == value) & (short[name] != value)
+        return torch.where(held, 0.0, (here[name] - there[name]) / step).to(value)
+
+    return {name: own(name, value) for name, value in at.theta.items()}
 
 
 def first_curvature(problem: Problem, at: Evaluation) -> Tensor | None:
