@@ -156,11 +156,11 @@ class Energy(Part):
         Raises:
             InputError: ``y`` or ``theta`` do not fit.
         """
-        self.settle(y)
         bound = self if theta is None else bind(self, theta)
         bound.check(y)
         if theta is None:
             evaluated(bound, y, f"the energy cannot be evaluated at y in {y.dtype}")
+        self.settle(y)
         with torch.inference_mode(False), torch.no_grad():
             own, data = frozen(bound), y.detach().clone()
             split = own.split(data)
