@@ -18,7 +18,7 @@ from bilevel.select.degrees import Degrees
 from bilevel.select.evidence import FEWEST, FRESH, Residuals, contradictions, moved
 from bilevel.select.path import Path
 from bilevel.select.point import Point
-from bilevel.select.rule import Goal, Rule
+from bilevel.select.rule import CornerRule, Goal, Rule
 from bilevel.select.rules.sure import PredictedRisk
 from bilevel.select.search import Found, find_minimum, find_root
 from bilevel.solve import Solution, Solver, Status
@@ -107,11 +107,13 @@ class Search:
             self.record(log.exp(), value)
             return value
 
-        def coordinates(log: Tensor, index: Tensor) -> Tensor:
-            self.record(log.exp(), torch.full_like(log, torch.nan))
-            return self.rule.coordinates(path.at(log.exp(), path.rows[index]))
+        if isinstance(self.rule, CornerRule):
+            corner = self.rule
 
-        if self.rule.goal is Goal.CORNER:
+            def coordinates(log: Tensor, index: Tensor) -> Tensor:
+                self.record(log.exp(), torch.full_like(log, torch.nan))
+                return corner.coordinates(path.at(log.exp(), path.rows[index]))
+
             found, grid, angles = find_corner(coordinates, low, high)
             return found, Curve.of(list(grid.exp()), list(angles))
         if self.rule.goal is Goal.ROOT:

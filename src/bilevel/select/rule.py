@@ -9,12 +9,11 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from bilevel.ground.errors import InputError
 from bilevel.model import Variational
 from bilevel.select.choice import Outcome
 from bilevel.select.point import Point
 
-__all__ = ["ADVICE", "Goal", "Rule"]
+__all__ = ["ADVICE", "CornerRule", "Goal", "Rule"]
 
 
 class Goal(Enum):
@@ -42,24 +41,6 @@ class Rule(ABC):
     @abstractmethod
     def value(self, point: Point) -> Tensor:
         """The criterion, (b,) float64; inf where it is not defined."""
-
-    def slope(self, point: Point) -> Tensor:
-        """The derivative of the criterion by log w, (b,) float64.
-
-        Raises:
-            InputError: a rule whose slope is not known.
-        """
-        del point
-        raise InputError(f"the slope of {type(self).__name__} is not known")
-
-    def coordinates(self, point: Point) -> Tensor:
-        """The point of a curve whose corner is sought, (b, 2) float64.
-
-        Raises:
-            InputError: a rule that seeks something else.
-        """
-        del point
-        raise InputError(f"{type(self).__name__} seeks no corner")
 
     def prepare(self, energy: Variational, y: Tensor) -> Variational:
         """The energy that is minimised while weights are compared; the last uses all data."""
@@ -102,3 +83,13 @@ ADVICE = {
     Outcome.UNDEFINED: "take another rule: these data give this one nothing to go by",
     Outcome.FLAT: "any of these weights will do: the data hardly depend on it",
 }
+
+
+class CornerRule(Rule):
+    """A rule that seeks the corner of a curve."""
+
+    goal: ClassVar[Goal] = Goal.CORNER
+
+    @abstractmethod
+    def coordinates(self, point: Point) -> Tensor:
+        """The point of the curve, (b, 2) float64."""

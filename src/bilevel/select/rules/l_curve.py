@@ -13,7 +13,7 @@ from bilevel.model import Variational
 from bilevel.risk.noise import check_quadratic
 from bilevel.select.choice import Outcome
 from bilevel.select.point import Point
-from bilevel.select.rule import Goal, Rule
+from bilevel.select.rule import CornerRule, Goal, Rule
 
 __all__ = ["LCurve"]
 
@@ -81,7 +81,7 @@ class LCurve(Rule):
 
 
 @dataclass(frozen=True)
-class _Triangle(LCurve):
+class _Triangle(LCurve, CornerRule):
     goal: ClassVar[Goal] = Goal.CORNER
 
     def coordinates(self, point: Point) -> Tensor:
