@@ -251,16 +251,16 @@ def test_a_noise_level_that_is_not_given_is_estimated(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def level(y: torch.Tensor) -> torch.Tensor:
-        return torch.full((len(y),), 0.125).double()
+        return torch.full((len(y),), 0.1, dtype=torch.float64)
 
     monkeypatch.setattr(bl.data, "noise_level", level)
     image = picture(tmp_path)
-    for out, options in (("guessed", []), ("given", ["--sigma", 0.125])):
+    for out, options in (("guessed", []), ("given", ["--sigma", 0.1])):
         outcome = run("select", image, *options, "--out", tmp_path / out)
         assert outcome.code == 0, outcome
     assert entry(tmp_path / "guessed") == entry(tmp_path / "given")
     about = json.loads((tmp_path / "guessed" / "choices.json").read_text())["configuration"]
-    assert about["estimated_noise"] == {"noisy.png": {"sigma": 0.125}}
+    assert about["estimated_noise"] == {"noisy.png": {"sigma": 0.1}}
 
 
 def test_a_noise_level_that_cannot_be_estimated_must_be_given(
