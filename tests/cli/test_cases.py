@@ -68,6 +68,7 @@ def test_values_keep_their_units_range_and_type(
     assert x.std() > 0.5 * y.std()
 
 
+@pytest.mark.long
 def test_every_page_of_a_stack_has_its_result(run: Run, tmp_path: Path) -> None:
     path, y = cropped("mito stack µ.tif", tmp_path)
     out = tmp_path / "out"
@@ -164,6 +165,7 @@ def test_a_mask_is_read_from_a_picture(run: Run, tmp_path: Path) -> None:
     assert "the mask is for images of 32x32 pixels, but got an image of 20x32" in said
 
 
+@pytest.mark.long
 def test_a_fit_with_a_mask_from_a_file_is_learned_and_used(run: Run, tmp_path: Path) -> None:
     Image.fromarray((np.indices((20, 24)).sum(0) % 3 > 0).astype(np.uint8) * 255).save(
         tmp_path / "mask.png"

@@ -40,6 +40,11 @@ class Outcome:
     out: str
     err: str
 
+    @property
+    def owed(self) -> int:
+        """The exit code that what was said calls for."""
+        return 3 if "not answered: " in self.err else 0
+
     def refused(self) -> str:
         """The one line that a command refused its input with."""
         assert self.code == 2, self

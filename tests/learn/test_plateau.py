@@ -34,6 +34,11 @@ def test_a_plateau_is_not_an_answer(name: str) -> None:
     assert fit.status is Status.PLATEAU or fallen > 0.1 * fit.history[0].value, fit.status
 
 
+def test_a_plateau_is_told_of_however_wide() -> None:
+    fit = bl.learn(problem(1e-8), budget=bl.Budget(steps=3))
+    assert fit.status is Status.PLATEAU
+
+
 def test_a_minimum_is_no_plateau() -> None:
     before = problem(0.05)
     fit = bl.learn(before, ProjectedGradient(tol=2e-2), budget=bl.Budget(steps=30))

@@ -98,5 +98,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BilevelError as problem:
         error(str(problem))
     except OSError as problem:
-        error(f"{problem.strerror}: '{problem.filename}'")
+        error(
+            str(problem)
+            if problem.filename is None
+            else f"{problem.strerror}: '{problem.filename}'"
+        )
     return BAD_INPUT

@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -231,9 +232,14 @@ def _run(path: Path) -> ModuleType:
     try:
         spec.loader.exec_module(module)
     except SyntaxError as error:
-        raise InputError(f"{path}, line {error.lineno}: {error.msg}") from error
-    except ImportError as error:
-        raise InputError(f"{path}: {error}") from error
+        where = path if error.lineno is None else f"{path}, line {error.lineno}"
+        raise InputError(f"{where}: {error.msg}") from error
+    except (Exception, SystemExit) as error:  # a file of the user's may raise whatever it likes
+        lines = [
+            f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)
+        ]
+        where = f"{path}, line {lines[-1]}" if lines else str(path)
+        raise InputError(f"{where}: {type(error).__name__}: {error}") from error
     return module
 
 

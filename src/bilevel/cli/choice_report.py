@@ -71,7 +71,7 @@ def _unanswered(compared: Sequence[Compared]) -> list[str]:
     answered = {row.image for row in rows if ENDINGS[row.outcome].answered}
     first = {row.image: row for row in reversed(rows) if row.image not in answered}
     return [
-        f"{image}: {row.rule} {row.outcome.value}; {row.advice}"
+        f"{image}: {row.rule}: {row.outcome.value}; {row.advice}"
         for image, row in reversed(first.items())
     ]
 

@@ -91,6 +91,8 @@ def _learned(
         resolved(configuration.scales, problem.theta)
         algorithm = configuration.learner(configuration.algorithm)
     numbers = sum(value.numel() for value in problem.theta.values())
+    if remark := configuration.operator.remark:
+        say(remark)
     say(f"learning {numbers} parameter{'' if numbers == 1 else 's'} from {images.training}")
     budget = configuration.budget.build()
     if before is not None:

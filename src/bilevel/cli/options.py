@@ -50,8 +50,9 @@ def range_of(text: str, option: str) -> tuple[float, float]:
     except ValueError:
         low = high = math.nan
     if not SMALLEST <= low < high <= LARGEST:
+        advice = f"write e.g. {option} 1e-4,10, within {SMALLEST:g} and {LARGEST:g}"
         what = f"{option} takes two positive numbers, the lower first"
-        raise InputError(what, given=repr(shortened(text)), advice=f"write e.g. {option} 1e-4,10")
+        raise InputError(what, given=repr(shortened(text)), advice=advice)
     return low, high
 
 

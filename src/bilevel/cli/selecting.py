@@ -55,6 +55,12 @@ def from_files(
     for file in files:
         if about := about_file(file):
             say(about)
+    if remark := selection.operator.remark:
+        say(remark)
+    for task in (task for pages in tasks for task in pages):
+        if isinstance(task.estimated, data.GaussianNoise):
+            level = f"sigma = {task.estimated.sigma:.3g}"
+            say(f"{task.job.ids[0]}: {level} estimated, for white noise; --sigma gives it")
     compared: list[Compared] = []
     for file, pages in zip(files, tasks, strict=True):
         done = _run(pages)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterable
 
 import torch
@@ -24,6 +24,8 @@ __all__ = [
 ]
 
 
+LARGEST = sys.float_info.max
+"""Whole numbers beyond it are no numbers to compute with."""
 DETACH = "give its detach() to learn from its values, or theta to what takes one"
 """Advice where a gradient would be lost."""
 
@@ -35,14 +37,14 @@ def check_positive(value: float, name: str) -> float:
         >>> check_positive(0.5, "weight")
         0.5
     """
-    if not (math.isfinite(value) and value > 0):
+    if not 0 < value <= LARGEST:
         raise InputError(f"{name} must be a positive finite number", given=value)
     return float(value)
 
 
 def check_nonnegative(value: float, name: str) -> float:
     """``value`` if it is a finite number >= 0."""
-    if not (math.isfinite(value) and value >= 0):
+    if not 0 <= value <= LARGEST:
         raise InputError(f"{name} must be a finite number that is not negative", given=value)
     return float(value)
 

@@ -39,7 +39,7 @@ class Budget:
         limits = (self.seconds, self.steps, self.gradient_evaluations)
         if not all(limit > 0 for limit in limits):
             raise InputError("every limit of a budget must be positive", given=limits)
-        if not any(math.isfinite(limit) for limit in limits):
+        if not any(limit < math.inf for limit in limits):
             raise InputError("a budget needs a finite limit", advice="e.g. Budget(seconds=60)")
 
     def after(self, cost: Cost) -> Budget:

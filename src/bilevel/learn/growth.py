@@ -18,8 +18,8 @@ __all__ = ["grown", "little", "lower", "told"]
 
 _FRACTION, _SHARE = 1e-3, 0.01
 """Accuracy of the looks relative to the first residual; growth relative to the loss's scale."""
-_FAR = (1.0, 2.0, 4.0, 8.0)
-"""Changes of an entry of θ, within which a plateau ends."""
+_NEAR, _FAR, _FARTHEST = 1.0, 8.0, 16.0
+"""Changes of an entry of θ, within which a plateau ends; and while the loss stays the same."""
 _STEPS = 1000
 """Of the lower level for each look, at most: a network is not trained to the end for it."""
 
@@ -68,8 +68,9 @@ def lower(problem: Problem, at: Evaluation) -> bool:
     """Whether the loss falls by a hundredth far down the gradient at ``at``, as from a plateau.
 
     θ is moved along the gradient until one of its entries has changed by 1, 2, 4 and 8: for the
-    logarithm of a weight these are factors of 3 to 3000. Looks as those of :func:`grown`; one that
-    missed its accuracy counts for nothing.
+    logarithm of a weight these are factors of 3 to 3000; and on by 4 each, up to 16, while the loss
+    stays the same to a hundredth. Looks as those of :func:`grown`; one that missed its accuracy
+    counts for nothing.
 
     Example:
         >>> import torch, bilevel as bl
@@ -86,12 +87,15 @@ def lower(problem: Problem, at: Evaluation) -> bool:
     with _apart(problem):
         accuracy = problem.first_accuracy(at.theta, _FRACTION)
         here = _looked(problem, at.theta, accuracy)
-        least = here.value - _SHARE * problem.loss.scale(here.value)
-        for change in _FAR:
+        little, change, flat = _SHARE * problem.loss.scale(here.value), _NEAR, True
+        while change <= _FAR or (flat and change <= _FARTHEST):
             step = normalised_step(at.grad, change)
             there = _looked(problem, Trial.along(problem, at, step).theta, accuracy)
-            if there.finite and there.uncertified == 0 and there.value < least:
+            solved = there.finite and there.uncertified == 0
+            if solved and there.value < here.value - little:
                 return True
+            flat = solved and there.value <= here.value + little
+            change += min(change, _FAR / 2)
     return False
 
 

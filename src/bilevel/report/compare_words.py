@@ -87,7 +87,7 @@ def _without(rules: Mapping[str, Summary], images: int) -> list[str]:
                 [text]
                 if sure
                 else [
-                    f"{rule.rule} finds no weight for {row.image}: {row.outcome.value}.",
+                    f"{rule.rule} finds no weight for {row.image} to trust: {row.outcome.value}.",
                     f"What to do: {row.advice}.",
                 ]
             )

@@ -17,6 +17,8 @@ from bilevel.select.point import Point
 
 __all__ = ["ONE_PROBE", "Degrees"]
 
+MOST = 1000
+"""Random signs, which all are kept: beyond, ten times as many tell but one digit more."""
 WAYS = ("implicit", "exact", "monte carlo")
 
 
@@ -52,8 +54,8 @@ class Degrees:
     def __post_init__(self) -> None:
         """Check the options."""
         check_choice(self.way, WAYS, "way to count degrees of freedom")
-        if self.probes < 1:
-            raise InputError("at least one probe is needed", given=self.probes)
+        if not 1 <= self.probes <= MOST:
+            raise InputError(f"from 1 to {MOST} probes are needed", given=self.probes)
         if self.step is not None:
             check_positive(self.step, "the step of the probes")
 

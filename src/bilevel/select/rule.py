@@ -79,7 +79,7 @@ ADVICE = {
     Outcome.DOUBTFUL: "check the noise, its level and the operator",
     Outcome.EDGE: "widen the range of weights; if the optimum moves along, the rule gives none",
     Outcome.NO_ROOT: "check the noise level and widen the range of weights",
-    Outcome.UNSOLVED: "ask for less with select(accuracy=...), or smooth the regulariser more",
+    Outcome.UNSOLVED: "smooth the regulariser more, or ask for less (accuracy of bl.select)",
     Outcome.UNDEFINED: "take another rule: these data give this one nothing to go by",
     Outcome.FLAT: "any of these weights will do: the data hardly depend on it",
 }

@@ -65,14 +65,14 @@ def _ratio(value: object) -> object:
     if not isinstance(value, str):
         return value
     above, slash, below = value.partition("/")
+    given = repr(shortened(value))
     try:
         quotient = float(above) / (float(below) if slash else 1.0)
-        if not abs(quotient) <= LARGEST:
-            raise OverflowError
-        return quotient
     except (ValueError, ArithmeticError):
-        given = repr(shortened(value))
         raise InputError('must be a number or a quotient such as "25/255"', given=given) from None
+    if not abs(quotient) <= LARGEST:
+        raise InputError(f"must lie between -{LARGEST:g} and {LARGEST:g}", given=given)
+    return quotient
 
 
 Positive = Annotated[float, Field(gt=0), AfterValidator(_not_tiny)]

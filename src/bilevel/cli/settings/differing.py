@@ -121,7 +121,9 @@ class Cascade(RegulariserSettings):
     channels: Annotated[tuple[Side, ...], Field(strict=False, min_length=1)] = Field(
         default=(4, 8, 32), description="of each layer of the cascade"
     )
-    size: Side = Field(default=5, description="odd side of the filters [pixel]")
+    size: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=5, description="odd side of the filters [pixel]"
+    )
     weight: float | None = Field(
         default=None, description="factor; 0.5 at the data's contrast if none"
     )

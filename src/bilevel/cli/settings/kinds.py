@@ -131,6 +131,11 @@ class OperatorSettings(Table):
         """What the sides of an image must be multiples of [pixel]."""
         return 1
 
+    @property
+    def remark(self) -> str | None:
+        """What to know of it before it is used; None if there is nothing."""
+        return None
+
 
 class NoiseSettings(Table):
     """A noise model."""

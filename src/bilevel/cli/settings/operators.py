@@ -19,6 +19,7 @@ from bilevel.model.operators import Operator, Shape
 
 __all__ = ["Convolution", "Downsampling", "FourierMask", "GaussianBlur", "Mask"]
 
+_OFF = 1e-3
 Boundary = Annotated[
     Literal["circular", "zero", "reflecting"], Field(description="how the image goes on outside")
 ]
@@ -63,6 +64,13 @@ class Convolution(OperatorSettings):
             given = f"rows of {sorted(lengths)} numbers"
             raise Unfit("kernel", "the rows of the kernel must have one length", given=given)
         return operators.Convolution(torch.tensor(self.kernel, dtype=torch.float64), self.boundary)
+
+    @property
+    def remark(self) -> str | None:
+        """The sum of the kernel, unless that is 1."""
+        total = sum(map(sum, self.kernel))
+        words = f"the kernel sums to {total:.4g} and is taken as it is: data are as bright as "
+        return None if abs(total - 1) < _OFF else f"{words}{total:.4g} times the images"
 
     @property
     def smallest(self) -> int:
