@@ -262,8 +262,7 @@ def test_a_noise_level_that_is_not_given_is_estimated(
     image = picture(tmp_path)
     for out, options in (("guessed", []), ("given", ["--sigma", 0.1])):
         outcome = run("select", image, *options, "--out", tmp_path / out)
-        assert outcome.code == 3, outcome
-        assert "residuals show noise of level" in outcome.err
+        assert outcome.code == 0, outcome
     assert entry(tmp_path / "guessed") == entry(tmp_path / "given")
     about = json.loads((tmp_path / "guessed" / "choices.json").read_text())["configuration"]
     assert about["estimated_noise"] == {"noisy.png": {"sigma": 0.1}}
