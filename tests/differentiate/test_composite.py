@@ -45,7 +45,7 @@ def problem(kind: str, regulariser: str) -> tuple[Case, Solution, bl.Theta]:
             continue
         solution = exact(lower)
         near = torch.full((1,), 2e-4, dtype=torch.float64)
-        free, _ = lower.simple.pieces(solution.x)
+        free, _ = lower.proximable.pieces(solution.x)
         some = 0.1 < float(free.double().mean()) < 0.95
         if some and float(lower.smoothness(solution.x, near).kinks) == 0:
             break
@@ -129,7 +129,7 @@ def test_second_derivatives_against_dense_ones(kind: str) -> None:
         case = make(kind, regulariser, 7)
         lower, upper = lower_of(case), Upper(LOSS, case.target)
         x = exact(lower).x
-        free = lower.simple.pieces(x)[0].flatten()
+        free = lower.proximable.pieces(x)[0].flatten()
         matrix = dense(lower.hessian(x), x)
         values = torch.linalg.eigvalsh(matrix)
         slack = 1e-9 * float(lower.bounds.lipschitz)

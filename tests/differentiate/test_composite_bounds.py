@@ -57,7 +57,7 @@ def check_bounds(case: Case, lower: CompositeObjective, accuracies: tuple[float,
             off = (found.corrected - truth.value).abs()
             assert bool((off <= found.interval * (1 + 1e-9) + 1e-13).all()), name
         if not lower.smoothness(x, certify(lower, x).rms * x.numel() ** 0.5).kinks.any():
-            assert torch.equal(best.simple.pieces(at.x)[0], lower.simple.pieces(x)[0])
+            assert torch.equal(best.proximable.pieces(at.x)[0], lower.proximable.pieces(x)[0])
             decided += 1
     return decided
 
@@ -93,7 +93,8 @@ def test_the_variation_covers_every_point_around_the_minimiser(kind: str) -> Non
         case = make(kind, "tv charbonnier", 60 + seed)
         lower = lower_of(case)
         at = exact(lower)
-        centre = lower.simple.distance.centre if lower.simple.distance else torch.tensor(0.2)
+        distance = lower.proximable.distance
+        centre = distance.centre if distance else torch.tensor(0.2)
         x = at.x + 10 ** (-1 - seed % 4) * torch.randn_like(at.x)
         kinks = lower.project(centre.to(x).expand_as(x))
         near = (x - kinks).abs() < 0.05
@@ -106,7 +107,7 @@ def test_the_variation_covers_every_point_around_the_minimiser(kind: str) -> Non
         assert algebra.norm(shift) <= float(claimed.cross) + 1e-9
         size = algebra.norm(lower.cross_vjp(at.x, q))
         assert size <= float(claimed.cross_norm) * float(q.norm()) + 1e-9
-        wrong += bool((lower.simple.pieces(x)[0] != lower.simple.pieces(at.x)[0]).any())
+        wrong += bool((lower.proximable.pieces(x)[0] != lower.proximable.pieces(at.x)[0]).any())
     assert wrong >= 3
 
 
@@ -128,7 +129,7 @@ def test_a_pixel_on_a_kink_is_reported_and_the_bound_allows_for_the_jump(
     def firmness(shift: float) -> Tensor:
         lower = moved(shift)
         x = exact(lower, start).x
-        low, high = lower.simple.subdifferential(x)
+        low, high = lower.proximable.subdifferential(x)
         force = lower.smooth.grad(x)
         return torch.where(low < high, torch.minimum(high + force, -low - force), -1.0).flatten()
 

@@ -26,7 +26,7 @@ from bilevel.ground import theta as algebra
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import learnable
 from bilevel.model import CompositeObjective
-from bilevel.model.lengths import Lengths
+from bilevel.model.group_norm import GroupNorm
 from bilevel.model.objective import DATA
 from bilevel.solve import Solution, Tolerance, minimise
 from bilevel.solve.solvers import FISTA, LBFGS, PDHG
@@ -88,7 +88,7 @@ def test_the_adjoint_against_a_dense_one(name: str) -> None:
         matrices.append(dense(term.forward, x))
         image = term.forward(x)
 
-        def prox(v: Tensor, term: Lengths = term, part: Tensor = part) -> Tensor:
+        def prox(v: Tensor, term: GroupNorm = term, part: Tensor = part) -> Tensor:
             return term.ascend(v.view_as(part), torch.zeros_like(part), sigma).flatten()
 
         moved = (part + sigma * term.residual(image)).flatten()
@@ -97,7 +97,7 @@ def test_the_adjoint_against_a_dense_one(name: str) -> None:
             jacobians.append(torch.autograd.functional.jacobian(prox, moved + shift))
     a, jacobian = torch.cat(matrices), torch.block_diag(*jacobians)
     n, eye = x.numel(), torch.eye(len(a), dtype=torch.float64)
-    free = ((x > lower.simple.lower) & (x < lower.simple.upper)).flatten().double().diag()
+    free = ((x > lower.proximable.lower) & (x < lower.proximable.upper)).flatten().double().diag()
     upper = torch.cat((free @ hessian @ free + torch.eye(n) - free, free @ a.T), 1)
     under = torch.cat((-sigma * jacobian @ a @ free, eye - jacobian), 1)
     rhs = torch.cat((free @ slope.flatten(), torch.zeros(len(a))))

@@ -104,7 +104,7 @@ def test_the_composite_rule_bounds_the_least_subgradient() -> None:
     f, lipschitz = objective.smooth, objective.bounds.lipschitz
     x = objective.start()
     for _ in range(20):
-        after = objective.simple.prox(x - f.grad(x) / lipschitz, 1 / lipschitz)
+        after = objective.proximable.prox(x - f.grad(x) / lipschitz, 1 / lipschitz)
         v = lipschitz * (x - after) + f.grad(after) - f.grad(x)
         assert float(objective.subgradient(after).norm()) <= float(v.norm()) * (1 + 1e-9)
         x = after

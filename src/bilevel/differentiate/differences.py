@@ -168,7 +168,7 @@ def _secant(
     def composite(j: CompositeObjective) -> tuple[Tensor, Tensor, Tensor]:
         miss, noise, change = _chord_errors(j.smooth, upper, x, chord, q, inverse)
         astray, drift = _across_kinks(j, x, (chord.a.x, chord.b.x), q, inverse)
-        free, _ = j.simple.pieces(x)
+        free, _ = j.proximable.pieces(x)
         stiffness = j.bounds.lipschitz
         held = torch.where(free, q, upper.grad(x) / rows.expand(stiffness.to(x), x))
         residual = rows.norm(torch.where(free, miss, 0.0)) + noise + stiffness * astray
@@ -201,9 +201,9 @@ def _across_kinks(
 
     Both are 0 if a, b and x are on the same pieces of h: w ‖· - c‖₁ is then linear from a to b.
     """
-    free, _ = lower.simple.pieces(x)
+    free, _ = lower.proximable.pieces(x)
     astray = rows.norm(torch.where(free, 0.0, q)).double()
-    distance = lower.double().simple.distance
+    distance = lower.double().proximable.distance
     if distance is None:
         return astray, torch.zeros_like(astray)
     centre, wide = distance.centre, rows.expand(inverse, x)

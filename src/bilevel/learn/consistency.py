@@ -12,8 +12,8 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.ground.randomness import generator
 from bilevel.model import Objective, SmoothObjective
+from bilevel.model.group_norm import GroupNorm
 from bilevel.model.kinds import by_kind
-from bilevel.model.lengths import Lengths
 from bilevel.model.saddle import SaddleObjective
 
 __all__ = ["Consistency", "consistency"]
@@ -74,11 +74,11 @@ def consistency(objective: Objective, seed: int = 0) -> tuple[Consistency, ...]:
     return tuple(found)
 
 
-def _alone(smooth: SmoothObjective) -> tuple[SmoothObjective, tuple[Lengths, ...]]:
+def _alone(smooth: SmoothObjective) -> tuple[SmoothObjective, tuple[GroupNorm, ...]]:
     return smooth, ()
 
 
-def _parts(saddle: SaddleObjective) -> tuple[SmoothObjective, tuple[Lengths, ...]]:
+def _parts(saddle: SaddleObjective) -> tuple[SmoothObjective, tuple[GroupNorm, ...]]:
     return saddle.smooth, saddle.terms
 
 
@@ -114,7 +114,7 @@ def _best(value: Callable[[float], Tensor], slope: Tensor, scale: float) -> floa
     return min(errors)
 
 
-def _adjoint(term: Lengths, x: Tensor, random: Callable[[Tensor], Tensor]) -> Consistency:
+def _adjoint(term: GroupNorm, x: Tensor, random: Callable[[Tensor], Tensor]) -> Consistency:
     image = term.forward(x)
     p = random(image)
     pull = term.adjoint(p)

@@ -10,7 +10,7 @@ from torch import Tensor
 from bilevel.ground.errors import InputError
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
-from bilevel.model.lengths import Lengths
+from bilevel.model.group_norm import GroupNorm
 from bilevel.model.operators.operator import Interval, Operator, Shape
 from bilevel.model.smooth import Smooth
 from bilevel.model.split import as_norm
@@ -69,7 +69,7 @@ def on_channels(function: Function, index: tuple[int, ...], count: int) -> Funct
     chosen = Channels(index, count)
     if isinstance(function, Smooth):
         return _SmoothOnChannels(function, chosen)
-    if isinstance(function, Lengths):
+    if isinstance(function, GroupNorm):
         return replace(function, operator=function.operator @ chosen)
     if function.distance is not None and not function.boxed:
         return on_channels(as_norm(function.distance), index, count)

@@ -1,4 +1,4 @@
-"""J = f + h with smooth f and simple h; what every non-smooth objective has in common."""
+"""J = f + h with smooth f and proximable h; what every non-smooth objective has in common."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Provenance, Smoothness, Variation
 from bilevel.model.cost import Cost
 from bilevel.model.objective import Curved, Objective
-from bilevel.model.simple import Simple
+from bilevel.model.proximable import Proximable
 from bilevel.model.smooth import Pull
 from bilevel.model.smooth_objective import SmoothObjective
 from bilevel.model.split import Split
@@ -30,13 +30,13 @@ N = TypeVar("N", bound="NonSmoothObjective")
 
 @dataclass(frozen=True)
 class NonSmoothObjective(Objective):
-    """J = f + h + ...: ``smooth`` is f, ``simple`` is h.
+    """J = f + h + ...: ``smooth`` is f, ``proximable`` is h.
 
     ``bounds`` are those of f, whose mu is that of J too.
     """
 
     smooth: SmoothObjective
-    simple: Simple
+    proximable: Proximable
 
     @abstractmethod
     def _with(self: N, smooth: SmoothObjective, split: Split) -> N:
@@ -59,7 +59,7 @@ class NonSmoothObjective(Objective):
 
     def start(self) -> Tensor:
         """The start of f, inside the box."""
-        return self.simple.project(self.smooth.start())
+        return self.proximable.project(self.smooth.start())
 
     def image(self, x: Tensor) -> Tensor:
         """As for f."""
@@ -67,7 +67,7 @@ class NonSmoothObjective(Objective):
 
     def project(self, x: Tensor) -> Tensor:
         """Into the box."""
-        return self.simple.project(x)
+        return self.proximable.project(x)
 
     def rounding(self, x: Tensor) -> Tensor:
         """That of ∇f."""
@@ -108,10 +108,10 @@ class NonSmoothObjective(Objective):
         """With one more term in f."""
         return replace(self, smooth=self.smooth.plus(pull))
 
-    def _boxed(self, split: Split) -> Simple:
+    def _boxed(self, split: Split) -> Proximable:
         """The h of ``split`` in this box: rounded to the dtype that it was made for."""
-        simple = Simple() if split.simple is None else split.simple
-        return replace(simple, lower=self.simple.lower, upper=self.simple.upper)
+        proximable = Proximable() if split.proximable is None else split.proximable
+        return replace(proximable, lower=self.proximable.lower, upper=self.proximable.upper)
 
     def double(self: N) -> N:
         """The same functions in float64, made once."""
@@ -151,15 +151,15 @@ class CompositeObjective(NonSmoothObjective, Curved):
 
     def value(self, x: Tensor) -> Tensor:
         """f(x) + h(x), (b,); inf outside of the box."""
-        return self.smooth.value(x) + self.simple.value(x)
+        return self.smooth.value(x) + self.proximable.value(x)
 
     def subgradient(self, x: Tensor) -> Tensor:
         """The element of ∇f(x) + ∂h(x) of least norm; inf outside of the box."""
-        return self.simple.least(x, self.smooth.grad(x))
+        return self.proximable.least(x, self.smooth.grad(x))
 
     def hessian(self, x: Tensor) -> LinearMap:
         """H, between the same bounds as ∇²f."""
-        free, _ = self.simple.pieces(x)
+        free, _ = self.proximable.pieces(x)
         stiff = rows.expand(self.bounds.lipschitz.to(x), x).expand_as(x)
         return _on(free, self.smooth.hessian(x), stiff)
 
@@ -174,8 +174,8 @@ class CompositeObjective(NonSmoothObjective, Curved):
         Pixels that ‖x - c‖₁ holds move with c where c is on the tape: (∇²f q - H q) of them, H q
         being what is pulled at, is what they contribute.
         """
-        free, slope = self.simple.pieces(x)
-        inner, distance = torch.where(free, q, 0.0), self.simple.distance
+        free, slope = self.proximable.pieces(x)
+        inner, distance = torch.where(free, q, 0.0), self.proximable.distance
         total = (inner * (self.smooth.grad(x) + slope)).sum()
         if distance is None or not distance.centre.requires_grad:
             return total
@@ -205,7 +205,7 @@ class CompositeObjective(NonSmoothObjective, Curved):
         """
         if not self.smooth.accounted or self.bounds.lipschitz_from is not Provenance.PROVED:
             return Variation.unknown(x)
-        free, _ = self.simple.pieces(x)
+        free, _ = self.proximable.pieces(x)
         inner = torch.where(free, q, 0.0)
         own, unsure = self.smooth.variation(x, inner, radius), self._undecided(x, radius)
         leap = torch.where(unsure, q, 0.0)
@@ -225,17 +225,17 @@ class CompositeObjective(NonSmoothObjective, Curved):
         """‖∂_θ w‖ of the weight of the absolute value."""
         theta = leaves(self.theta)
         with torch.enable_grad():
-            distance = self.taped(theta).simple.distance
+            distance = self.taped(theta).proximable.distance
             return 0.0 if distance is None else norm(derivative(distance.weight, theta))
 
     def _undecided(self, x: Tensor, radius: Tensor) -> Tensor:
         stiffness = torch.maximum(self.bounds.lipschitz, -self.bounds.mu)
         turn = stiffness * radius + self.rounding(x)
-        return self.simple.undecided(x, self.smooth.grad(x), radius, turn)
+        return self.proximable.undecided(x, self.smooth.grad(x), radius, turn)
 
     def rows(self, index: Tensor) -> CompositeObjective:
         """The rows ``index`` alone."""
-        return CompositeObjective(self.smooth.rows(index), self.simple.rows(index))
+        return CompositeObjective(self.smooth.rows(index), self.proximable.rows(index))
 
     def _with(self, smooth: SmoothObjective, split: Split) -> CompositeObjective:
         return CompositeObjective(smooth, self._boxed(split))

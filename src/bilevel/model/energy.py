@@ -167,7 +167,7 @@ class Energy(Part):
             f = SmoothObjective(own, data, split.smooth, Cost() if cost is None else cost)
             if split.dual:
                 return SaddleObjective.of(f, split)
-            return f if split.simple is None else CompositeObjective(f, split.simple)
+            return f if split.proximable is None else CompositeObjective(f, split.proximable)
 
 
 @dataclass(frozen=True)

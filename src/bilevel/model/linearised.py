@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bilevel.ground import rows
 from bilevel.linear import LinearMap
-from bilevel.model.lengths import Lengths
+from bilevel.model.group_norm import GroupNorm
 from bilevel.model.saddle import Dual, SaddleObjective
 
 __all__ = ["Faces", "LinearisedSaddle", "linearise"]
@@ -118,7 +118,7 @@ class LinearisedSaddle:
         for term, face, a, y in zip(moving.terms, self.faces, images, dual, strict=True):
             total = total - (term.weight * face.along(a)).sum()
             total = total - (y * term.residual(term.forward(x))).sum()
-        distance = moving.simple.distance
+        distance = moving.proximable.distance
         if distance is not None:
             far = x - distance.centre.detach()
             total = total - (image * distance.weight * far.sign()).sum()
@@ -157,12 +157,12 @@ def linearise(objective: SaddleObjective, x: Tensor, p: Dual, distance: Tensor) 
         )
 
 
-def _largest(term: Lengths, t: Tensor) -> Tensor:
+def _largest(term: GroupNorm, t: Tensor) -> Tensor:
     return term.sizes(t).flatten(1).amax(1)
 
 
 def _faces(
-    term: Lengths, t: Tensor, p: Tensor, sigma: Tensor, reach: Tensor
+    term: GroupNorm, t: Tensor, p: Tensor, sigma: Tensor, reach: Tensor
 ) -> tuple[Faces, Tensor]:
     """The faces, and how many features (b,) an error of t by ``reach`` (b,) leaves undecided."""
     sizes = term.sizes(t)
@@ -182,14 +182,14 @@ def _free(
     objective: SaddleObjective, x: Tensor, p: Dual, distance: Tensor
 ) -> tuple[Tensor, Tensor]:
     """Pixels away from the kinks of h, and how many (b,) an error of ``distance`` could move."""
-    simple = objective.simple
-    if not simple.boxed and simple.distance is None:
+    proximable = objective.proximable
+    if not proximable.boxed and proximable.distance is None:
         return torch.ones_like(x, dtype=torch.bool), torch.zeros_like(distance)
     pull = objective.smooth.grad(x) + objective.adjoint(p)
-    distances = [x - simple.lower, x - simple.upper]
+    distances = [x - proximable.lower, x - proximable.upper]
     hold = torch.full_like(x, -torch.inf)
-    if simple.distance is not None:
-        far, weight = x - simple.distance.centre, simple.distance.weight
+    if proximable.distance is not None:
+        far, weight = x - proximable.distance.centre, proximable.distance.weight
         hold = torch.where(far == 0, weight - pull.abs(), hold)
         pull = pull + weight * far.sign()
         distances.append(far)

@@ -11,8 +11,8 @@ from bilevel.ground import rows
 from bilevel.ground.fused import fused
 from bilevel.model.bounds import Provenance
 from bilevel.model.composite import NonSmoothObjective
-from bilevel.model.lengths import Lengths
-from bilevel.model.simple import Simple
+from bilevel.model.group_norm import GroupNorm
+from bilevel.model.proximable import Proximable
 from bilevel.model.smooth import Pull, Summand
 from bilevel.model.smooth_objective import SmoothObjective
 from bilevel.model.split import Split
@@ -52,7 +52,7 @@ class SaddleObjective(NonSmoothObjective):
     ``lower`` and ``upper`` (b, 1, 1, 1) bound the pixels of some minimiser; infinite if unknown.
     """
 
-    terms: tuple[Lengths, ...]
+    terms: tuple[GroupNorm, ...]
     lower: Tensor
     upper: Tensor
 
@@ -67,8 +67,8 @@ class SaddleObjective(NonSmoothObjective):
         whole = torch.full((len(smooth.y), 1, 1, 1), torch.inf).to(smooth.y)
         lower = -whole if split.lower is None else split.lower
         upper = whole if split.upper is None else split.upper
-        simple = Simple() if split.simple is None else split.simple
-        return SaddleObjective(smooth, simple, split.dual, lower, upper)
+        proximable = Proximable() if split.proximable is None else split.proximable
+        return SaddleObjective(smooth, proximable, split.dual, lower, upper)
 
     def plus(self, pull: Pull) -> SaddleObjective:
         """With one more term in f, whose minimisers may be anywhere."""
@@ -82,7 +82,7 @@ class SaddleObjective(NonSmoothObjective):
 
     def value(self, x: Tensor) -> Tensor:
         """J(x), (b,)."""
-        total = self.smooth.value(x) + self.simple.value(x)
+        total = self.smooth.value(x) + self.proximable.value(x)
         for term, image in zip(self.terms, self.analyse(x), strict=True):
             total = total + term.value(image)
         return total
@@ -145,7 +145,7 @@ class SaddleObjective(NonSmoothObjective):
             rounding = rounding + errors * eps * norm * rows.length(part)
         drop, doubt = self._drop(x, r, rounding)
         gap = torch.where(self.convex, slack + drop, torch.inf)
-        slope = self.simple.least(x, r)
+        slope = self.proximable.least(x, r)
         return Gap(gap, loose + doubt, slope, slack, rounding, loose)
 
     @property
@@ -163,7 +163,7 @@ class SaddleObjective(NonSmoothObjective):
 
     def _lowest(self, x: Tensor, r: Tensor) -> Tensor:
         step = (1 / self.bounds.proved_mu()).to(r)
-        return self.simple.prox(x - rows.expand(step, r) * r, step)
+        return self.proximable.prox(x - rows.expand(step, r) * r, step)
 
     def _drop(self, x: Tensor, r: Tensor, rounding: Tensor) -> tuple[Tensor, Tensor]:
         """max_u -⟨r, u - x⟩ - mu/2 ‖u - x‖² + h(x) - h(u), and an allowance for its error.
@@ -176,18 +176,18 @@ class SaddleObjective(NonSmoothObjective):
             u = self._lowest(x, r)
             move = u - x
             far = rows.length(move)
-            curve, error = mu / 2 * far.square(), rows.length(x) + self.simple.reach(x)
+            curve, error = mu / 2 * far.square(), rows.length(x) + self.proximable.reach(x)
             error = 8 * eps * (error + far + rows.length(r) / mu)
             missed, far = mu * error.square(), far + rounding / mu
         else:
-            lower = self.lower.clamp_min(self.simple.lower)
-            upper = self.upper.clamp_max(self.simple.upper)
-            u = self.simple.lowest(x, r, lower, upper)
+            lower = self.lower.clamp_min(self.proximable.lower)
+            upper = self.upper.clamp_max(self.proximable.upper)
+            u = self.proximable.lowest(x, r, lower, upper)
             move = u - x
             far = rows.length(torch.maximum(x - lower, upper - x))
             curve = missed = torch.zeros_like(far)
-        gain, size = _gain(self.simple.sizes(x), self.simple.sizes(u), r, move)
-        inside = torch.isfinite(far) & self.simple.holds(x)
+        gain, size = _gain(self.proximable.sizes(x), self.proximable.sizes(u), r, move)
+        inside = torch.isfinite(far) & self.proximable.holds(x)
         doubt = 16 * eps * (size + curve) + missed + rounding * far
         return torch.where(inside, (gain - curve).clamp_min(0.0), torch.inf), doubt
 
@@ -196,7 +196,7 @@ class SaddleObjective(NonSmoothObjective):
         return replace(
             self,
             smooth=self.smooth.rows(index),
-            simple=self.simple.rows(index),
+            proximable=self.proximable.rows(index),
             terms=tuple(term.rows(index) for term in self.terms),
             lower=self.lower[index],
             upper=self.upper[index],

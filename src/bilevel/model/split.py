@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bilevel.model.lengths import Lengths
+from bilevel.model.group_norm import GroupNorm
 from bilevel.model.operators import Identity
-from bilevel.model.simple import Distance, Simple
+from bilevel.model.proximable import Distance, Proximable
 from bilevel.model.smooth import Smooth, SmoothSum
 from bilevel.model.term import Function
 
@@ -19,14 +19,14 @@ __all__ = ["Split", "as_norm"]
 
 @dataclass(frozen=True)
 class Split:
-    """Smooth f, ``simple`` h with a proximal map (None if zero), ``dual`` norms F_j of A_j x.
+    """Smooth f, ``proximable`` h with a proximal map (None if zero), ``dual`` norms F_j of A_j x.
 
     ``lower`` and ``upper`` (b, 1, 1, 1) bound the pixels of some minimiser; None if unknown.
     """
 
     smooth: Smooth
-    simple: Simple | None = None
-    dual: tuple[Lengths, ...] = ()
+    proximable: Proximable | None = None
+    dual: tuple[GroupNorm, ...] = ()
     lower: Tensor | None = None
     upper: Tensor | None = None
 
@@ -40,24 +40,24 @@ class Split:
         dual terms.
         """
         smooth: list[Smooth] = []
-        dual: list[Lengths] = []
-        simple: Simple | None = None
+        dual: list[GroupNorm] = []
+        proximable: Proximable | None = None
         for part in functions:
             if isinstance(part, Smooth):
                 smooth.append(part)
-            elif isinstance(part, Lengths):
+            elif isinstance(part, GroupNorm):
                 dual.append(part)
-            elif simple is None:
-                simple = part.rounded(dtype)
-            elif simple.distance is None or part.distance is None:
-                simple = simple.meet(part, dtype)
+            elif proximable is None:
+                proximable = part.rounded(dtype)
+            elif proximable.distance is None or part.distance is None:
+                proximable = proximable.meet(part, dtype)
             else:
                 dual.append(as_norm(part.distance))
         first, last = (end[:, None, None, None] for end in (lower, upper))
-        return Split(SmoothSum(tuple(smooth)), simple, tuple(dual), first, last)
+        return Split(SmoothSum(tuple(smooth)), proximable, tuple(dual), first, last)
 
 
-def as_norm(distance: Distance) -> Lengths:
+def as_norm(distance: Distance) -> GroupNorm:
     """W ‖x - c‖₁ as a dual term."""
     shift = distance.centre if distance.centre.ndim else None
-    return Lengths(Identity(), distance.weight, shift=shift)
+    return GroupNorm(Identity(), distance.weight, shift=shift)

@@ -13,16 +13,16 @@ from torch import Tensor, nn
 
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
-from bilevel.model.lengths import Lengths
+from bilevel.model.group_norm import GroupNorm
 from bilevel.model.operators.operator import Shape
 from bilevel.model.part import Part, accounted_under
 from bilevel.model.preconditioner import Stencil
-from bilevel.model.simple import Simple
+from bilevel.model.proximable import Proximable
 from bilevel.model.smooth import Smooth, Summand
 
 __all__ = ["BoundTerm", "Function", "Term", "TermSum"]
 
-Function = Smooth | Simple | Lengths
+Function = Smooth | Proximable | GroupNorm
 """Of x: smooth, or with a proximal map, or a norm of K x that is dualised."""
 
 

@@ -49,8 +49,8 @@ class Variational(Energy):
         """Sum of both terms: (b, c, h, w), (b, c', h', w') -> (b,)."""
         split = self.split(y)
         value = split.smooth.value(x)
-        if split.simple is not None:
-            value = value + split.simple.value(x)
+        if split.proximable is not None:
+            value = value + split.proximable.value(x)
         return sum((term.value(term.forward(x)) for term in split.dual), value)
 
     @property
@@ -79,7 +79,7 @@ class Variational(Energy):
 
     def _smooth(self, y: Tensor) -> Smooth:
         split = self.split(y)
-        if split.simple is not None or split.dual:
+        if split.proximable is not None or split.dual:
             advice = "take energy.at(y), whose type tells what it has, or smooth terms"
             raise InputError("this energy is not smooth and has no derivatives", advice=advice)
         return split.smooth

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor
 
 from bilevel.model.fidelities.weighted import Weighted, around_data
-from bilevel.model.lengths import Lengths
+from bilevel.model.group_norm import GroupNorm
 from bilevel.model.operators import Identity
-from bilevel.model.simple import Distance, Simple
+from bilevel.model.proximable import Distance, Proximable
 
 __all__ = ["L1"]
 
@@ -35,12 +35,12 @@ class L1(Weighted):
 
     degree = 1
 
-    def at(self, y: Tensor) -> tuple[Simple | Lengths]:
+    def at(self, y: Tensor) -> tuple[Proximable | GroupNorm]:
         """With a proximal map for denoising, otherwise dual."""
         weight = self.weight
         if isinstance(self.operator, Identity):
-            return (Simple(distance=Distance(weight, y)),)
-        return (Lengths(self.operator, weight, shift=y),)
+            return (Proximable(distance=Distance(weight, y)),)
+        return (GroupNorm(self.operator, weight, shift=y),)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """W ‖A x - y‖₁, (b,)."""

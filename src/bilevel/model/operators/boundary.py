@@ -18,7 +18,7 @@ Boundary = Literal["circular", "zero", "reflecting"]
 class Axis:
     """One axis of an image, extended by ``before`` and ``after`` pixels, on a periodic grid.
 
-    The grid is so long that a cyclic convolution there is right on the image. Lengths with large
+    The grid is so long that a cyclic convolution there is right on the image. GroupNorm with large
     prime factors are avoided: their FFT is several times slower.
 
     Example:

@@ -6,8 +6,8 @@ import math
 
 from torch import Tensor
 
+from bilevel.model.proximable import Proximable
 from bilevel.model.regularisers.nonsmooth import NonSmoothRegulariser
-from bilevel.model.simple import Simple
 
 __all__ = ["Box"]
 
@@ -36,10 +36,10 @@ class Box(NonSmoothRegulariser):
         """The bounds."""
         return {"lower": self.lower, "upper": self.upper}
 
-    def term(self) -> Simple:
+    def term(self) -> Proximable:
         """The box."""
         lower = -math.inf if self.lower is None else self.lower
-        return Simple(lower, math.inf if self.upper is None else self.upper)
+        return Proximable(lower, math.inf if self.upper is None else self.upper)
 
     def forward(self, x: Tensor) -> Tensor:
         """0 or inf: (b, c, h, w) -> (b,)."""

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from torch import Tensor
 
 from bilevel.ground.errors import InputError
-from bilevel.model.lengths import Lengths
+from bilevel.model.group_norm import GroupNorm
 from bilevel.model.operators import Differences
 from bilevel.model.operators.operator import Shape
 from bilevel.model.part import around, check_learn
@@ -91,10 +91,10 @@ class ExactTotalVariation(NonSmoothRegulariser):
                 advice="learn a map on images of one size and use it on that size",
             )
 
-    def term(self) -> Lengths:
-        """Lengths of the differences."""
+    def term(self) -> GroupNorm:
+        """GroupNorm of the differences."""
         together = None if self.coupled else 2
-        return Lengths(Differences(), self.weight, group=together if self.isotropic else 1)
+        return GroupNorm(Differences(), self.weight, group=together if self.isotropic else 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """R(x): (b, c, h, w) -> (b,)."""

@@ -1,4 +1,4 @@
-"""Regularisers without a gradient: they say which simple or dual term they are."""
+"""Regularisers without a gradient: they say which proximable or dual term they are."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from abc import abstractmethod
 
 from torch import Tensor
 
-from bilevel.model.lengths import Lengths
+from bilevel.model.group_norm import GroupNorm
+from bilevel.model.proximable import Proximable
 from bilevel.model.regularisers.regulariser import ImageTerm
-from bilevel.model.simple import Simple
 
 __all__ = ["NonSmoothRegulariser"]
 
@@ -17,10 +17,10 @@ class NonSmoothRegulariser(ImageTerm):
     """A convex R; an energy with one is minimised by FISTA or PDHG."""
 
     @abstractmethod
-    def term(self) -> Simple | Lengths:
+    def term(self) -> Proximable | GroupNorm:
         """What the solvers need to know, at the present parameters."""
 
-    def at(self, y: Tensor) -> tuple[Simple | Lengths]:
+    def at(self, y: Tensor) -> tuple[Proximable | GroupNorm]:
         """The term, whatever the data."""
         del y
         return (self.term(),)

@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from torch import Tensor
 
 from bilevel.model.part import around, check_learn
+from bilevel.model.proximable import Distance, Proximable
 from bilevel.model.regularisers.nonsmooth import NonSmoothRegulariser
 from bilevel.model.sets import Set
-from bilevel.model.simple import Distance, Simple
 
 __all__ = ["Sparsity"]
 
@@ -59,10 +59,10 @@ class Sparsity(NonSmoothRegulariser):
         """What builds it again; the weight itself travels as a parameter."""
         return {"learn": ("weight",) if self.log_weight.requires_grad else ()}
 
-    def term(self) -> Simple:
+    def term(self) -> Proximable:
         """The distance to 0."""
         weight = self.weight
-        return Simple(distance=Distance(weight, weight.new_zeros(())))
+        return Proximable(distance=Distance(weight, weight.new_zeros(())))
 
     def forward(self, x: Tensor) -> Tensor:
         """W ‖x‖₁: (b, c, h, w) -> (b,)."""

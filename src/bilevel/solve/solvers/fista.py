@@ -1,4 +1,4 @@
-"""FISTA: accelerated proximal gradient steps for a smooth term plus a simple one."""
+"""FISTA: accelerated proximal gradient steps for a smooth term plus a proximable one."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class FISTA(Solver[FISTAState]):
         t, beta = momentum(state.t, state.q)
         z = state.x + rows.expand(beta, state.x) * (state.x - state.previous)
         step = rows.expand(state.step, z)
-        x = objective.simple.prox(z - step * objective.smooth.grad(z), state.step)
+        x = objective.proximable.prox(z - step * objective.smooth.grad(z), state.step)
         if self.restart:
             uphill = rows.inner(z - x, x - state.x) > 0
             t = torch.where(uphill, 1.0, t)

@@ -12,10 +12,10 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.ground.errors import InputError
 from bilevel.ground.fused import fused
-from bilevel.model.lengths import Lengths
+from bilevel.model.group_norm import GroupNorm
 from bilevel.model.objective import Objective
+from bilevel.model.proximable import Proximable
 from bilevel.model.saddle import Dual, SaddleObjective
-from bilevel.model.simple import Simple
 from bilevel.model.smooth import Summand
 from bilevel.solve.solver import Solver
 
@@ -130,12 +130,12 @@ class PDHG(Solver[PDHGState]):
         if summands is not None:
             pair = state.relaxed, state.relaxed_dual
             found = _whole_step(
-                summands, objective.simple, objective.terms, *pair, state.sigmas, rates
+                summands, objective.proximable, objective.terms, *pair, state.sigmas, rates
             )
             x, relaxed, tau, dual, relaxed_dual = found
         else:
             r = objective.smooth.grad(state.relaxed) + objective.adjoint(state.relaxed_dual)
-            x, ahead, relaxed, tau = _descended(objective.simple, r, state.relaxed, rates)
+            x, ahead, relaxed, tau = _descended(objective.proximable, r, state.relaxed, rates)
             climb = state.relaxed_dual, objective.analyse(ahead), state.sigmas
             dual, relaxed_dual = _ascended(objective.terms, *climb, tau, state.relaxation)
         return replace(state, x=x, dual=dual, relaxed=relaxed, relaxed_dual=relaxed_dual, tau=tau)
@@ -143,12 +143,12 @@ class PDHG(Solver[PDHGState]):
 
 @fused
 def _descended(
-    simple: Simple, r: Tensor, relaxed: Tensor, rates: Rates
+    proximable: Proximable, r: Tensor, relaxed: Tensor, rates: Rates
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """The next x, the point that the dual step looks at, the next relaxed point, the next τ."""
     tau, mu, gamma, relaxation = rates
     step = tau / (1 + mu * tau)
-    x = simple.prox(torch.addcmul(relaxed, rows.expand(-step, r), r), step)
+    x = proximable.prox(torch.addcmul(relaxed, rows.expand(-step, r), r), step)
     growth = gamma * tau
     theta = torch.where(growth > LEAST_STEP, (1 + 2 * growth).rsqrt(), 1.0)
     ahead = torch.lerp(relaxed, x, rows.expand(1 + theta, x))
@@ -157,7 +157,7 @@ def _descended(
 
 @fused
 def _ascended(
-    terms: Sequence[Lengths],
+    terms: Sequence[GroupNorm],
     relaxed: Dual,
     images: Dual,
     sigmas: Dual,
@@ -176,8 +176,8 @@ def _ascended(
 @fused
 def _whole_step(
     summands: tuple[Summand, ...],
-    simple: Simple,
-    terms: tuple[Lengths, ...],
+    proximable: Proximable,
+    terms: tuple[GroupNorm, ...],
     relaxed: Tensor,
     relaxed_dual: Dual,
     sigmas: Dual,
@@ -188,7 +188,7 @@ def _whole_step(
         r = r + term.adjoint(p)
     for pull, arguments in summands:
         r = r + pull(relaxed, *arguments)
-    x, ahead, on, tau = _descended(simple, r, relaxed, rates)
+    x, ahead, on, tau = _descended(proximable, r, relaxed, rates)
     images = tuple(term.forward(ahead) for term in terms)
     dual, on_dual = _ascended(terms, relaxed_dual, images, sigmas, tau, rates[-1])
     return x, on, tau, dual, on_dual

@@ -11,11 +11,11 @@ from bilevel.ground import rows
 from bilevel.ground.fused import differentiating, fused
 from bilevel.model.operators.operator import Operator, Shape
 
-__all__ = ["Lengths"]
+__all__ = ["GroupNorm"]
 
 
 @dataclass(frozen=True)
-class Lengths:
+class GroupNorm:
     """F(A x) = Σ_i w_i |(A x - c)_i|, the data's channels in ``group`` parts of one vector each.
 
     ``group = 1``: absolute values; ``group = 2``: Euclidean lengths of (first half, second half)
@@ -110,7 +110,7 @@ class Lengths:
         moved = 2 * self.operator.roundings * eps * self.norm(shape) * rows.length(x)
         return size + 2 * moved * rows.length(self.weight.expand_as(self.sizes(t)))
 
-    def rows(self, index: Tensor) -> Lengths:
+    def rows(self, index: Tensor) -> GroupNorm:
         """Of the rows ``index`` alone."""
         return self if self.shift is None else replace(self, shift=self.shift[index])
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.ground.errors import InputError
 
-__all__ = ["Distance", "Simple"]
+__all__ = ["Distance", "Proximable"]
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Distance:
 
 
 @dataclass(frozen=True)
-class Simple:
+class Proximable:
     """h(x) = w ‖x - c‖₁ where lower <= x <= upper, infinite elsewhere.
 
     Example:
-        >>> Simple(lower=0.0).prox(torch.tensor([[-1.0, 2.0]]), torch.ones(1))
+        >>> Proximable(lower=0.0).prox(torch.tensor([[-1.0, 2.0]]), torch.ones(1))
         tensor([[0., 2.]])
     """
 
@@ -53,16 +53,16 @@ class Simple:
         """Whether any bound is finite."""
         return math.isfinite(self.lower) or math.isfinite(self.upper)
 
-    def rounded(self, dtype: torch.dtype) -> Simple:
+    def rounded(self, dtype: torch.dtype) -> Proximable:
         """The same with bounds that are numbers of that type."""
         lower, upper = torch.tensor([self.lower, self.upper], dtype=dtype).unbind()
         return replace(self, lower=float(lower), upper=float(upper))
 
-    def meet(self, other: Simple, dtype: torch.dtype) -> Simple:
+    def meet(self, other: Proximable, dtype: torch.dtype) -> Proximable:
         """The sum of both, at most one of them with a distance."""
         other = other.rounded(dtype)
         lower, upper = max(self.lower, other.lower), min(self.upper, other.upper)
-        return Simple(lower, upper, self.distance or other.distance)
+        return Proximable(lower, upper, self.distance or other.distance)
 
     def value(self, x: Tensor) -> Tensor:
         """h(x), (b,); inf outside of the box."""
@@ -144,7 +144,7 @@ class Simple:
             return torch.zeros(len(x), dtype=torch.float64, device=x.device)
         return rows.length(self.distance.centre.expand_as(x))
 
-    def rows(self, index: Tensor) -> Simple:
+    def rows(self, index: Tensor) -> Proximable:
         """Of the rows ``index`` alone."""
         return self if self.distance is None else replace(self, distance=self.distance.rows(index))
 

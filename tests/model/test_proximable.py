@@ -1,4 +1,4 @@
-"""Every formula of a simple term against brute force over a fine grid of grey values."""
+"""Every formula of a proximable term against brute force over a fine grid of grey values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bilevel.ground.errors import InputError
-from bilevel.model.simple import Distance, Simple
+from bilevel.model.proximable import Distance, Proximable
 
 GRID = torch.linspace(-4, 4, 80_001, dtype=torch.float64)
 FINE = 2e-4
@@ -19,18 +19,18 @@ WEIGHT = torch.tensor(0.7, dtype=torch.float64)
 ZERO = torch.zeros((), dtype=torch.float64)
 
 TERMS = {
-    "nothing": Simple(),
-    "box": Simple(-0.4, 0.9),
-    "positive": Simple(lower=0.0),
-    "point": Simple(0.3, 0.3),
-    "distance": Simple(distance=Distance(WEIGHT, CENTRE)),
-    "absolute": Simple(distance=Distance(WEIGHT, ZERO)),
-    "both": Simple(-0.2, 0.5, Distance(WEIGHT, CENTRE)),
-    "positive and sparse": Simple(0.0, math.inf, Distance(WEIGHT, ZERO)),
+    "nothing": Proximable(),
+    "box": Proximable(-0.4, 0.9),
+    "positive": Proximable(lower=0.0),
+    "point": Proximable(0.3, 0.3),
+    "distance": Proximable(distance=Distance(WEIGHT, CENTRE)),
+    "absolute": Proximable(distance=Distance(WEIGHT, ZERO)),
+    "both": Proximable(-0.2, 0.5, Distance(WEIGHT, CENTRE)),
+    "positive and sparse": Proximable(0.0, math.inf, Distance(WEIGHT, ZERO)),
 }
 
 
-def on_grid(term: Simple, grid: Tensor = GRID) -> Tensor:
+def on_grid(term: Proximable, grid: Tensor = GRID) -> Tensor:
     """h at every grid value (last dimension) for every pixel."""
     outside = (grid < term.lower - FINE / 3) | (grid > term.upper + FINE / 3)
     total = torch.where(outside, torch.inf, 0.0)
@@ -115,14 +115,14 @@ def test_drop_rows_and_meeting() -> None:
     change = float((WEIGHT * ((X - CENTRE).abs() - (u - CENTRE).abs())).sum())
     assert float((both.sizes(X) - both.sizes(u)).sum()) == pytest.approx(change)
     assert float(TERMS["box"].sizes(X).abs().max()) == 0
-    two = Simple(distance=Distance(WEIGHT.float(), torch.rand(2, 1, 2, 2)))
+    two = Proximable(distance=Distance(WEIGHT.float(), torch.rand(2, 1, 2, 2)))
     part = two.rows(torch.tensor([1]))
     assert part.distance is not None
     assert part.distance.centre.shape == (1, 1, 2, 2)
-    single = Simple(0.1, 0.7).rounded(torch.float32)
+    single = Proximable(0.1, 0.7).rounded(torch.float32)
     assert single.lower == float(torch.tensor(0.1)) != 0.1
 
 
 def test_an_empty_box_is_refused() -> None:
     with pytest.raises(InputError, match="lower <= upper"):
-        Simple(1.0, 0.0)
+        Proximable(1.0, 0.0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bilevel.model.lengths import Lengths
+from bilevel.model.group_norm import GroupNorm
 from bilevel.model.operators import Differences, Identity
 
 RNG = torch.Generator().manual_seed(2)
@@ -20,11 +20,11 @@ MAP = torch.rand(SHAPE[2:], dtype=torch.float64, generator=RNG) + 0.1
 WEIGHT = torch.tensor(0.6, dtype=torch.float64)
 
 TERMS = {
-    "absolute": Lengths(Identity(), WEIGHT),
-    "absolute, map, shift": Lengths(Identity(), MAP, shift=SHIFT),
-    "lengths": Lengths(Identity(), WEIGHT, group=2),
-    "coupled": Lengths(Identity(), MAP, group=None),
-    "lengths, map, shift": Lengths(Identity(), MAP, group=2, shift=SHIFT),
+    "absolute": GroupNorm(Identity(), WEIGHT),
+    "absolute, map, shift": GroupNorm(Identity(), MAP, shift=SHIFT),
+    "lengths": GroupNorm(Identity(), WEIGHT, group=2),
+    "coupled": GroupNorm(Identity(), MAP, group=None),
+    "lengths, map, shift": GroupNorm(Identity(), MAP, group=2, shift=SHIFT),
 }
 
 
@@ -84,7 +84,7 @@ def test_slack_is_fenchels_inequality(name: str) -> None:
 
 
 def test_the_polar_of_nothing_is_nothing() -> None:
-    flat = Lengths(Differences(), WEIGHT, group=2)
+    flat = GroupNorm(Differences(), WEIGHT, group=2)
     t = flat.forward(torch.ones(1, 1, 3, 3, dtype=torch.float64))
     assert float(flat.polar(t).abs().max()) == 0
 
@@ -97,7 +97,7 @@ def test_projecting_leaves_its_argument_alone() -> None:
 
 
 def test_rows() -> None:
-    term = Lengths(Differences(), WEIGHT.float(), shift=torch.rand(3, 2, 2, 2))
+    term = GroupNorm(Differences(), WEIGHT.float(), shift=torch.rand(3, 2, 2, 2))
     part = term.rows(torch.tensor([2]))
     assert part.shift is not None
     assert part.shift.shape == (1, 2, 2, 2)
