@@ -24,8 +24,8 @@ _MODES = ("auto", "always", "never")
 _PAYS = 30.0
 """Seconds spent in a function before it is compiled, which takes about that long at worst."""
 
-_LANES = {"AVX512": 512, "AVX2": 256}
-"""Bits a vector. The compiler's cache on disk does not tell instruction sets apart by itself."""
+_LANES = {"AVX512": 512, "AVX2": 256, "DEFAULT": 1}
+"""Bits a vector, 1 for no vectors. The compiler's cache on disk does not tell instruction sets apart by itself."""
 
 _AS_WRITTEN = ContextVar("_AS_WRITTEN", default=False)
 
