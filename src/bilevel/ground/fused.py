@@ -25,7 +25,7 @@ _PAYS = 30.0
 """Seconds spent in a function before it is compiled, which takes about that long at worst."""
 
 _LANES = {"AVX512": 512, "AVX2": 256, "DEFAULT": 1}
-"""Bits a vector, 1 for no vectors. The compiler's cache on disk does not tell instruction sets apart by itself."""
+"""Bits a vector, 1 for no vectors: the compiler's cache on disk does not tell them apart itself."""
 
 _AS_WRITTEN = ContextVar("_AS_WRITTEN", default=False)
 
