@@ -10,9 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d, pad
 
+from bilevel.ground.checks import check_constant, check_finite
+from bilevel.ground.errors import InputError
 from bilevel.ground.fused import differentiating
 
-__all__ = ["analyse", "layer_norm", "row_norms", "synthesise"]
+__all__ = ["analyse", "checked", "layer_norm", "row_norms", "synthesise"]
 
 _GRID = 64
 _STRIP = 2**21
@@ -127,3 +129,23 @@ def layer_norm(bank: Tensor) -> Tensor:
     peak = cast(Tensor, torch.linalg.eigvalsh(gram))[..., -1].max()
     axes = (math.cos(math.pi * (side - 1) / _GRID) for side in bank.shape[2:])
     return (peak / math.prod(axes)).sqrt() * (1 + 1e-12)
+
+
+def checked(filters: Sequence[Tensor]) -> list[Tensor]:
+    """The banks in the default type, a chain of odd-sided ones.
+
+    Raises:
+        InputError: none, one that does not follow the one before, or values that are not finite.
+    """
+    if not filters:
+        raise InputError("a cascade needs at least one bank of filters")
+    channels: int | None = None
+    for k, bank in enumerate(filters):
+        check_constant(bank, f"filters[{k}]")
+        check_finite(bank, f"filters[{k}]")
+        odd = bank.ndim == 4 and all(side % 2 for side in bank.shape[2:])
+        if not odd or bank.shape[1] != (channels or bank.shape[1]):
+            expected = f"filters[{k}] must have shape (m, {channels or 'c'}, k, k') with odd sides"
+            raise InputError(expected, given=tuple(bank.shape))
+        channels = bank.shape[0]
+    return [bank.to(torch.get_default_dtype()) for bank in filters]

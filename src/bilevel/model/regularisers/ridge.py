@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from bilevel.ground import rows
-from bilevel.ground.checks import check_constant, check_finite, check_positive
+from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.fused import fused
 from bilevel.linear import LinearMap
@@ -22,7 +22,7 @@ from bilevel.model.bounds import Bounds, Smoothness, Variation
 from bilevel.model.operators.operator import Shape
 from bilevel.model.part import around, check_learn, positive_parameter
 from bilevel.model.preconditioner import Stencil
-from bilevel.model.regularisers.cascade import analyse, layer_norm, row_norms, synthesise
+from bilevel.model.regularisers.cascade import analyse, checked, layer_norm, row_norms, synthesise
 from bilevel.model.regularisers.regulariser import Regulariser
 from bilevel.model.sets import Box, Set, ZeroMean
 
@@ -101,7 +101,7 @@ class RidgeRegulariser(Regulariser):
         """
         super().__init__()
         check_learn(learn, PARAMETERS)
-        banks = _checked(filters)
+        banks = checked(filters)
         banks[0] = ZeroMean().project(banks[0])
         proved = math.prod(float(layer_norm(bank)) for bank in banks)
         if norm is not None:
@@ -390,18 +390,3 @@ def _value_and_force(s: Tensor, blunt: Tensor | None, scales: Tensor) -> tuple[T
 def _weighed(penalty: Tensor, scales: Tensor) -> Tensor:
     """Σ_j scale_j Σ_i penalty_ji, as a product with channels last, their order in memory."""
     return (penalty.permute(0, 2, 3, 1) @ scales).flatten(1).sum(1)
-
-
-def _checked(filters: Sequence[Tensor]) -> list[Tensor]:
-    if not filters:
-        raise InputError("a cascade needs at least one bank of filters")
-    channels: int | None = None
-    for k, bank in enumerate(filters):
-        check_constant(bank, f"filters[{k}]")
-        check_finite(bank, f"filters[{k}]")
-        odd = bank.ndim == 4 and all(side % 2 for side in bank.shape[2:])
-        if not odd or bank.shape[1] != (channels or bank.shape[1]):
-            expected = f"filters[{k}] must have shape (m, {channels or 'c'}, k, k') with odd sides"
-            raise InputError(expected, given=tuple(bank.shape))
-        channels = bank.shape[0]
-    return [bank.to(torch.get_default_dtype()) for bank in filters]
