@@ -37,7 +37,7 @@ def images(
 def unsupervised(chunk: int = 64, dtype: torch.dtype = DOUBLE) -> bl.UnsupervisedProblem:
     whole = images(chunk, dtype)
     criterion = bl.criteria.SURE(0.1)
-    return bl.UnsupervisedProblem(whole.energy, whole.pairs.y, criterion, chunk=chunk)
+    return bl.UnsupervisedProblem(whole.energy, whole.samples.y, criterion, chunk=chunk)
 
 
 def shared(chunk: int = 64, dtype: torch.dtype = DOUBLE) -> bl.SharedProblem:

@@ -96,7 +96,7 @@ def test_a_hypergradient_that_is_wrong() -> None:
     assert test.passed
     assert not replace(test, relative_error=1e-3).passed
     wrong = bl.BilevelProblem(
-        right.energy, right.loss, right.pairs, hypergradient=bl.differentiate.JacobianFree()
+        right.energy, right.loss, right.samples, hypergradient=bl.differentiate.JacobianFree()
     )
     assert not bl.check_hypergradient(wrong).passed
 

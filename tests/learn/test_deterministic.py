@@ -158,7 +158,7 @@ def test_dfo_ls_is_as_accurate_as_its_radius_and_proves_no_gradient() -> None:
 
 def test_dfo_ls_refuses_negative_losses() -> None:
     problem = problem_and_solution(1)[0]
-    psnr = bl.BilevelProblem(problem.energy, bl.losses.PSNR(), problem.pairs)
+    psnr = bl.BilevelProblem(problem.energy, bl.losses.PSNR(), problem.samples)
     assert bool((psnr.look(psnr.theta, tol=1e-3)[1] < 0).any())
     with pytest.raises(InputError, match="not negative"):
         bl.learn(psnr, DFOLS(), budget=bl.Budget(steps=1))

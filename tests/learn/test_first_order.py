@@ -89,8 +89,8 @@ def test_slopes_are_those_that_differences_give(separable: bool) -> None:
             return torch.stack(
                 [p.lower.mean(flat, at, draw.inner), p.upper.mean(flat, at, draw.outer)]
             )
-        lower = p.energy.at(p.pairs.y[rows], at).value(there)
-        return torch.stack([lower, p.loss.value(there, p.pairs.target[rows])]).mean(1)
+        lower = p.energy.at(p.samples.y[rows], at).value(there)
+        return torch.stack([lower, p.loss.value(there, p.samples.target[rows])]).mean(1)
 
     s = 1e-5
     by_x = (levels(s, 0.0) - levels(-s, 0.0)) / (2 * s)

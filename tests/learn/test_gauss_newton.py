@@ -33,7 +33,7 @@ def total_variation(*learn: str) -> bl.BilevelProblem:
 
 def test_tangents_are_differences_of_reconstructions() -> None:
     problem = total_variation("weight", "smoothing")
-    theta, y = problem.theta, problem.pairs.y
+    theta, y = problem.theta, problem.samples.y
 
     def x(at: bl.Theta) -> torch.Tensor:
         objective = problem.energy.at(y, at)
@@ -53,7 +53,7 @@ def test_curvature_is_that_of_the_loss_where_targets_are_met() -> None:
     problem = total_variation("weight")
     theta = problem.theta
     problem.value(theta, tol=1e-10)
-    met = bl.data.Pairs(problem.pairs.y, problem.memory.x.clone(), problem.pairs.ids)
+    met = bl.data.Pairs(problem.samples.y, problem.level.x.whole(), problem.samples.ids)
     problem = bl.BilevelProblem(problem.energy, problem.loss, met)
     found = problem.gauss_newton(theta, tol=1e-10)
     step = 1e-4

@@ -123,7 +123,7 @@ def test_budget_ends_a_fit_that_can_be_used() -> None:
         p = problem()
         fit = bl.learn(p, budget=budget)
         assert fit.status is Status.BUDGET
-        fit.reconstruct(p.pairs.y[:1]).require()
+        fit.reconstruct(p.samples.y[:1]).require()
 
 
 def test_interrupt_ends_a_fit_that_can_be_used() -> None:
@@ -155,7 +155,7 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     assert again.theta == fit.theta
     assert list(map(str, again.history)) == list(map(str, fit.history))
     assert (again.status, again.cost) == (fit.status, fit.cost)
-    y = p.pairs.y
+    y = p.samples.y
     assert torch.equal(again.reconstruct(y).x, fit.reconstruct(y).x)
     assert sorted(f.name for f in (tmp_path / "a" / "b").iterdir()) == [
         "fit.json",
@@ -259,7 +259,7 @@ def test_an_energy_of_ones_own_cannot_be_saved_silently() -> None:
         def forward(self, x, y):
             return ((x - y).square() + self.w * x.square()).flatten(1).sum(1)
 
-    p = bl.BilevelProblem(Own(), bl.losses.SquaredError(), problem().pairs)
+    p = bl.BilevelProblem(Own(), bl.losses.SquaredError(), problem().samples)
     fit = bl.learn(p, budget=bl.Budget(steps=1))
     with pytest.raises(InputError, match="cannot be described"):
         fit.save("unused")
@@ -364,14 +364,14 @@ def test_a_fit_is_continued_only_by_what_made_it() -> None:
 
 
 def few(p: bl.BilevelProblem, count: int) -> bl.BilevelProblem:
-    return bl.BilevelProblem(p.energy, p.loss, p.pairs[:count])
+    return bl.BilevelProblem(p.energy, p.loss, p.samples[:count])
 
 
 def test_other_images_are_not_continued_on() -> None:
     p = problem()
     fit = bl.learn(p, budget=bl.Budget(steps=1))
     other = bl.BilevelProblem(
-        p.energy, p.loss, bl.data.Pairs(p.pairs.y + 0.01, p.pairs.target, p.pairs.ids)
+        p.energy, p.loss, bl.data.Pairs(p.samples.y + 0.01, p.samples.target, p.samples.ids)
     )
     with pytest.raises(InputError, match="other samples"):
         bl.learn(other, budget=bl.Budget(steps=1), resume=fit)

@@ -83,7 +83,7 @@ def test_complex_buffers_keep_their_imaginary_part(dtype, pair, tmp_path: Path) 
     p = problem(Phase(phase(pair)), dtype)
     fit = bl.learn(p, MAID, budget=BUDGET, checkpoint=tmp_path)
     again = bl.load(tmp_path)
-    assert torch.equal(again.reconstruct(p.pairs.y).x, fit.reconstruct(p.pairs.y).x)
+    assert torch.equal(again.reconstruct(p.samples.y).x, fit.reconstruct(p.samples.y).x)
 
 
 def test_a_class_of_the_same_name_is_not_taken_for_the_librarys(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_what_cannot_be_saved_is_said_before_learning(tmp_path: Path) -> None:
         def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
             return ((x - y).square() + self.w * x.square()).flatten(1).sum(1)
 
-    own = bl.BilevelProblem(Own(), bl.losses.SquaredError(), problem().pairs)
+    own = bl.BilevelProblem(Own(), bl.losses.SquaredError(), problem().samples)
     for p, message in ((own, "cannot be described"), (forgetful(), "would change its gradient")):
         with pytest.raises(bl.InputError, match=message):
             bl.learn(p, MAID, budget=BUDGET, checkpoint=tmp_path / "fit")
@@ -127,9 +127,9 @@ def forgetful() -> bl.BilevelProblem:
 OTHERS = {
     "isotropic = True": lambda p: problem(isotropic=False),
     "potential = 'charbonnier'": lambda p: problem(potential="huber"),
-    "loss = SquaredError": lambda p: bl.BilevelProblem(p.energy, bl.losses.PSNR(), p.pairs),
+    "loss = SquaredError": lambda p: bl.BilevelProblem(p.energy, bl.losses.PSNR(), p.samples),
     "operator = Identity": lambda p: problem(bl.operators.Mask(torch.ones(8, 8)).double()),
-    "other samples": lambda p: bl.BilevelProblem(p.energy, p.loss, p.pairs[[1, 0]]),
+    "other samples": lambda p: bl.BilevelProblem(p.energy, p.loss, p.samples[[1, 0]]),
 }
 
 

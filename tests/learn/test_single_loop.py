@@ -246,15 +246,15 @@ def close(p: bl.BilevelProblem, theta: bl.Theta, accuracy: float = 1e-10) -> Ite
     """x(θ) and -H⁻¹∇ℓ."""
     p.value_and_grad(theta, tol=accuracy)
     x = p.iterates(theta).x
-    pull = p.loss.grad(x, p.pairs.target)
-    return Iterates(x, -cg(p.energy.at(p.pairs.y, theta).hessian(x), pull, rtol=1e-12).x)
+    pull = p.loss.grad(x, p.samples.target)
+    return Iterates(x, -cg(p.energy.at(p.samples.y, theta).hessian(x), pull, rtol=1e-12).x)
 
 
 @pytest.mark.parametrize("steps", [10, 30])
 def test_steps_of_x_and_v_contract_by_the_root_of_the_condition_number(steps: int) -> None:
     p, draw = imaging(0.05), Draw(torch.arange(6), torch.arange(6))
     exact = close(p, p.theta)
-    cold = p.energy.start(p.pairs.y)
+    cold = p.energy.start(p.samples.y)
     at = Iterates(cold.clone(), torch.zeros_like(cold))
     approach(p, p.theta, at, draw, steps, 1.0)
     root = float(p.lipschitz(p.theta)[0]) ** -0.5
@@ -270,11 +270,11 @@ def test_the_lag_of_x_is_what_the_loss_still_changes_by() -> None:
     assert lag(p, p.theta, exact, p.directions(p.theta, exact, draw)) < 1e-6
     g = torch.Generator().manual_seed(0)
     moved = exact.x + 1e-4 * torch.randn(exact.x.shape, generator=g, dtype=DOUBLE)
-    pull = p.loss.grad(moved, p.pairs.target)
-    v = -cg(p.energy.at(p.pairs.y, p.theta).hessian(moved), pull, rtol=1e-12).x
+    pull = p.loss.grad(moved, p.samples.target)
+    v = -cg(p.energy.at(p.samples.y, p.theta).hessian(moved), pull, rtol=1e-12).x
     at = Iterates(moved, v)
     found = lag(p, p.theta, at, p.directions(p.theta, at, draw))
-    before, after = (p.loss.value(x, p.pairs.target) for x in (moved, exact.x))
+    before, after = (p.loss.value(x, p.samples.target) for x in (moved, exact.x))
     assert found == pytest.approx(float((before - after).abs().mean() / before.mean()), rel=0.05)
     cold = Iterates(exact.x, torch.zeros_like(exact.x))
     assert lag(p, p.theta, cold, p.directions(p.theta, cold, draw)) == pytest.approx(1.0)
@@ -364,7 +364,7 @@ def fitted_to(algorithm: SingleLoop) -> bl.Fit:
 
 def rough(algorithm: SingleLoop) -> bl.Fit:
     """Exact total variation has no gradient."""
-    pairs = imaging(0.1).pairs
+    pairs = imaging(0.1).samples
     energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.ExactTotalVariation(0.1))
     p = bl.BilevelProblem(energy.double(), bl.losses.SquaredError(), pairs)
     return bl.learn(p, algorithm, budget=bl.Budget(steps=1))

@@ -10,7 +10,7 @@ from torch import Tensor
 from bilevel.ground.errors import InputError
 from bilevel.ground.randomness import generator
 
-__all__ = ["centre_crop", "crops", "patches"]
+__all__ = ["centre_crop", "check_crops", "crop", "crops", "patches"]
 
 
 def crops(
@@ -35,33 +35,39 @@ def crops(
         >>> x.shape, ids
         (torch.Size([3, 1, 4, 4]), ('a#0', 'b#0', 'a#1'))
     """
-    _check_crops(images, count)
+    check_crops(len(images), count)
+    if len({name for name, _ in images}) < len(images):
+        raise InputError("the ids of the images must be all different")
+    if len({image.shape[1] for _, image in images}) > 1:
+        advice = "load them with grey=True, or with grey=False"
+        raise InputError("grey and colour images are mixed", advice=advice)
     cut: list[Tensor] = []
     ids: list[str] = []
     for k in range(count):
         name, image = images[k % len(images)]
-        crop_id = f"{name}#{k // len(images)}"
-        _check_size(image, (size, size), name)
-        rng = generator(seed, "crop", crop_id)
-        top, left = (
-            int(torch.randint(side - size + 1, (), generator=rng)) for side in image.shape[2:]
-        )
-        cut.append(image[:, :, top : top + size, left : left + size])
-        ids.append(crop_id)
+        ids.append(f"{name}#{k // len(images)}")
+        cut.append(crop(image, size, ids[-1], seed))
     return torch.cat(cut), tuple(ids)
 
 
-def _check_crops(images: Sequence[tuple[str, Tensor]], count: int) -> None:
+def crop(image: Tensor, size: int, name: str, seed: int) -> Tensor:
+    """The crop of that name, (1, c, size, size).
+
+    Raises:
+        InputError: an image smaller than the crop.
+    """
+    _check_size(image, (size, size), name.rpartition("#")[0] or name)
+    rng = generator(seed, "crop", name)
+    top, left = (int(torch.randint(side - size + 1, (), generator=rng)) for side in image.shape[2:])
+    return image[:, :, top : top + size, left : left + size]
+
+
+def check_crops(images: int, count: int) -> None:
+    """Raise InputError without images or samples."""
     if not images:
         raise InputError("crops need at least one image")
     if count < 1:
         raise InputError("the number of crops must be at least 1", given=count)
-    if len({name for name, _ in images}) < len(images):
-        raise InputError("the ids of the images must be all different")
-    channels = {image.shape[1] for _, image in images}
-    if len(channels) > 1:
-        advice = "load them with grey=True, or with grey=False"
-        raise InputError("grey and colour images are mixed", advice=advice)
 
 
 def _check_size(image: Tensor, size: tuple[int, int], name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from bilevel.ground.errors import InputError
 
 __all__ = [
     "SUFFIXES",
+    "Files",
     "ImageFile",
     "list_images",
     "load_file",
@@ -184,12 +185,54 @@ def load_images(
     Raises:
         InputError: as :func:`load_image` and :func:`list_images`, or two files of one name.
     """
-    paths = list_images(source) if isinstance(source, (str, Path)) else [Path(p) for p in source]
-    images: dict[str, Tensor] = {}
-    for path in paths:
-        file = load_file(path, grey=grey, layout=layout)
-        for name, page in zip(file.ids, file.pages, strict=True):
-            if name in images:
-                raise InputError("every image needs a name of its own", given=f"{name} twice")
-            images[name] = check_finite(page.float(), str(path))
-    return list(images.items())
+    return list(Files(source, grey=grey, layout=layout))
+
+
+class Files:
+    """What :func:`load_images` gives, each image read whenever it is asked for.
+
+    Every file is read once at the beginning, so that a damaged one is found before any work
+    starts. ``Simulated(Files("photographs"), operator, noise, size=96, count=100_000)`` learns from
+    crops of more photographs than memory holds.
+
+    Raises:
+        InputError: as :func:`load_images`.
+    """
+
+    def __init__(
+        self,
+        source: str | Path | Iterable[str | Path],
+        *,
+        grey: bool | None = None,
+        layout: Layout | None = None,
+    ) -> None:
+        single = isinstance(source, (str, Path))
+        self._grey = grey
+        self._layout: Layout | None = layout
+        self._pages: dict[str, tuple[Path, int]] = {}
+        self._last: ImageFile | None = None
+        for path in list_images(source) if single else [Path(p) for p in source]:
+            for k, name in enumerate(self._read(path).ids):
+                if name in self._pages:
+                    raise InputError("every image needs a name of its own", given=f"{name} twice")
+                self._pages[name] = path, k
+        self._names = tuple(self._pages)
+
+    def __len__(self) -> int:
+        """The number of pages."""
+        return len(self._names)
+
+    def __getitem__(self, index: int) -> tuple[str, Tensor]:
+        """The id and the image (1, c, h, w) in float32 [grey value]."""
+        name = self._names[index]
+        path, page = self._pages[name]
+        return name, check_finite(self._read(path).pages[page].float(), str(path))
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        """One after the other."""
+        return (self[k] for k in range(len(self)))
+
+    def _read(self, path: Path) -> ImageFile:
+        if self._last is None or self._last.path != path:
+            self._last = load_file(path, grey=self._grey, layout=self._layout)
+        return self._last

@@ -36,8 +36,8 @@ def contrasts(x: Tensor) -> Tensor:
     return torch.where(kept > 0, kept, (flat.amax(1) - flat.amin(1)).double())
 
 
-def contrast(x: Tensor) -> float:
-    """The median of :func:`contrasts` over the rows that have any.
+def contrast(*x: Tensor) -> float:
+    """The median of :func:`contrasts` over the rows that have any, of images of one size or more.
 
     Without any, the largest size of x; 1 if x is 0.
 
@@ -45,11 +45,11 @@ def contrast(x: Tensor) -> float:
         >>> contrast(torch.full((1, 1, 8, 8), 7.0)), contrast(torch.zeros(1, 1, 8, 8))
         (7.0, 1.0)
     """
-    found = contrasts(x)
+    found = torch.cat([contrasts(part) for part in x])
     seen = found[found > 0]
     if len(seen):
         return float(seen.median())
-    return float(x.detach().abs().max()) or 1.0
+    return max(float(part.detach().abs().max()) for part in x) or 1.0
 
 
 def spread(x: Tensor) -> Tensor:

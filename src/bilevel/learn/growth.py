@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
-from contextlib import contextmanager
 
 from bilevel.ground.theta import Theta
 from bilevel.learn.algorithm import Trial, normalised_step
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.level import Memory
 from bilevel.learn.problem import Problem
 from bilevel.learn.record import Record
-from bilevel.model import Cost
 
 __all__ = ["grown", "little", "lower", "told"]
 
@@ -57,7 +53,7 @@ def grown(problem: Problem, begin: Theta, end: Theta) -> bool:
         >>> grown(problem, problem.theta, heavier), grown(problem, heavier, problem.theta)
         (True, False)
     """
-    with _apart(problem):
+    with problem.level.forgetting(_STEPS):
         accuracy = problem.first_accuracy(begin, _FRACTION)
         before, after = (_looked(problem, theta, accuracy).value for theta in (begin, end))
     most = before + _SHARE * problem.loss.scale(before)
@@ -84,7 +80,7 @@ def lower(problem: Problem, at: Evaluation) -> bool:
     """
     if not (at.finite and at.grad):
         return False
-    with _apart(problem):
+    with problem.level.forgetting(_STEPS):
         accuracy = problem.first_accuracy(at.theta, _FRACTION)
         here = _looked(problem, at.theta, accuracy)
         little, change, flat = _SHARE * problem.loss.scale(here.value), _NEAR, True
@@ -101,17 +97,4 @@ def lower(problem: Problem, at: Evaluation) -> bool:
 
 def _looked(problem: Problem, theta: Theta, accuracy: float) -> Evaluation:
     """At the first samples, from where reconstructions start."""
-    problem.memory = Memory(None, problem.memory.q)
     return problem.look(theta, tol=accuracy, ids=problem.few())[0]
-
-
-@contextmanager
-def _apart(problem: Problem) -> Generator[None, None, None]:
-    """Looks at which nothing is remembered or counted, with few steps of the lower level."""
-    level, memory, cost = problem.level, problem.memory, problem.cost + Cost()
-    limit, level.max_steps = level.max_steps, min(level.max_steps, _STEPS)
-    try:
-        yield
-    finally:
-        problem.memory, level.max_steps = memory, limit
-        level.ledger.restart(cost)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -12,11 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from bilevel.ground.errors import InputError
+from bilevel.ground.fingerprint import fingerprint
 from bilevel.ground.naming import name_of_class
 from bilevel.ground.packing import Packable
 from bilevel.model.describe import describe
 
-__all__ = ["Identity", "facts", "fingerprint", "nearby"]
+__all__ = ["Identity", "facts", "nearby"]
 
 _CLOSE = 1e-4
 """Relative difference of values that rounding, threads and compilers may make."""
@@ -83,16 +83,6 @@ def facts(value: object, name: str) -> dict[str, str]:
     if is_dataclass(value):
         found |= _joined(name, ((f.name, getattr(value, f.name)) for f in fields(cast(Any, value))))
     return found
-
-
-def fingerprint(ids: Iterable[str], *tensors: Tensor) -> str:
-    """The same for the same names and values."""
-    digest = hashlib.sha256("\x1f".join(ids).encode())
-    for part in tensors:
-        dense = part.detach().cpu().resolve_conj()
-        dense = dense.to_dense() if dense.layout is not torch.strided else dense.contiguous()
-        digest.update(dense.numpy().tobytes())
-    return digest.hexdigest()
 
 
 def nearby(x: Tensor) -> Tensor:

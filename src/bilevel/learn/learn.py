@@ -104,7 +104,7 @@ class _Run:
         self.about = algorithm.about(problem)
         self.writer = None if checkpoint is None else Writer(Path(checkpoint))
         if checkpoint is not None:
-            disk.check(problem.sought, problem.level.y)
+            disk.check(problem.sought, problem.level.first)
         self.theta: Theta = problem.theta
         self.start: Theta = problem.theta
         self.identity: Identity | None = None
@@ -210,7 +210,7 @@ class _Run:
         problem, cost = self.problem, self.problem.cost + Cost()
         unit, theta = problem.loss.unit, problem.outward(self.theta)
         fit = Fit.of(problem.sought, theta, self.history, status, cost, unit)
-        fit = replace(fit, algorithm=self.about, example=problem.level.y[:1])
+        fit = replace(fit, algorithm=self.about, example=problem.level.first)
         if not isinstance(self.state, Packable):
             return fit
         if self.identity is None:

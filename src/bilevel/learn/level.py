@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from bilevel.data.samples import Rows
+from bilevel.data.stores import Column, InMemory, Nowhere, Store
 from bilevel.differentiate import Hypergradient, Upper, UpperGradient, automatic
 from bilevel.differentiate.tangents import gauss_newton, tangents
 from bilevel.ground.checks import check_count
-from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
 from bilevel.learn.budget import Ledger
@@ -25,21 +27,25 @@ from bilevel.solve.solvers import accelerated
 
 __all__ = ["LowerLevel", "Memory", "UpperAt"]
 
-FEW = 64
 UpperAt = Callable[[Theta, Tensor], Upper]
 """The upper level at θ of some rows."""
 
 
 @dataclass(frozen=True)
 class Memory(Packable):
-    """Reconstructions (None before the first solve) and adjoints of all rows."""
+    """Reconstructions and adjoints, those of one size each; none that were not asked for yet."""
 
-    x: Tensor | None
-    q: Tensor
+    x: tuple[Tensor, ...]
+    q: tuple[Tensor, ...]
+
+    @property
+    def finite(self) -> bool:
+        """Whether all are numbers."""
+        return all(bool(part.isfinite().all()) for part in (*self.x, *self.q))
 
 
 class LowerLevel:
-    """x_k(θ) = argmin_x J_θ(x; y_k) for the rows of ``y``, with what is remembered of them.
+    """x_k(θ) = argmin_x J_θ(x; y_k) for all ``rows``, with what is remembered of them.
 
     Reconstructions and adjoints are kept by row and start the next solve; every gradient, HVP,
     operator application and second goes into ``ledger``. Problems that show others through
@@ -47,20 +53,23 @@ class LowerLevel:
 
     Args:
         energy: J.
-        y: data, (K, c', h', w').
+        rows: the data y_k.
         solver: Nesterov, FISTA or PDHG, whichever fits, if None.
         hypergradient: the one that fits if None, implicit with CG unless there are dual terms.
         chunk: rows solved at once; memory grows with it.
         max_steps: limit of each solve.
         cost: what counts; samples unless it says otherwise.
+        contrast: of the images [grey value]; of those behind the first rows if None.
+        store: where reconstructions and adjoints are kept.
 
     Raises:
         InputError: a chunk below 1.
 
     Example:
         >>> import bilevel as bl
+        >>> from bilevel.data.samples import Measured
         >>> energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(1.0))
-        >>> level = LowerLevel(energy, torch.ones(1, 1, 4, 4))
+        >>> level = LowerLevel(energy, Measured(torch.ones(1, 1, 4, 4)))
         >>> level.solve({}, torch.tensor([0]), 1e-6)[1].x.mean()
         tensor(0.5000)
     """
@@ -68,7 +77,7 @@ class LowerLevel:
     def __init__(
         self,
         energy: Energy,
-        y: Tensor,
+        rows: Rows,
         *,
         solver: Solver[Any] | None = None,
         hypergradient: Hypergradient | None = None,
@@ -76,65 +85,73 @@ class LowerLevel:
         max_steps: int = 20_000,
         cost: Cost | None = None,
         contrast: float | None = None,
+        store: Store | None = None,
     ) -> None:
         check_count(chunk, "chunk")
-        self.energy, self.y = energy, y
+        self.energy, self.rows = energy, rows
+        self.first = rows.data(torch.tensor([0]))
         objective = self.example
-        self.contrast = energy.contrast(y) if contrast is None else contrast
+        self.contrast = energy.contrast(self.first) if contrast is None else contrast
         self.solver: Solver[Any] = accelerated(objective) if solver is None else solver
         self.hypergradient = automatic(objective) if hypergradient is None else hypergradient
-        self.chunk, self.max_steps = chunk, max_steps
+        self.chunk = chunk
+        self.max_steps: int = max_steps
         self.ledger = Ledger(Cost() if cost is None else cost)
-        self.x: Tensor | None = None
+        store = InMemory() if store is None else store
+        self.x = Column(store, "x", rows, self._begin)
+        self.q = Column(store, "q", rows, lambda k: torch.zeros_like(self._begin(k)), blank=True)
+
+    def _begin(self, index: Tensor) -> Tensor:
+        """Where the first solve of those rows starts."""
         with torch.no_grad():
-            self.q = torch.zeros_like(energy.start(y[:1])).repeat(len(y), 1, 1, 1)
+            return self.energy.start(self.rows.data(index)).detach()
 
     @property
     def memory(self) -> Memory:
         """What the next solves start from, and write into."""
-        return Memory(self.x, self.q)
+        return Memory(self.x.kept, self.q.kept)
 
     @memory.setter
     def memory(self, memory: Memory) -> None:
-        for part in (memory.q, memory.q if memory.x is None else memory.x):
-            if part.shape != self.q.shape or part.dtype != self.q.dtype:
-                given = f"{part.dtype} {tuple(part.shape)}"
-                expected = f"the memory of a problem with images {tuple(self.q.shape)} is needed"
-                raise InputError(
-                    expected, given=given, advice="continue with the samples of the fit"
-                )
-        self.x, self.q = memory.x, memory.q
+        self.x.restore(memory.x)
+        self.q.restore(memory.q)
+
+    @contextmanager
+    def forgetting(self, max_steps: int) -> Generator[None]:
+        """Solves of few steps that start anew, are not remembered and do not count."""
+        before = self.x, self.q, self.max_steps, self.ledger.cost + Cost()
+        nowhere = Nowhere()
+        self.x, self.q = (Column(nowhere, c.name, self.rows, c.begin) for c in (self.x, self.q))
+        self.max_steps = min(max_steps, self.max_steps)
+        try:
+            yield
+        finally:
+            self.x, self.q, self.max_steps, cost = before
+            self.ledger.restart(cost)
 
     def at(self, theta: Theta, index: Tensor | None = None) -> Objective:
-        """J_θ of the rows ``index``, of all if None."""
-        y = self.y if index is None else self.y[index]
-        return self.energy.at(y, theta, self.ledger.cost)
+        """J_θ of the rows ``index``, of all if None, which must be of one size."""
+        chosen = torch.arange(len(self.rows)) if index is None else index
+        return self.energy.at(self.rows.data(chosen), theta, self.ledger.cost)
 
     @property
     def example(self) -> Objective:
         """J of the first row at the energy's own θ, to see of what kind it is; free."""
-        return self.energy.at(self.y[:1])
-
-    def started(self) -> Tensor:
-        """The last reconstructions, or where the first solve starts; not copied."""
-        if self.x is None:
-            self.x = self.energy.start(self.y).detach().clone()
-        return self.x
+        return self.energy.at(self.first)
 
     def solve(self, theta: Theta, index: Tensor, tol: float) -> tuple[Objective, Solution]:
         """To rms ``tol`` [grey value], or to as small a ∇J where no distance of use is proved."""
         objective, stiffness = self.at(theta, index), self.energy.stiffness(self.contrast)
-        goal = LEARNING.tolerance(objective, tol, dtype=self.y.dtype, stiffness=stiffness)
-        x = self.started()
+        goal = LEARNING.tolerance(objective, tol, dtype=self.first.dtype, stiffness=stiffness)
         solution = minimise(
             objective,
             self.solver,
-            x[index],
+            self.x.read(index),
             tol=goal,
             max_steps=self.max_steps,
             keep_state=self.hypergradient.needs_state,
         )
-        x[index] = solution.x
+        self.x.write(index, solution.x)
         return objective, solution
 
     def look(
@@ -142,26 +159,17 @@ class LowerLevel:
     ) -> tuple[Evaluation, Tensor]:
         """The losses of the rows, (K,), and their mean, without a gradient."""
         with self.ledger.metered():
-            parts: list[Tensor] = []
-            worst, missed = 0.0, 0
-            for index in self.chunks(ids):
+            parts: list[Evaluation] = []
+            found: list[Tensor] = []
+            order: list[Tensor] = []
+            for place, index in self.places(ids):
                 _, solution = self.solve(theta, index, tol)
                 upper = upper_at(theta, index)
                 upper.check(solution.x)
-                parts.append(upper.double().value(solution.x.double()))
-                worst = max(worst, worst_distance(solution))
-                missed += int((~solution.converged).sum())
-            losses = torch.cat(parts)
-            found = Evaluation.unproved(
-                theta,
-                float(losses.mean()),
-                {},
-                accuracy=tol,
-                certificate=worst,
-                uncertified=missed,
-                samples=len(losses),
-            )
-            return found, losses
+                found.append(upper.double().value(solution.x.double()))
+                parts.append(_looked(theta, tol, found[-1], solution))
+                order.append(place)
+            return pooled(parts), torch.cat(found)[torch.cat(order).argsort()]
 
     def value_and_grad(
         self, theta: Theta, upper_at: UpperAt, tol: float, ids: Tensor | None, estimate: bool
@@ -175,11 +183,11 @@ class LowerLevel:
                     objective,
                     upper_at(theta, index),
                     solution,
-                    start=self.q[index],
+                    start=self.q.read(index),
                     estimate=estimate,
                 )
                 if found.linear is not None:
-                    self.q[index] = found.linear.x
+                    self.q.write(index, found.linear.x)
                 parts.append(_mean(theta, tol, found, solution))
             return pooled(parts)
 
@@ -205,21 +213,34 @@ class LowerLevel:
         [grey value]; 0 for no upper limit.
         """
         far: list[Tensor] = []
-        for index in self.chunks(self.few()):
+        for index in self.chunks(self.rows.few()):
             objective = self.at(theta, index)
             found = certify(objective, objective.start())
             far.append(torch.where(found.rms.isfinite(), found.rms, found.residual))
         mean = (fraction * torch.cat(far)).mean()
         return float(mean.clamp(1e-6 * self.contrast, fraction * size if size else None))
 
-    def few(self) -> Tensor:
-        """The first 64 rows: what scales are measured on, whatever the chunk."""
-        return torch.arange(min(len(self.y), FEW))
-
     def chunks(self, ids: Tensor | None) -> Iterator[Tensor]:
-        """The rows ``ids``, all if None, as many at once as ``chunk`` says."""
-        index = torch.arange(len(self.y)) if ids is None else ids
-        return iter(torch.split(index, self.chunk))
+        """The rows ``ids``, all if None, of one size and as many at once as ``chunk`` says."""
+        return (index for _, index in self.places(ids))
+
+    def places(self, ids: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
+        """As ``chunks``, with where they stand in ``ids``."""
+        index = torch.arange(len(self.rows)) if ids is None else ids
+        return ((place, index[place]) for place in self.rows.places(index, self.chunk))
+
+
+def _looked(theta: Theta, accuracy: float, losses: Tensor, solution: Solution) -> Evaluation:
+    """Of one chunk of samples, without a gradient."""
+    return Evaluation.unproved(
+        theta,
+        float(losses.mean()),
+        {},
+        accuracy=accuracy,
+        certificate=worst_distance(solution),
+        uncertified=int((~solution.converged).sum()),
+        samples=len(losses),
+    )
 
 
 def _mean(theta: Theta, accuracy: float, found: UpperGradient, solution: Solution) -> Evaluation:

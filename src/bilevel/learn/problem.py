@@ -165,7 +165,11 @@ class DirectedProblem(Problem):
 
     @abstractmethod
     def iterates(self, theta: Theta) -> Iterates:
-        """Where single-loop algorithms begin: the last reconstructions, and v = 0."""
+        """Where single-loop algorithms begin: the last reconstructions, and v = 0.
+
+        Raises:
+            InputError: images of several sizes.
+        """
 
     @abstractmethod
     def lipschitz(self, theta: Theta, rows: Tensor | None = None) -> Tensor:
@@ -213,7 +217,7 @@ class OwnProblem(DirectedProblem):
 
     def few(self) -> Tensor:
         """The first 64."""
-        return self.level.few()
+        return self.level.rows.few()
 
     def reached(self, at: Evaluation) -> bool:
         """Never: with ground truth there is no such thing as too far."""
@@ -227,8 +231,8 @@ class OwnProblem(DirectedProblem):
     def iterates(self, theta: Theta) -> Iterates:
         """The last reconstructions, and v = 0."""
         del theta
-        x = self.level.started()
-        return Iterates(x.detach().clone(), torch.zeros_like(x))
+        x = self.level.x.whole()
+        return Iterates(x, torch.zeros_like(x))
 
     def lower_at(self, theta: Theta, index: Tensor) -> Objective:
         """The lower level of the rows ``index`` at θ."""

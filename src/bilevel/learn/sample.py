@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from bilevel.data.samples import FEW
 from bilevel.ground.randomness import generator
 from bilevel.ground.theta import Theta, flatten
 from bilevel.learn.evaluation import Evaluation, pooled
 from bilevel.learn.identity import Identity
-from bilevel.learn.level import FEW
 from bilevel.learn.problem import Problem
 
 __all__ = ["Nested", "Sample"]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bilevel.data import Pairs
+from bilevel.data.samples import Batch, Samples
+from bilevel.data.stores import Store
 from bilevel.differentiate import Hypergradient, Upper
 from bilevel.ground import theta as algebra
 from bilevel.ground.checks import check_matching
@@ -19,7 +19,7 @@ from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta, bind, learnable
 from bilevel.learn.directions import Directions, Draw, Iterates, Slopes
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.identity import Identity, facts, fingerprint, nearby
+from bilevel.learn.identity import Identity, facts, nearby
 from bilevel.learn.level import LowerLevel
 from bilevel.learn.problem import Facts, OwnProblem, smooth
 from bilevel.model import Energy, space_of
@@ -37,10 +37,10 @@ class SeparableProblem(OwnProblem):
 
     Args:
         level: solves the K rows.
-        upper: the ℓ_k of all rows, whose targets say how large images are.
+        samples: the same rows, with targets that say how large images are.
+        losses: the ℓ_k of all rows.
         loss: what their values mean.
         sought: what θ is learned for.
-        ids: names of the rows.
         penalty: none unless given.
         about: what else makes it another problem than others, by name.
     """
@@ -48,22 +48,22 @@ class SeparableProblem(OwnProblem):
     def __init__(
         self,
         level: LowerLevel,
-        upper: Upper,
+        samples: Samples,
+        losses: Loss,
         loss: Scale,
         sought: Energy,
-        ids: tuple[str, ...],
         penalty: Penalty | None = None,
         about: Mapping[str, object] | None = None,
     ) -> None:
-        theta, count = learnable(level.energy), len(level.y)
+        theta, count = learnable(level.energy), len(samples)
         if not theta:
             advice = "e.g. TotalVariation(..., learn=('weight',))"
             raise InputError("the energy has no learnable parameter", advice=advice)
         space = space_of(level.energy)
         counts = count, count
         super().__init__(Facts(level, theta, space, loss, sought, counts, separable=True))
-        self.energy, self.ids = level.energy, ids
-        self._upper, self._penalty, self._about = upper, penalty, dict(about or {})
+        self.energy, self.samples, self.ids = level.energy, samples, samples.ids
+        self._losses, self._penalty, self._about = losses, penalty, dict(about or {})
 
     def __len__(self) -> int:
         """Number of samples K."""
@@ -103,14 +103,16 @@ class SeparableProblem(OwnProblem):
 
     def first_accuracy(self, theta: Theta, fraction: float = 0.02) -> float:
         """``fraction`` of the certificate at the start [grey value], on the first 64 samples."""
-        shown = self._upper.target[self.level.few()].double()
-        size = 2 * float(spread(shown).mean()) or float(shown.square().mean().sqrt())
+        shown = [b.target.double() for b in self.samples.batches(self.samples.few(), self.chunk)]
+        size = 2 * float(torch.cat([spread(t) for t in shown]).mean())
+        if not size:
+            size = float(torch.cat([t.square().flatten(1).mean(1) for t in shown]).mean().sqrt())
         return self.level.first_accuracy(theta, fraction, size)
 
     def identity(self, theta: Theta) -> Identity:
         """By energy, loss, sets and samples, and both levels at the first sample."""
         with torch.no_grad():
-            energy, y = bind(self.energy, theta), self.level.y[:1]
+            energy, y = bind(self.energy, theta), self.level.first
             x = nearby(energy.start(y))
             lower = float(energy.forward(x, y))
             first = torch.tensor([0], device=x.device)
@@ -119,12 +121,7 @@ class SeparableProblem(OwnProblem):
         found = facts(bind(self.sought, theta), "energy")
         for name, value in parts.items():
             found |= facts(value, name)
-        return Identity(found, self.fingerprint, lower, upper)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Of ids, data and targets: the same for the same samples."""
-        return fingerprint(self.ids, self.level.y, self._upper.target)
+        return Identity(found, self.samples.fingerprint, lower, upper)
 
     def lipschitz(self, theta: Theta, rows: Tensor | None = None) -> Tensor:
         """L of the lower level, one value a row.
@@ -176,7 +173,7 @@ class SeparableProblem(OwnProblem):
     def upper_at(self, theta: Theta, index: Tensor) -> Upper:
         """The loss of the samples ``index``, as a function of their x."""
         del theta
-        return self._upper.rows(index)
+        return Upper(self._losses.rows(index), self.samples.batch(index).target)
 
 
 class BilevelProblem(SeparableProblem):
@@ -188,14 +185,16 @@ class BilevelProblem(SeparableProblem):
     Args:
         energy: J; its parameters with ``requires_grad`` are learned.
         loss: ℓ.
-        pairs: data and targets.
+        samples: data and targets: ``Pairs``, or samples that are made when they are needed; their
+            images may differ in size where the energy takes them all.
         solver: of the lower level; Nesterov, FISTA or PDHG, whichever fits, if None.
         hypergradient: the one that fits if None, implicit with CG unless there are dual terms.
         chunk: samples solved at once; memory grows with it.
         max_steps: limit of each lower-level solve.
+        store: where reconstructions and adjoints are kept; in memory if None.
 
     Raises:
-        InputError: pairs that do not fit the energy, or nothing to learn.
+        InputError: samples that do not fit the energy, or nothing to learn.
 
     Example:
         >>> import bilevel as bl
@@ -210,32 +209,46 @@ class BilevelProblem(SeparableProblem):
         self,
         energy: Energy,
         loss: Loss,
-        pairs: Pairs,
+        samples: Samples,
         *,
         solver: Solver[Any] | None = None,
         hypergradient: Hypergradient | None = None,
         chunk: int = 64,
         max_steps: int = 20_000,
+        store: Store | None = None,
     ) -> None:
         """Check everything before any work starts."""
-        energy.check(pairs.y)
-        grey = contrast(pairs.target)
-        energy.settle(pairs.y, grey)
-        check_matching(pairs.target, "pairs.target", pairs.y, "pairs.y")
-        expected = energy.image(energy.at(pairs.y[:1]).start()).shape[1:]
-        if pairs.target.shape[1:] != expected:
-            given = tuple(pairs.target.shape[1:])
-            raise InputError(f"targets must have shape (c, h, w) = {tuple(expected)}", given=given)
+        shown = list(samples.batches(samples.shown(), len(samples)))
+        targets = [batch.target for batch in shown]
+        grey = contrast(*targets)
+        for batch in shown:
+            _check(energy, batch, grey)
         level = LowerLevel(
             energy,
-            pairs.y,
+            samples,
             solver=solver,
             hypergradient=hypergradient,
             chunk=chunk,
             max_steps=max_steps,
             contrast=grey,
+            store=store,
         )
-        fitted = loss.fitted(pairs.target)
-        super().__init__(level, Upper(fitted, pairs.target), fitted, energy, pairs.ids)
+        fitted = loss.fitted(targets[0] if len(targets) == 1 else _side_by_side(targets))
+        super().__init__(level, samples, fitted, fitted, energy)
         self.loss: Loss = fitted
-        self.pairs = pairs
+
+
+def _check(energy: Energy, batch: Batch, grey: float) -> None:
+    """Whether samples of one size fit the energy; what is left to the data is settled."""
+    energy.check(batch.y)
+    energy.settle(batch.y, grey)
+    check_matching(batch.target, "target", batch.y, "y")
+    expected = energy.image(energy.at(batch.y[:1]).start()).shape[1:]
+    if batch.target.shape[1:] != expected:
+        given = tuple(batch.target.shape[1:])
+        raise InputError(f"targets must have shape (c, h, w) = {tuple(expected)}", given=given)
+
+
+def _side_by_side(images: list[Tensor]) -> Tensor:
+    """Images of several sizes as one line, for what only their values decide."""
+    return torch.cat([x.flatten() for x in images]).view(1, 1, 1, -1)

@@ -9,15 +9,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from bilevel.data.samples import Measured
 from bilevel.differentiate import Hypergradient, Upper
 from bilevel.differentiate.tangents import tangents
 from bilevel.ground import theta as algebra
 from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
+from bilevel.ground.fingerprint import fingerprint
 from bilevel.ground.theta import Theta, derivative, flatten, leaves, unflatten
 from bilevel.learn.directions import Directions, Draw, Iterates, Pull, Slopes
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.identity import Identity, facts, fingerprint, nearby
+from bilevel.learn.identity import Identity, facts, nearby
 from bilevel.learn.level import LowerLevel
 from bilevel.learn.problem import Facts, OwnProblem, smooth
 from bilevel.linear import LinearMap, cg, lanczos
@@ -105,7 +107,7 @@ class SharedProblem(OwnProblem):
         self.bounds = Bounds.unknown() if bounds is None else bounds
         level = LowerLevel(
             _Whole(lower, theta, x0, self.bounds),
-            x0.new_zeros(1, 1, 1, 1),
+            Measured(x0.new_zeros(1, 1, 1, 1)),
             solver=LBFGS() if solver is None else solver,
             hypergradient=hypergradient,
             max_steps=max_steps,
@@ -239,7 +241,9 @@ class SharedProblem(OwnProblem):
 
     def upper_at(self, theta: Theta, index: Tensor) -> Upper:
         """The whole upper level."""
-        return Upper(_SumLoss(self.upper, self.shape, theta), torch.zeros_like(self.level.q[index]))
+        return Upper(
+            _SumLoss(self.upper, self.shape, theta), torch.zeros_like(self.level.q.read(index))
+        )
 
     def rows(self, draw: Draw) -> Tensor:
         """The only one."""
@@ -252,7 +256,7 @@ class SharedProblem(OwnProblem):
 
     def identity(self, theta: Theta) -> Identity:
         """By sizes, bounds and sets, and by the values of both sums at one point."""
-        x = nearby(self.level.energy.start(self.level.y))
+        x = nearby(self.level.energy.start(self.level.first))
         with torch.no_grad():
             lower = float(self.lower.whole(x.view(self.shape), theta))
             upper = float(self.upper.whole(x.view(self.shape), theta))

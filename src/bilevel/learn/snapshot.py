@@ -80,8 +80,7 @@ class Snapshot(Packable):
                 f"the fit was learned with {name} = {before}", given=now, advice=advice
             )
         running = self.state.status is Status.RUNNING
-        kept = [part for part in (self.memory.x, self.memory.q) if part is not None]
-        if running and not all(bool(part.isfinite().all()) for part in kept):
+        if running and not self.memory.finite:
             raise InputError("the state of the fit holds NaN or infinite values", advice=anew[3:])
         again = self.copy()
         problem.memory = again.memory

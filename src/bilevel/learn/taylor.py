@@ -87,7 +87,7 @@ def check_hypergradient(
     point = problem.theta if theta is None else theta
     objective = problem.level.example
     if tol is None:
-        single = problem.level.y.dtype == torch.float32
+        single = problem.level.first.dtype == torch.float32
         tol = 1e-5 if single or has_dual(objective) else 1e-9
     at = problem.value_and_grad(point, tol=tol)
     rng = generator(seed, "direction")
@@ -109,7 +109,7 @@ def check_hypergradient(
     remainders = tuple(abs(a - at.corrected - s * slope) for a, s in zip(ahead, steps, strict=True))
     quotients = [(a - b) / (2 * s) for a, b, s in zip(ahead, behind, steps, strict=True)]
     smooth = is_smooth(objective)
-    precise = smooth and problem.level.y.dtype == torch.float64
+    precise = smooth and problem.level.first.dtype == torch.float64
     return TaylorTest(
         steps=steps,
         remainders=remainders,

@@ -9,13 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bilevel.differentiate import Hypergradient, Upper
+from bilevel.data import Pairs
+from bilevel.data.samples import FEW
+from bilevel.differentiate import Hypergradient
 from bilevel.ground.checks import check_nonnegative
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta, derivative, leaves
 from bilevel.learn.criteria.criterion import Criterion, DataLoss
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.level import FEW, LowerLevel
+from bilevel.learn.level import LowerLevel
 from bilevel.learn.separable import SeparableProblem
 from bilevel.model import Variational
 from bilevel.model.losses import Loss
@@ -91,25 +93,27 @@ class UnsupervisedProblem(SeparableProblem):
         prepared = criterion.prepare(energy, y)
         prepared.energy.check(prepared.y)
         names = tuple(str(k) for k in range(len(y))) if ids is None else ids
+        with torch.no_grad():
+            start = prepared.energy.image(prepared.energy.start(prepared.y)).detach()
+        ids = tuple(name + copied for copied in prepared.names for name in names)
+        samples = Pairs(prepared.y, start, ids)
         level = LowerLevel(
             prepared.energy,
-            prepared.y,
+            samples,
             solver=solver,
             hypergradient=hypergradient,
             chunk=chunk,
             max_steps=max_steps,
         )
-        with torch.no_grad():
-            start = prepared.energy.image(prepared.energy.start(prepared.y)).detach()
         operator = energy.fidelity.operator
         loss = _OfData(prepared.loss, operator, copy.deepcopy(operator).double())
         self.roughness = check_nonnegative(roughness, "the roughness")
         super().__init__(
             level,
-            Upper(loss, start),
+            samples,
+            loss,
             criterion,
             energy,
-            tuple(name + copied for copied in prepared.names for name in names),
             self._rough if roughness else None,
             {"roughness": self.roughness},
         )

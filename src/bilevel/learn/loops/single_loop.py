@@ -25,7 +25,6 @@ from bilevel.learn.algorithm import (
 )
 from bilevel.learn.directions import Directions, Iterates, Pairing
 from bilevel.learn.evaluation import Evaluation
-from bilevel.learn.level import Memory
 from bilevel.learn.loops.following import lag
 from bilevel.learn.loops.mean import Mean, Turn
 from bilevel.learn.loops.moments import Moments
@@ -153,7 +152,7 @@ class SingleLoop(Algorithm[SingleLoopState]):
         if found.finite and status is not Status.RUNNING:
             found = problem.value_and_grad(theta, tol=accuracy)
             status = verdict(problem, found, self.tol)
-        at, reach = _remembered(problem, theta), self._first_change(problem)
+        at, reach = _remembered(problem), self._first_change(problem)
         step = self.outer_step or reach / self._count(problem)
         if self.outer_step is None and self.precondition == "none":
             step = normalised_step(found.grad, step)
@@ -281,13 +280,13 @@ class SingleLoop(Algorithm[SingleLoopState]):
         grown = now.value - state.first > problem.loss.scale(state.first)
         if grown or projected_gradient_norm(problem, now) > small:
             return state
-        problem.memory = Memory(state.at.x.clone(), -state.at.v)
+        _remember(problem, state.at)
         real = settled(problem, problem.value_and_grad(now.theta, tol=state.accuracy), self.tol)
         status = verdict(problem, real, self.tol)
         accuracy = state.accuracy
         if real.finite and projected_gradient_norm(problem, real) <= small:
             accuracy = self.accuracy.above(problem, accuracy / 4)
-        at = _remembered(problem, real.theta)
+        at = _remembered(problem)
         return replace(
             state, evaluation=real, centre=real.theta, at=at, accuracy=accuracy, status=status
         )
@@ -315,8 +314,13 @@ def _largest(theta: Theta, last: Theta) -> float:
     return max(float((theta[name] - last[name]).abs().max()) for name in theta)
 
 
-def _remembered(problem: DirectedProblem, theta: Theta) -> Iterates:
+def _remembered(problem: DirectedProblem) -> Iterates:
     """x and v = -q of the last evaluation."""
-    memory = problem.memory
-    x = problem.iterates(theta).x if memory.x is None else memory.x.clone()
-    return Iterates(x, -memory.q.to(x))
+    return Iterates(problem.level.x.whole(), -problem.level.q.whole())
+
+
+def _remember(problem: DirectedProblem, at: Iterates) -> None:
+    """The inverse: the next evaluation starts there."""
+    rows = torch.arange(len(at.x))
+    problem.level.x.write(rows, at.x)
+    problem.level.q.write(rows, -at.v)
