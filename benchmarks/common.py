@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
+import time
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +47,24 @@ def save(name: str, table: str, numbers: dict[str, Any]) -> None:
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "processor": platform.machine(),
+        "matmul_gflops": round(matmul_rate()),
     }
     RESULTS.mkdir(exist_ok=True)
     text = json.dumps({"machine": machine, **numbers}, indent=1)
     (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     (RESULTS / f"{name}.md").write_text(table + "\n", encoding="utf-8")
     print(table)
+
+
+def matmul_rate(size: int = 2048, repeats: int = 5) -> float:
+    """Of float32 with the threads in use [GFLOP/s], the best of some: what seconds are read beside."""
+    a = torch.rand(size, size)
+    best = math.inf
+    for _ in range(repeats):
+        start = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - start)
+    return 2e-9 * size**3 / best
 
 
 def table(header: list[str], lines: list[list[str]]) -> str:

@@ -19,6 +19,16 @@ settings.register_profile("bilevel", deadline=None, derandomize=True, max_exampl
 settings.load_profile("bilevel")
 
 
+LONG = (Path(__file__).parent / "long.txt").read_text().splitlines()
+"""Tests that take seconds and try what shorter ones try too, in other rows or in less detail."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.nodeid in LONG:
+            item.add_marker(pytest.mark.long)
+
+
 @pytest.fixture(autouse=True)
 def fixed_seed() -> None:
     torch.manual_seed(0)

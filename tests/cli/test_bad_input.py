@@ -135,9 +135,15 @@ def forget_configuration(folder: Path) -> None:
     (folder / "config.toml").unlink()
 
 
+def edit_copy(folder: Path) -> None:
+    text = (folder / "config.toml").read_text()
+    (folder / "config.toml").write_text(text.replace("sigma = 0.7", "sigma = 0.9"))
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
+        (edit_copy, "is not what the fit beside it was learned with"),
         (lambda folder: truncate(folder / "fit.json"), "is damaged"),
         (lambda folder: truncate(folder / "fit.safetensors"), "is damaged"),
         (lambda folder: (folder / "fit.safetensors").unlink(), "is damaged"),

@@ -119,7 +119,7 @@ def test_a_fit_whose_reconstructions_are_on_disk_goes_on(tmp_path: Path) -> None
     more = bl.learn(on_disk(), budget=budget, resume=bl.load(tmp_path / "fit"))
     usual = bl.learn(problem(pairs("s", 3, 16, 16)), budget=budget)
     assert len(more.history) > len(fit.history)
-    assert more.status is usual.status is Status.CONVERGED
+    assert {more.status, usual.status} <= {Status.CONVERGED, Status.STATIONARY}
     assert more.history[-1].value == pytest.approx(usual.history[-1].value, abs=1e-3)
 
 

@@ -109,7 +109,7 @@ def _learned(
         fit = learn(
             problem, algorithm, budget=budget, record=progress, checkpoint=out, resume=before
         )
-    fit = replace(fit, configuration=plain(configuration))
+    fit = replace(fit, configuration=plain(configuration), source=document.text)
     fit.save(out)
     if fit.status is Status.INTERRUPTED:
         say(f"interrupted after {max(len(fit.history) - 1, 0)} steps: the fit so far is in {out}")

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from bilevel.cli.config import Configuration, read, restore
+from bilevel.cli.config.reading import table_in, text_in
 from bilevel.cli.images import Batch
 from bilevel.data import Pairs, simulate
 from bilevel.ground.checks import check_positive
@@ -74,6 +75,7 @@ class Reconstructor:
         if not isinstance(fit.energy, Variational):
             raise InputError(f"the fit in '{folder}' has an energy of its own", advice=advice)
         if fit.configuration:
+            _check_untouched(text, fit)
             configuration = restore(fit.configuration, f"the configuration in '{folder}'")
         elif text.is_file():
             configuration = read(text).configuration
@@ -121,6 +123,14 @@ class Reconstructor:
             torch.cat([s.certificate.rms for s in found]),
             torch.cat([s.status for s in found]),
         )
+
+
+def _check_untouched(copy: Path, fit: Fit) -> None:
+    """The copy of the configuration, where it lies there, says what the fit was learned with."""
+    if copy.is_file() and table_in(copy, text_in(copy)) != table_in(copy, fit.source):
+        what = f"'{copy}' is not what the fit beside it was learned with"
+        advice = "undo what was changed in it, or learn anew"
+        raise InputError(what, advice=advice)
 
 
 def _check_same(energy: Variational, configuration: Configuration, folder: Path) -> None:

@@ -24,7 +24,7 @@ from bilevel.model.energy import Energy
 
 __all__ = ["check", "damaged", "read", "read_state", "write", "write_state"]
 
-FORMAT = "bilevel-fit-4"
+FORMAT = "bilevel-fit-5"
 PLAIN, TENSORS, STATE = "fit.json", "fit.safetensors", "state.safetensors"
 COMPLEX = ".complex"
 """Ends the names of complex tensors, which are written as pairs of real numbers."""

@@ -43,6 +43,8 @@ class Fit:
     unit: str = SquaredError.unit
     """Of the loss."""
     configuration: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    source: str = ""
+    """The text that the configuration was read from."""
     algorithm: str = ""
     """What learned it, in words."""
     snapshot: Snapshot | None = field(default=None, repr=False)
@@ -143,6 +145,7 @@ class Fit:
             "unit": self.unit,
             "algorithm": self.algorithm,
             "configuration": dict(self.configuration),
+            "source": self.source,
         }
         if state and self.snapshot is None:  # first, so that none of another fit stays
             checkpoint.write_state(Path(folder), None)
@@ -172,6 +175,7 @@ def load(folder: str | Path) -> Fit:
             cost=Cost.of(plain.cost),
             unit=plain.unit,
             configuration=plain.configuration,
+            source=plain.source,
             algorithm=plain.algorithm,
         )
         snapshot = checkpoint.read_state(folder)
@@ -195,6 +199,7 @@ class _Plain:
     unit: str
     algorithm: str
     configuration: dict[str, Any]
+    source: str
 
 
 def _status(name: str) -> Status:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -169,7 +169,9 @@ class LowerLevel:
                 found.append(upper.double().value(solution.x.double()))
                 parts.append(_looked(theta, tol, found[-1], solution))
                 order.append(place)
-            return pooled(parts), torch.cat(found)[torch.cat(order).argsort()]
+            losses = torch.cat(found)[torch.cat(order).argsort()]
+            mean = float(losses.mean())
+            return replace(pooled(parts), value=mean, corrected=mean), losses
 
     def value_and_grad(
         self, theta: Theta, upper_at: UpperAt, tol: float, ids: Tensor | None, estimate: bool
