@@ -2,11 +2,13 @@
 
 ===================  ==============================================================================
 reconstruct          ``Variational(fidelity, regulariser)``, ``minimise``, ``argmin``, ``Tolerance``
+                     ``reconstruct`` (arrays), ``Reconstruction`` (a layer)
 learn                ``BilevelProblem``, ``learn``, ``load``, ``race``, ``check_hypergradient``
-choose a weight      ``select``, ``compare``
+choose a weight      ``select``, ``compare``, ``calibrate``
 families of parts    ``operators``, ``fidelities``, ``regularisers``, ``losses``, ``solvers``,
                      ``hypergradients``, ``algorithms``, ``schedules``, ``rules``, ``criteria``
 images and noise     ``data``
+other libraries      ``interop``, ``operators.Linear``, ``check_adjoint``
 parts of one's own   ``extend``
 ===================  ==============================================================================
 
@@ -20,6 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 from bilevel import data as data
 from bilevel import extend as extend
+from bilevel import interop as interop
 from bilevel.differentiate import Upper as Upper
 from bilevel.differentiate import UpperGradient as UpperGradient
 from bilevel.differentiate import argmin as argmin
@@ -45,6 +48,8 @@ from bilevel.learn import learn as learn
 from bilevel.learn import load as load
 from bilevel.learn import race as race
 from bilevel.learn import schedules as schedules
+from bilevel.learn.reconstruction import Reconstruction as Reconstruction
+from bilevel.learn.reconstruction import reconstruct as reconstruct
 from bilevel.model import Cost as Cost
 from bilevel.model import Energy as Energy
 from bilevel.model import Variational as Variational
@@ -53,8 +58,10 @@ from bilevel.model import losses as losses
 from bilevel.model import operators as operators
 from bilevel.model import regularisers as regularisers
 from bilevel.model import sets as sets
+from bilevel.model.operators.adjointness import check_adjoint as check_adjoint
 from bilevel.select import Choice as Choice
 from bilevel.select import Comparison as Comparison
+from bilevel.select import calibrate as calibrate
 from bilevel.select import compare as compare
 from bilevel.select import rules as rules
 from bilevel.select import select as select

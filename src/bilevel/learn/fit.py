@@ -17,12 +17,12 @@ from bilevel.ground.theta import Theta
 from bilevel.ground.typed import made
 from bilevel.learn import checkpoint
 from bilevel.learn.algorithm import Status
+from bilevel.learn.reconstruction import Reconstruction, tolerance_of
 from bilevel.learn.record import Record
 from bilevel.learn.snapshot import Snapshot
 from bilevel.model import Cost, Energy, Objective
 from bilevel.model.losses import SquaredError
 from bilevel.solve import Solution, Tolerance, minimise
-from bilevel.solve.policy import RECONSTRUCTING, USUAL
 from bilevel.solve.solvers import accelerated
 
 __all__ = ["Fit", "load"]
@@ -114,10 +114,23 @@ class Fit:
 
         The contrast is that of the images behind ``y``.
         """
-        contrast = self.energy.contrast(y)
-        rms = USUAL * contrast if accuracy is None else accuracy
-        stiffness = self.energy.stiffness(contrast)
-        return RECONSTRUCTING.tolerance(objective, rms, dtype=y.dtype, stiffness=stiffness)
+        return tolerance_of(self.energy, objective, y, accuracy)
+
+    def module(self, accuracy: float | None = None, max_steps: int = 20_000) -> Reconstruction:
+        """The learned energy as a layer for other models, y -> x; a copy.
+
+        Example:
+            >>> import bilevel as bl
+            >>> x = torch.rand(1, 1, 8, 8)
+            >>> energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(1.0))
+            >>> problem = bl.BilevelProblem(
+            ...     energy, bl.losses.SquaredError(), bl.data.Pairs(x, x, ("one",))
+            ... )
+            >>> layer = bl.learn(problem, budget=bl.Budget(steps=1)).module()
+            >>> torch.nn.Sequential(torch.nn.Identity(), layer)(x).shape
+            torch.Size([1, 1, 8, 8])
+        """
+        return Reconstruction(copy.deepcopy(self.energy), accuracy, max_steps)
 
     def save(self, folder: str | Path, *, state: bool = True) -> Path:
         """Write ``fit.json`` and ``fit.safetensors`` into ``folder``, whole or not at all.

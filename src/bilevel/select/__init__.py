@@ -1,6 +1,7 @@
 """Choosing a parameter without ground truth."""
 
 from bilevel.select import rules
+from bilevel.select.calibration import calibrate
 from bilevel.select.choice import Choice, Curve, Outcome
 from bilevel.select.compare import Comparison, compare
 from bilevel.select.path import Path
@@ -17,6 +18,7 @@ __all__ = [
     "Path",
     "Point",
     "Rule",
+    "calibrate",
     "compare",
     "rules",
     "select",

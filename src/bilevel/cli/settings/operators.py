@@ -17,11 +17,12 @@ from bilevel.ground.randomness import generator
 from bilevel.model import operators
 from bilevel.model.operators import Operator, Shape
 
-__all__ = ["Convolution", "Downsampling", "FourierMask", "GaussianBlur", "Mask"]
+__all__ = ["Convolution", "Downsampling", "FourierMask", "GaussianBlur", "Mask", "Radon"]
 
 _OFF = 1e-3
 Boundary = Annotated[
-    Literal["circular", "zero", "reflecting"], Field(description="how the image goes on outside")
+    Literal["circular", "zero", "reflecting", "valid"],
+    Field(description="how the image goes on outside; valid: data end where nothing is assumed"),
 ]
 
 
@@ -182,3 +183,42 @@ class Downsampling(OperatorSettings):
     def multiple(self) -> int:
         """The side of a block."""
         return self.factor
+
+
+class Radon(OperatorSettings):
+    """Line integrals of images of one size, with parallel rays or from a point: tomography."""
+
+    decisive: ClassVar[str] = "size"
+    size: tuple[Side, Side] = Field(description="height and width of the images [pixel]")
+    angles: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=60, description="how many, spread over 180 degrees, or 360 from a point"
+    )
+    detectors: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        default=None, description="elements of the detector; as many as the image needs if none"
+    )
+    spacing: Positive = Field(default=1.0, description="distance of the elements [pixel]")
+    source: Positive | None = Field(
+        default=None, description="distance of a point source from the centre [pixel]"
+    )
+    behind: Annotated[float, Field(ge=0)] = Field(
+        default=0.0, description="distance of the detector from the centre [pixel]"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Radon:
+        h, w = self.size
+        if self.source is not None and self.source <= math.hypot(h, w) / 2:
+            given = f"{self.source:g} pixels from the centre of {h}x{w}"
+            raise Unfit("source", "the source must lie outside the image", given=given)
+        return self
+
+    @property
+    def size_taken(self) -> tuple[int, int]:
+        """The size of the images."""
+        return self.size
+
+    def build(self, shape: Shape) -> Operator:
+        """The same for all images: it knows their size."""
+        del shape
+        geometry = (self.size, self.angles, self.detectors, self.spacing, 1.0)
+        return operators.Radon(*geometry, self.source, self.behind)

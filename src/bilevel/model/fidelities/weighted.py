@@ -58,10 +58,8 @@ class Weighted(DataTerm):
         return {"operator": self.operator, "learn": learn}
 
     def start(self, y: Tensor) -> Tensor:
-        """Aᵀy over the upper bound of ‖A‖²: y itself for denoising."""
-        x = self.operator.adjoint(y)
-        upper = self.operator.gram_bounds((x.shape[1], x.shape[2], x.shape[3])).upper
-        return x / upper if upper > 0 else x
+        """That of the operator: y itself for denoising."""
+        return self.operator.start(y)
 
 
 class WeightedFidelity(Weighted, Fidelity):

@@ -8,17 +8,19 @@ from typing import Any, Literal, cast
 import scipy.fft  # pyright: ignore[reportMissingTypeStubs]
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-__all__ = ["Axis", "Boundary"]
+__all__ = ["BOUNDARIES", "Axis", "Boundary"]
 
-Boundary = Literal["circular", "zero", "reflecting"]
+Boundary = Literal["circular", "zero", "reflecting", "valid"]
+BOUNDARIES: tuple[Boundary, ...] = ("circular", "zero", "reflecting", "valid")
 
 
 @dataclass(frozen=True)
 class Axis:
     """One axis of an image, extended by ``before`` and ``after`` pixels, on a periodic grid.
 
-    The grid is so long that a cyclic convolution there is right on the image. GroupNorm with large
+    The grid is so long that a cyclic convolution there is right on the image. Lengths with large
     prime factors are avoided: their FFT is several times slower.
 
     Example:
@@ -32,17 +34,24 @@ class Axis:
     after: int
     grid: int
     boundary: Boundary
+    first: int
+    """Where the data begin on the grid."""
+    count: int
+    """How long the data are: those that see nothing beyond the ends where the boundary is valid."""
 
     @staticmethod
     def of(dim: int, length: int, kernel: int, boundary: Boundary) -> Axis:
         """The axis for a kernel of that length, whose centre is at ``kernel // 2``."""
+        before, after = kernel - 1 - kernel // 2, kernel // 2
+        if boundary == "valid":
+            grid, count = _fast(length), length - kernel + 1
+            return Axis(dim, length, 0, 0, grid, boundary, before, count)
         if boundary == "circular" and _fast(length) == length:
-            return Axis(dim, length, 0, 0, length, boundary)
+            return Axis(dim, length, 0, 0, length, boundary, 0, length)
         grid = _fast(length + kernel - 1)
         if boundary == "zero":
-            return Axis(dim, length, 0, 0, grid, boundary)
-        centre = kernel // 2
-        return Axis(dim, length, kernel - 1 - centre, centre, grid, boundary)
+            return Axis(dim, length, 0, 0, grid, boundary, 0, length)
+        return Axis(dim, length, before, after, grid, boundary, before, length)
 
     def extend(self, x: Tensor) -> Tensor:
         """Continue ``x`` beyond its ends; the rest of the grid is left for the FFT to fill."""
@@ -55,8 +64,16 @@ class Axis:
         return torch.cat([head.flip(self.dim), x, tail.flip(self.dim)], self.dim)
 
     def crop(self, z: Tensor) -> Tensor:
-        """The part of the grid where the image lies after ``extend``."""
-        return z.narrow(self.dim, self.before, self.length)
+        """The part of the grid where the data lie after ``extend``."""
+        return z.narrow(self.dim, self.first, self.count)
+
+    def place(self, y: Tensor) -> Tensor:
+        """The adjoint of ``crop`` but for the origin of ``fold``: data as long as the image."""
+        missing = self.length - self.count
+        if not missing:
+            return y
+        ahead = [0, 0] * (-1 - self.dim)
+        return functional.pad(y, [*ahead, self.first, missing - self.first])
 
     def fold(self, z: Tensor) -> Tensor:
         """The adjoint of ``extend``, from a grid whose origin is the first pixel of the image."""

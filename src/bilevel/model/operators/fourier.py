@@ -13,7 +13,7 @@ from bilevel.ground.randomness import generator
 from bilevel.model.operators.inputs import check_adjoint, check_forward, mask_weights
 from bilevel.model.operators.operator import Interval, Operator, Shape
 
-__all__ = ["FourierMask"]
+__all__ = ["FourierMask", "line_mask"]
 
 
 class FourierMask(Operator):
@@ -63,24 +63,7 @@ class FourierMask(Operator):
             InputError: an acceleration below 1 or that keeps no line, or a centre that alone has
                 more lines than are kept.
         """
-        height, width = shape
-        if not (math.isfinite(acceleration) and acceleration >= 1):
-            raise InputError("acceleration must be a finite number >= 1", given=acceleration)
-        if not 0 <= centre_fraction <= 1:
-            raise InputError("centre_fraction must lie in [0, 1]", given=centre_fraction)
-        kept, centre = round(width / acceleration), round(width * centre_fraction)
-        if kept < max(centre, 1):
-            raise InputError(
-                f"acceleration {acceleration} keeps {kept} of {width} lines",
-                given=f"a fully sampled centre of {centre}",
-                advice="lower acceleration or centre_fraction",
-            )
-        frequency = cast(Tensor, torch.fft.fftfreq(width)).abs().argsort(stable=True)
-        rest = torch.randperm(width - centre, generator=generator(seed, "lines", width))
-        chosen = torch.cat([frequency[:centre], frequency[centre:][rest[: kept - centre]]])
-        mask = torch.zeros(height, width, dtype=torch.bool)
-        mask[:, chosen] = True
-        return cls(mask)
+        return cls(line_mask(shape, acceleration, centre_fraction, seed))
 
     def forward(self, x: Tensor) -> Tensor:
         """A x: (b, c, h, w) -> (b, 2c, h, w)."""
@@ -124,3 +107,34 @@ class FourierMask(Operator):
     def options(self) -> dict[str, object]:
         """The arguments that build this operator again."""
         return {"mask": self.mask}
+
+
+def line_mask(
+    shape: tuple[int, int],
+    acceleration: float = 2.0,
+    centre_fraction: float = 0.08,
+    seed: int = 0,
+) -> Tensor:
+    """The mask of :meth:`FourierMask.lines`: (h, w) booleans, frequency zero first.
+
+    Raises:
+        InputError: as there.
+    """
+    height, width = shape
+    if not (math.isfinite(acceleration) and acceleration >= 1):
+        raise InputError("acceleration must be a finite number >= 1", given=acceleration)
+    if not 0 <= centre_fraction <= 1:
+        raise InputError("centre_fraction must lie in [0, 1]", given=centre_fraction)
+    kept, centre = round(width / acceleration), round(width * centre_fraction)
+    if kept < max(centre, 1):
+        raise InputError(
+            f"acceleration {acceleration} keeps {kept} of {width} lines",
+            given=f"a fully sampled centre of {centre}",
+            advice="lower acceleration or centre_fraction",
+        )
+    frequency = cast(Tensor, torch.fft.fftfreq(width)).abs().argsort(stable=True)
+    rest = torch.randperm(width - centre, generator=generator(seed, "lines", width))
+    chosen = torch.cat([frequency[:centre], frequency[centre:][rest[: kept - centre]]])
+    mask = torch.zeros(height, width, dtype=torch.bool)
+    mask[:, chosen] = True
+    return mask

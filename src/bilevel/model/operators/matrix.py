@@ -15,7 +15,7 @@ from bilevel.model.operators.derived import Derived
 from bilevel.model.operators.inputs import check_adjoint, check_forward, check_real, real_tensor
 from bilevel.model.operators.operator import Interval, Operator, Shape
 
-__all__ = ["Matrix"]
+__all__ = ["Matrix", "check_image_shape", "eigenvalue_bounds"]
 
 _EXACT_RANK, _EXACT_SIZE = 4096, 2**25
 
@@ -30,6 +30,7 @@ class Matrix(Operator):
     Args:
         matrix: dense tensor, sparse tensor or SciPy sparse matrix, (m, n).
         image_shape: (c, h, w) with c h w = n.
+        saved: whether a sparse matrix belongs to the state, or is made again from options.
 
     Raises:
         InputError: a matrix that is complex, not finite or empty, or an image shape without n
@@ -43,12 +44,14 @@ class Matrix(Operator):
 
     dense: Tensor | None
 
-    def __init__(self, matrix: object, image_shape: Shape) -> None:
+    def __init__(self, matrix: object, image_shape: Shape, *, saved: bool = True) -> None:
         super().__init__()
         rows = _compressed(matrix)
         dense = real_tensor(matrix, "matrix", (2,)) if rows is None else None
         self.register_buffer("dense", dense)
-        self.sparse = nn.ModuleList([] if rows is None else [_Rows(rows), _Rows(rows.t())])
+        self.sparse = nn.ModuleList(
+            [] if rows is None else [_Rows(rows, saved), _Rows(rows.t(), saved)]
+        )
         self._derived = Derived()
         m, n = self._pair()[0].shape
         self._image_shape = _image_shape(image_shape, n)
@@ -93,7 +96,7 @@ class Matrix(Operator):
         matrix, transposed = (part.cpu().double() for part in self._pair())
         m, n = matrix.shape
         if min(m, n) <= _EXACT_RANK and m * n <= _EXACT_SIZE:
-            return _eigenvalue_bounds(matrix.to_dense())
+            return eigenvalue_bounds(matrix.to_dense())
         matrix, transposed = matrix.abs(), transposed.abs()
         upper = schur_bound(
             lambda x: _multiply(x, matrix, transposed),
@@ -127,13 +130,14 @@ class _Rows(nn.Module):
     columns: Tensor
     values: Tensor
 
-    def __init__(self, matrix: Tensor) -> None:
+    def __init__(self, matrix: Tensor, saved: bool) -> None:
         super().__init__()
         matrix = matrix.to_sparse_csr()
         self.shape = matrix.shape
-        self.register_buffer("starts", matrix.crow_indices().to(torch.int32))
-        self.register_buffer("columns", matrix.col_indices().to(torch.int32))
-        self.register_buffer("values", matrix.values().clone())
+        starts, columns = matrix.crow_indices(), matrix.col_indices()
+        self.register_buffer("starts", starts.to(torch.int32), persistent=saved)
+        self.register_buffer("columns", columns.to(torch.int32), persistent=saved)
+        self.register_buffer("values", matrix.values().clone(), persistent=saved)
 
     def tensor(self) -> Tensor:
         """The matrix as a CSR tensor that shares the buffers."""
@@ -193,16 +197,25 @@ def _compressed(matrix: object) -> Tensor | None:
         return torch.sparse_csr_tensor(starts, columns, values, shape, check_invariants=True)
 
 
-def _image_shape(given: object, entries: int) -> Shape:
+def check_image_shape(given: object) -> Shape:
+    """``given`` if it is (c, h, w)."""
     match given:
-        case (int(c), int(h), int(w)) if min(c, h, w) > 0 and c * h * w == entries:
+        case (int(c), int(h), int(w)) if min(c, h, w) > 0:
             return (c, h, w)
         case _:
-            what = "image_shape (c, h, w) must have as many entries as the matrix has columns"
-            raise InputError(f"{what}, {entries}", given=given)
+            raise InputError("image_shape must be (c, h, w), all positive", given=given)
 
 
-def _eigenvalue_bounds(matrix: Tensor) -> Interval:
+def _image_shape(given: object, entries: int) -> Shape:
+    c, h, w = check_image_shape(given)
+    if c * h * w != entries:
+        what = "image_shape (c, h, w) must have as many entries as the matrix has columns"
+        raise InputError(f"{what}, {entries}", given=given)
+    return (c, h, w)
+
+
+def eigenvalue_bounds(matrix: Tensor) -> Interval:
+    """Of MᵀM, to rounding, for M (m, n) float64."""
     m, n = matrix.shape
     gram = matrix @ matrix.T if m < n else matrix.T @ matrix
     eigenvalues = cast(Tensor, torch.linalg.eigvalsh(gram))

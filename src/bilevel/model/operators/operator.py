@@ -80,6 +80,12 @@ class Operator(Part, ABC):
         del x
         return None
 
+    def start(self, y: Tensor) -> Tensor:
+        """A sensible first image for data y: Aᵀy over the upper bound of ‖A‖², y where A = I."""
+        x = self.adjoint(y)
+        upper = self.gram_bounds((x.shape[1], x.shape[2], x.shape[3])).upper
+        return x / upper if upper > 0 else x
+
     def image_shape(self, data_shape: Shape) -> Shape:
         """The shape (c, h, w) of an image whose data have that shape."""
         return data_shape
@@ -106,6 +112,18 @@ class Operator(Part, ABC):
         from bilevel.model.operators.composition import Composition
 
         return Composition(self, first)
+
+    def __add__(self, other: Operator) -> Operator:
+        """``self + other``: the sum of what both give."""
+        from bilevel.model.operators.combined import Added
+
+        return Added([self, other])
+
+    def __rmul__(self, factor: float) -> Operator:
+        """``factor * self``."""
+        from bilevel.model.operators.combined import Scaled
+
+        return Scaled(self, factor)
 
 
 DERIVE = "derive a class from bilevel.operators.Operator with forward, adjoint and gram_bounds"

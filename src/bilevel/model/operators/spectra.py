@@ -22,6 +22,7 @@ __all__ = [
     "power",
     "reflecting_bounds",
     "transfer",
+    "valid_bounds",
     "zero_bounds",
 ]
 
@@ -81,6 +82,15 @@ def zero_bounds(kernel: Tensor, size: tuple[int, int]) -> Interval:
         norm.append(_modulus(strip).amax())
     coercive = torch.maximum(torch.stack(least).amin(0), -torch.stack(most).amax(0))
     return interval(coercive.min(), torch.stack(norm).max(), kernel)
+
+
+def valid_bounds(kernel: Tensor, size: tuple[int, int]) -> Interval:
+    """A crops a circular convolution on the grid of the image: ‖A‖ <= max |k̂|.
+
+    With more pixels in the image than in the data there is a null space.
+    """
+    whole = circular_bounds(kernel, size)
+    return Interval(whole.lower if kernel.shape[-2:] == (1, 1) else 0.0, whole.upper)
 
 
 def reflecting_bounds(kernel: Tensor, size: tuple[int, int]) -> Interval:

@@ -1,6 +1,7 @@
 """Rules that choose a weight."""
 
 from bilevel.ground.contents import contents as _contents
+from bilevel.select.rules.a_priori import APriori as APriori
 from bilevel.select.rules.discrepancy import Discrepancy as Discrepancy
 from bilevel.select.rules.gaussianity import Gaussianity as Gaussianity
 from bilevel.select.rules.gcv import GCV as GCV
