@@ -42,10 +42,8 @@ def test_it_is_the_transform_of_what_each_coil_sees() -> None:
     x, s = images((2, *SIZE)), maps().to(torch.complex128)
     z = torch.complex(x[:, :1], x[:, 1:])
     plain = torch.fft.fft2(s * z, norm="ortho")
-    shifts = (-2, -1)
-    centred = torch.fft.fftshift(
-        torch.fft.fft2(torch.fft.ifftshift(s * z, shifts), norm="ortho"), shifts
-    )
+    inside = torch.fft.ifftshift(s * z, (-2, -1))
+    centred = torch.fft.fftshift(torch.fft.fft2(inside, norm="ortho"), (-2, -1))
     for expected, flag in ((plain, False), (centred, True)):
         operator = MultiCoil(FULL, maps(), centred=flag).double()
         torch.testing.assert_close(operator(x), torch.cat([expected.real, expected.imag], 1))

@@ -33,8 +33,8 @@ class Linear(Operator):
     ``apply`` takes images (b, c, h, w) and gives data (b, c', h', w'), (b, h', w') or of any other
     shape (b, ...), which are (b, 1, 1, m) here. Complex data are channels (b, 2c', h', w') here,
     the real parts and then the imaginary ones; ``transpose`` sees them as ``apply`` gave them, and
-    of what it gives the real part counts, which is the adjoint for real images. With ``paired`` images are such pairs too:
-    ``apply`` sees (b, c/2, h, w) complex numbers.
+    of what it gives the real part counts, which is the adjoint for real images. With ``paired``
+    images are laid out like that too: ``apply`` sees (b, c/2, h, w) complex numbers.
 
     Args:
         apply: x -> A x.
