@@ -57,7 +57,7 @@ def save(name: str, table: str, numbers: dict[str, Any]) -> None:
 
 
 def matmul_rate(size: int = 2048, repeats: int = 5) -> float:
-    """Of float32 with the threads in use [GFLOP/s], the best of some: what seconds are read beside."""
+    """Of float32, with the threads in use [GFLOP/s]: what seconds are to be read beside."""
     a = torch.rand(size, size)
     best = math.inf
     for _ in range(repeats):
