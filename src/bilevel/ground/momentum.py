@@ -22,8 +22,12 @@ def momentum(
         >>> momentum(torch.ones(1))
         (tensor([1.6180]), tensor([0.]))
     """
-    a = 1 - q * t**2
-    following = (a + (a**2 + 4 * growth * t**2).sqrt()) / 2
+    square = t * t
+    if isinstance(q, float) and q == 0:
+        following = (1 + (1 + 4 * growth * square).sqrt()) / 2
+        return following, (t - 1) / following
+    a = 1 - q * square
+    following = (a + (a * a + 4 * growth * square).sqrt()) / 2
     return following, (t - 1) * (1 - q * following) / (following * (1 - q))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
@@ -115,17 +115,18 @@ class SmoothSum(Smooth):
 
     def value(self, x: Tensor) -> Tensor:
         """Sum of the values."""
-        return _total((t.value(x) for t in self.terms), x.new_zeros(len(x)))
+        return _total([t.value(x) for t in self.terms]) if self.terms else x.new_zeros(len(x))
 
     def grad(self, x: Tensor) -> Tensor:
         """Sum of the gradients."""
-        return _total((t.grad(x) for t in self.terms), torch.zeros_like(x))
+        return _total([t.grad(x) for t in self.terms]) if self.terms else torch.zeros_like(x)
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Sums of both, each term computing its features once."""
-        pairs = [t.value_and_grad(x) for t in self.terms]
-        value = _total((v for v, _ in pairs), x.new_zeros(len(x)))
-        return value, _total((g for _, g in pairs), torch.zeros_like(x))
+        if not self.terms:
+            return x.new_zeros(len(x)), torch.zeros_like(x)
+        values, slopes = zip(*[t.value_and_grad(x) for t in self.terms], strict=True)
+        return _total(values), _total(slopes)
 
     def summands(self) -> tuple[Summand, ...] | None:
         """Of all terms, where every term has some."""
@@ -261,6 +262,5 @@ class RowScaled(Smooth):
         return rows.expand(self.weight.to(x), x)
 
 
-def _total(parts: Iterable[Tensor], zero: Tensor) -> Tensor:
-    found = list(parts)
-    return reduce(add, found) if found else zero
+def _total(parts: Sequence[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else reduce(add, parts)

@@ -102,7 +102,7 @@ class Certificate:
 
     def at_floor(self) -> Tensor:
         """Which rows have a gradient that rounding could have made, (b,) bool."""
-        return torch.isfinite(self.floor) & (self.computed <= self.floor)
+        return self.floor.isfinite() & (self.computed <= self.floor)
 
 
 def certify(
@@ -139,11 +139,12 @@ def certify(
 def _from_slope(
     objective: Curved, x: Tensor, tol: Tolerance | None, gradient: Tensor
 ) -> Certificate:
-    allowance = objective.rounding(x) + ROOM * torch.finfo(x.dtype).eps * rows.length(gradient)
-    found = _from_gradient(objective, gradient, allowance)
+    norm = rows.length(gradient)
+    allowance = objective.rounding(x) + ROOM * torch.finfo(x.dtype).eps * norm
+    found = _from_gradient(objective, gradient, norm, allowance)
     if tol is None or x.dtype == torch.float64:
         return found
-    hopeful = _from_gradient(objective, gradient, torch.zeros_like(allowance)).meets(tol)
+    hopeful = _from_gradient(objective, gradient, norm, torch.zeros_like(allowance)).meets(tol)
     met = found.meets(tol)
     unsure = torch.nonzero(torch.where(allowance.isfinite(), hopeful & ~met, met)).flatten()
     if len(unsure):
@@ -158,11 +159,13 @@ def _refine(found: Certificate, index: Tensor, finer: Certificate, x: Tensor) ->
     rows.put(found, index, finer)
 
 
-def _from_gradient(objective: Curved, gradient: Tensor, allowance: Tensor) -> Certificate:
-    norm, mu = rows.length(gradient), objective.bounds.proved_mu()
-    least = norm + allowance
-    reach = torch.where(mu > 0, least / mu, torch.inf)
-    gap = torch.where(mu > 0, least * reach / 2, torch.inf)
+def _from_gradient(
+    objective: Curved, gradient: Tensor, norm: Tensor, allowance: Tensor
+) -> Certificate:
+    mu, least = objective.bounds.proved_mu(), norm + allowance
+    convex = mu > 0
+    reach = torch.where(convex, least / mu, torch.inf)
+    gap = torch.where(convex, least * reach / 2, torch.inf)
     root = math.sqrt(objective.image(gradient)[0].numel())
     claim = torch.where(torch.isfinite(reach), Claim.GLOBAL, Claim.STATIONARY)
     residual = torch.where(allowance.isfinite(), least, norm) / root

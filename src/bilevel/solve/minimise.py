@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -102,7 +103,7 @@ def _minimise(
         objective = objective.rows(left)
         progress.keep(left)
         state = rows.take(state, left)
-    done = 0
+    done, last = 0, _Look(state.x.clone(), rows.take(certificate, left))
     while len(left) and done < max_steps:
         steps = min(check_every, max_steps - done)
         for _ in range(steps):
@@ -110,28 +111,46 @@ def _minimise(
         done += steps
         certificate = certify(objective, state.x, tol, solver.gradient(state), solver.dual(state))
         progress.update(certificate, tol, steps, solver.stuck(state))
-        _record(solution, left, state.x, certificate, progress.status, done)
-        running = torch.nonzero(progress.status == Status.RUNNING).flatten()
-        if kept is not None:
-            leaving = (progress.status != Status.RUNNING) | (done >= max_steps)
-            index = torch.nonzero(leaving).flatten()
-            rows.put(kept, left[index], rows.take(state, index))
-        if len(running) < len(left):
+        now = _Look(state.x.clone(), certificate)
+        leaving = progress.status != Status.RUNNING
+        if done >= max_steps or bool(leaving.any()):
+            index = torch.nonzero(leaving | (done >= max_steps)).flatten()
+            _record(solution, left, index, progress.status, done, now, last)
+            if kept is not None:
+                rows.put(kept, left[index], rows.take(state, index))
+            running = torch.nonzero(~leaving).flatten()
             left, objective = left[running], objective.rows(running)
-            state = cast(S, rows.take(state, running))
+            state, now = cast(tuple[S, _Look], rows.take((state, now), running))
             progress.keep(running)
+        last = now
     solution.status[left] = Status.MAX_STEPS
     return solution
 
 
+@dataclass(frozen=True)
+class _Look:
+    """Where the rows were when they were looked at; x is a copy."""
+
+    x: Tensor
+    certificate: Certificate
+
+
 def _record(
-    solution: Solution, index: Tensor, x: Tensor, found: Certificate, status: Tensor, done: int
+    solution: Solution,
+    left: Tensor,
+    index: Tensor,
+    status: Tensor,
+    done: int,
+    now: _Look,
+    last: _Look,
 ) -> None:
-    """Write the rows checked now; a diverged row keeps its last finite point."""
-    solution.status[index], solution.steps[index] = status, done
-    finite = torch.nonzero(status != Status.DIVERGED).flatten()
-    solution.x[index[finite]] = x[finite]
-    rows.put(solution.certificate, index[finite], rows.take(found, finite))
+    """Write the rows ``index`` of those left; a diverged row keeps its last finite point."""
+    solution.status[left[index]], solution.steps[left[index]] = status[index], done
+    gone = status[index] == Status.DIVERGED
+    for look, some in ((now, index[~gone]), (last, index[gone])):
+        if len(some):
+            solution.x[left[some]] = look.x[some]
+            rows.put(solution.certificate, left[some], rows.take(look.certificate, some))
 
 
 class _Progress:
