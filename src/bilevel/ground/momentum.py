@@ -23,7 +23,7 @@ def momentum(
         (tensor([1.6180]), tensor([0.]))
     """
     square = t * t
-    if isinstance(q, float) and q == 0:
+    if isinstance(q, float) and not q:
         following = (1 + (1 + 4 * growth * square).sqrt()) / 2
         return following, (t - 1) / following
     a = 1 - q * square
