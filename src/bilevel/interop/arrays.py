@@ -51,7 +51,7 @@ def from_arrays(
 
 
 def _array(row: Tensor) -> Array:
-    return row.detach().cpu().resolve_conj().numpy()
+    return row.detach().cpu().resolve_conj().contiguous().numpy()
 
 
 def _stacked(results: list[Array], like: Tensor) -> Tensor:

@@ -97,6 +97,9 @@ def _describe(value: object, path: str, tensors: dict[str, Tensor]) -> Any:
         options = _options(value)
         inner = {k: _describe(v, f"{path}.{k}".lstrip("."), tensors) for k, v in options.items()}
         return {"type": name_of_class(type(value)), "options": inner}
+    if callable(value):
+        advice = "derive a class from bilevel.extend whose options() are numbers, words and tensors"
+        raise InputError(f"the function '{path}' cannot be saved", advice=advice)
     return value
 
 

@@ -63,7 +63,7 @@ def test_filtered_back_projection_gives_the_image_back() -> None:
         operator = Radon((96, 96), 180, spacing=spacing)
         found = operator.filtered_back_projection(operator(image))
         inside = image > 0.05
-        assert float((found - image)[inside].abs().max()) <= 0.03
+        assert float((found - image)[inside].abs().max()) <= 0.04
         assert float(found[inside].mean()) == pytest.approx(float(image[inside].mean()), rel=0.01)
 
 

@@ -76,6 +76,7 @@ class Stacked(_Several):
 
     def forward(self, x: Tensor) -> Tensor:
         """A x: (b, c, h, w) -> (b, c', h', w')."""
+        self.data_shape((x.shape[1], x.shape[2], x.shape[3]))
         parts = [one.forward(x) for one in self]
         if self._side_by_side:
             return torch.cat(parts, 1)
@@ -85,9 +86,9 @@ class Stacked(_Several):
         """Aᵀ y = Σ_j A_jᵀ y_j."""
         self.check_data(y)
         if self._side_by_side:
-            parts = y.split([shape[0] for shape in self._shapes], 1)
+            parts = list(torch.split(y, [shape[0] for shape in self._shapes], 1))
         else:
-            lines = y.flatten(1).split([prod(shape) for shape in self._shapes], 1)
+            lines = torch.split(y.flatten(1), [prod(shape) for shape in self._shapes], 1)
             parts = [p.reshape(-1, *s) for p, s in zip(lines, self._shapes, strict=True)]
         found = [one.adjoint(part) for one, part in zip(self, parts, strict=True)]
         return torch.stack(found).sum(0)

@@ -7,9 +7,8 @@ from collections.abc import Collection, Mapping
 
 from torch import Tensor, nn
 
-from bilevel.ground.checks import check_choice
 from bilevel.ground.errors import InputError
-from bilevel.model.operators.boundary import BOUNDARIES, Boundary
+from bilevel.model.operators.boundary import Boundary
 from bilevel.model.operators.filtering import Filtering
 from bilevel.model.operators.inputs import real_tensor
 from bilevel.model.part import check_learn
@@ -41,6 +40,7 @@ class Convolution(Filtering):
             entries or one a channel.
 
     Example:
+        >>> import torch
         >>> operator = Convolution(torch.full((3, 3), 1 / 9), boundary="reflecting")
         >>> operator(torch.ones(1, 1, 8, 9)).allclose(torch.ones(1, 1, 8, 9))
         True
@@ -57,7 +57,6 @@ class Convolution(Filtering):
         simplex: bool = False,
     ) -> None:
         check_learn(learn, ("kernel",))
-        check_choice(boundary, BOUNDARIES, "boundary")
         super().__init__(boundary)
         advice = "give kernel.detach() with learn=('kernel',), or hand it on as theta"
         values = real_tensor(kernel, "kernel", (2, 3), advice)

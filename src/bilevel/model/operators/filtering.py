@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -39,7 +40,8 @@ class Filtering(Operator):
 
     def __init__(self, boundary: Boundary) -> None:
         super().__init__()
-        self.boundary: Boundary = check_choice(boundary, BOUNDARIES, "boundary")
+        check_choice(boundary, BOUNDARIES, "boundary")
+        self.boundary: Boundary = boundary
         self._derived = Derived()
 
     @property
@@ -115,7 +117,7 @@ class Filtering(Operator):
         """|k̂|² (h, w), float64, for the circular boundary and one kernel; otherwise None."""
         self.data_shape(image_shape)
         _, h, w = image_shape
-        if self.boundary != "circular" or self.shape[:-2].numel() > 1:
+        if self.boundary != "circular" or math.prod(self.shape[:-2]) > 1:
             return None
         return self._derived.get(
             self.source,

@@ -6,12 +6,13 @@ import math
 from collections.abc import Collection, Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bilevel.ground.checks import check_count, check_positive
 from bilevel.model.operators.boundary import Boundary
 from bilevel.model.operators.filtering import Filtering
-from bilevel.model.part import check_learn, positive_parameter
+from bilevel.model.operators.inputs import real_tensor
+from bilevel.model.part import check_learn
 from bilevel.model.sets import Box, Set
 
 __all__ = ["GaussianBlur"]
@@ -32,8 +33,8 @@ class GaussianBlur(Filtering):
         sigma: standard deviation [pixel].
         size: side of the kernel [pixel]; up to 4 σ on either side if None.
         boundary: "circular", "zero", "reflecting" or "valid".
-        learn: ``("sigma",)`` to learn the width, stored as ``log_sigma``, between 0.1 pixel and
-            half the side of the kernel.
+        learn: ``("sigma",)`` to learn the width, between 0.1 pixel and half the side of the
+            kernel.
 
     Raises:
         InputError: a width that is not positive, a side below 1, or an unknown boundary or name
@@ -47,7 +48,7 @@ class GaussianBlur(Filtering):
 
     def __init__(
         self,
-        sigma: float,
+        sigma: float | Tensor,
         size: int | None = None,
         boundary: Boundary = "circular",
         *,
@@ -55,22 +56,23 @@ class GaussianBlur(Filtering):
     ) -> None:
         check_learn(learn, ("sigma",))
         super().__init__(boundary)
-        check_positive(sigma, "sigma")
-        side = 2 * math.ceil(_REACH * sigma) + 1 if size is None else check_count(size, "size")
+        width = real_tensor(sigma, "sigma", (0,))
+        check_positive(float(width), "sigma")
+        check_count(size, "size")
+        side = 2 * math.ceil(_REACH * float(width)) + 1 if size is None else size
         self.shape = (side, side)
-        self.log_sigma = positive_parameter(sigma, "sigma", learn)
+        self.sigma = nn.Parameter(width, requires_grad="sigma" in learn)
 
     @property
     def source(self) -> Tensor:
-        """log σ."""
-        return self.log_sigma
+        """σ."""
+        return self.sigma
 
     def taps(self) -> Tensor:
         """The kernel; computed in float64, so that it is the same in any precision of σ."""
-        square = self._square(self.log_sigma)
-        profile = torch.exp(-0.5 * square / (2 * self.log_sigma.double()).exp())
+        profile = torch.exp(-0.5 * self._square(self.sigma) / self.sigma.double().square())
         profile = profile / profile.sum()
-        return torch.outer(profile, profile).to(self.log_sigma.dtype)
+        return torch.outer(profile, profile).to(self.sigma.dtype)
 
     def _square(self, like: Tensor) -> Tensor:
         """Squared distances from the centre along an axis [pixel²]."""
@@ -79,23 +81,23 @@ class GaussianBlur(Filtering):
         return at.square()
 
     def slope(self) -> float:
-        """Σ_j |∂k[j]/∂log σ|, with k[j] (|j|² - mean of |j|²)/σ² for the derivative."""
-        if not self.log_sigma.requires_grad:
+        """Σ_j |∂k[j]/∂σ|, with k[j] (|j|² - mean of |j|²)/σ³ for the derivative."""
+        if not self.sigma.requires_grad:
             return 0.0
         with torch.no_grad():
-            taps, square = self.taps().double(), self._square(self.log_sigma)
+            taps, square = self.taps().double(), self._square(self.sigma)
             distance = square[:, None] + square[None]
             mean = (taps * distance).sum()
-            total = (taps * (distance - mean).abs()).sum() / (2 * self.log_sigma.double()).exp()
+            total = (taps * (distance - mean).abs()).sum() / self.sigma.double() ** 3
         return float(total) * (1 + 1e-5)
 
     def sets(self) -> Mapping[str, Set]:
         """From a tenth of a pixel to half the kernel."""
-        widest = max(self.shape[-1] / 2, math.exp(float(self.log_sigma.detach())))
-        return {"log_sigma": Box(math.log(_NARROW), math.log(widest))}
+        now = float(self.sigma.detach())
+        return {"sigma": Box(min(_NARROW, now), max(self.shape[-1] / 2, now))}
 
     def options(self) -> dict[str, object]:
         """The arguments that build this operator again."""
-        sigma = float(self.log_sigma.detach().double().exp())
-        learn = ("sigma",) if self.log_sigma.requires_grad else ()
-        return {"sigma": sigma, "size": self.shape[-1], "boundary": self.boundary, "learn": learn}
+        learn = ("sigma",) if self.sigma.requires_grad else ()
+        kept = {"sigma": self.sigma.detach(), "size": self.shape[-1]}
+        return {**kept, "boundary": self.boundary, "learn": learn}

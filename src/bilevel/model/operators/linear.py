@@ -14,7 +14,7 @@ from bilevel.ground.errors import InputError
 from bilevel.ground.randomness import generator
 from bilevel.linear import LinearMap, lanczos
 from bilevel.model.operators.adjointness import check_adjoint
-from bilevel.model.operators.matrix import check_image_shape, eigenvalue_bounds
+from bilevel.model.operators.matrix import eigenvalue_bounds
 from bilevel.model.operators.operator import Interval, Operator, Shape
 
 __all__ = ["Linear"]
@@ -65,7 +65,7 @@ class Linear(Operator):
         paired: bool = False,
     ) -> None:
         super().__init__()
-        self._image_shape = check_image_shape(image_shape)
+        self._image_shape = _shape(image_shape)
         self._norm = None if norm is None else check_positive(norm, "the norm")
         self._bound = None if self._norm is None else self._norm**2
         self._paired, self._functions = paired, (apply, transpose)
@@ -95,11 +95,11 @@ class Linear(Operator):
         """What the functions take for an image."""
         return _as_complex(x) if self._paired else x
 
-    def _apply(self, x: Tensor) -> Tensor:
+    def _ahead(self, x: Tensor) -> Tensor:
         y = _called(self._functions[0], self._complex(x), "apply")
         return _as_data(y).to(x.dtype)
 
-    def _transpose(self, y: Tensor) -> Tensor:
+    def _back(self, y: Tensor) -> Tensor:
         """Of data as the functions speak of them."""
         native = (_as_complex(y) if self._pairs else y).reshape(-1, *self._native)
         x = _called(self._functions[1], native, "transpose")
@@ -112,12 +112,12 @@ class Linear(Operator):
     def forward(self, x: Tensor) -> Tensor:
         """A x: (b, c, h, w) -> (b, c', h', w')."""
         self.data_shape((x.shape[1], x.shape[2], x.shape[3]))
-        return cast(Tensor, _Both.apply(x, self._apply, self._transpose))
+        return cast(Tensor, _Both.apply(x, self._ahead, self._back))
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Aᵀ y: (b, c', h', w') -> (b, c, h, w)."""
         self.check_data(y)
-        return cast(Tensor, _Both.apply(y, self._transpose, self._apply))
+        return cast(Tensor, _Both.apply(y, self._back, self._ahead))
 
     @property
     def roundings(self) -> float:
@@ -138,7 +138,7 @@ class Linear(Operator):
         if self.gram_bounds(self._image_shape).upper < inf:
             return super().start(y)
         if self._estimate is None:
-            gram = LinearMap.shared(lambda x: self._transpose(self._apply(x)))
+            gram = LinearMap.shared(lambda x: self._back(self._ahead(x)))
             seed = torch.randn(self._image_shape, generator=generator(0, "norm"))[None]
             self._estimate = float(lanczos(gram, seed.double(), steps=_STEPS).values.max())
         return self.adjoint(y) / (self._estimate or 1.0)
@@ -148,7 +148,7 @@ class Linear(Operator):
         images = torch.eye(prod(self._image_shape), dtype=torch.float64)
         parts = torch.split(images.view(-1, *self._image_shape), _BATCH)
         with torch.no_grad():
-            return torch.cat([self._apply(part).flatten(1) for part in parts]).T
+            return torch.cat([self._ahead(part).flatten(1) for part in parts]).T
 
     def image_shape(self, data_shape: Shape) -> Shape:
         """The image shape given at construction."""
@@ -193,18 +193,26 @@ class _Both(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Any) -> Any:
         """Aᵀ."""
         apply, transpose = ctx.maps
-        return _Both.apply(grad_outputs[0], transpose, apply), None, None
+        return cast(Any, _Both).apply(grad_outputs[0], transpose, apply), None, None
 
     @staticmethod
     def jvp(ctx: Any, *grad_inputs: Any) -> Any:
         """A."""
-        return _Both.apply(grad_inputs[0], *ctx.maps)
+        return cast(Any, _Both).apply(grad_inputs[0], *ctx.maps)
+
+
+def _shape(given: object) -> Shape:
+    match given:
+        case (int(c), int(h), int(w)) if min(c, h, w) > 0:
+            return (c, h, w)
+        case _:
+            raise InputError("image_shape must be (c, h, w), all positive", given=given)
 
 
 def _called(function: Map, x: Tensor, name: str) -> Tensor:
     """What it gives, if that is a tensor of numbers."""
     try:
-        found: object = function(x)
+        found = cast(object, function(x))
     except InputError:
         raise
     except Exception as error:  # whatever a function of one's own raises

@@ -15,7 +15,7 @@ from bilevel.model.operators.derived import Derived
 from bilevel.model.operators.inputs import check_adjoint, check_forward, check_real, real_tensor
 from bilevel.model.operators.operator import Interval, Operator, Shape
 
-__all__ = ["Matrix", "check_image_shape", "eigenvalue_bounds"]
+__all__ = ["Matrix", "eigenvalue_bounds"]
 
 _EXACT_RANK, _EXACT_SIZE = 4096, 2**25
 _FEW = 4
@@ -206,21 +206,13 @@ def _compressed(matrix: object) -> Tensor | None:
         return torch.sparse_csr_tensor(starts, columns, values, shape, check_invariants=True)
 
 
-def check_image_shape(given: object) -> Shape:
-    """``given`` if it is (c, h, w)."""
+def _image_shape(given: object, entries: int) -> Shape:
     match given:
-        case (int(c), int(h), int(w)) if min(c, h, w) > 0:
+        case (int(c), int(h), int(w)) if min(c, h, w) > 0 and c * h * w == entries:
             return (c, h, w)
         case _:
-            raise InputError("image_shape must be (c, h, w), all positive", given=given)
-
-
-def _image_shape(given: object, entries: int) -> Shape:
-    c, h, w = check_image_shape(given)
-    if c * h * w != entries:
-        what = "image_shape (c, h, w) must have as many entries as the matrix has columns"
-        raise InputError(f"{what}, {entries}", given=given)
-    return (c, h, w)
+            what = "image_shape (c, h, w) must have as many entries as the matrix has columns"
+            raise InputError(f"{what}, {entries}", given=given)
 
 
 def eigenvalue_bounds(matrix: Tensor) -> Interval:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from math import pi
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,6 +22,19 @@ from bilevel.model.operators.operator import Shape
 __all__ = ["Radon"]
 
 _KEPT = 4
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the rays are; see :class:`Radon`."""
+
+    size: tuple[int, int]
+    degrees: tuple[float, ...]
+    count: int
+    spacing: float
+    pixel: float
+    source: float | None
+    behind: float
 
 
 class Radon(Matrix):
@@ -74,18 +88,18 @@ class Radon(Matrix):
         if source is not None and not (source > diagonal / 2 and behind >= 0):
             what = f"the source must lie outside the image, {diagonal / 2:.4g} from its centre"
             raise InputError(what, given=f"source = {source:g}, behind = {behind:g}")
+        check_count(detectors, "detectors")
         magnified = 1.0 if source is None else (source + behind) / (source - diagonal / 2)
         needed = int(np.ceil(diagonal * magnified / spacing))
-        count = needed if detectors is None else check_count(detectors, "detectors")
-        geometry = ((h, w), degrees, count, spacing, pixel, source, behind)
-        matrix = _assembled(*geometry).astype(np.float32)
+        count = needed if detectors is None else detectors
+        self.geometry = Geometry((h, w), degrees, count, spacing, pixel, source, behind)
+        matrix = _assembled(self.geometry).astype(np.float32)
         super().__init__(matrix.astype(float) if precise else matrix, (1, h, w), saved=False)
-        self._geometry = geometry
         self._data_shape: Shape = (1, len(degrees), count)
 
     def start(self, y: Tensor) -> Tensor:
         """Filtered back-projection of parallel rays; from a point, as for any operator."""
-        if self._geometry[5] is None and len(self._geometry[1]) > 1:
+        if self.geometry.source is None and len(self.geometry.degrees) > 1:
             return self.filtered_back_projection(y)
         return super().start(y)
 
@@ -98,58 +112,59 @@ class Radon(Matrix):
             InputError: rays from a point, or data of another shape.
         """
         self.check_data(y)
-        _, degrees, count, _, pixel, source, _ = self._geometry
-        if source is not None:
+        if self.geometry.source is not None:
             raise InputError("filtered back-projection needs parallel rays", given="a fan")
-        length = 2 ** int(np.ceil(np.log2(2 * count)))
-        n = torch.arange(length, device=y.device)
-        n = torch.minimum(n, length - n).double()
-        odd = n.remainder(2) == 1
-        ramp = torch.where(odd, -1 / (pi * n.clamp_min(1)) ** 2, 0.0)
-        ramp[0] = 0.25
-        spectrum = torch.fft.rfft(ramp).real.to(y.dtype)
-        filtered = torch.fft.irfft(torch.fft.rfft(y, length) * spectrum, length)[..., :count]
-        return self.adjoint(filtered) * (pi / (len(degrees) * pixel**2))
+        count = self.geometry.count
+        length = 2 ** (2 * count - 1).bit_length()
+        z = cast(Tensor, torch.fft.rfft(y, length)) * _ramp(length).to(y)
+        filtered = cast(Tensor, torch.fft.irfft(z, length))[..., :count]
+        scale = pi / (len(self.geometry.degrees) * self.geometry.pixel**2)
+        return scale * self.adjoint(filtered)
 
     def options(self) -> dict[str, object]:
         """The geometry: the matrix is assembled again."""
-        size, degrees, count, spacing, pixel, source, behind = self._geometry
+        g = self.geometry
         return {
-            "size": size,
-            "angles": torch.tensor(degrees, dtype=torch.float64),
-            "detectors": count,
-            "spacing": spacing,
-            "pixel": pixel,
-            "source": source,
-            "behind": behind,
+            "size": g.size,
+            "angles": torch.tensor(g.degrees, dtype=torch.float64),
+            "detectors": g.count,
+            "spacing": g.spacing,
+            "pixel": g.pixel,
+            "source": g.source,
+            "behind": g.behind,
             "precise": self._values.dtype == torch.float64,
         }
 
 
+def _ramp(length: int) -> Tensor:
+    """The spectrum of the ramp filter on a detector of spacing 1, (length // 2 + 1,) float64.
+
+    Kak and Slaney 1988, (3.61): 1/4 at 0, -1/(π n)² at odd n.
+    """
+    n = torch.arange(length)
+    n = torch.minimum(n, length - n).double()
+    filtered = torch.where(n.remainder(2) == 1, -1 / (pi * n.clamp_min(1)) ** 2, 0.0)
+    filtered[0] = 0.25
+    return cast(Tensor, torch.fft.rfft(filtered)).real
+
+
 @lru_cache(maxsize=_KEPT)
-def _assembled(
-    size: tuple[int, int],
-    degrees: tuple[float, ...],
-    count: int,
-    spacing: float,
-    pixel: float,
-    source: float | None,
-    behind: float,
-) -> Any:
-    """The matrix, in pixels: rays of all angles, one after the other."""
-    theta = np.deg2rad(np.asarray(degrees))[:, None]
-    t = ((np.arange(count) - (count - 1) / 2) * spacing / pixel)[None]
-    along = np.stack(np.broadcast_arrays(np.cos(theta), np.sin(theta)), -1)
-    ahead = np.stack(np.broadcast_arrays(-np.sin(theta), np.cos(theta)), -1)
-    if source is None:
-        point = t[..., None] * along
+def _assembled(geometry: Geometry) -> Any:
+    """The matrix: rays of all angles, one after the other, in pixels."""
+    g = geometry
+    theta = np.deg2rad(np.asarray(g.degrees))[:, None, None]
+    t = ((np.arange(g.count) - (g.count - 1) / 2) * (g.spacing / g.pixel))[None, :, None]
+    along = np.concatenate([np.cos(theta), np.sin(theta)], -1)
+    ahead = np.concatenate([-np.sin(theta), np.cos(theta)], -1)
+    if g.source is None:
+        point = t * along
         direction = np.broadcast_to(ahead, point.shape)
     else:
-        end = t[..., None] * along + behind / pixel * ahead
-        point = np.broadcast_to(-source / pixel * ahead, end.shape)
-        direction = end - point
-        direction = direction / np.linalg.norm(direction, axis=-1, keepdims=True)
-    return joseph(Rays(point.reshape(-1, 2), direction.reshape(-1, 2)), size, pixel)
+        end = t * along + (g.behind / g.pixel) * ahead
+        point = np.broadcast_to((-g.source / g.pixel) * ahead, end.shape)
+        direction = (end - point) / np.linalg.norm(end - point, axis=-1, keepdims=True)
+    lines = [np.asarray(part, np.float64).reshape(-1, 2) for part in (point, direction)]
+    return joseph(Rays(*lines), g.size, g.pixel)
 
 
 def _size(size: object) -> tuple[int, int]:
@@ -162,6 +177,6 @@ def _size(size: object) -> tuple[int, int]:
 
 def _degrees(angles: int | Sequence[float] | Tensor, whole: float) -> tuple[float, ...]:
     if isinstance(angles, int):
-        count = check_count(angles, "angles")
-        return tuple(k * whole / count for k in range(count))
+        check_count(angles, "angles")
+        return tuple(k * whole / angles for k in range(angles))
     return tuple(float(v) for v in real_tensor(angles, "angles", (1,)).double())
