@@ -104,6 +104,7 @@ class UnsupervisedProblem(SeparableProblem):
             hypergradient=hypergradient,
             chunk=chunk,
             max_steps=max_steps,
+            contrast=prepared.energy.contrast(prepared.y),
         )
         operator = energy.fidelity.operator
         loss = _OfData(prepared.loss, operator, copy.deepcopy(operator).double())
