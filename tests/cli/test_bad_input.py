@@ -228,3 +228,15 @@ def test_a_map_of_weights_refuses_images_of_another_size(run: Run, tmp_path: Pat
     folder = pictures(tmp_path / "pictures", "a.png", side=20)
     refused = run("evaluate", tmp_path / "fit", "--images", folder).refused()
     assert "the map of weights has shape (16, 16)" in refused
+
+
+def test_what_may_change_in_the_copy_of_a_configuration_may(
+    run: Run, fit: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "fit"
+    shutil.copytree(fit, folder, ignore=shutil.ignore_patterns("evaluation*"))
+    text = (folder / "config.toml").read_text()
+    (folder / "config.toml").write_text(text.replace("steps = 2", "steps = 3"))
+    found = pictures(tmp_path / "pictures", "a.png")
+    outcome = run("evaluate", folder, "--images", found)
+    assert outcome.code == outcome.owed, outcome

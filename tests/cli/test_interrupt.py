@@ -14,6 +14,7 @@ import torch
 import bilevel as bl
 from bilevel.cli import learning
 from bilevel.cli.reconstruction import Reconstructor
+from bilevel.ground.errors import InputError
 from cli.tiny import CONFIGURATION, Run
 
 ENDLESS = CONFIGURATION.replace("steps = 2", "seconds = 600").replace(
@@ -70,6 +71,10 @@ def test_a_killed_run_leaves_a_fit_that_can_be_evaluated(tmp_path: Path) -> None
     process.communicate(timeout=30)
     reconstructor = Reconstructor.load(tmp_path / "fit", 1e-3)
     assert reconstructor.configuration.operator.smallest == 3
+    copied = tmp_path / "fit" / "config.toml"
+    copied.write_text(copied.read_text().replace("weight = 0.02", "weight = 0.03"))
+    with pytest.raises(InputError, match="not what the fit"):
+        Reconstructor.load(tmp_path / "fit", 1e-3)
 
 
 def test_interrupt_while_the_report_is_made_keeps_the_fit(

@@ -124,10 +124,43 @@ def test_a_damaged_file_is_found_before_any_work(tmp_path: Path) -> None:
         (lambda: Simulated([*images(), *images()], blur(), NOISE), "different"),
         (lambda: Simulated([("a", torch.rand(2, 1, 4, 4))], blur(), NOISE), "one image"),
         (lambda: Simulated([("a", torch.full((1, 1, 4, 4), torch.nan))], blur(), NOISE), "a"),
+        (lambda: Simulated([(1, torch.rand(1, 1, 4, 4))], blur(), NOISE, size=2), "strings"),  # type: ignore[list-item]
+        (lambda: Simulated(torch.rand(2, 1, 4, 4), blur(), NOISE), "pairs"),  # type: ignore[arg-type]
+        (lambda: Simulated(images(), blur(), NOISE, size=4.0), "size"),  # type: ignore[arg-type]
+        (lambda: Simulated(images(), blur(), NOISE, size=4, count="3"), "count"),  # type: ignore[arg-type]
         (lambda: Joined([]), "no samples"),
+        (lambda: Joined([cut(images()), 1]), "Samples"),  # type: ignore[list-item]
         (lambda: Joined([cut(images()), cut(images())]), "different"),
     ],
 )
 def test_bad_samples_are_refused_at_once(make: Callable[[], object], said: str) -> None:
     with pytest.raises(InputError, match=said):
         make()
+
+
+def test_parts_of_one_size_are_one_group() -> None:
+    x = cut(images(), 6)
+    both = Joined([x[:2], Simulated(images(), blur(), NOISE), x[2:]])
+    assert both.groups.tolist() == [0, 0, 1, 2, 1, 0, 0, 0, 0]
+    index = torch.tensor([6, 0, 5])
+    assert torch.equal(both.batch(index).y, x.batch(torch.tensor([3, 0, 2])).y)
+
+
+@pytest.mark.parametrize(
+    "ids",
+    [
+        torch.tensor([], dtype=torch.int64),
+        torch.tensor([5]),
+        torch.tensor([-6]),
+        torch.tensor([True, False, True, True, True]),
+        torch.tensor([0.0]),
+        torch.tensor(1),
+    ],
+)
+def test_numbers_that_no_sample_has_are_refused(ids: Tensor) -> None:
+    with pytest.raises(InputError, match="ids"):
+        cut(images()).numbers(ids)
+
+
+def test_negative_numbers_count_from_the_end() -> None:
+    assert cut(images()).numbers(torch.tensor([-1, 0, -5])).tolist() == [4, 0, 0]

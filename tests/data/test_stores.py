@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -71,12 +72,47 @@ def test_what_is_read_is_a_copy() -> None:
     assert torch.equal(kept.read(index), samples().data(index))
 
 
-def test_blank_rows_on_disk_cost_nothing_before_they_are_written(tmp_path: Path) -> None:
+def test_files_go_with_what_they_are_for(tmp_path: Path) -> None:
     kept = column(OnDisk(tmp_path), blank=True)
     assert not kept.read(torch.tensor([4])).any()
-    file = next(tmp_path.iterdir())
-    assert file.stat().st_size == 5 * 16 * 4
-    assert not any(file.read_bytes())
+    assert not list(tmp_path.iterdir())
+
+
+def test_two_columns_of_one_folder_are_apart(tmp_path: Path) -> None:
+    index = torch.tensor([0])
+    first, second = column(OnDisk(tmp_path)), column(OnDisk(tmp_path))
+    first.write(index, torch.ones(1, 1, 4, 4))
+    second.write(index, torch.zeros(1, 1, 4, 4))
+    assert bool((first.read(index) == 1).all())
+
+
+@pytest.mark.parametrize("name", ["disk", "nowhere"])
+def test_what_was_kept_goes_where_the_store_says(name: str, tmp_path: Path) -> None:
+    first = column(InMemory())
+    first.write(torch.tensor([2]), torch.ones(1, 1, 4, 4))
+    other = column(store(name, tmp_path))
+    other.restore(first.kept)
+    found = other.read(torch.tensor([2]))
+    assert torch.equal(found, torch.ones(1, 1, 4, 4)) == (name == "disk")
+    assert other.kept == ()
+
+
+def test_rows_that_were_not_asked_for_are_kept_as_they_begin() -> None:
+    kept = column(InMemory())
+    kept.read(torch.tensor([0]))
+    assert [part.shape for part in kept.kept] == [torch.Size(shape) for shape in SHAPES]
+    assert torch.equal(kept.kept[1], samples().data(torch.tensor([5, 6])))
+
+
+@pytest.mark.parametrize("name", ["memory", "disk"])
+def test_copies_do_not_share_rows(name: str, tmp_path: Path) -> None:
+    rows = samples()
+    kept, index = Column(store(name, tmp_path), "x", rows, rows.data), torch.tensor([1])
+    kept.write(index, torch.ones(1, 1, 4, 4))
+    twin = copy.deepcopy(kept)
+    kept.write(index, torch.zeros(1, 1, 4, 4))
+    expected = torch.ones(1, 1, 4, 4) if name == "memory" else samples().data(index)
+    assert torch.equal(twin.read(index), expected)
 
 
 def test_only_memory_goes_into_a_saved_fit_and_comes_back(tmp_path: Path) -> None:
@@ -119,3 +155,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="file"):
         OnDisk(tmp_path / "file" / "x").room("x", 1, torch.zeros(1, 2, 2))
+    with pytest.raises(InputError, match="cannot keep"):
+        OnDisk(3).room("x", 1, torch.zeros(1, 2, 2))  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="cannot keep"):
+        OnDisk("a\0b").room("x", 1, torch.zeros(1, 2, 2))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 import bilevel as bl
-from bilevel.data import InMemory, Joined, Nowhere, OnDisk, Pairs, Samples, Simulated, Store
+from bilevel.data import Batch, InMemory, Joined, Nowhere, OnDisk, Pairs, Samples, Simulated, Store
 from bilevel.ground.errors import InputError
 from bilevel.learn import Status
 
@@ -131,3 +133,77 @@ def test_a_stream_is_learned_from_without_memory_of_it() -> None:
     assert fit.status is Status.BUDGET
     assert p.memory.x == p.memory.q == ()
     assert fit.theta["regulariser.log_weight"] != p.theta["regulariser.log_weight"]
+
+
+def test_parts_of_one_size_are_learned_from_by_single_loops() -> None:
+    both = Joined([pairs("a", 3, 16, 16), pairs("b", 2, 16, 16)])
+    held = Pairs(*(getattr(both.batch(torch.arange(5)), n) for n in ("y", "target")), both.ids)
+    fits = [
+        bl.learn(problem(s), bl.algorithms.SOBA(), budget=bl.Budget(steps=2)) for s in (both, held)
+    ]
+    assert fits[0].theta == fits[1].theta
+
+
+def test_a_fit_goes_on_where_a_size_was_not_seen_yet(tmp_path: Path) -> None:
+    def both() -> bl.BilevelProblem:
+        return problem(Joined([pairs("a", 8, 16, 16), pairs("b", 2, 12, 20)]))
+
+    isgd = bl.algorithms.ISGD(batch_size=1)
+    at_once = bl.learn(both(), isgd, budget=bl.Budget(steps=4))
+    bl.learn(both(), isgd, budget=bl.Budget(steps=1)).save(tmp_path)
+    again = bl.learn(both(), isgd, budget=bl.Budget(steps=3), resume=bl.load(tmp_path))
+    assert again.theta == at_once.theta
+
+
+def test_problems_can_be_pickled() -> None:
+    p = problem(pairs("a", 2, 16, 16))
+    p.value(p.theta, tol=1e-4)
+    again = pickle.loads(pickle.dumps(p))
+    assert again.value(p.theta, tol=1e-6) == pytest.approx(p.value(p.theta, tol=1e-6), rel=1e-6)
+
+
+class Own(Samples):
+    """Samples of one's own, wrong in one way."""
+
+    def __init__(self, ids: tuple[Any, ...], give: Any) -> None:
+        self.ids, self.give = ids, give
+
+    def batch(self, index: Tensor) -> Batch:
+        return self.give(index)
+
+
+def right(index: Tensor) -> Batch:
+    return Batch(IMAGES[index, :, :16, :16], IMAGES[index, :, :16, :16])
+
+
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [
+        (Own((1, 2), right), "strings"),
+        (Own(("a", "a"), right), "different"),
+        (Own((), right), "at least one"),
+        (Own(("a", "b"), lambda index: (index, index)), "Batch"),
+        (Own(("a", "b"), lambda index: right(index[:1])), "rows"),
+        (IMAGES, "Samples"),
+    ],
+)
+def test_samples_of_ones_own_that_are_wrong_are_refused(samples: Any, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        problem(samples)
+
+
+def test_a_target_that_is_not_finite_is_found_when_it_is_read() -> None:
+    def give(index: Tensor) -> Batch:
+        batch = right(index % 8)
+        batch.target[index == 70] = torch.nan
+        return batch
+
+    p = problem(Own(tuple(map(str, range(80))), give))
+    with pytest.raises(InputError, match="target"):
+        p.value(p.theta, tol=1e-3)
+
+
+@pytest.mark.parametrize("store", ["x", OnDisk])
+def test_what_is_no_store_is_refused_at_once(store: Any) -> None:
+    with pytest.raises(InputError, match="store"):
+        problem(pairs("a", 1, 16, 16), store=store)

@@ -9,6 +9,7 @@ import torch
 
 import bilevel as bl
 from bilevel.solve import Tolerance, minimise
+from bilevel.solve.certificate import certify
 from bilevel.solve.solvers import Nesterov
 from contracts.rows import rows
 from contracts.zoo import OPERATORS, REGULARISERS, make, reference, slope
@@ -84,3 +85,17 @@ def test_declared_bounds_contain_the_spectrum(operator: str) -> None:
         eigenvalues = torch.linalg.eigvalsh(dense_hessian(case.energy, case.target, case.y))
         assert float(eigenvalues[0]) >= float(bounds.mu) - 1e-9
         assert float(eigenvalues[-1]) <= float(bounds.lipschitz) + 1e-9
+
+
+def test_what_float64_says_of_a_row_leaves_the_floor_of_float32() -> None:
+    """The allowance becomes that of float64, the floor stays; they were one tensor once."""
+    y = torch.rand(3, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    tv = bl.regularisers.TotalVariation(0.05, 0.01)
+    energy = bl.Variational(bl.fidelities.SquaredL2(), tv)
+    objective = energy.at(y)
+    found = bl.minimise(objective, bl.solvers.Nesterov(), tol=bl.Tolerance(rms=1e-5))
+    exact = certify(objective.double(), found.x.double())
+    plain = certify(objective, found.x)
+    torch.testing.assert_close(found.certificate.allowance, exact.allowance, rtol=0.1, atol=0.0)
+    torch.testing.assert_close(found.certificate.floor, plain.floor, rtol=0.1, atol=0.0)
+    assert bool((found.certificate.computed >= 0).all())

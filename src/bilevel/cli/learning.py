@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -107,9 +106,15 @@ def _learned(
     last = before.history[-1] if before is not None and before.history else None
     with LearningProgress(budget, last) as progress:
         fit = learn(
-            problem, algorithm, budget=budget, record=progress, checkpoint=out, resume=before
+            problem,
+            algorithm,
+            budget=budget,
+            record=progress,
+            checkpoint=out,
+            resume=before,
+            configuration=plain(configuration),
+            source=document.text,
         )
-    fit = replace(fit, configuration=plain(configuration), source=document.text)
     fit.save(out)
     if fit.status is Status.INTERRUPTED:
         say(f"interrupted after {max(len(fit.history) - 1, 0)} steps: the fit so far is in {out}")

@@ -23,11 +23,13 @@ from bilevel.model.operators import Operator, Shape
 from bilevel.report import Samples
 from bilevel.solve import Solution
 
-__all__ = ["CONFIGURATION", "Answer", "Reconstructor", "simulated"]
+__all__ = ["CONFIGURATION", "FREE", "Answer", "Reconstructor", "simulated"]
 
 CONFIGURATION = "config.toml"
 """What `bilevel learn` calls its copy of the configuration."""
 
+FREE = ("budget", "output")
+"""Tables that may change after a fit was begun."""
 _PIXELS = 2**20  # so many are reconstructed at once: memory stays small
 
 
@@ -127,7 +129,10 @@ class Reconstructor:
 
 def _check_untouched(copy: Path, fit: Fit) -> None:
     """The copy of the configuration, where it lies there, says what the fit was learned with."""
-    if copy.is_file() and table_in(copy, text_in(copy)) != table_in(copy, fit.source):
+    if not copy.is_file():
+        return
+    there, known = (table_in(copy, text) for text in (text_in(copy), fit.source))
+    if any(there.get(k) != known.get(k) for k in {*there, *known} - set(FREE)):
         what = f"'{copy}' is not what the fit beside it was learned with"
         advice = "undo what was changed in it, or learn anew"
         raise InputError(what, advice=advice)

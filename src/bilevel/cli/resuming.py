@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any, cast
 
 from bilevel.cli.config import Configuration, plain, read
-from bilevel.cli.reconstruction import CONFIGURATION
+from bilevel.cli.reconstruction import CONFIGURATION, FREE
 from bilevel.ground.errors import InputError
 from bilevel.learn import Fit, load
 
 __all__ = ["resumable"]
 
-_FREE = ("budget", "output")
 _MISSING = object()
 
 
@@ -33,7 +32,7 @@ def resumable(configuration: Configuration, out: Path) -> Fit:
             raise InputError(f"the fit in '{out}' holds no configuration", advice=advice)
         saved = plain(read(text).configuration)
     now = plain(configuration)
-    for table in (name for name in {**saved, **now} if name not in _FREE):
+    for table in (name for name in {**saved, **now} if name not in FREE):
         difference = _difference(saved.get(table, _MISSING), now.get(table, _MISSING))
         if difference is not None:
             key, before, given = difference

@@ -12,11 +12,23 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
 from bilevel.ground.fingerprint import fingerprint
 
-__all__ = ["FEW", "Batch", "Joined", "Measured", "Rows", "Samples", "check_ids", "sizes"]
+__all__ = [
+    "FEW",
+    "Batch",
+    "Joined",
+    "Measured",
+    "Rows",
+    "Samples",
+    "check_ids",
+    "check_samples",
+    "sizes",
+]
 
+_WHOLE = (torch.int64, torch.int32)
 FEW = 64
 """Rows that scales are measured on, whatever the chunk."""
 
@@ -42,6 +54,21 @@ class Rows(ABC):
         of = self.groups[index.cpu()]
         for group in sizes(of):
             yield from torch.split((of == group).nonzero().flatten(), most)
+
+    def numbers(self, ids: Tensor) -> Tensor:
+        """``ids`` as numbers 0..K-1, (b,); negative ones count from the end.
+
+        Raises:
+            InputError: none, other than whole numbers, or numbers that no row has.
+        """
+        index = torch.as_tensor(ids)
+        if index.ndim != 1 or not len(index) or index.dtype not in _WHOLE:
+            what = "ids must be whole numbers, (b,), at least one"
+            raise InputError(what, given=f"{index.dtype} {tuple(index.shape)}")
+        low, high = int(index.min()), int(index.max())
+        if low < -len(self) or high >= len(self):
+            raise InputError(f"ids must lie in 0 to {len(self) - 1}", given=f"{low} to {high}")
+        return torch.where(index < 0, index + len(self), index)
 
     def few(self) -> Tensor:
         """The first 64 rows."""
@@ -97,7 +124,7 @@ class Samples(Rows):
 
     def data(self, index: Tensor) -> Tensor:
         """y of those samples."""
-        return self.batch(index).y
+        return self.checked(index).y
 
     def shown(self) -> Tensor:
         """The samples that units, peak and checks are taken from: the first 64 unless overridden.
@@ -108,7 +135,21 @@ class Samples(Rows):
 
     def batches(self, index: Tensor, most: int) -> Iterator[Batch]:
         """The samples ``index``, at most so many at once, size by size."""
-        return (self.batch(index[place]) for place in self.places(index, most))
+        return (self.checked(index[place]) for place in self.places(index, most))
+
+    def checked(self, index: Tensor) -> Batch:
+        """As ``batch``, which somebody else may have written.
+
+        Raises:
+            InputError: no batch of so many samples, or targets that are not finite.
+        """
+        found = cast(object, self.batch(index))
+        if not isinstance(found, Batch) or {len(found.y), len(found.target)} != {len(index)}:
+            name = type(self).__name__
+            what = f"{name}.batch must give a Batch of data and targets, {len(index)} rows each"
+            raise InputError(what, given=type(found).__name__)
+        check_finite(found.target, "target")
+        return found
 
     @cached_property
     def fingerprint(self) -> str:
@@ -134,26 +175,41 @@ class Joined(Samples):
     def __init__(self, parts: Sequence[Samples]) -> None:
         if not parts:
             raise InputError("there are no samples to join")
-        self.parts = tuple(parts)
+        self.parts = tuple(check_samples(part, "what is joined") for part in parts)
         self.ids = tuple(name for part in self.parts for name in part.ids)
         check_ids(self.ids, sum(map(len, self.parts)))
         self._ends = torch.tensor([len(part) for part in self.parts]).cumsum(0)
 
     @cached_property
     def groups(self) -> Tensor:
-        """Those of the parts; none is of two parts."""
+        """By the sizes of data and targets, whatever the part."""
+        numbers: dict[object, int] = {}
         found: list[Tensor] = []
-        count = 0
         for part in self.parts:
-            found.append(part.groups + count)
-            count += int(part.groups.max()) + 1
+            groups = part.groups
+            joined = torch.empty_like(groups)
+            for group in sizes(groups):
+                members = (groups == group).nonzero().flatten()
+                first = part.batch(members[:1])
+                kind = first.y.shape[1:], first.target.shape[1:]
+                joined[members] = numbers.setdefault(kind, len(numbers))
+            found.append(joined)
         return torch.cat(found)
 
     def batch(self, index: Tensor) -> Batch:
-        """From the part that the first of them is in."""
-        k = int(torch.searchsorted(self._ends, index[0].cpu(), right=True))
-        first = int(self._ends[k]) - len(self.parts[k])
-        return self.parts[k].batch(index - first)
+        """From the parts that they are in."""
+        of = torch.searchsorted(self._ends, index.cpu(), right=True)
+        order: list[Tensor] = []
+        found: list[Batch] = []
+        for k in sizes(of):
+            order.append((of == k).nonzero().flatten())
+            first = int(self._ends[k]) - len(self.parts[k])
+            found.append(self.parts[k].batch(index[order[-1]] - first))
+        if len(found) == 1:
+            return found[0]
+        back = torch.cat(order).argsort()
+        y, target = (torch.cat([getattr(b, n) for b in found])[back] for n in ("y", "target"))
+        return Batch(y, target)
 
     def shown(self) -> Tensor:
         """Those of the parts."""
@@ -164,6 +220,25 @@ class Joined(Samples):
 def sizes(groups: Tensor) -> list[int]:
     """The numbers that there are, in order."""
     return cast(list[int], cast(Any, groups.unique()).tolist())
+
+
+def check_samples(given: object, name: str) -> Samples:
+    """``given`` if it is samples whose ids and sizes fit one another.
+
+    Raises:
+        InputError: something else, none at all, ids that repeat or are no strings, or groups that
+            are not one number a sample.
+    """
+    if not isinstance(given, Samples):
+        advice = "e.g. bl.data.Pairs(y, target, ids)"
+        raise InputError(f"{name} must be Samples", given=type(given).__name__, advice=advice)
+    check_ids(tuple(given.ids), len(given))
+    if not len(given):
+        raise InputError("at least one sample is needed", given=0)
+    if given.groups.shape != (len(given),) or given.groups.dtype != torch.int64:
+        shape = f"{given.groups.dtype} {tuple(given.groups.shape)}"
+        raise InputError("groups must be one whole number a sample, (K,)", given=shape)
+    return given
 
 
 def check_ids(ids: tuple[object, ...], count: int) -> None:

@@ -96,6 +96,13 @@ class Simulated(Samples):
         """Look at every image once."""
         self.images, self.operator, self.noise = images, operator, noise
         self.seed, self.size = seed, size
+        if not isinstance(images, (list, tuple, Files)):
+            advice = "a list of pairs, or bl.data.Files(folder)"
+            given = type(images).__name__
+            raise InputError("images must be pairs (id, image)", given=given, advice=advice)
+        for name, number in (("size", size), ("count", count)):
+            if number is not None and type(number) is not int:
+                raise InputError(f"{name} must be a whole number", given=repr(number)[:60])
         count = len(images) if count is None else count
         check_crops(len(images), count)
         if size is None and count > len(images):
@@ -146,6 +153,7 @@ class _Seen:
     """What is remembered of an image that was looked at once."""
 
     def __init__(self, name: str, image: Tensor, size: int | None) -> None:
+        check_ids((name,), 1)
         check_images(image, name)
         if len(image) != 1:
             raise InputError(f"{name} must be one image (1, c, h, w)", given=tuple(image.shape))

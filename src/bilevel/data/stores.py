@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +20,7 @@ from bilevel.ground import rows
 from bilevel.ground.errors import InputError
 from bilevel.ground.memory import physical_memory
 
-__all__ = ["Block", "Column", "InMemory", "Nowhere", "OnDisk", "Store"]
+__all__ = ["Block", "Column", "InMemory", "Nowhere", "OnDisk", "Store", "check_store"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,10 +92,10 @@ class InMemory(Store):
 
 @dataclass(frozen=True)
 class OnDisk(Store):
-    """All rows in files that are mapped into memory: what is not in use costs none.
+    """All rows in a file that is mapped into memory: what is not in use costs none.
 
-    The files are made anew by every problem; a fit that is resumed starts its solves as a new one
-    does, to the same accuracy.
+    The file has no name and goes with the problem; the folder must have room for it. A fit that is
+    resumed starts its solves as a new one does, to the same accuracy.
 
     Args:
         folder: where; made if it is not there.
@@ -99,7 +103,7 @@ class OnDisk(Store):
             room, and starts as good as solves to a thousandth.
 
     Raises:
-        InputError: a folder that cannot be written to.
+        InputError: a folder that cannot be written to, or without room.
     """
 
     kept = False
@@ -107,21 +111,38 @@ class OnDisk(Store):
     half: bool = False
 
     def room(self, name: str, count: int, row: Tensor) -> Block:
-        """Files with holes, which read as zeros."""
+        """Zeros on disk."""
         dtype = torch.float16 if self.half else row.dtype
-        path = Path(self.folder) / f"{name}.{str(dtype).removeprefix('torch.')}"
+        size = count * row.numel()
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as file:
-                file.truncate(count * row.numel() * dtype.itemsize)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            advice = "choose a folder that you may write to"
-            what = f"cannot keep reconstructions in '{self.folder}': {reason}"
+            flat = _mapped(Path(self.folder), name, size, dtype)
+        except (OSError, TypeError, ValueError) as error:
+            reason = (isinstance(error, OSError) and error.strerror) or str(error)
+            advice = "choose a folder that you may write to, with room enough"
+            room = f"{size * dtype.itemsize / 2**30:.3g} GiB"
+            what = f"cannot keep reconstructions ({room}) in {self.folder!r}: {reason}"
             raise InputError(what, advice=advice) from error
-        flat = torch.from_file(str(path), shared=True, size=count * row.numel(), dtype=dtype)
         scales = row.new_zeros(count) if self.half else None
         return Block(flat.view(count, *row.shape), scales)
+
+
+def _mapped(folder: Path, name: str, size: int, dtype: torch.dtype) -> Tensor:
+    """Zeros in a file whose room is taken at once, since a full disk would end the process later.
+
+    Raises:
+        OSError: no permission or no room.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, path = tempfile.mkstemp(prefix=f"{name}-", dir=folder)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            if hasattr(os, "posix_fallocate") and size:
+                os.posix_fallocate(file.fileno(), 0, size * dtype.itemsize)
+            file.truncate(size * dtype.itemsize)
+        return torch.from_file(path, shared=True, size=size, dtype=dtype)
+    finally:
+        with suppress(OSError):  # where a file in use keeps its name
+            os.unlink(path)
 
 
 @dataclass(frozen=True)
@@ -136,6 +157,14 @@ class Nowhere(Store):
     def room(self, name: str, count: int, row: Tensor) -> None:
         """None."""
         del name, count, row
+
+
+def check_store(given: object) -> Store:
+    """``given`` if it is a store."""
+    if not isinstance(given, Store):
+        advice = "bl.data.InMemory(), OnDisk(folder) or Nowhere()"
+        raise InputError("store must be a Store", given=repr(given)[:60], advice=advice)
+    return given
 
 
 class Column:
@@ -187,7 +216,7 @@ class Column:
         Raises:
             InputError: rows of several sizes.
         """
-        if bool(self._rows.groups.any()):
+        if len(sizes(self._rows.groups)) > 1:
             advice = "use an algorithm that solves the lower level, e.g. MAID, or crops of one size"
             raise InputError("all samples must be of one size", advice=advice)
         parts = torch.split(torch.arange(len(self._rows)), FEW)
@@ -195,10 +224,14 @@ class Column:
 
     @property
     def kept(self) -> tuple[Tensor, ...]:
-        """What a saved fit holds: the rows of each size that were written or read, not copied."""
-        if not self.store.kept:
+        """What a saved fit holds, not copied: the rows of each size; none before the first is read.
+
+        Rows that were not asked for yet are where their solves start.
+        """
+        if not (self.store.kept and self._blocks):
             return ()
-        return tuple(block.values for _, block in sorted(self._blocks.items()) if block)
+        blocks = [self._block(group) for group in sizes(self._rows.groups)]
+        return tuple(block.values for block in blocks if block)
 
     def restore(self, kept: tuple[Tensor, ...]) -> None:
         """What was ``kept``, all that is needed to go on; nothing starts anew.
@@ -206,8 +239,8 @@ class Column:
         Raises:
             InputError: rows of other shapes or another dtype.
         """
+        self._blocks.clear()
         if not kept:
-            self._blocks.clear()
             return
         groups = sizes(self._rows.groups)
         if len(groups) != len(kept):
@@ -221,14 +254,27 @@ class Column:
                 given = f"{values.dtype} {tuple(values.shape)}"
                 advice = "continue with the samples of the fit"
                 raise InputError(expected, given=given, advice=advice)
-        self._blocks = {g: Block(values) for g, values in zip(groups, kept, strict=True)}
+        for group, values in zip(groups, kept, strict=True):
+            block = self.store.room(f"{self.name}{group}", len(values), values[0])
+            if block is not None:
+                block.write(torch.arange(len(values)), values)
+            self._blocks[group] = block
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies begin anew where nothing is kept with a fit: files are not shared."""
+        kept = self._blocks if self.store.kept else {}
+        return {**self.__dict__, "_blocks": dict(kept)}
 
     def _found(self, index: Tensor) -> tuple[Block | None, Tensor]:
-        """The block of the rows, filled if it is new, and their places in it."""
-        group = int(self._rows.groups[index[0].cpu()])
+        """The block of the rows, and their places in it."""
+        block = self._block(int(self._rows.groups[index[0].cpu()]))
+        return block, self._within[index.cpu()].to(index.device)
+
+    def _block(self, group: int) -> Block | None:
+        """Filled if it is new."""
         if group not in self._blocks:
             self._blocks[group] = self._filled(group)
-        return self._blocks[group], self._within[index.cpu()].to(index.device)
+        return self._blocks[group]
 
     def _filled(self, group: int) -> Block | None:
         members = self._members(group)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,8 @@ def learn(
     record: Callable[[Record], None] | None = None,
     checkpoint: str | Path | None = None,
     resume: Fit | None = None,
+    configuration: Mapping[str, Any] | None = None,
+    source: str = "",
 ) -> Fit:
     """Learn θ from ``theta0`` (the energy's own values if None) within ``budget``.
 
@@ -60,6 +62,8 @@ def learn(
             loss, sets and samples): 10 steps and then 10 more equal 20 at once, bit for bit on one
             thread and with the same solver and chunk. ``budget`` counts from here, history and
             costs go on.
+        configuration: plain data that the fit is to hold, of its maker, and ...
+        source: ... the text that they were read from.
 
     Raises:
         InputError: ``theta0`` does not fit or is not finite, ``resume`` cannot be continued, or
@@ -76,7 +80,7 @@ def learn(
         True
     """
     algorithm = Automatic() if algorithm is None else algorithm
-    run = _Run(problem, algorithm, record, checkpoint)
+    run = _Run(problem, algorithm, record, checkpoint, dict(configuration or {}), source)
     if resume is None:
         run.begin(problem.theta if theta0 is None else theta0)
     elif theta0 is None:
@@ -99,7 +103,10 @@ class _Run:
         algorithm: Algorithm[Any],
         record: Callable[[Record], None] | None,
         checkpoint: str | Path | None,
+        configuration: dict[str, Any],
+        source: str,
     ) -> None:
+        self.configuration, self.source = configuration, source
         self.problem, self.algorithm, self.record = problem, algorithm, record
         self.about = algorithm.about(problem)
         self.writer = None if checkpoint is None else Writer(Path(checkpoint))
@@ -210,7 +217,8 @@ class _Run:
         problem, cost = self.problem, self.problem.cost + Cost()
         unit, theta = problem.loss.unit, problem.outward(self.theta)
         fit = Fit.of(problem.sought, theta, self.history, status, cost, unit)
-        fit = replace(fit, algorithm=self.about, example=problem.level.first)
+        about = {"configuration": self.configuration, "source": self.source}
+        fit = replace(fit, **about, algorithm=self.about, example=problem.level.first)
         if not isinstance(self.state, Packable):
             return fit
         if self.identity is None:

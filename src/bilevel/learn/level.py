@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bilevel.data.samples import Rows
-from bilevel.data.stores import Column, InMemory, Nowhere, Store
+from bilevel.data.stores import Column, InMemory, Nowhere, Store, check_store
 from bilevel.differentiate import Hypergradient, Upper, UpperGradient, automatic
 from bilevel.differentiate.tangents import gauss_newton, tangents
 from bilevel.ground.checks import check_count
@@ -97,14 +97,18 @@ class LowerLevel:
         self.chunk = chunk
         self.max_steps: int = max_steps
         self.ledger = Ledger(Cost() if cost is None else cost)
-        store = InMemory() if store is None else store
+        store = InMemory() if store is None else check_store(store)
         self.x = Column(store, "x", rows, self._begin)
-        self.q = Column(store, "q", rows, lambda k: torch.zeros_like(self._begin(k)), blank=True)
+        self.q = Column(store, "q", rows, self._blank, blank=True)
 
     def _begin(self, index: Tensor) -> Tensor:
         """Where the first solve of those rows starts."""
         with torch.no_grad():
             return self.energy.start(self.rows.data(index)).detach()
+
+    def _blank(self, index: Tensor) -> Tensor:
+        """Adjoints that nothing is known of."""
+        return torch.zeros_like(self._begin(index))
 
     @property
     def memory(self) -> Memory:
@@ -228,7 +232,7 @@ class LowerLevel:
 
     def places(self, ids: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
         """As ``chunks``, with where they stand in ``ids``."""
-        index = torch.arange(len(self.rows)) if ids is None else ids
+        index = torch.arange(len(self.rows)) if ids is None else self.rows.numbers(ids)
         return ((place, index[place]) for place in self.rows.places(index, self.chunk))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bilevel.data.samples import Batch, Samples
+from bilevel.data.samples import Batch, Samples, check_samples
 from bilevel.data.stores import Store
 from bilevel.differentiate import Hypergradient, Upper
 from bilevel.ground import theta as algebra
@@ -173,7 +173,7 @@ class SeparableProblem(OwnProblem):
     def upper_at(self, theta: Theta, index: Tensor) -> Upper:
         """The loss of the samples ``index``, as a function of their x."""
         del theta
-        return Upper(self._losses.rows(index), self.samples.batch(index).target)
+        return Upper(self._losses.rows(index), self.samples.checked(index).target)
 
 
 class BilevelProblem(SeparableProblem):
@@ -218,6 +218,7 @@ class BilevelProblem(SeparableProblem):
         store: Store | None = None,
     ) -> None:
         """Check everything before any work starts."""
+        check_samples(samples, "samples")
         shown = list(samples.batches(samples.shown(), len(samples)))
         targets = [batch.target for batch in shown]
         grey = contrast(*targets)

@@ -170,7 +170,8 @@ def _from_gradient(
     claim = torch.where(torch.isfinite(reach), Claim.GLOBAL, Claim.STATIONARY)
     residual = torch.where(allowance.isfinite(), least, norm) / root
     allowed = allowance / root
-    return Certificate(reach / root, gap, residual, allowed, allowed, gradient, claim, mu)
+    floor = allowed.clone()  # another tensor: rows are refined in place, and the floor stays
+    return Certificate(reach / root, gap, residual, allowed, floor, gradient, claim, mu)
 
 
 def _second_look(
