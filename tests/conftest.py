@@ -7,6 +7,7 @@ Nothing is compiled on the way, except where a test asks for it: results would d
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,12 +21,15 @@ settings.load_profile("bilevel")
 
 
 LONG = (Path(__file__).parent / "long.txt").read_text().splitlines()
-"""Tests that take seconds and try what shorter ones try too, in other rows or in less detail."""
+"""Tests that take seconds and try what shorter ones try too; with /2, every second of its rows."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    rows = Counter[str]()
     for item in items:
-        if item.nodeid in LONG:
+        name = item.nodeid.partition("[")[0]
+        rows[name] += 1
+        if item.nodeid in LONG or (f"{name} /2" in LONG and rows[name] % 2 == 0):
             item.add_marker(pytest.mark.long)
 
 

@@ -15,7 +15,9 @@ def test_the_list_is_in_order() -> None:
     assert sorted(set(LISTED)) == LISTED
 
 
-@pytest.mark.parametrize("name", sorted({entry.partition("[")[0] for entry in LISTED}))
+@pytest.mark.parametrize(
+    "name", sorted({entry.removesuffix(" /2").partition("[")[0] for entry in LISTED})
+)
 def test_what_is_listed_is_there(name: str) -> None:
     file, *parts = name.split("::")
     body: list[ast.stmt] = ast.parse((ROOT / file).read_text()).body
