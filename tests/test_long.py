@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LISTED = (ROOT / "tests" / "long.txt").read_text().splitlines()
+NAMES = sorted({entry.removesuffix(" /2").partition("[")[0] for entry in LISTED})
 
 
 def test_the_list_is_in_order() -> None:
