@@ -225,7 +225,7 @@ def test_solvers_ask_for_the_constants_they_need() -> None:
 def test_the_last_state_is_kept_though_rows_leave() -> None:
     case = make("circular", "foe charbonnier", 1, torch.float64, batch=5)
     y = case.y * torch.tensor([0.0, 1e-2, 1.0, 3.0, 10.0], dtype=torch.float64)[:, None, None, None]
-    for tol, max_steps in ((1e-6, 1000), (1e-9, 9), (1e-6, 0)):
+    for tol, max_steps in ((1e-3, 1000), (1e-9, 9), (1e-6, 0)):
         options = {"tol": bl.Tolerance(rms=tol), "max_steps": max_steps, "keep_state": True}
         found = bl.minimise(case.energy.at(y), bl.solvers.LBFGS(), **options)  # type: ignore[arg-type]
         assert isinstance(found.state, LBFGSState)
