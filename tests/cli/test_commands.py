@@ -223,3 +223,25 @@ def test_help_teaches_by_example(command: str, run: Run) -> None:
 def test_bare_command_and_version(run: Run) -> None:
     assert "Commands" in run().out
     assert run("--version").out == f"bilevel {bl.__version__}\n"
+
+
+def test_tomography_and_what_a_photograph_shows_are_learned_and_evaluated(
+    run: Run, tmp_path: Path
+) -> None:
+    """Data of another shape than the images; tomography knows the one size it takes."""
+    blur = 'name = "gaussian-blur"\nsize = 3\nsigma = 0.7'
+    (tmp_path / "pictures").mkdir()
+    bl.data.save_image(tmp_path / "pictures" / "a.png", bl.data.shepp_logan(16))
+    for k, operator in enumerate(
+        (f'{blur}\nboundary = "valid"', 'name = "radon"\nsize = [16, 16]\nangles = 12')
+    ):
+        text, out = CONFIGURATION.replace(blur, operator), tmp_path / f"fit{k}"
+        (tmp_path / "one.toml").write_text(text)
+        outcome = run("learn", tmp_path / "one.toml", "--out", out)
+        assert outcome.code == outcome.owed, outcome
+        outcome = run("evaluate", out, "--images", tmp_path / "pictures")
+        assert outcome.code == outcome.owed, outcome
+        assert (out / "evaluation-pictures" / "evaluation.html").is_file()
+    wrong = CONFIGURATION.replace(blur, 'name = "radon"\nsize = [16]')
+    (tmp_path / "one.toml").write_text(wrong)
+    assert "operator.size" in run("learn", tmp_path / "one.toml", "--out", tmp_path / "x").refused()

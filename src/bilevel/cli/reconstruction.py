@@ -141,7 +141,8 @@ def _check_untouched(copy: Path, fit: Fit) -> None:
 def _check_same(energy: Variational, configuration: Configuration, folder: Path) -> None:
     """The configuration builds the operator of the saved energy, and may do so for other sizes."""
     own = energy.fidelity.operator
-    sizes = [t.shape[-2:] for t in own.options().values() if isinstance(t, Tensor)]
+    tensors = [t for t in own.options().values() if isinstance(t, Tensor)]
+    sizes = [t.shape[-2:] for t in tensors if t.ndim >= 2]
     h, w = sizes[0] if sizes else configuration.probe
     try:
         meant = configuration.forward((configuration.data.channels, h, w))

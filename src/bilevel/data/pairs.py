@@ -48,6 +48,10 @@ class Pairs(Samples):
         """Copies of those rows."""
         return Batch(self.y[index], self.target[index])
 
+    def data(self, index: Tensor) -> Tensor:
+        """Copies of those rows of y alone."""
+        return self.y[index]
+
     def shown(self) -> Tensor:
         """All."""
         return torch.arange(len(self))

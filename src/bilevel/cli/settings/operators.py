@@ -189,7 +189,9 @@ class Radon(OperatorSettings):
     """Line integrals of images of one size, with parallel rays or from a point: tomography."""
 
     decisive: ClassVar[str] = "size"
-    size: tuple[Side, Side] = Field(description="height and width of the images [pixel]")
+    size: Annotated[list[Side], Field(min_length=2, max_length=2)] = Field(
+        description="height and width of the images [pixel]"
+    )
     angles: Annotated[int, Field(ge=1, le=10_000)] = Field(
         default=60, description="how many, spread over 180 degrees, or 360 from a point"
     )
@@ -215,10 +217,11 @@ class Radon(OperatorSettings):
     @property
     def size_taken(self) -> tuple[int, int]:
         """The size of the images."""
-        return self.size
+        h, w = self.size
+        return h, w
 
     def build(self, shape: Shape) -> Operator:
         """The same for all images: it knows their size."""
         del shape
-        geometry = (self.size, self.angles, self.detectors, self.spacing, 1.0)
+        geometry = (self.size_taken, self.angles, self.detectors, self.spacing, 1.0)
         return operators.Radon(*geometry, self.source, self.behind)
