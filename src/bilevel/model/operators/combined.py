@@ -199,6 +199,10 @@ class Scaled(Operator):
         """One more."""
         return self.operator.roundings + 1
 
+    def window(self, image_shape: Shape) -> tuple[slice, slice]:
+        """That of B."""
+        return self.operator.window(image_shape)
+
     def sensitivity(self, image_shape: Shape) -> float:
         """|factor| times."""
         return abs(self.factor) * self.operator.sensitivity(image_shape) * _SLACK

@@ -68,6 +68,11 @@ class Composition(Operator):
         """The shape of an image whose data have that shape."""
         return self.inner.image_shape(self.outer.image_shape(data_shape))
 
+    def window(self, image_shape: Shape) -> tuple[slice, slice]:
+        """That of the operator applied first, or of the other where the first keeps the size."""
+        own, between = self.inner.window(image_shape), self.inner.data_shape(image_shape)
+        return self.outer.window(image_shape) if between == image_shape else own
+
     def data_shape(self, image_shape: Shape) -> Shape:
         """The shape of the data; raises InputError if either operator does not fit."""
         return self.outer.data_shape(self.inner.data_shape(image_shape))

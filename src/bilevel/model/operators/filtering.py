@@ -143,6 +143,14 @@ class Filtering(Operator):
         kh, kw = self.shape[-2:]
         return (c, h + kh - 1, w + kw - 1) if self.boundary == "valid" else data_shape
 
+    def window(self, image_shape: Shape) -> tuple[slice, slice]:
+        """Where the centre of the kernel can lie; the whole image unless the boundary is valid."""
+        _, h, w = image_shape
+        if self.boundary != "valid":
+            return slice(0, h), slice(0, w)
+        kh, kw = self.shape[-2:]
+        return slice(kh - 1 - kh // 2, h - kh // 2), slice(kw - 1 - kw // 2, w - kw // 2)
+
     def gram_stencil(self, x: Tensor) -> Stencil:
         """The kernel, made odd-sided and turned; at the border as if the image were periodic."""
         high, wide = self.shape[-2:]
