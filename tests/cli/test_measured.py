@@ -100,6 +100,7 @@ def test_pairs_are_learned_from_evaluated_and_used(run: Run, pairs: Path, tmp_pa
         assert "no [noise] to simulate data with" in run(*arguments).refused()
 
 
+@pytest.mark.long
 def test_a_fit_of_pairs_goes_on_with_these_alone(run: Run, pairs: Path, tmp_path: Path) -> None:
     assert run("learn", pairs, "--out", tmp_path / "fit").code == 0
     assert run("learn", pairs, "--out", tmp_path / "fit", "--resume").code == 0
@@ -109,6 +110,7 @@ def test_a_fit_of_pairs_goes_on_with_these_alone(run: Run, pairs: Path, tmp_path
     assert outcome.code == 2 and "other samples" in outcome.err
 
 
+@pytest.mark.long
 def test_a_race_and_a_comparison_of_pairs(run: Run, pairs: Path, tmp_path: Path) -> None:
     outcome = run("race", pairs, "--algorithms", "l-bfgs,maid", "--out", tmp_path / "race")
     assert outcome.code == outcome.owed, outcome
@@ -214,6 +216,7 @@ def test_data_alone_are_learned_from_with_a_criterion(
     assert "criterion" in said
 
 
+@pytest.mark.long
 def test_a_criterion_may_be_judged_by_targets_that_it_does_not_see(
     run: Run, pairs: Path, tmp_path: Path
 ) -> None:
@@ -261,6 +264,7 @@ def test_kspace_gives_a_complex_image(run: Run, tmp_path: Path) -> None:
     )
     assert outcome.code == outcome.owed, outcome
     assert "columns of k-space hold data" in outcome.err
+    assert "divided by √(h w) = 32" in outcome.err
     x = np.load(out / "ksp.npy")
     assert (x.shape, x.dtype) == ((32, 32), np.complex64)
     zero_filled = np.fft.ifft2(np.fft.ifftshift(np.load(tmp_path / "ksp.npy")))
@@ -309,7 +313,7 @@ def test_kspace_pairs_are_learned_from_and_reconstructed(run: Run, tmp_path: Pat
     path.write_text(
         PAIRS.replace('"noisy"', '"k"').replace('"sharp"', '"x"\ncomplex = true')
         .replace('"identity"', '"fourier-mask"\ncentred = true\nnorm = "backward"')
-        .replace("smoothing = 0.05", "smoothing = 0.05\ncoupled = true\nweight = 1.0")
+        .replace("smoothing = 0.05", "smoothing = 0.05\ncoupled = true\nweight = 0.02")
     )  # fmt: skip
     outcome = run("learn", path, "--out", tmp_path / "fit")
     assert outcome.code == outcome.owed, outcome
@@ -327,6 +331,7 @@ def test_kspace_pairs_are_learned_from_and_reconstructed(run: Run, tmp_path: Pat
     assert "sampled at other places" in said
 
 
+@pytest.mark.long
 def test_complex_images_are_simulated_from(run: Run, tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
     np.save(tmp_path / "x" / "a.npy", picture(16) * np.exp(0.5j))
@@ -429,3 +434,17 @@ def test_a_page_of_a_stack_keeps_its_own_mask(run: Run, pairs: Path, tmp_path: P
 def test_layouts_are_declared_in_the_configuration(pairs: Path) -> None:
     found = read(replaced(pairs, '"sharp"', '"sharp"\nlayout = "coils"')).configuration.data
     assert (found.layout, found.image_layout) == ("coils", "stack")
+
+
+def test_kspace_of_either_norm_gives_the_same_image(run: Run, tmp_path: Path) -> None:
+    k = kspace(picture(16) * np.exp(0.5j), lines(16), 0.05).astype(np.complex128)
+    np.save(tmp_path / "backward.npy", k)
+    np.save(tmp_path / "ortho.npy", k / 16)
+    for norm, sigma in (("backward", 0.8), ("ortho", 0.05)):
+        outcome = run(
+            *("select", tmp_path / f"{norm}.npy", "--sigma", sigma, "--rule", "discrepancy"),
+            *("--operator", f"fourier-mask:centred=true,norm={norm}", "--out", tmp_path / "o"),
+        )
+        assert outcome.code == outcome.owed, outcome
+    one, other = (np.load(tmp_path / "o" / f"{norm}.npy") for norm in ("backward", "ortho"))
+    np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)

@@ -66,7 +66,8 @@ def from_configuration(
     compared: list[Compared] = []
     for batch in images.held_out or (training,):
         pairs = simulated(configuration, batch)
-        noise = None if configuration.noise is None else configuration.noise.build()
+        _, c, h, w = pairs.y.shape
+        noise = configuration.noise_in((c, h, w))
         job = Job(batch.ids, pairs.y, noise, pairs.target, learned, batch.seen)
         compared.append(prepare(selection, rules, job).run())
         if compared[-1].comparison.interrupted:

@@ -98,12 +98,15 @@ def _blind(
     y = training.y if alone else simulated(configuration, training).y
     energy.settle(y)
     solver, objective = configuration.solver, energy.at(y[:1])
-    noise, criterion = configuration.noise, configuration.criterion
+    noise, criterion = (
+        configuration.noise_in((y.shape[1], y.shape[2], y.shape[3])),
+        configuration.criterion,
+    )
     assert criterion is not None
     return UnsupervisedProblem(
         energy,
         y,
-        criterion.build(None if noise is None else noise.build()),
+        criterion.build(noise),
         ids=training.ids,
         solver=solver.build(objective),
         hypergradient=configuration.hypergradient.build(objective),
@@ -125,9 +128,8 @@ def _learned(
     numbers = sum(value.numel() for value in problem.theta.values())
     if remark := configuration.operator.remark:
         say(remark)
-    if (y := training.y) is not None:
-        words = sampling(configuration.operator, "the data", y)
-        if words is not None:
+    if training.y is not None:
+        for words in sampling(configuration.operator, "the data", training.y):
             say(words)
     say(f"learning {numbers} parameter{'' if numbers == 1 else 's'} from {training}")
     budget = configuration.budget.build()

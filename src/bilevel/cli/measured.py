@@ -25,6 +25,7 @@ from bilevel.cli.images import (
 from bilevel.cli.settings.kinds import OperatorSettings
 from bilevel.data import kspace
 from bilevel.ground.errors import InputError
+from bilevel.model.operators import Shape
 
 __all__ = [
     "data_batches",
@@ -56,8 +57,8 @@ def _alone(document: Document, folder: str | None) -> LearningImages:
         one_size(by_size(named))
         ids, y = tuple(name for name, _ in named), torch.cat([page for _, page in named])
         seen = existing(configuration.operator, y, ids, [files.seen(k) for k in chosen])
-        given = y.shape[1], y.shape[2], y.shape[3]
-        shape = configuration.image_shape(given)
+        shape = configuration.image_shape(_shape(y))
+        y = y / configuration.operator.unit(_shape(y))
         return LearningImages(Measurements(ids, y, seen, shape), ())
 
 
@@ -165,25 +166,29 @@ def data_batches(configuration: Configuration, files: Sequence[data.ImageFile]) 
     return [
         Batch(
             tuple(name for name, _, _ in group),
-            torch.cat([page for _, page, _ in group]),
+            torch.cat([page / configuration.operator.unit(_shape(page)) for _, page, _ in group]),
             seen=group[0][2],
         )
         for group in groups.values()
     ]
 
 
-def sampling(operator: OperatorSettings, name: str, y: Tensor) -> str | None:
-    """What data tell of where they were taken, in words; None if they are all there."""
+def sampling(operator: OperatorSettings, name: str, y: Tensor) -> list[str]:
+    """What data tell of where they were taken, in words, and what was done to them."""
+    unit = operator.unit(_shape(y))
+    done = f"{name}: divided by √(h w) = {unit:g}, sigma too, as for an orthonormal transform"
+    words = [] if unit == 1 else [done]
     seen = operator.sampled(y)
     if seen is None or bool(seen.all()):
-        return None
+        return words
     columns, rows = seen.all(0), seen.all(1)
     kind, count, of = "points", int(seen.sum()), seen.numel()
     if bool((seen == columns).all()):
         kind, count, of = "columns", int(columns.sum()), len(columns)
     elif bool((seen == rows[:, None]).all()):
         kind, count, of = "rows", int(rows.sum()), len(rows)
-    return f"{name}: {count} of {of} {kind} of k-space hold data, zeros were not sampled"
+    told = f"{name}: {count} of {of} {kind} of k-space hold data, zeros were not sampled"
+    return [told, *words]
 
 
 def _batches(configuration: Configuration, samples: data.Recorded) -> tuple[Batch, ...]:
@@ -199,8 +204,13 @@ def _batches(configuration: Configuration, samples: data.Recorded) -> tuple[Batc
         ids = tuple(samples.ids[int(k)] for k in place)
         known = [samples.seen(int(k)) for k in place]
         seen = existing(configuration.operator, batch.y, ids, known)
-        found.append(Batch(ids, batch.target, batch.y, seen))
+        y = batch.y / configuration.operator.unit(_shape(batch.y))
+        found.append(Batch(ids, batch.target, y, seen))
     return tuple(found)
+
+
+def _shape(y: Tensor) -> Shape:
+    return y.shape[1], y.shape[2], y.shape[3]
 
 
 def existing(

@@ -42,10 +42,11 @@ def simulated(configuration: Configuration, batch: Batch) -> Pairs:
     images = batch.images.to(configuration.dtype)
     if batch.y is not None:
         return Pairs(batch.y.to(configuration.dtype), images, batch.ids)
+    operator = configuration.forward(batch.shape, batch.seen)
     return simulate(
         images,
-        configuration.forward(batch.shape, batch.seen),
-        configuration.drawn,
+        operator,
+        configuration.drawn(operator.data_shape(batch.shape)),
         configuration.data.seed,
         batch.ids,
     )

@@ -48,13 +48,12 @@ def from_files(
     if any(file.storage.complex for file in files):
         selection = selection.for_complex()
     check_targets(files, out, form)
-    noise = None if selection.noise is None else selection.noise.build()
-    tasks = [_tasks(selection, rules, file, noise) for file in files]
+    tasks = [_tasks(selection, rules, file) for file in files]
     for file in files:
         if about := about_file(file):
             say(about)
     for task in (task for pages in tasks for task in pages):
-        if words := sampling(selection.operator, task.job.ids[0], task.job.y):
+        for words in sampling(selection.operator, task.job.ids[0], task.job.y):
             say(words)
     if remark := selection.operator.remark:
         say(remark)
@@ -85,18 +84,17 @@ def from_files(
 
 
 def _tasks(
-    selection: Selection,
-    rules: Mapping[str, RuleSettings],
-    file: data.ImageFile,
-    noise: data.Noise | None,
+    selection: Selection, rules: Mapping[str, RuleSettings], file: data.ImageFile
 ) -> list[Task]:
     """One task for every page."""
     own = selection if selection.precision is not None else selection.in_precision(file.dtype)
     found: list[Task] = []
     for name, page, known in zip(file.ids, file.pages, file.seen, strict=True):
-        y = check_finite(page.to(own.dtype), name)
-        _check_level(noise, page, name)
-        seen = existing(own.operator, y, [name], [known])
+        seen = existing(own.operator, page, [name], [known])
+        unit = own.operator.unit((page.shape[1], page.shape[2], page.shape[3]))
+        y = check_finite((page / unit).to(own.dtype), name)
+        noise = None if own.noise is None else own.noise.in_unit(unit)
+        _check_level(noise, y, name)
         found.append(prepare(own, rules, Job((name,), y, noise, seen=seen)))
     return found
 

@@ -143,7 +143,7 @@ def _from_data(
     found: dict[str, Tensor] = {}
     missing: list[str] = []
     for batch in batches:
-        if words := sampling(reconstructor.configuration.operator, batch.ids[0], batch.images):
+        for words in sampling(reconstructor.configuration.operator, batch.ids[0], batch.images):
             say(words)
         answer = reconstructor.answer(batch.images, done, batch.seen)
         for k, name in enumerate(batch.ids):

@@ -96,17 +96,21 @@ class Configuration(Settings):
         algorithm = settings.build()
         return Scaled(algorithm, self.scales) if self.scales else algorithm
 
-    @property
-    def drawn(self) -> data.Noise:
+    def noise_in(self, data_shape: Shape) -> data.Noise | None:
+        """The noise of data (c', h', w'), in the unit of the operator; None if it is not known."""
+        return None if self.noise is None else self.noise.in_unit(self.operator.unit(data_shape))
+
+    def drawn(self, data_shape: Shape) -> data.Noise:
         """What data are simulated with.
 
         Raises:
             InputError: data were measured, and no noise is known.
         """
-        if self.noise is None:
+        noise = self.noise_in(data_shape)
+        if noise is None:
             what = "the configuration has no [noise] to simulate data with: they were measured"
             raise InputError(what, advice="give measured data")
-        return self.noise.build()
+        return noise
 
     def forward(self, shape: Shape, seen: Tensor | None = None) -> Operator:
         """The operator for images (c, h, w), of whose data only those ``seen`` (h', w') exist."""

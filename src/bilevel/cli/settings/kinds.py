@@ -127,6 +127,11 @@ class OperatorSettings(Table):
         """
         del y
 
+    def unit(self, data_shape: Shape) -> float:
+        """The number in data (c', h', w') as they are given that is 1 in those of the operator."""
+        del data_shape
+        return 1.0
+
     def seeing(self, shape: Shape, seen: Tensor) -> Operator:
         """The operator for images (c, h, w) of whose data only those ``seen`` (h', w') exist."""
         return Mask(seen) @ self.build(shape)
@@ -161,6 +166,12 @@ class NoiseSettings(Table):
     def build(self) -> data.Noise:
         """The noise model itself."""
         return self.make()
+
+    def in_unit(self, unit: float) -> data.Noise:
+        """The noise of data that are divided by ``unit``."""
+        noise = self.build()
+        gaussian = isinstance(noise, data.GaussianNoise)
+        return data.GaussianNoise(noise.sigma / unit) if gaussian else noise
 
     @property
     def fidelity(self) -> Mapping[str, object]:

@@ -162,7 +162,7 @@ class FourierMask(OperatorSettings):
     )
     norm: Literal["ortho", "backward"] = Field(
         default="ortho",
-        description="of the transform; backward has no factor, as numpy.fft.fft2 unless told",
+        description="of the transform behind the data; backward has no factor, as numpy.fft.fft2",
     )
 
     def build(self, shape: Shape) -> Operator:
@@ -177,13 +177,15 @@ class FourierMask(OperatorSettings):
             Unfit: centred data of real images.
         """
         if shape[0] == 2:
-            own: Operator = operators.MultiCoil(seen, centred=self.centred)
-        elif self.centred:
+            return operators.MultiCoil(seen, centred=self.centred)
+        if self.centred:
             advice = "set complex = true in [data], or leave centred out"
             raise Unfit("centred", "centred data are those of complex images", advice=advice)
-        else:
-            own = operators.FourierMask(seen)
-        return own if self.norm == "ortho" else math.sqrt(shape[1] * shape[2]) * own
+        return operators.FourierMask(seen)
+
+    def unit(self, data_shape: Shape) -> float:
+        """√(h w) for a transform without factor: computing is orthonormal."""
+        return 1.0 if self.norm == "ortho" else math.sqrt(data_shape[1] * data_shape[2])
 
     def sampled(self, y: Tensor) -> Tensor:
         """The data that are not 0.
