@@ -106,13 +106,30 @@ def test_three_slices_are_not_taken_for_colours(run: Run, tmp_path: Path) -> Non
     assert len(json.loads((out / "choices.json").read_text())["images"]) == 1
 
 
-@pytest.mark.parametrize("options", [(), ("--operator", "fourier-mask")])
-def test_complex_data_are_refused_without_advice_to_drop_half_of_them(
-    options: tuple[str, ...], run: Run, tmp_path: Path
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [((), "take the operator fourier-mask"), (("--operator", "fourier-mask"), "centred = true")],
+)
+def test_kspace_is_asked_for_without_advice_to_drop_half_of_it(
+    options: tuple[str, ...], says: str, run: Run, tmp_path: Path
 ) -> None:
     said = run("select", CASES / "ksp.npy", *options, "--out", tmp_path / "out").refused()
-    assert "complex" in said
+    assert says in said
     assert "real" not in said
+
+
+@pytest.mark.long
+def test_kspace_gives_a_complex_image(run: Run, tmp_path: Path) -> None:
+    operator = "fourier-mask:centred=true,norm=backward"
+    out = tmp_path / "out"
+    outcome = run(
+        "select", CASES / "ksp.npy", "--operator", operator, "--rule", "gcv", "--out", out
+    )
+    assert outcome.code == 0, outcome
+    x = np.load(out / "ksp.npy")
+    assert x.dtype == np.complex64
+    error = np.mean((np.abs(x) - np.load(CASES / "truth_cam.npy")) ** 2)
+    assert 10 * np.log10(1 / error) > 26
 
 
 def test_a_measured_kernel_is_read_and_normalised(run: Run, tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ TABLES = {
     "ridge": "",
     "box": "[box]\nlower = 0.0",
     "loss": '[loss]\nname = "psnr"',
+    "criterion": '[criterion]\nname = "sure"',
     "solver": '[solver]\nname = "nesterov"',
     "algorithm": '[algorithm]\nname = "l-bfgs"',
     "scales": '[scales]\n"regulariser" = 2.0',
@@ -37,9 +38,11 @@ TABLES = {
 HEEDED = {
     "learn": set(Configuration.model_fields),
     "select": set(Selection.model_fields),
-    "compare": set(Configuration.model_fields) - {"box", "scales"},
+    "compare": set(Configuration.model_fields) - {"box", "scales", "criterion"},
 }
-LEARNING = {"data", "loss", "algorithm", "hypergradient", "scales", "budget", "output"}
+LEARNING = {
+    *("data", "loss", "criterion", "algorithm", "hypergradient", "scales", "budget", "output")
+}
 """What a selection names as not used."""
 
 

@@ -312,7 +312,7 @@ def test_foreign_files_are_named_in_one_sentence(tmp_path: Path, name: str) -> N
 
 
 BAD_ARRAYS = {
-    "complex": np.zeros((3, 3), complex),
+    "complex colours": np.zeros((3, 3, 3), complex),
     "object": np.array([[None]]),
     "vector": np.zeros(4, np.float32),
     "scalar": np.float64(1.0),

@@ -22,7 +22,7 @@ from bilevel.cli.settings.reflect import parameters_of
 from bilevel.differentiate import Hypergradient, hypergradients
 from bilevel.ground.contents import summary
 from bilevel.ground.errors import InputError
-from bilevel.learn import Accuracy, Algorithm, algorithms, schedules
+from bilevel.learn import Accuracy, Algorithm, algorithms, criteria, schedules
 from bilevel.model import fidelities, losses, regularisers
 from bilevel.model import operators as forward
 from bilevel.model.potentials import POTENTIALS
@@ -163,6 +163,7 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
     "losses": Family(losses, losses.Loss, kinds.LossSettings, {}),
+    "criteria": Family(criteria, criteria.Criterion, kinds.CriterionSettings, {}),
     "solvers": Family(
         solvers,
         Solver,

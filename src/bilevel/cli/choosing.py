@@ -36,6 +36,8 @@ class Job:
     noise: data.Noise | None
     target: Tensor | None = None
     learned: float | None = None
+    seen: Tensor | None = None
+    """Which of the data (h', w') exist; all if None."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +95,9 @@ def prepare(selection: Selection, rules: Mapping[str, RuleSettings], job: Job) -
     like = job.y if job.target is None else job.target
     shape = (like.shape[1], like.shape[2], like.shape[3])
     shape = selection.image_shape(shape) if job.target is None else shape
-    energy = selection.energy(shape)
+    energy = selection.energy(shape, seen=job.seen)
     grey = energy.contrast(job.y) if job.target is None else contrast(job.target)
-    energy = selection.energy(shape, contrast=grey)
+    energy = selection.energy(shape, contrast=grey, seen=job.seen)
     energy.settle(job.y, grey)
     built: dict[str, Rule] = {}
     unfit: dict[str, str] = {}

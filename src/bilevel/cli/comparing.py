@@ -11,8 +11,9 @@ from bilevel.cli.choice_report import write_report
 from bilevel.cli.choosing import Job, prepare
 from bilevel.cli.config import Configuration, Document, Selection, plain
 from bilevel.cli.console import check_writable, say
-from bilevel.cli.images import Batch, learning_images
+from bilevel.cli.images import Batch
 from bilevel.cli.learning import INTERRUPTED
+from bilevel.cli.measured import learning_images
 from bilevel.cli.progress import LearningProgress
 from bilevel.cli.reconstruction import simulated
 from bilevel.cli.settings.kinds import RuleSettings
@@ -44,18 +45,30 @@ def from_configuration(
     configuration = document.configuration
     with document.blaming("regulariser.name"):
         selection = Selection.of(configuration).model_copy(update={"span": span})
+    if configuration.criterion is not None:
+        with document.blaming("criterion"):
+            what = "rules are compared with the weight that is learned from the truth"
+            raise InputError(what, advice="delete the table")
     if configuration.scales:
         with document.blaming("scales"):
             what = "the weight is learned alone, in a unit of its own"
             raise InputError(what, advice="delete the table")
     images = learning_images(document, folder)
+    training = images.training
+    if not isinstance(training, Batch):
+        with document.blaming("data.measured"):
+            what = "rules are compared with what is learned from targets"
+            advice = "name target, or give one picture of data in place of the configuration"
+            raise InputError(what, advice=advice)
     with document.blaming("regulariser.name"):
-        selection.energy(images.training.shape)
-    learned = _learned(selection, configuration, images.training)
+        selection.energy(training.shape)
+    learned = _learned(selection, configuration, training)
     compared: list[Compared] = []
-    for batch in images.held_out or (images.training,):
+    for batch in images.held_out or (training,):
         pairs = simulated(configuration, batch)
-        job = Job(batch.ids, pairs.y, configuration.noise.build(), pairs.target, learned)
+        _, c, h, w = pairs.y.shape
+        noise = configuration.noise_in((c, h, w))
+        job = Job(batch.ids, pairs.y, noise, pairs.target, learned, batch.seen)
         compared.append(prepare(selection, rules, job).run())
         if compared[-1].comparison.interrupted:
             break
@@ -68,7 +81,7 @@ def _learned(selection: Selection, configuration: Configuration, training: Batch
     """The weight learned from the training images by what learns without being told how."""
     grey = contrast(training.images)
     first = selection.first_weight(grey)
-    energy = selection.energy(training.shape, 1 / first, contrast=grey)
+    energy = selection.energy(training.shape, 1 / first, contrast=grey, seen=training.seen)
     energy.settle(training.images, grey)
     pairs, solver = simulated(configuration, training), configuration.solver
     problem = BilevelProblem(

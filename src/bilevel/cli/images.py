@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -23,24 +24,35 @@ from bilevel.ground.randomness import generator
 __all__ = [
     "Batch",
     "LearningImages",
+    "Measurements",
+    "Reading",
     "about_file",
     "by_size",
     "check_targets",
     "fitting",
-    "learning_images",
-    "read_files",
+    "one_size",
+    "sharp_images",
+    "shuffled",
+    "split",
 ]
 
 Named = tuple[str, Tensor]
 Source = tuple[str, Callable[[], Tensor]]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Images (k, c, h, w) of one size and their ids."""
+    """Images (k, c, h, w) of one size and their ids.
+
+    With data ``y`` (k, c', h', w') that were measured of them, if any were: all, or only those
+    ``seen`` (h', w').
+    """
 
     ids: tuple[str, ...]
     images: Tensor
+    y: Tensor | None = None
+    seen: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -50,19 +62,39 @@ class Batch:
     def __str__(self) -> str:
         """How many and how large."""
         count, (_, h, w) = len(self.ids), self.shape
-        return f"{count} image{'' if count == 1 else 's'} of {h}x{w}"
+        kind = "image" if self.y is None else "measured pair"
+        return f"{count} {kind}{'' if count == 1 else 's'} of {h}x{w}"
+
+
+@dataclass(frozen=True, eq=False)
+class Measurements:
+    """Data (k, c', h', w') of images of one size that nobody knows, and their ids."""
+
+    ids: tuple[str, ...]
+    y: Tensor
+    seen: Tensor | None
+    shape: tuple[int, int, int]
+    """Of every image, (c, h, w)."""
+
+    def __str__(self) -> str:
+        """How many and how large."""
+        count, (_, h, w) = len(self.ids), self.y.shape[1:]
+        return f"{count} measurement{'' if count == 1 else 's'} of {h}x{w}"
 
 
 @dataclass(frozen=True)
 class LearningImages:
-    """Images to learn from, and images kept for the report, one batch a size."""
+    """Images to learn from, and images kept for the report, one batch a size.
 
-    training: Batch
+    Or measurements to learn from, of which no image is known.
+    """
+
+    training: Batch | Measurements
     held_out: tuple[Batch, ...]
 
 
-def learning_images(document: Document, folder: str | None) -> LearningImages:
-    """The images that a configuration asks for; only those needed are read.
+def sharp_images(document: Document, folder: str | None) -> LearningImages:
+    """The images to simulate data from that a configuration names; only those needed are read.
 
     ``folder`` (else the environment variable BILEVEL_DATA) says where to look for folders that do
     not lie beside the configuration.
@@ -75,13 +107,13 @@ def learning_images(document: Document, folder: str | None) -> LearningImages:
     with document.blaming("data.images"):
         sources = _sources(document, folder)
     with document.blaming("data.count"):
-        training, held_out = _split(sources, settings)
+        training, held_out = split(sources, settings)
     with document.blaming("data.images"):
         shown = [(name, load()) for name, load in training]
         kept = [(name, load()) for name, load in held_out]
     if settings.size is None:
         with document.blaming("data.images"):
-            batch = _one_size([(name, fitting(document.configuration, x)) for name, x in shown])
+            batch = one_size(by_size((n, fitting(document.configuration, x)) for n, x in shown))
         kept = [(name, fitting(document.configuration, x)) for name, x in kept]
         return LearningImages(batch, by_size(kept))
     with document.blaming("data.size"):
@@ -90,20 +122,37 @@ def learning_images(document: Document, folder: str | None) -> LearningImages:
     return LearningImages(batch, held)
 
 
-def read_files(
-    paths: Sequence[Path], *, grey: bool | None, layout: data.Layout | None = None
-) -> list[ImageFile]:
-    """The files given, no two of one name."""
-    for stem, times in Counter(path.stem for path in paths).items():
-        if times > 1:
-            given = f"{stem} {times} times"
-            raise InputError("every image needs a name of its own", given=given)
-    return [data.load_file(path, grey=grey, layout=layout) for path in paths]
+@dataclass(frozen=True)
+class Reading:
+    """How files of data are read; ``mask`` and ``missing`` say which pixels hold data."""
+
+    grey: bool | None = None
+    layout: data.Layout | None = None
+    missing: bool = False
+    mask: str | Path | None = None
+
+    def files(self, paths: Sequence[Path]) -> list[ImageFile]:
+        """The files given, no two of one name."""
+        for stem, times in Counter(data.Place.of(path).stem for path in paths).items():
+            if times > 1:
+                given = f"{stem} {times} times"
+                raise InputError("every image needs a name of its own", given=given)
+        return [self.file(path) for path in paths]
+
+    def file(self, path: Path) -> ImageFile:
+        """One of them."""
+        own = data.load_file(path, grey=self.grey, layout=self.layout, missing=self.missing)
+        return own if self.mask is None else data.Masks(self.mask).on(own)
 
 
 def about_file(file: ImageFile) -> str | None:
     """What happened to the values of a file that its user may not expect; None if nothing did."""
     notes, storage = list(file.storage.notes), file.storage
+    count = sum(int((~seen).sum()) for seen in file.seen if seen is not None)
+    if count:
+        notes.append(f"{count} pixels hold no data and do not count")
+    if storage.complex:
+        notes.append("complex numbers, whose results are complex where images are")
     if storage.unit > 1 and storage.suffix != ".png":
         unit = storage.unit
         low = round(min(float(page.min()) for page in file.pages) * unit)
@@ -112,7 +161,7 @@ def about_file(file: ImageFile) -> str | None:
             f"whole numbers from {low} to {high} count as grey values of {unit:g} (5 of them are "
             f"5/{unit:g}), offsets stay in, and results are in the numbers of the file"
         )
-    return f"{file.path.name}: {'; '.join(notes)}" if notes else None
+    return f"{file.name}: {'; '.join(notes)}" if notes else None
 
 
 def check_targets(files: Sequence[ImageFile], out: Path, form: data.Format | None) -> None:
@@ -121,9 +170,9 @@ def check_targets(files: Sequence[ImageFile], out: Path, form: data.Format | Non
     Raises:
         InputError: one would be.
     """
-    given = {file.path.resolve() for file in files}
+    given = {data.Place.of(file.path).path.resolve() for file in files}
     for file in files:
-        target = data.results_path(out / file.path.stem, file.storage, form)
+        target = data.results_path(out / file.stem, file.storage, form)
         if target.resolve() in given:
             advice = "choose another folder with --out"
             raise InputError(f"'{target}' would be overwritten", advice=advice)
@@ -181,8 +230,12 @@ def _sources(document: Document, folder: str | None) -> list[Source]:
     for name, times in Counter(name for name, _ in found).items():
         if times > 1:
             raise InputError("every image needs a name of its own", given=f"{name} {times} times")
-    order = torch.randperm(len(found), generator=generator(settings.seed, "images"))
-    return [found[int(k)] for k in order]
+    return [found[k] for k in shuffled(len(found), settings.seed)]
+
+
+def shuffled(count: int, seed: int) -> list[int]:
+    """The numbers 0 to count - 1 in the order of that seed."""
+    return [int(k) for k in torch.randperm(count, generator=generator(seed, "images"))]
 
 
 def _embedded(name: str, *, grey: bool) -> Callable[[], Tensor]:
@@ -190,7 +243,20 @@ def _embedded(name: str, *, grey: bool) -> Callable[[], Tensor]:
 
 
 def _file(path: Path, settings: DataSettings) -> Callable[[], Tensor]:
-    return lambda: data.load_image(path, grey=settings.grey, layout=settings.layout)
+    def load() -> Tensor:
+        image = data.load_image(path, grey=settings.grey, layout=settings.layout)
+        check_complex(settings, path.name, complex=image.shape[1] == 2)
+        return image
+
+    return load
+
+
+def check_complex(settings: DataSettings, name: str, *, complex: bool) -> None:
+    """Raise InputError for images that are real or complex, and not said to be."""
+    if complex != settings.complex:
+        kind, value = ("complex", "true") if complex else ("real", "false")
+        advice = f"set complex = {value} in [data]"
+        raise InputError(f"{name} holds a {kind} image", advice=advice)
 
 
 def _folder(name: str, beside: Path, folder: str | None) -> Path:
@@ -211,8 +277,12 @@ def _folder(name: str, beside: Path, folder: str | None) -> Path:
     )
 
 
-def _split(sources: Sequence[Source], settings: DataSettings) -> tuple[list[Source], list[Source]]:
-    """Files to learn from and files to hold out; no file serves both."""
+def split(sources: Sequence[T], settings: DataSettings) -> tuple[list[T], list[T]]:
+    """Files to learn from and files to hold out; no file serves both.
+
+    Raises:
+        InputError: there are too few.
+    """
     have, held = len(sources), settings.held_out
     if held and have < 2:
         advice = "set held_out = 0 or give more images"
@@ -229,10 +299,14 @@ def _split(sources: Sequence[Source], settings: DataSettings) -> tuple[list[Sour
     return list(sources[: have - files][:wanted]), list(sources[have - files :])
 
 
-def _one_size(images: Sequence[Named]) -> Batch:
-    batch, *others = by_size(images)
+def one_size(found: Sequence[Batch]) -> Batch:
+    """The one batch that there is.
+
+    Raises:
+        InputError: images of several sizes.
+    """
+    batch, *others = found
     if others:
-        found = (batch, *others)
         sizes = ", ".join(f"{b.shape[1]}x{b.shape[2]}" for b in found[:3])
         sizes += f" and {len(found) - 3} more" if len(found) > 3 else ""
         advice = "add e.g. size = 128 to learn from crops"

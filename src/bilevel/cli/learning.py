@@ -9,17 +9,22 @@ import typer
 
 from bilevel.cli.config import Configuration, Document, plain
 from bilevel.cli.console import check_writable, finish, results, say
-from bilevel.cli.images import Batch, LearningImages, learning_images
+from bilevel.cli.images import Batch, LearningImages, Measurements
+from bilevel.cli.measured import learning_images, sampling
 from bilevel.cli.progress import Counter, LearningProgress
 from bilevel.cli.reconstruction import CONFIGURATION, Reconstructor, simulated
 from bilevel.cli.resuming import resumable
 from bilevel.ground.contrast import contrast
-from bilevel.learn import BilevelProblem, Fit, Status, learn
+from bilevel.learn import BilevelProblem, Fit, Status, UnsupervisedProblem, learn
 from bilevel.learn.scaling import resolved
+from bilevel.learn.separable import SeparableProblem
+from bilevel.model import Variational
 from bilevel.report import (
     ENDINGS,
+    Reconstructed,
     Samples,
     Scores,
+    blind_page,
     fit_table,
     learning_page,
     parameters_table,
@@ -49,23 +54,29 @@ def learn_and_report(
     check_writable(out)
     before = resumable(document.configuration, out) if resume else None
     images = learning_images(document, data)
-    fit = _learned(document, images, out, before)
+    fit = _learned(document, images.training, out, before)
     if fit.status is Status.DIVERGED:
         finish([f"{fit.reason}; the last good parameters are saved in {out}"])
     try:
-        _report(Reconstructor(fit, document.configuration), images, out)
+        if isinstance(images.training, Batch):
+            _report(Reconstructor(fit, document.configuration), images.training, images, out)
+        else:
+            _report_alone(Reconstructor(fit, document.configuration), images.training, out)
     except KeyboardInterrupt:
         say(f"interrupted: the fit is saved in {out}, its report is not written")
         raise typer.Exit(INTERRUPTED) from None
 
 
-def build_problem(configuration: Configuration, training: Batch) -> BilevelProblem:
-    """The bilevel problem on the training images.
+def build_problem(configuration: Configuration, training: Batch | Measurements) -> SeparableProblem:
+    """The bilevel problem on the training images, or with a criterion on data alone.
 
     Raises:
-        InputError: images that the energy cannot take.
+        InputError: images or data that the energy cannot take.
     """
-    energy, pairs = configuration.energy(training.shape), simulated(configuration, training)
+    energy = configuration.energy(training.shape, training.seen)
+    if configuration.criterion is not None or isinstance(training, Measurements):
+        return _blind(configuration, energy, training)
+    pairs = simulated(configuration, training)
     energy.settle(pairs.y, contrast(pairs.target))
     solver, objective = configuration.solver, energy.at(pairs.y[:1])
     return BilevelProblem(
@@ -79,20 +90,48 @@ def build_problem(configuration: Configuration, training: Batch) -> BilevelProbl
     )
 
 
+def _blind(
+    configuration: Configuration, energy: Variational, training: Batch | Measurements
+) -> UnsupervisedProblem:
+    """On the data alone, even where targets are known."""
+    alone = isinstance(training, Measurements)
+    y = training.y if alone else simulated(configuration, training).y
+    energy.settle(y)
+    solver, objective = configuration.solver, energy.at(y[:1])
+    noise, criterion = (
+        configuration.noise_in((y.shape[1], y.shape[2], y.shape[3])),
+        configuration.criterion,
+    )
+    assert criterion is not None
+    return UnsupervisedProblem(
+        energy,
+        y,
+        criterion.build(noise),
+        ids=training.ids,
+        solver=solver.build(objective),
+        hypergradient=configuration.hypergradient.build(objective),
+        chunk=solver.chunk,
+        max_steps=solver.max_steps,
+    )
+
+
 def _learned(
-    document: Document, images: LearningImages, out: Path, before: Fit | None = None
+    document: Document, training: Batch | Measurements, out: Path, before: Fit | None = None
 ) -> Fit:
     """The fit, saved; after every outer step the fit so far is, too."""
     configuration = document.configuration
     with document.blaming("data.size"):
-        problem = build_problem(configuration, images.training)
+        problem = build_problem(configuration, training)
     with document.blaming("scales"):
         resolved(configuration.scales, problem.theta)
         algorithm = configuration.learner(configuration.algorithm)
     numbers = sum(value.numel() for value in problem.theta.values())
     if remark := configuration.operator.remark:
         say(remark)
-    say(f"learning {numbers} parameter{'' if numbers == 1 else 's'} from {images.training}")
+    if training.y is not None:
+        for words in sampling(configuration.operator, "the data", training.y):
+            say(words)
+    say(f"learning {numbers} parameter{'' if numbers == 1 else 's'} from {training}")
     budget = configuration.budget.build()
     if before is not None:
         if before.snapshot is not None:
@@ -122,11 +161,30 @@ def _learned(
     return fit
 
 
-def _report(reconstructor: Reconstructor, images: LearningImages, out: Path) -> None:
+def _report_alone(reconstructor: Reconstructor, training: Measurements, out: Path) -> None:
+    """On data without targets."""
+    counter = Counter("reconstructing for the report", len(training.ids))
+    answer = reconstructor.answer(training.y, counter, training.seen)
+    before = reconstructor.begin(training.y, training.seen)
+    found = Reconstructed(training.ids, before, answer.x, answer.certificate, answer.status)
+    fit, title = reconstructor.fit, reconstructor.configuration.output.title
+    path = write_page(out / REPORT, blind_page(fit, found, title=title))
+    console = results()
+    console.print(parameters_table(fit))
+    console.print(fit_table(fit))
+    console.print(f"fit:    {out}\nreport: {path}", markup=False, soft_wrap=True)
+    ended = [] if ENDINGS[fit.status].answered else [fit.reason]
+    late = [row for row in found.scores.rows if row.unfinished]
+    finish([*ended, *(f"{row.id} missed the accuracy ({row.status})" for row in late)])
+
+
+def _report(
+    reconstructor: Reconstructor, learned_from: Batch, images: LearningImages, out: Path
+) -> None:
     title = reconstructor.configuration.output.title
-    total = sum(len(batch.ids) for batch in (images.training, *images.held_out))
+    total = sum(len(batch.ids) for batch in (learned_from, *images.held_out))
     counter = Counter("reconstructing for the report", total)
-    training = _samples(reconstructor, [images.training], counter)[0]
+    training = _samples(reconstructor, [learned_from], counter)[0]
     held_out = _samples(reconstructor, images.held_out, counter)
     fit = reconstructor.fit
     peak = reconstructor.configuration.loss.shown_peak
@@ -149,5 +207,6 @@ def _samples(
 ) -> tuple[Samples, ...]:
     configuration = reconstructor.configuration
     return tuple(
-        reconstructor.samples(simulated(configuration, batch), counter) for batch in batches
+        reconstructor.samples(simulated(configuration, batch), counter, batch.seen)
+        for batch in batches
     )

@@ -14,12 +14,14 @@ from bilevel.cli.catalogue import CATALOGUE, name_of
 from bilevel.cli.config import Configuration, Document, plain
 from bilevel.cli.config.validation import Problem, validate
 from bilevel.cli.console import check_writable, finish, results, say
-from bilevel.cli.images import LearningImages, learning_images
+from bilevel.cli.images import LearningImages
 from bilevel.cli.learning import INTERRUPTED, REPORT, build_problem
+from bilevel.cli.measured import learning_images
 from bilevel.cli.progress import LearningProgress
 from bilevel.cli.settings.kinds import AlgorithmSettings
 from bilevel.ground.errors import InputError, nearest
-from bilevel.learn import Algorithm, BilevelProblem, Budget, Entry, Race, race
+from bilevel.learn import Algorithm, Budget, Entry, Race, race
+from bilevel.learn.separable import SeparableProblem
 from bilevel.report import ENDINGS, race_page, race_table, race_verdict, write_page
 
 __all__ = ["ALL", "chosen", "limits", "race_and_report"]
@@ -112,7 +114,7 @@ def _raced(
     runners: Mapping[str, AlgorithmSettings],
     budget: Budget,
 ) -> Race:
-    def problem() -> BilevelProblem:
+    def problem() -> SeparableProblem:
         with document.blaming("data.size"):
             return build_problem(document.configuration, images.training)
 

@@ -19,7 +19,7 @@ from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.learn import Fit, load
 from bilevel.model import Variational
-from bilevel.model.operators import Operator, Shape
+from bilevel.model.operators import FourierMask, Mask, MultiCoil, Operator, Shape
 from bilevel.report import Samples
 from bilevel.solve import Solution
 
@@ -34,11 +34,19 @@ _PIXELS = 2**20  # so many are reconstructed at once: memory stays small
 
 
 def simulated(configuration: Configuration, batch: Batch) -> Pairs:
-    """Data of sharp images, with the configured operator and noise."""
+    """The data that were measured of images, or such with the configured operator and noise.
+
+    Raises:
+        InputError: images alone, and no noise is configured.
+    """
+    images = batch.images.to(configuration.dtype)
+    if batch.y is not None:
+        return Pairs(batch.y.to(configuration.dtype), images, batch.ids)
+    operator = configuration.forward(batch.shape, batch.seen)
     return simulate(
-        batch.images.to(configuration.dtype),
-        configuration.forward(batch.shape),
-        configuration.noise.build(),
+        images,
+        operator,
+        configuration.drawn(operator.data_shape(batch.shape)),
         configuration.data.seed,
         batch.ids,
     )
@@ -88,34 +96,41 @@ class Reconstructor:
             check_positive(accuracy, "the accuracy")
         return Reconstructor(fit, configuration, accuracy)
 
-    def samples(self, pairs: Pairs, done: Callable[[int], None]) -> Samples:
+    def samples(
+        self, pairs: Pairs, done: Callable[[int], None], seen: Tensor | None = None
+    ) -> Samples:
         """Reconstructions beside the truth, where data show it.
 
         ``done`` hears after each batch how many it had.
         """
         _, c, h, w = pairs.target.shape
-        fit, y = self._adapted((c, h, w)), pairs.y
+        fit, y = self._adapted((c, h, w), seen), pairs.y
         answer = self._answer(fit, y, (c, h, w), done)
         rows, columns = fit.energy.fidelity.operator.window((c, h, w))
         x, target = (images[..., rows, columns] for images in (answer.x, pairs.target))
-        seen = y.shape == target.shape
-        before = y if seen else fit.energy.start(y).detach()[..., rows, columns]
+        before = y if y.shape == target.shape else fit.energy.start(y).detach()[..., rows, columns]
         return Samples(pairs.ids, before, x, target, answer.certificate, answer.status)
 
-    def answer(self, y: Tensor, done: Callable[[int], None]) -> Answer:
-        """Reconstructions from data (k, c', h', w').
+    def answer(self, y: Tensor, done: Callable[[int], None], seen: Tensor | None = None) -> Answer:
+        """Reconstructions from data (k, c', h', w'), all of them ``seen`` (h', w') if None.
 
         Raises:
             InputError: data that do not fit.
         """
-        given = (y.shape[1], y.shape[2], y.shape[3])
-        shape = self.configuration.forward(given).image_shape(given)
-        return self._answer(self._adapted(shape), y.to(self.configuration.dtype), shape, done)
+        shape = self.configuration.image_shape((y.shape[1], y.shape[2], y.shape[3]))
+        fit = self._adapted(shape, seen)
+        return self._answer(fit, y.to(self.configuration.dtype), shape, done)
 
-    def _adapted(self, shape: Shape) -> Fit:
+    def begin(self, y: Tensor, seen: Tensor | None = None) -> Tensor:
+        """What one has without reconstruction: the data, or the start where they are no images."""
+        shape = self.configuration.image_shape((y.shape[1], y.shape[2], y.shape[3]))
+        y = y.to(self.configuration.dtype)
+        return y if y.shape[1:] == shape else self._adapted(shape, seen).energy.start(y).detach()
+
+    def _adapted(self, shape: Shape, seen: Tensor | None = None) -> Fit:
         """The same parameters, with an operator for that size."""
         energy = cast(Variational, copy.deepcopy(self.fit.energy))
-        energy.fidelity.operator = self.configuration.forward(shape)
+        energy.fidelity.operator = self.configuration.forward(shape, seen)
         return replace(self.fit, energy=energy)
 
     def _answer(self, fit: Fit, y: Tensor, shape: Shape, done: Callable[[int], None]) -> Answer:
@@ -149,15 +164,22 @@ def _check_same(energy: Variational, configuration: Configuration, folder: Path)
     own = energy.fidelity.operator
     tensors = [t for t in own.options().values() if isinstance(t, Tensor)]
     sizes = [t.shape[-2:] for t in tensors if t.ndim >= 2]
-    h, w = sizes[0] if sizes else configuration.probe
+    seen = _seen(own) if configuration.data.measured is not None else None
+    h, w = sizes[0] if sizes else configuration.probe if seen is None else seen.shape
     try:
-        meant = configuration.forward((configuration.data.channels, h, w))
+        meant = configuration.forward((configuration.data.channels, h, w), seen)
     except InputError:
         meant = None
     if meant is None or not _same(own, meant):
         what = f"the fit in '{folder}' has another operator than its configuration builds"
         advice = "reconstruct with fit.reconstruct in Python, or learn anew"
         raise InputError(what, given=f"{type(own).__name__} and [operator]", advice=advice)
+
+
+def _seen(own: Operator) -> Tensor | None:
+    """Which data exist, where those that were measured said so; None where all do."""
+    masks = (m.mask for m in own.modules() if isinstance(m, Mask | FourierMask | MultiCoil))
+    return next(masks, None)
 
 
 def _same(one: Operator, other: Operator) -> bool:
@@ -169,6 +191,8 @@ def _same(one: Operator, other: Operator) -> bool:
 
 
 def _equal(one: object, other: object) -> bool:
+    if isinstance(one, Operator) and isinstance(other, Operator):
+        return _same(one, other)
     if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
         return bool(one == other)
     alike = one.shape == other.shape and one.dtype == other.dtype

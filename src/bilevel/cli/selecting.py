@@ -12,9 +12,9 @@ from bilevel.cli.choice_report import write_report
 from bilevel.cli.choosing import Job, Task, prepare
 from bilevel.cli.config import Selection, plain
 from bilevel.cli.console import check_writable, say
-from bilevel.cli.images import about_file, check_targets, read_files
+from bilevel.cli.images import Reading, about_file, check_targets
+from bilevel.cli.measured import existing, sampling
 from bilevel.cli.settings.kinds import RuleSettings
-from bilevel.cli.settings.operators import FourierMask
 from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
 from bilevel.report import Compared
@@ -30,9 +30,8 @@ def from_files(
     images: Sequence[Path],
     out: Path,
     *,
-    grey: bool,
+    reading: Reading,
     title: str,
-    layout: data.Layout | None = None,
     form: data.Format | None = None,
 ) -> None:
     """Choose a weight for each picture of data; write reconstructions, report and numbers.
@@ -45,16 +44,17 @@ def from_files(
         typer.Exit: with code 130 after Ctrl-C; what is done until then is written.
     """
     check_writable(out)
-    if isinstance(selection.operator, FourierMask):
-        what = "Fourier data are complex, and cannot be read from files yet"
-        raise InputError(what, advice="compare with sharp images in a configuration")
-    files = read_files(images, grey=True if grey else None, layout=layout)
+    files = reading.files(images)
+    if any(file.storage.complex for file in files):
+        selection = selection.for_complex()
     check_targets(files, out, form)
-    noise = None if selection.noise is None else selection.noise.build()
-    tasks = [_tasks(selection, rules, file, noise) for file in files]
+    tasks = [_tasks(selection, rules, file) for file in files]
     for file in files:
         if about := about_file(file):
             say(about)
+    for task in (task for pages in tasks for task in pages):
+        for words in sampling(selection.operator, task.job.ids[0], task.job.y):
+            say(words)
     if remark := selection.operator.remark:
         say(remark)
     for task in (task for pages in tasks for task in pages):
@@ -84,18 +84,18 @@ def from_files(
 
 
 def _tasks(
-    selection: Selection,
-    rules: Mapping[str, RuleSettings],
-    file: data.ImageFile,
-    noise: data.Noise | None,
+    selection: Selection, rules: Mapping[str, RuleSettings], file: data.ImageFile
 ) -> list[Task]:
     """One task for every page."""
     own = selection if selection.precision is not None else selection.in_precision(file.dtype)
     found: list[Task] = []
-    for name, page in zip(file.ids, file.pages, strict=True):
-        y = check_finite(page.to(own.dtype), name)
-        _check_level(noise, page, name)
-        found.append(prepare(own, rules, Job((name,), y, noise)))
+    for name, page, known in zip(file.ids, file.pages, file.seen, strict=True):
+        seen = existing(own.operator, page, [name], [known])
+        unit = own.operator.unit((page.shape[1], page.shape[2], page.shape[3]))
+        y = check_finite((page / unit).to(own.dtype), name)
+        noise = None if own.noise is None else own.noise.in_unit(unit)
+        _check_level(noise, y, name)
+        found.append(prepare(own, rules, Job((name,), y, noise, seen=seen)))
     return found
 
 
@@ -137,7 +137,7 @@ def _save(
             for name in one.ids
             if rule in one.comparison.choices
         }
-        stem = f"{file.path.stem}-{rule}" if suffixes else file.path.stem
+        stem = f"{file.stem}-{rule}" if suffixes else file.stem
         path, word = data.save_results(out / stem, list(pages.values()), file.storage, form)
         if word is not None:
             say(word)

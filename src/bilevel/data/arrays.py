@@ -1,4 +1,4 @@
-"""Arrays in NPY files: pictures, colour pictures and stacks of them."""
+"""Arrays in NPY files: pictures, colour pictures, data of coils, and stacks of them."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ __all__ = ["arranged", "read_array", "write_array"]
 _NONE: Channels = "none"
 _FIRST: Channels = "first"
 _LAST: Channels = "last"
+_GIVE = "give the layout (--layout, or layout in [data])"
 
 
 def read_array(content: bytes, layout: Layout | None) -> Pages:
@@ -31,12 +32,16 @@ def read_array(content: bytes, layout: Layout | None) -> Pages:
 
 def arranged(values: Raw, storage: Storage, layout: Layout | None) -> Pages:
     """An array cut into pages as ``layout`` says; None where its shape leaves no doubt."""
+    if values.dtype.kind == "c":
+        return _complex(values, storage, layout)
     shape, count = values.shape, len(values) if values.ndim else 0
     if values.size == 0 or values.ndim not in (2, 3, 4) or (values.ndim == 4 and shape[3] != 3):
         raise InputError(
             "an array must have shape (h, w), (h, w, 3), (n, h, w) or (n, h, w, 3)",
             given=f"dimensions {shape}",
         )
+    if layout == "coils":
+        raise InputError("data of coils are complex", given=f"{values.dtype} {shape}")
     notes: tuple[str, ...] = ()
     stack, channels = values.ndim == 4, _LAST if values.ndim == 4 else _NONE
     if values.ndim == 3:
@@ -54,6 +59,25 @@ def arranged(values: Raw, storage: Storage, layout: Layout | None) -> Pages:
     return Pages(pages, replace(storage, channels=channels, stack=stack, notes=notes))
 
 
+def _complex(values: Raw, storage: Storage, layout: Layout | None) -> Pages:
+    """(h, w), or (n, h, w) as slices or coils, or (n, N, h, w) as slices of coils."""
+    shape = values.shape
+    if values.size == 0 or values.ndim not in (2, 3, 4):
+        what = "complex arrays must have shape (h, w), (n, h, w) or, with coils, (n, coils, h, w)"
+        raise InputError(what, given=f"dimensions {shape}")
+    if layout == "colour":
+        raise InputError("complex numbers are no colours", given=f"{values.dtype} {shape}")
+    if (values.ndim == 3 and layout is None and len(values) > 1) or (
+        values.ndim == 4 and layout != "coils"
+    ):
+        what = f"complex numbers of dimensions {shape} may be slices or the data of several coils"
+        advice = f"{_GIVE}: stack, slices (n, h, w), or coils, (coils, h, w) or (n, coils, h, w)"
+        raise InputError(what, advice=advice)
+    stack = values.ndim == 4 or (values.ndim == 3 and layout != "coils")
+    pages = tuple(in_grey_values(values)) if stack else (in_grey_values(values),)
+    return Pages(pages, replace(storage, stack=stack))
+
+
 def _meaning(shape: tuple[int, ...], layout: Layout | None) -> tuple[bool, Channels]:
     """Whether three dimensions are a stack, and where channels stand otherwise."""
     first, last = shape[0], shape[2]
@@ -69,11 +93,8 @@ def _meaning(shape: tuple[int, ...], layout: Layout | None) -> tuple[bool, Chann
         return False, _LAST
     if first == 3 or last in (2, 3, 4):
         what = f"dimensions {shape} may be a stack of slices or the channels of one picture"
-        advice = (
-            "give the layout (--layout, or layout in [data]): stack, slices along the first axis"
-        )
         colour = ", or colour" if 3 in (first, last) else ""
-        raise InputError(what, advice=f"{advice}{colour}")
+        raise InputError(what, advice=f"{_GIVE}: stack, slices along the first axis{colour}")
     return True, _NONE
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from bilevel.ground.errors import InputError
 from bilevel.ground.randomness import generator
 
-__all__ = ["centre_crop", "check_crops", "crop", "crops", "patches"]
+__all__ = ["centre_crop", "check_crops", "corner", "crop", "crops", "patches"]
 
 
 def crops(
@@ -57,9 +57,15 @@ def crop(image: Tensor, size: int, name: str, seed: int) -> Tensor:
         InputError: an image smaller than the crop.
     """
     _check_size(image, (size, size), name.rpartition("#")[0] or name)
-    rng = generator(seed, "crop", name)
-    top, left = (int(torch.randint(side - size + 1, (), generator=rng)) for side in image.shape[2:])
+    top, left = corner((image.shape[2], image.shape[3]), size, name, seed)
     return image[:, :, top : top + size, left : left + size]
+
+
+def corner(sides: tuple[int, int], size: int, name: str, seed: int) -> tuple[int, int]:
+    """Where the crop of that name begins in an image of that height and width."""
+    rng = generator(seed, "crop", name)
+    top, left = (int(torch.randint(side - size + 1, (), generator=rng)) for side in sides)
+    return top, left
 
 
 def check_crops(images: int, count: int) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bilevel.data.crops import check_crops, crop
-from bilevel.data.images import Files
+from bilevel.data.files import Files
 from bilevel.data.noise import Noise
 from bilevel.data.pairs import Pairs
 from bilevel.data.samples import Batch, Samples, check_ids

@@ -111,7 +111,7 @@ def _arranged(
 ) -> Pages:
     dtype, unit = found[0].dtype, full_scale(found[0].dtype)
     storage = Storage(".tif", dtype, unit, notes=notes, imagej=imagej)
-    if layout == "colour":
+    if layout in ("colour", "coils"):
         return arranged(np.stack(found) if len(found) > 1 else found[0], storage, layout)
     stack = stack or len(found) > 1
     if stack:

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from bilevel.data.arrays import write_array
+from bilevel.data.medical import fills_volume, write_nifti
 from bilevel.data.storage import Storage
 from bilevel.data.tiff import write_tiff
 from bilevel.ground.checks import check_finite
@@ -28,8 +30,11 @@ Format = Literal["png", "tiff", "npy"]
 
 
 Pixels = NDArray[np.floating]
+Numbers = NDArray[np.inexact]
 Levels = NDArray[np.unsignedinteger]
 _FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".npy": "NPY"}
+_KEPT = (*_FORMATS, ".nii", ".nii.gz")
+"""Formats of files whose results can have the same."""
 
 
 def save_image(path: str | Path, x: Tensor, *, bits: int = 8) -> None:
@@ -49,9 +54,8 @@ def save_image(path: str | Path, x: Tensor, *, bits: int = 8) -> None:
 
 def results_path(stem: Path, storage: Storage, form: Format | None = None) -> Path:
     """Where :func:`save_results` writes: ``stem`` with the suffix of the format."""
-    suffix = (
-        storage.suffix if form is None else {"png": ".png", "tiff": ".tif", "npy": ".npy"}[form]
-    )
+    kept = storage.suffix if storage.suffix.lower() in _KEPT else ".npy"
+    suffix = kept if form is None else {"png": ".png", "tiff": ".tif", "npy": ".npy"}[form]
     return stem.with_name(stem.name + suffix)
 
 
@@ -60,26 +64,27 @@ def save_results(
 ) -> tuple[Path, str | None]:
     """Write results of a file, one image a page, in its units and layout; the path and a word.
 
-    NPY and TIFF hold floats in the units of the file (of an 8-bit file: 0 to 255), in float64
-    where the file needs it. PNG holds 16 bits of grey values from 0 to 1; the word says how many
-    values were clipped, None if none was.
+    NPY, TIFF and NIfTI hold floats in the units of the file (of an 8-bit file: 0 to 255), in
+    float64 where the file needs it; images of two channels are complex. NPZ, HDF5, MATLAB and DICOM
+    become NPY, and the word says so. PNG holds 16 bits of grey values from 0 to 1; the word says
+    how many values were clipped, None if there is nothing to say.
 
     Raises:
         InputError: pages that are no images of one format, or no place to write to.
     """
     path = results_path(stem, storage, form)
-    found = [_pixels(page) for page in pages]
+    found = [_numbers(page) for page in pages]
     if path.suffix.lower() == ".png":
-        if len(found) != 1:
-            advice = "use --format tiff or --format npy"
-            raise InputError(f"cannot write {len(found)} pages to {path}", advice=advice)
-        outside = int(np.count_nonzero((found[0] < 0) | (found[0] > 1)))
-        _write(path, _encode(path, found[0], 16))
-        what = (
-            f"{path.name}: {outside} of {found[0].size} values lie outside 0 to 1 and are clipped"
-        )
-        return path, f"{what}; --format tiff or npy keeps them" if outside else None
-    values = [(p.astype(np.float64) * storage.unit).astype(storage.written) for p in found]
+        return path, _save_png(path, pages, complex=any(map(np.iscomplexobj, found)))
+    values = [(p.astype(_wide(p)) * storage.unit).astype(storage.written(p)) for p in found]
+    word = None
+    if path.suffix in (".nii", ".gz"):
+        if fills_volume(values, storage):
+            _write(path, write_nifti(values, storage))
+            return path, None
+        path, word = stem.with_name(f"{stem.name}.npy"), "results that do not fill the volume"
+    elif form is None and storage.suffix.lower() not in _KEPT:
+        word = f"results of {storage.suffix} files"
     if path.suffix == ".npy":
         if len({v.shape for v in values}) > 1:
             advice = "use --format tiff"
@@ -87,7 +92,21 @@ def save_results(
         _write(path, write_array(np.stack(values), storage))
     else:
         _write(path, write_tiff(values, storage))
-    return path, None
+    return path, word and f"{path.name}: {word} are written as arrays, in the units of the file"
+
+
+def _save_png(path: Path, pages: Sequence[Tensor], *, complex: bool) -> str | None:
+    """Write the one page that a PNG can hold, and say what was clipped."""
+    advice = "use --format tiff or --format npy"
+    if complex:
+        raise InputError(f"cannot write complex numbers to {path}", advice=advice)
+    if len(pages) != 1:
+        raise InputError(f"cannot write {len(pages)} pages to {path}", advice=advice)
+    pixels = _pixels(pages[0])
+    outside = int(np.count_nonzero((pixels < 0) | (pixels > 1)))
+    _write(path, _encode(path, pixels, 16))
+    what = f"{path.name}: {outside} of {pixels.size} values lie outside 0 to 1 and are clipped"
+    return f"{what}; --format tiff or npy keeps them" if outside else None
 
 
 def _encode(path: Path, pixels: Pixels, bits: int) -> bytes:
@@ -118,6 +137,19 @@ def _pixels(x: Tensor) -> Pixels:
     if not x.is_floating_point():
         raise InputError("an image holds floating-point grey values", given=x.dtype)
     return (x if x.ndim == 2 else x.movedim(0, 2)).numpy()
+
+
+def _numbers(x: Tensor) -> Numbers:
+    """As ``_pixels``, and complex (h, w) for two channels."""
+    x = x.detach()
+    planes = x[0] if x.ndim == 4 and x.shape[0] == 1 else x
+    if planes.ndim != 3 or planes.shape[0] != 2:
+        return _pixels(x)
+    return torch.complex(*check_finite(planes, "the image to be saved").cpu()).numpy()
+
+
+def _wide(values: Numbers) -> type[np.inexact]:
+    return np.complex128 if np.iscomplexobj(values) else np.float64
 
 
 def _quantised(pixels: Pixels, bits: int) -> Levels:

@@ -1,5 +1,7 @@
 """Metrics, tables, figures, and one HTML page that says how good a fit is and how sure that is."""
 
+from bilevel.report.blind_page import Reconstructed as Reconstructed
+from bilevel.report.blind_page import blind_page as blind_page
 from bilevel.report.choices import Compared as Compared
 from bilevel.report.choices import chosen as chosen
 from bilevel.report.choices import summaries as summaries

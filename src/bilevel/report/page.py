@@ -27,7 +27,15 @@ from bilevel.report.parameters import model_name, parameters, parts, scalar_valu
 from bilevel.report.pictures import filters, weight_map
 from bilevel.report.provenance import pretty, versions
 
-__all__ = ["evaluation_page", "learning_page", "render", "write_page"]
+__all__ = [
+    "about_fit",
+    "accuracy",
+    "certainty",
+    "evaluation_page",
+    "learning_page",
+    "render",
+    "write_page",
+]
 
 _MOST_TRAINING, _MOST_EVALUATED = 4, 6
 
@@ -68,8 +76,6 @@ def learning_page(
     context = _common(fit, groups, scores, _MOST_TRAINING) | {
         "lede": _learning_lede(fit, scores),
         "verdict": verdict,
-        "charts": _charts(fit),
-        "progress": _progress(fit),
         "claims": [*claims(_joined(scores)), *learning_claims(fit)],
     }
     return render("learning.html.jinja", title, fit.configuration, context)
@@ -166,8 +172,7 @@ def _common(
     cards = sum(min(most, len(s)) for s in scores.values()) + 1
     channels = max(batch.target.shape[1] for group in groups.values() for batch in group)
     side, hero = shown_side(cards, channels), list(groups)[-1]
-    return {
-        "fit": fit,
+    return about_fit(fit) | {
         "scores": scores,
         "hero": median_card(groups[hero], scores[hero], side=side),
         "hero_group": hero,
@@ -176,7 +181,16 @@ def _common(
             for name, group in groups.items()
         },
         "gains": figures.gains_chart(scores),
-        "accuracy": _accuracy(_joined(scores)),
+        "accuracy": accuracy(_joined(scores)),
+    }
+
+
+def about_fit(fit: Fit) -> dict[str, object]:
+    """What a page says of a fit, whatever came of it."""
+    return {
+        "fit": fit,
+        "charts": _charts(fit),
+        "progress": _progress(fit),
         "parameters": parameters(fit),
         "banks": [(name, filters(part)) for name, part in parts(fit, FieldsOfExperts)],
         "maps": [
@@ -212,7 +226,7 @@ def _learning_lede(fit: Fit, scores: dict[str, Scores]) -> list[str]:
             f"On {images} that it has never seen, the gain is {words.gain(other.mean.gain)}."
         )
     sentences.append(words.for_peak(scores["training"].peak))
-    return [*sentences, _certainty(_joined(scores)), *_by(fit), f"Why it stopped: {fit.reason}."]
+    return [*sentences, certainty(_joined(scores)), *_by(fit), f"Why it stopped: {fit.reason}."]
 
 
 def _by(fit: Fit) -> list[str]:
@@ -225,18 +239,20 @@ def _evaluation_lede(fit: Fit, scores: Scores) -> list[str]:
         f"{words.plural(len(scores), 'image')} reconstructed with learned {model_name(fit)}: PSNR "
         f"rises by {words.gain(mean.gain)} on average, from {words.decibels(mean.psnr_before)} "
         f"to {words.decibels(mean.psnr_after)}. {words.for_peak(scores.peak)}",
-        _certainty(scores),
+        certainty(scores),
     ]
 
 
-def _accuracy(scores: Scores) -> tuple[str, str]:
+def accuracy(scores: Scores) -> tuple[str, str]:
+    """Of a tile: a number and what it is."""
     worst = scores.mean.certificate
     if math.isfinite(worst):
         return words.number(worst), "grey values (rms), at worst"
     return "none", "a distance is proved for " + scores.mean.status.removesuffix(" certified")
 
 
-def _certainty(scores: Scores) -> str:
+def certainty(scores: Scores) -> str:
+    """How sure reconstructions are, in a sentence or two."""
     subject = "The reconstruction is" if len(scores) == 1 else "Every reconstruction is"
     if scores.certified < len(scores):
         subject = "Reconstructions are"

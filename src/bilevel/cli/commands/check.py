@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,8 +12,8 @@ from bilevel.cli.commands.learn import ConfigArgument, DataOption, ImportOption
 
 if TYPE_CHECKING:
     from bilevel.cli.config import Configuration
-    from bilevel.cli.images import Batch, LearningImages
-    from bilevel.learn import BilevelProblem
+    from bilevel.cli.images import Batch, LearningImages, Measurements
+    from bilevel.learn.separable import SeparableProblem
     from bilevel.model import Objective
 
 __all__ = ["check"]
@@ -29,8 +30,8 @@ def check(config: ConfigArgument, data: DataOption = None, parts: ImportOption =
 
     from bilevel.cli.config import read
     from bilevel.cli.console import results
-    from bilevel.cli.images import learning_images
     from bilevel.cli.learning import build_problem
+    from bilevel.cli.measured import learning_images
 
     document = read(config)
     images = learning_images(document, data)
@@ -61,12 +62,12 @@ def _images(images: LearningImages) -> str:
     return f"{images.training} to learn from; held out: {held_out}"
 
 
-def _parameters(problem: BilevelProblem) -> str:
+def _parameters(problem: SeparableProblem) -> str:
     names = ", ".join(f"{n} {tuple(v.shape) or ''}".strip() for n, v in problem.theta.items())
     return f"{sum(v.numel() for v in problem.theta.values())}: {names}"
 
 
-def _solver(problem: BilevelProblem) -> str:
+def _solver(problem: SeparableProblem) -> str:
     from bilevel.solve.solvers import automatic
 
     found = automatic(problem.level.example)
@@ -92,7 +93,7 @@ def _constants(objective: Objective) -> str:
     return f"{text}, κ = {number(lipschitz / mu)}: distances to exact minimisers are proved"
 
 
-def _speed(problem: BilevelProblem, configuration: Configuration) -> str:
+def _speed(problem: SeparableProblem, configuration: Configuration) -> str:
     from bilevel.report.words import duration, number
 
     accuracy = problem.first_accuracy(problem.theta)
@@ -109,17 +110,25 @@ def _speed(problem: BilevelProblem, configuration: Configuration) -> str:
     return f"{text}, and the budget has room for about {count}"
 
 
-def _derivative(configuration: Configuration, training: Batch) -> tuple[bool, str]:
-    """A Taylor test in double precision on the middle of one image."""
-    from bilevel.cli.images import Batch
+def _derivative(configuration: Configuration, training: Batch | Measurements) -> tuple[bool, str]:
+    """A Taylor test in double precision on the middle of one image, or on one measurement."""
+    from bilevel.cli.config import made
+    from bilevel.cli.images import Batch, Measurements
     from bilevel.cli.learning import build_problem
+    from bilevel.cli.settings.kinds import NoiseSettings
     from bilevel.data import centre_crop
     from bilevel.learn import check_hypergradient
 
+    if isinstance(training, Measurements):
+        precise = configuration.model_copy(update={"precision": "float64"})
+        one = replace(training, ids=training.ids[:1], y=training.y[:1].double())
+        test = check_hypergradient(build_problem(precise, one))
+        return test.passed, f"{test} on one measurement"
     h, w = configuration.probe
     size = (min(h, training.shape[1]), min(w, training.shape[2]))
     probe = Batch(training.ids[:1], centre_crop(training.images[:1], size))
-    precise = configuration.model_copy(update={"precision": "float64"})
+    noise = configuration.noise or made("noises", {"name": "none"}, NoiseSettings)
+    precise = configuration.model_copy(update={"precision": "float64", "noise": noise})
     problem = build_problem(precise, probe)
     test = check_hypergradient(problem)
     return test.passed, f"{test} on the middle {size[0]}x{size[1]} of one image"

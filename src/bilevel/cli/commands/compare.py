@@ -12,6 +12,8 @@ from bilevel.cli.commands.select import (
     FormatOption,
     GreyOption,
     LayoutOption,
+    MaskOption,
+    MissingOption,
     NoiseOption,
     OperatorOption,
     RegulariserOption,
@@ -48,6 +50,8 @@ def compare(
     parts: ImportOption = None,
     layout: LayoutOption = None,
     form: FormatOption = None,
+    missing: MissingOption = False,
+    mask: MaskOption = None,
 ) -> None:
     """Compare rules that choose a weight without ground truth.
 
@@ -60,6 +64,7 @@ def compare(
     from bilevel.cli.choosing import named_rules
     from bilevel.cli.comparing import from_configuration
     from bilevel.cli.config import read, read_selection
+    from bilevel.cli.images import Reading
     from bilevel.cli.options import range_of
     from bilevel.cli.selecting import from_files
     from bilevel.ground.errors import InputError
@@ -71,11 +76,10 @@ def compare(
         if data is not None:
             raise InputError("--data is for configurations", given=str(source))
         title = "Comparing rules"
-        from_files(
-            selection, wanted, [source], out, grey=grey, title=title, layout=layout, form=form
-        )
+        reading = Reading(True if grey else None, layout, missing, mask)
+        from_files(selection, wanted, [source], out, reading=reading, title=title, form=form)
         return
-    if options or grey or layout is not None:
+    if options or grey or layout is not None or missing or mask is not None:
         advice = f"write that into {source}"
         raise InputError("options of the model are for pictures", advice=advice)
     if form is not None:

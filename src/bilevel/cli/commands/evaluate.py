@@ -11,8 +11,14 @@ import typer
 
 from bilevel.cli.commands.learn import ImportOption
 from bilevel.cli.commands.select import LayoutOption
+from bilevel.ground.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bilevel.cli.config import Configuration
+    from bilevel.cli.images import Batch
+    from bilevel.data import Layout
     from bilevel.report import Scores
 
 __all__ = ["AccuracyOption", "FitArgument", "evaluate"]
@@ -35,8 +41,32 @@ AccuracyOption = Annotated[
 def evaluate(
     fit: FitArgument,
     images: Annotated[
-        Path, typer.Option("--images", metavar="DIR", help="A folder of sharp images of any size.")
-    ],
+        Path | None,
+        typer.Option(
+            "--images",
+            metavar="DIR",
+            help="Sharp images of any size: a folder, a file or a pattern.",
+            show_default=False,
+        ),
+    ] = None,
+    measured: Annotated[
+        Path | None,
+        typer.Option(
+            "--measured",
+            metavar="DIR",
+            help="Measured data in place of degraded images, with --target.",
+            show_default=False,
+        ),
+    ] = None,
+    target: Annotated[
+        Path | None,
+        typer.Option(
+            "--target",
+            metavar="DIR",
+            help="The images that the data are of, matched by file name, in stacks by number.",
+            show_default=False,
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -49,28 +79,34 @@ def evaluate(
 ) -> None:
     """Degrade sharp images as in learning, reconstruct them, and tell how good that is.
 
-    Writes evaluation.html and evaluation.csv. Exit code 3 if a reconstruction missed the accuracy,
-    or they are further from the truth than the data.
+    Or reconstruct what was measured, and compare it with what it is of. Writes evaluation.html and
+    evaluation.csv. Exit code 3 if a reconstruction missed the accuracy, or they are further from
+    the truth than the data.
     """
     del parts
     from bilevel.cli.console import check_writable, finish, results
-    from bilevel.cli.images import by_size, fitting
     from bilevel.cli.progress import Counter
     from bilevel.cli.reconstruction import Reconstructor, simulated
-    from bilevel.data import load_images
+    from bilevel.data import Place
     from bilevel.report import Scores, evaluation_page, scores_table, write_page
 
+    source = _source(images, measured, target)
     reconstructor = Reconstructor.load(fit, accuracy)
     configuration = reconstructor.configuration
-    folder = check_writable(fit / f"evaluation-{images.resolve().name}" if out is None else out)
+    place = Place.of(source)
+    named = source if source.is_dir() else source.parent
+    name = place.stem if place.path.is_file() else named.resolve().name
+    folder = check_writable(fit / f"evaluation-{name}" if out is None else out)
     layout = layout or configuration.data.layout
-    found = load_images(images, grey=configuration.data.grey, layout=layout)
-    batches = by_size((name, fitting(configuration, image)) for name, image in found)
-    counter = Counter("reconstructing", len(found))
-    samples = [reconstructor.samples(simulated(configuration, batch), counter) for batch in batches]
+    batches = _batches(configuration, source, target, layout)
+    counter = Counter("reconstructing", sum(len(batch.ids) for batch in batches))
+    samples = [
+        reconstructor.samples(simulated(configuration, batch), counter, batch.seen)
+        for batch in batches
+    ]
     peak = configuration.loss.shown_peak
     scores = Scores.of(samples, peak)
-    title = f"{configuration.output.title}: {images.resolve().name}"
+    title = f"{configuration.output.title}: {name}"
     page = write_page(
         folder / "evaluation.html",
         evaluation_page(reconstructor.fit, samples, title=title, peak=peak),
@@ -80,6 +116,38 @@ def evaluate(
     console.print(scores_table(scores, most=len(scores)))
     console.print(f"table: {table}\npage:  {page}", markup=False, soft_wrap=True)
     finish(scores.shortfalls)
+
+
+def _source(images: Path | None, measured: Path | None, target: Path | None) -> Path:
+    """What is reconstructed: images after they were degraded, or data.
+
+    Raises:
+        InputError: both, neither, or data without a target.
+    """
+    if (images is None) == (measured is None):
+        what = "either sharp images or measured data are evaluated"
+        raise InputError(what, advice="give --images DIR, or --measured DIR and --target DIR")
+    if (measured is None) != (target is None):
+        what = "measured data and the images that they are of go together"
+        raise InputError(what, advice="give --measured DIR and --target DIR")
+    found = images if measured is None else measured
+    assert found is not None
+    return found
+
+
+def _batches(
+    configuration: Configuration, source: Path, target: Path | None, layout: Layout | None
+) -> Sequence[Batch]:
+    """One for each size."""
+    from bilevel.cli.images import by_size, check_complex, fitting
+    from bilevel.cli.measured import measured_batches
+    from bilevel.data import Files
+
+    if target is not None:
+        return measured_batches(configuration, source, target, layout)
+    files = Files(source, grey=configuration.data.grey, layout=layout)
+    check_complex(configuration.data, str(source), complex=files.complex)
+    return by_size((name, fitting(configuration, image)) for name, image in files)
 
 
 def _csv(scores: Scores) -> str:

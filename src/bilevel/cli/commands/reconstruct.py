@@ -10,7 +10,7 @@ import typer
 
 from bilevel.cli.commands.evaluate import AccuracyOption, FitArgument
 from bilevel.cli.commands.learn import ImportOption
-from bilevel.cli.commands.select import FormatOption, LayoutOption
+from bilevel.cli.commands.select import FormatOption, LayoutOption, MaskOption, MissingOption
 from bilevel.ground.errors import InputError
 
 if TYPE_CHECKING:
@@ -28,7 +28,11 @@ Results = dict[str, dict[str, "Tensor"]]
 def reconstruct(
     fit: FitArgument,
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, TIFF or NPY files.")
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="PNG, JPEG, TIFF, NPY, DICOM, NIfTI; FILE or FILE:NAME of NPZ, HDF5, MAT.",
+        ),
     ],
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder for the reconstructions.")
@@ -45,6 +49,8 @@ def reconstruct(
     parts: ImportOption = None,
     layout: LayoutOption = None,
     form: FormatOption = None,
+    missing: MissingOption = False,
+    mask: MaskOption = None,
 ) -> None:
     """Reconstruct images with learned parameters.
 
@@ -53,7 +59,8 @@ def reconstruct(
     """
     del parts
     from bilevel.cli.console import check_writable, finish, say
-    from bilevel.cli.images import about_file, by_size, check_targets, fitting, read_files
+    from bilevel.cli.images import Reading, about_file, by_size, check_targets, fitting
+    from bilevel.cli.measured import data_batches
     from bilevel.cli.progress import Counter
     from bilevel.cli.reconstruction import Reconstructor
     from bilevel.data import save_results
@@ -62,25 +69,34 @@ def reconstruct(
     reconstructor = Reconstructor.load(fit, accuracy)
     configuration = reconstructor.configuration
     check_writable(out)
-    layout = layout or configuration.data.layout
-    files = read_files(images, grey=configuration.data.grey, layout=layout)
+    if simulate and (missing or mask is not None):
+        raise InputError("sharp images have data everywhere", advice="leave out --mask, --missing")
+    own, data = configuration.data, not simulate
+    files = Reading(
+        own.grey,
+        layout or own.layout,
+        missing=missing or (data and own.missing is not None),
+        mask=mask or (own.mask if data else None),
+    ).files(images)
     check_targets(files, out, form)
     found = [page for file in files for page in zip(file.ids, file.pages, strict=True)]
+    done = Counter("reconstructing", len(found))
     if simulate:
-        found = [(name, fitting(configuration, image)) for name, image in found]
-    work = _from_sharp if simulate else _from_data
-    results, missing = work(reconstructor, by_size(found), Counter("reconstructing", len(found)))
+        sharp = by_size((name, fitting(configuration, image)) for name, image in found)
+        results, short = _from_sharp(reconstructor, sharp, done)
+    else:
+        results, short = _from_data(reconstructor, data_batches(configuration, files), done)
     for about in filter(None, map(about_file, files)):
         say(about)
     out.mkdir(parents=True, exist_ok=True)
     for file in files:
         for suffix, pages in results.items():
-            own = [pages[name] for name in file.ids]
-            stem = out / f"{file.path.stem}{suffix}"
-            if word := save_results(stem, own, file.storage, form)[1]:
+            found_in = [pages[name] for name in file.ids]
+            stem = out / f"{file.stem}{suffix}"
+            if word := save_results(stem, found_in, file.storage, form)[1]:
                 say(word)
     say(f"wrote {plural(len(found) * len(results), 'picture')} to {out}")
-    finish(missing)
+    finish(short)
 
 
 def _from_sharp(
@@ -117,20 +133,19 @@ def _from_data(
     from rich.markup import escape
     from rich.table import Table
 
-    from bilevel.cli.console import results
-    from bilevel.cli.settings.operators import FourierMask
+    from bilevel.cli.console import results, say
+    from bilevel.cli.measured import sampling
     from bilevel.report import ENDINGS
     from bilevel.report.words import proved
     from bilevel.solve import Status
 
-    if isinstance(reconstructor.configuration.operator, FourierMask):
-        what = "Fourier data are complex, and cannot be read from files yet"
-        raise InputError(what, advice="give sharp images and --simulate")
     table = Table("image", "certified rms", "solve")
     found: dict[str, Tensor] = {}
     missing: list[str] = []
     for batch in batches:
-        answer = reconstructor.answer(batch.images, done)
+        for words in sampling(reconstructor.configuration.operator, batch.ids[0], batch.images):
+            say(words)
+        answer = reconstructor.answer(batch.images, done, batch.seen)
         for k, name in enumerate(batch.ids):
             ending = ENDINGS[Status(int(answer.status[k]))]
             table.add_row(escape(name), proved(float(answer.certificate[k])), ending.words)

@@ -13,6 +13,8 @@ __all__ = [
     "FormatOption",
     "GreyOption",
     "LayoutOption",
+    "MaskOption",
+    "MissingOption",
     "NoiseOption",
     "OperatorOption",
     "RegulariserOption",
@@ -74,11 +76,12 @@ GreyOption = Annotated[bool, typer.Option("--grey", help="Take colour pictures a
 
 
 LayoutOption = Annotated[
-    Literal["stack", "colour"] | None,
+    Literal["stack", "colour", "coils"] | None,
     typer.Option(
         "--layout",
         help="What arrays of three dimensions are, where their shape does not say: slices "
-        "(n, h, w), each reconstructed on its own, or the channels of one picture.",
+        "(n, h, w), each reconstructed on its own, the channels of one picture, or complex data of "
+        "several coils.",
         show_default=False,
     ),
 ]
@@ -91,12 +94,28 @@ FormatOption = Annotated[
         show_default=False,
     ),
 ]
+MissingOption = Annotated[
+    bool, typer.Option("--missing", help="NaN stands for pixels without data, which do not count.")
+]
+MaskOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--mask",
+        metavar="PICTURE|DIR",
+        help="White where pixels hold data, black where they are dead or saturated; or a folder "
+        "with one for each file.",
+        show_default=False,
+    ),
+]
 
 
 def select(
     images: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGE...", help="The data: PNG, JPEG, TIFF or NPY files."),
+        typer.Argument(
+            metavar="IMAGE...",
+            help="The data: PNG, JPEG, TIFF, NPY, DICOM, NIfTI, or FILE:NAME of NPZ, HDF5, MAT.",
+        ),
     ],
     out: Annotated[
         Path,
@@ -131,6 +150,8 @@ def select(
     parts: ImportOption = None,
     layout: LayoutOption = None,
     form: FormatOption = None,
+    missing: MissingOption = False,
+    mask: MaskOption = None,
 ) -> None:
     """Choose the weight of the regulariser for data without ground truth, and reconstruct them.
 
@@ -141,6 +162,7 @@ def select(
     del parts
     from bilevel.cli.config import read_selection, tables_for_learning
     from bilevel.cli.console import say
+    from bilevel.cli.images import Reading
     from bilevel.cli.options import range_of, table_of
     from bilevel.cli.selecting import from_files
 
@@ -152,9 +174,8 @@ def select(
     selection = read_selection(config, options)
     name, settings = selection.named_rule
     title = "Choosing the weight"
-    from_files(
-        selection, {name: settings}, images, out, grey=grey, title=title, layout=layout, form=form
-    )
+    reading = Reading(True if grey else None, layout, missing, mask)
+    from_files(selection, {name: settings}, images, out, reading=reading, title=title, form=form)
     if config is not None and (unused := tables_for_learning(config)):
         names = ", ".join(f"[{table}]" for table in unused)
         say(f"only for learning, and not used here: {names} of {config}")

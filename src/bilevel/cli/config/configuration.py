@@ -9,9 +9,12 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, model_validator
+from torch import Tensor
 
+from bilevel import data
+from bilevel.cli.config.data import EMBEDDED, DataSettings
 from bilevel.cli.config.noise import check_noise
-from bilevel.cli.settings.base import Choice, Count, Positive, Seed, Settings, Unfit
+from bilevel.cli.settings.base import Choice, Positive, Settings, Unfit
 from bilevel.cli.settings.differing import (
     AutomaticHypergradient,
     Box,
@@ -22,6 +25,7 @@ from bilevel.cli.settings.differing import (
 from bilevel.cli.settings.kinds import (
     AccurateAlgorithm,
     AlgorithmSettings,
+    CriterionSettings,
     FidelitySettings,
     HypergradientSettings,
     LossSettings,
@@ -42,37 +46,6 @@ from bilevel.model.operators import Operator, Shape
 
 __all__ = ["EMBEDDED", "Configuration", "DataSettings", "OutputSettings"]
 
-EMBEDDED = "embedded"
-
-
-class DataSettings(Settings):
-    """The sharp images that data are simulated from."""
-
-    images: str | list[str] = Field(
-        default=EMBEDDED,
-        min_length=1,
-        description='"embedded" for the pictures in the package, or folders',
-    )
-    grey: bool = Field(default=True, description="one channel; false for three")
-    layout: Literal["colour"] | None = Field(
-        default=None, description="of arrays of dimensions (3, h, w), which may also be stacks"
-    )
-    size: Annotated[int, Field(ge=1, le=2**14)] | None = Field(
-        default=None, description="side of random crops [pixel]; whole images if none"
-    )
-    count: Count | None = Field(
-        default=None, description="images (or crops) to learn from; all if none"
-    )
-    held_out: Annotated[int, Field(ge=0)] = Field(
-        default=0, description="images (or crops) kept for the report, from other files"
-    )
-    seed: Seed = Field(default=0, description="of the choice of images, of crops and of noise")
-
-    @property
-    def channels(self) -> int:
-        """Of every image."""
-        return 1 if self.grey else 3
-
 
 class OutputSettings(Settings):
     """The report."""
@@ -88,7 +61,7 @@ class Configuration(Settings):
     precision: Literal["float32", "float64"] = "float32"
     data: DataSettings = DataSettings()
     operator: Annotated[OperatorSettings, Choice("operators")]
-    noise: Annotated[NoiseSettings, Choice("noises")]
+    noise: Annotated[NoiseSettings | None, Choice("noises")] = None
     fidelity: Annotated[FidelitySettings, Choice("fidelities", "squared-l2")] = table(
         SquaredL2, FidelitySettings
     )()
@@ -98,6 +71,7 @@ class Configuration(Settings):
     loss: Annotated[LossSettings, Choice("losses", "squared-error")] = table(
         SquaredError, LossSettings
     )()
+    criterion: Annotated[CriterionSettings | None, Choice("criteria")] = None
     solver: Annotated[SolverSettings, Choice("solvers", "default")] = DefaultSolver()
     hypergradient: Annotated[HypergradientSettings, Choice("hypergradients", "automatic")] = (
         AutomaticHypergradient()
@@ -122,18 +96,44 @@ class Configuration(Settings):
         algorithm = settings.build()
         return Scaled(algorithm, self.scales) if self.scales else algorithm
 
-    def forward(self, shape: Shape) -> Operator:
-        """The operator for images (c, h, w)."""
-        return self.operator.build(shape).to(self.dtype)
+    def noise_in(self, data_shape: Shape) -> data.Noise | None:
+        """The noise of data (c', h', w'), in the unit of the operator; None if it is not known."""
+        return None if self.noise is None else self.noise.in_unit(self.operator.unit(data_shape))
 
-    def energy(self, shape: Shape) -> Variational:
+    def drawn(self, data_shape: Shape) -> data.Noise:
+        """What data are simulated with.
+
+        Raises:
+            InputError: data were measured, and no noise is known.
+        """
+        noise = self.noise_in(data_shape)
+        if noise is None:
+            what = "the configuration has no [noise] to simulate data with: they were measured"
+            raise InputError(what, advice="give measured data")
+        return noise
+
+    def forward(self, shape: Shape, seen: Tensor | None = None) -> Operator:
+        """The operator for images (c, h, w), of whose data only those ``seen`` (h', w') exist."""
+        own = self.operator
+        return (own.build(shape) if seen is None else own.seeing(shape, seen)).to(self.dtype)
+
+    def image_shape(self, data_shape: Shape) -> Shape:
+        """Of the images behind data (c', h', w').
+
+        Raises:
+            InputError: data that do not fit.
+        """
+        like = (self.data.channels, *data_shape[1:])
+        return self.forward(like).image_shape(data_shape)
+
+    def energy(self, shape: Shape, seen: Tensor | None = None) -> Variational:
         """The energy for images (c, h, w), at its first parameters.
 
         Raises:
             Unfit: images of that shape are impossible.
         """
         with _blaming("operator", self.operator.decisive):
-            operator = self.operator.build(shape)
+            operator = self.forward(shape, seen)
             operator.data_shape(shape)
         with _blaming("regulariser"):
             regulariser = self.regulariser.build(shape)
@@ -161,6 +161,7 @@ class Configuration(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Configuration:
+        self._check_data()
         self._check_learning()
         check_noise(self.operator, self.noise, self.fidelity)
         with _blaming("operator", self.operator.decisive):
@@ -171,6 +172,21 @@ class Configuration(Settings):
             raise Unfit("regulariser.learn", "there is nothing to learn", advice=advice)
         self._check_solver()
         return self
+
+    def _check_data(self) -> None:
+        """What is simulated needs noise; measurements need something to be compared with."""
+        if self.data.measured is None and self.noise is None:
+            advice = 'add [noise], e.g. with name = "gaussian", or name measured data in [data]'
+            raise Unfit("noise", "the table [noise] is missing", advice=advice)
+        if self.data.measured is not None and self.data.target is None and self.criterion is None:
+            advice = 'name the images that the data are of, or add [criterion], with name = "sure"'
+            raise Unfit("data.target", "measured data alone need a criterion", advice=advice)
+        if self.criterion is not None:
+            with _blaming("criterion", "name"):
+                self.criterion.build(None if self.noise is None else self.noise.build())
+            if not isinstance(self.loss.build(), SquaredError):
+                advice = "delete one of the tables"
+                raise Unfit("loss.name", "the criterion takes the place of the loss", advice=advice)
 
     def _check_solver(self) -> None:
         """On an empty image; a solver that was not asked for by name is not to blame."""

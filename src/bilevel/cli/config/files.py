@@ -23,9 +23,15 @@ _PART = 200
 def with_files(tables: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The tables with what the files of [operator], sought in ``folder``, stand for.
 
+    The mask of [data] gets its whole path.
+
     Raises:
         Unfit: a kernel that cannot be read, or that has no positive sum.
     """
+    tables = {
+        name: _with_mask(value, folder) if name == "data" else value
+        for name, value in tables.items()
+    }
     operator = tables.get("operator")
     if not isinstance(operator, Mapping):
         return dict(tables)
@@ -41,6 +47,15 @@ def with_files(tables: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         except InputError as error:
             raise Unfit("operator.kernel", str(error)) from error
     return {**tables, "operator": table}
+
+
+def _with_mask(table: Any, folder: Path) -> Any:
+    if not isinstance(table, Mapping):
+        return table
+    own = dict(cast(Mapping[str, Any], table))
+    if isinstance(own.get("mask"), str):
+        own["mask"] = str((folder / named("data.mask", own["mask"])).absolute())
+    return own
 
 
 def named(key: str, path: str) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar, cast
 
 import torch
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from bilevel.cli.catalogue import CATALOGUE, name_of
 from bilevel.cli.config.configuration import Configuration
@@ -85,24 +86,38 @@ class Selection(Settings):
         name = "float64" if dtype == torch.float64 else "float32"
         return self.model_copy(update={"precision": name})
 
+    def for_complex(self) -> Selection:
+        """For real and imaginary parts: their edges lie together unless it is said otherwise."""
+        own = self.regulariser
+        if "coupled" not in type(own).model_fields or "coupled" in own.model_fields_set:
+            return self
+        return self.model_copy(update={"regulariser": own.model_copy(update={"coupled": True})})
+
     def image_shape(self, data_shape: Shape) -> Shape:
         """Of the images behind data (c', h', w')."""
         return self.operator.build(data_shape).image_shape(data_shape)
 
     def energy(
-        self, shape: Shape, data_weight: float | None = None, *, contrast: float = 1.0
+        self,
+        shape: Shape,
+        data_weight: float | None = None,
+        *,
+        contrast: float = 1.0,
+        seen: Tensor | None = None,
     ) -> Variational:
         """The energy for images (c, h, w) of that contrast; the regulariser has weight 1.
 
-        With ``data_weight`` v that of the fidelity is v times as large, and learned: the weight of
-        the regulariser is then 1/v.
+        Only the data ``seen`` (h', w') exist; all if None. With ``data_weight`` v that of the
+        fidelity is v times as large, and learned: the weight of the regulariser is then 1/v.
         """
         fidelity = self._fidelity
         if data_weight is not None:
             weight = data_weight * fidelity.model_dump()["weight"]
             fidelity = fidelity.model_copy(update={"weight": weight, "learn": ("weight",)})
         unit = self.regulariser.model_copy(update={"weight": 1.0, "learn": ()})
-        built, regulariser = fidelity.build(self.operator.build(shape)), unit.build(shape)
+        own = self.operator
+        operator = own.build(shape) if seen is None else own.seeing(shape, seen)
+        built, regulariser = fidelity.build(operator), unit.build(shape)
         regulariser.check(shape)
         if not all(isinstance(part, Regulariser | Fidelity) for part in (built, regulariser)):
             advice = "smooth it, e.g. with total-variation and squared-l2"

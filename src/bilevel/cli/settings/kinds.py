@@ -8,6 +8,7 @@ from functools import cache
 from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 from pydantic import Field, create_model, model_validator
+from torch import Tensor
 
 from bilevel import data
 from bilevel.cli.settings.base import Choice, Positive, Settings, Unfit
@@ -16,11 +17,12 @@ from bilevel.differentiate import Hypergradient
 from bilevel.ground.contents import summary
 from bilevel.ground.errors import InputError
 from bilevel.learn import Accuracy, Algorithm, schedules
+from bilevel.learn.criteria import Criterion
 from bilevel.model import CompositeObjective, Objective, SaddleObjective, SmoothObjective
 from bilevel.model.fidelities import DataTerm
 from bilevel.model.kinds import is_kind
 from bilevel.model.losses import Loss
-from bilevel.model.operators import Identity, Operator, Shape
+from bilevel.model.operators import Identity, Mask, Operator, Shape
 from bilevel.model.part import Units
 from bilevel.model.regularisers import ImageTerm
 from bilevel.select import Rule
@@ -31,6 +33,7 @@ __all__ = [
     "AccurateAlgorithm",
     "AlgorithmSettings",
     "CountingRule",
+    "CriterionSettings",
     "FidelitySettings",
     "HypergradientSettings",
     "LossSettings",
@@ -116,6 +119,23 @@ class OperatorSettings(Table):
         del shape
         return self.make()
 
+    def sampled(self, y: Tensor) -> Tensor | None:
+        """Which data (h', w') were taken, where measured ones tell by themselves; None if all.
+
+        Raises:
+            InputError: data that cannot be those of this operator.
+        """
+        del y
+
+    def unit(self, data_shape: Shape) -> float:
+        """The number in data (c', h', w') as they are given that is 1 in those of the operator."""
+        del data_shape
+        return 1.0
+
+    def seeing(self, shape: Shape, seen: Tensor) -> Operator:
+        """The operator for images (c, h, w) of whose data only those ``seen`` (h', w') exist."""
+        return Mask(seen) @ self.build(shape)
+
     @property
     def size_taken(self) -> tuple[int, int] | None:
         """The one size (h, w) of images that it takes [pixel]; None if it takes many."""
@@ -146,6 +166,12 @@ class NoiseSettings(Table):
     def build(self) -> data.Noise:
         """The noise model itself."""
         return self.make()
+
+    def in_unit(self, unit: float) -> data.Noise:
+        """The noise of data that are divided by ``unit``."""
+        noise = self.build()
+        gaussian = isinstance(noise, data.GaussianNoise)
+        return data.GaussianNoise(noise.sigma / unit) if gaussian else noise
 
     @property
     def fidelity(self) -> Mapping[str, object]:
@@ -316,18 +342,43 @@ class RuleSettings(Table):
         Raises:
             InputError: noise that the rule is not made for.
         """
-        known: dict[str, object] = {}
-        for name, kind, words in (
-            ("sigma", data.GaussianNoise, "Gaussian noise of known level"),
-            ("peak", data.PoissonNoise, "Poisson noise of known peak"),
-        ):
-            if name in parameters_of(self.stands_for):
-                if not isinstance(noise, kind):
-                    what = f"{self.stands_for.__name__} is for {words}"
-                    advice = "`bilevel list rules` has others"
-                    raise InputError(what, given=type(noise).__name__, advice=advice)
-                known[name] = getattr(noise, name)
-        return self.make(**known)
+        return self.make(**_known(self.stands_for, noise, "rules"))
+
+    def trial(self) -> None:
+        """With noise of level and peak 1."""
+        self.make(**dict.fromkeys({"sigma", "peak"} & set(parameters_of(self.stands_for)), 1.0))
+
+
+def _known(part: type, noise: data.Noise | None, family: str) -> dict[str, object]:
+    """What a rule or a criterion is to know of the noise."""
+    known: dict[str, object] = {}
+    for name, kind, words in (
+        ("sigma", data.GaussianNoise, "Gaussian noise of known level"),
+        ("peak", data.PoissonNoise, "Poisson noise of known peak"),
+    ):
+        if name in parameters_of(part):
+            if not isinstance(noise, kind):
+                what = f"{part.__name__} is for {words}"
+                advice = f"`bilevel list {family}` has others"
+                raise InputError(what, given=type(noise).__name__, advice=advice)
+            known[name] = getattr(noise, name)
+    return known
+
+
+class CriterionSettings(Table):
+    """What learning without ground truth minimises; it knows the noise of the configuration."""
+
+    given_elsewhere = ("sigma", "peak")
+
+    def build(self, noise: data.Noise | None) -> Criterion:
+        """The criterion for data with that noise; Gaussian noise of a level to estimate if None.
+
+        Raises:
+            InputError: noise that the criterion is not made for.
+        """
+        if noise is None and "sigma" in parameters_of(self.stands_for):
+            return self.make(sigma=None)
+        return self.make(**_known(self.stands_for, noise, "criteria"))
 
     def trial(self) -> None:
         """With noise of level and peak 1."""

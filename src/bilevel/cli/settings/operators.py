@@ -8,14 +8,16 @@ from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from bilevel.cli.settings.base import Positive, Seed, Side, Unfit
 from bilevel.cli.settings.kinds import OperatorSettings
-from bilevel.data import load_image
+from bilevel.data import kspace, load_image
 from bilevel.ground.errors import InputError
 from bilevel.ground.randomness import generator
 from bilevel.model import operators
 from bilevel.model.operators import Operator, Shape
+from bilevel.model.operators.fourier import line_mask
 
 __all__ = ["Convolution", "Downsampling", "FourierMask", "GaussianBlur", "Mask", "Radon"]
 
@@ -139,7 +141,10 @@ class Mask(OperatorSettings):
 
 
 class FourierMask(OperatorSettings):
-    """Some vertical lines of the Fourier transform are seen: single-coil magnetic resonance."""
+    """Some vertical lines of the Fourier transform are seen: single-coil magnetic resonance.
+
+    Measured data say themselves which of them were sampled: the others are 0.
+    """
 
     decisive = "acceleration"
     acceleration: Annotated[float, Field(ge=1, le=256)] = Field(
@@ -150,12 +155,48 @@ class FourierMask(OperatorSettings):
         description="part of the lines, around frequency zero, that is seen in any case",
     )
     seed: Seed = Field(default=0, description="of the lines drawn")
+    centred: bool = Field(
+        default=False,
+        description="frequency zero of the data of complex images lies in the middle, "
+        "fftshift(fft2(ifftshift(x))); otherwise first, fft2(x)",
+    )
+    norm: Literal["ortho", "backward"] = Field(
+        default="ortho",
+        description="of the transform behind the data; backward has no factor, as numpy.fft.fft2",
+    )
 
     def build(self, shape: Shape) -> Operator:
         """Lines drawn anew for every size, the same ones for all images of a size."""
-        return operators.FourierMask.lines(
-            shape[1:], self.acceleration, self.centre_fraction, self.seed
-        )
+        lines = line_mask(shape[1:], self.acceleration, self.centre_fraction, self.seed)
+        return self.seeing(shape, kspace.centred_mask(lines) if self.centred else lines)
+
+    def seeing(self, shape: Shape, seen: Tensor) -> Operator:
+        """Of real images, or of complex ones, which have two channels.
+
+        Raises:
+            Unfit: centred data of real images.
+        """
+        if shape[0] == 2:
+            return operators.MultiCoil(seen, centred=self.centred)
+        if self.centred:
+            advice = "set complex = true in [data], or leave centred out"
+            raise Unfit("centred", "centred data are those of complex images", advice=advice)
+        return operators.FourierMask(seen)
+
+    def unit(self, data_shape: Shape) -> float:
+        """√(h w) for a transform without factor: computing is orthonormal."""
+        return 1.0 if self.norm == "ortho" else math.sqrt(data_shape[1] * data_shape[2])
+
+    def sampled(self, y: Tensor) -> Tensor:
+        """The data that are not 0.
+
+        Raises:
+            Unfit: data of several coils.
+        """
+        if y.shape[1] > 2 and y.shape[1] % 2 == 0:
+            what = "data of several coils need the sensitivities of these"
+            raise Unfit("name", what, given=f"{y.shape[1] // 2} coils")
+        return kspace.sampled(y, centred=self.centred)
 
     @property
     def smallest(self) -> int:

@@ -1,0 +1,244 @@
+"""Measurements to learn from: found, matched with their targets, checked and split."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from bilevel import data
+from bilevel.cli.config import Configuration, Document
+from bilevel.cli.config.data import sought
+from bilevel.cli.images import (
+    Batch,
+    LearningImages,
+    Measurements,
+    by_size,
+    check_complex,
+    one_size,
+    sharp_images,
+    shuffled,
+    split,
+)
+from bilevel.cli.settings.kinds import OperatorSettings
+from bilevel.data import kspace
+from bilevel.ground.errors import InputError
+from bilevel.model.operators import Shape
+
+__all__ = [
+    "data_batches",
+    "existing",
+    "learning_images",
+    "measured_batches",
+    "sampling",
+]
+
+
+def _alone(document: Document, folder: str | None) -> LearningImages:
+    """The data that a configuration names, without targets.
+
+    Raises:
+        InputError: files that do not exist or do not fit, or crops.
+    """
+    configuration, settings = document.configuration, document.configuration.data
+    with document.blaming("data.size"):
+        if settings.size is not None or settings.held_out:
+            what = "data without targets are learned from as they are"
+            raise InputError(what, advice="leave out size and held_out")
+    with document.blaming("data.measured"):
+        paths = sought(settings.measured or [], "measured", document.folder, folder)
+        files = opened(configuration, paths, settings.layout, of_data=True)
+    with document.blaming("data.count"):
+        chosen = split(shuffled(len(files), settings.seed), settings)[0]
+    with document.blaming("data.measured"):
+        named = [files[k] for k in chosen]
+        one_size(by_size(named))
+        ids, y = tuple(name for name, _ in named), torch.cat([page for _, page in named])
+        seen = existing(configuration.operator, y, ids, [files.seen(k) for k in chosen])
+        shape = configuration.image_shape(_shape(y))
+        y = y / configuration.operator.unit(_shape(y))
+        return LearningImages(Measurements(ids, y, seen, shape), ())
+
+
+def learning_images(document: Document, folder: str | None) -> LearningImages:
+    """The images that a configuration asks for, with data where these were measured.
+
+    ``folder`` (else the environment variable BILEVEL_DATA) says where to look for folders that do
+    not lie beside the configuration.
+
+    Raises:
+        InputError: files that do not exist, too few, or that do not fit.
+    """
+    settings = document.configuration.data
+    if settings.measured is None:
+        return sharp_images(document, folder)
+    if settings.mask is not None:
+        with document.blaming("data.mask"):
+            data.places(settings.mask)
+    return (_alone if settings.target is None else _pairs)(document, folder)
+
+
+def _pairs(document: Document, folder: str | None) -> LearningImages:
+    """The pairs that a configuration names, some of them held out.
+
+    Raises:
+        InputError: files that do not exist, lack a partner or do not fit, or too few.
+    """
+    configuration, settings = document.configuration, document.configuration.data
+    with document.blaming("data.measured"):
+        paths = sought(settings.measured or [], "measured", document.folder, folder)
+        measured = opened(configuration, paths, settings.layout, of_data=True)
+    with document.blaming("data.target"):
+        paths = sought(settings.target or [], "target", document.folder, folder)
+        target = opened(configuration, paths, settings.image_layout)
+        whole = paired(configuration, measured, target)
+    with document.blaming("data.count"):
+        training, held = split(shuffled(len(whole), settings.seed), settings)
+    with document.blaming("data.size"):
+        size, seed = settings.size, settings.seed
+        shown = whole.some(training, size=size, count=settings.count, seed=seed)
+        kept = whole.some(held, size=size, count=settings.held_out, seed=seed) if held else None
+        found = one_size(_batches(configuration, shown))
+        return LearningImages(found, () if kept is None else _batches(configuration, kept))
+
+
+def measured_batches(
+    configuration: Configuration, measured: Path, target: Path, layout: data.Layout | None
+) -> tuple[Batch, ...]:
+    """All pairs of files, one batch for each size.
+
+    Raises:
+        InputError: what lacks a partner or does not fit.
+    """
+    own = configuration.model_copy(
+        update={"data": configuration.data.model_copy(update={"layout": layout})}
+    )
+    y = opened(own, data.places(measured), layout, of_data=True)
+    x = opened(own, data.places(target), own.data.image_layout)
+    return _batches(own, paired(own, y, x))
+
+
+def opened(
+    configuration: Configuration,
+    paths: Sequence[Path],
+    layout: data.Layout | None,
+    *,
+    of_data: bool = False,
+) -> data.Files:
+    """Files as the configuration takes them, of images or of data.
+
+    Raises:
+        InputError: one that cannot be read.
+    """
+    own = configuration.data
+    return data.Files(
+        paths,
+        grey=own.grey,
+        layout=layout,
+        missing=of_data and own.missing is not None,
+        masks=own.mask if of_data else None,
+        dtype=configuration.dtype,
+    )
+
+
+def paired(configuration: Configuration, measured: data.Files, target: data.Files) -> data.Recorded:
+    """The pairs of files.
+
+    Raises:
+        InputError: what lacks a partner or does not fit.
+    """
+    name, x = target[0]
+    check_complex(configuration.data, name, complex=target.complex)
+    operator = configuration.forward((x.shape[1], x.shape[2], x.shape[3]))
+    return data.Recorded(measured, target, operator)
+
+
+def data_batches(configuration: Configuration, files: Sequence[data.ImageFile]) -> list[Batch]:
+    """Data in place of images, those together that have one size and exist at the same places."""
+    groups: dict[object, list[tuple[str, Tensor, Tensor | None]]] = {}
+    for file in files:
+        for name, page, known in zip(file.ids, file.pages, file.seen, strict=True):
+            seen = existing(configuration.operator, page, [name], [known])
+            key = (page.shape, None if seen is None else seen.numpy().tobytes())
+            groups.setdefault(key, []).append((name, page, seen))
+    return [
+        Batch(
+            tuple(name for name, _, _ in group),
+            torch.cat([page / configuration.operator.unit(_shape(page)) for _, page, _ in group]),
+            seen=group[0][2],
+        )
+        for group in groups.values()
+    ]
+
+
+def sampling(operator: OperatorSettings, name: str, y: Tensor) -> list[str]:
+    """What data tell of where they were taken, in words, and what was done to them."""
+    unit = operator.unit(_shape(y))
+    done = f"{name}: divided by √(h w) = {unit:g}, sigma too, as for an orthonormal transform"
+    words = [] if unit == 1 else [done]
+    seen = operator.sampled(y)
+    if seen is None or bool(seen.all()):
+        return words
+    columns, rows = seen.all(0), seen.all(1)
+    kind, count, of = "points", int(seen.sum()), seen.numel()
+    if bool((seen == columns).all()):
+        kind, count, of = "columns", int(columns.sum()), len(columns)
+    elif bool((seen == rows[:, None]).all()):
+        kind, count, of = "rows", int(rows.sum()), len(rows)
+    told = f"{name}: {count} of {of} {kind} of k-space hold data, zeros were not sampled"
+    return [told, *words]
+
+
+def _batches(configuration: Configuration, samples: data.Recorded) -> tuple[Batch, ...]:
+    """One for each size, in memory.
+
+    Raises:
+        InputError: data of one size that were taken at different places.
+    """
+    found: list[Batch] = []
+    everything = torch.arange(len(samples))
+    for place in samples.places(everything, len(samples)):
+        batch = samples.batch(everything[place])
+        ids = tuple(samples.ids[int(k)] for k in place)
+        known = [samples.seen(int(k)) for k in place]
+        seen = existing(configuration.operator, batch.y, ids, known)
+        y = batch.y / configuration.operator.unit(_shape(batch.y))
+        found.append(Batch(ids, batch.target, y, seen))
+    return tuple(found)
+
+
+def _shape(y: Tensor) -> Shape:
+    return y.shape[1], y.shape[2], y.shape[3]
+
+
+def existing(
+    operator: OperatorSettings, y: Tensor, ids: Sequence[str], known: Sequence[Tensor | None]
+) -> Tensor | None:
+    """Which data (h', w') exist of rows that share them; None if all do.
+
+    Args:
+        operator: what the data are of; it may tell by the data which of them were taken.
+        y: the data (b, c', h', w').
+        ids: their names.
+        known: what masks and missing numbers say of each, (h', w').
+
+    Raises:
+        InputError: rows whose data exist at different places.
+    """
+    first = known[0]
+    for name, other in zip(ids, known, strict=True):
+        same = first is other or (first is not None and other is not None and first.equal(other))
+        if not same:
+            what = f"the data of {name} exist at other places than those of {ids[0]}"
+            advice = "learn from samples with one mask"
+            raise InputError(what, advice=advice)
+    sampled = operator.sampled(y)
+    if sampled is None and kspace.suspected(y):
+        what = f"{ids[0]} is complex and has whole lines of zeros, as k-space that was not sampled"
+        advice = "take the operator fourier-mask, with centred = true where zero is in the middle"
+        raise InputError(what, advice=advice)
+    if first is None or sampled is None:
+        return sampled if first is None else first
+    return first & sampled
