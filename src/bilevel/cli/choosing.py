@@ -10,11 +10,13 @@ from torch import Tensor
 from bilevel import data
 from bilevel.cli.catalogue import CATALOGUE
 from bilevel.cli.config import Selection, made
+from bilevel.cli.nonnegative import nonnegative
 from bilevel.cli.progress import WeightProgress
 from bilevel.cli.settings.kinds import RuleSettings
 from bilevel.ground.contrast import contrast
 from bilevel.ground.errors import InputError, nearest
 from bilevel.model import Variational
+from bilevel.model.operators import Mask
 from bilevel.report import Compared
 from bilevel.risk.noise import estimated_level
 from bilevel.select import Rule, compare
@@ -28,7 +30,9 @@ ALL = "all"
 class Job:
     """Data (k, c', h', w') of one size with names; the truth and a learned weight if known.
 
-    ``noise`` None is Gaussian noise of unknown level.
+    ``noise`` None is Gaussian noise of unknown level, ``levels`` (k,) those of noise that every
+    image has its own of. Where ``unseen`` (1, c', h', w') bool, data tell nothing. ``light`` is
+    never negative.
     """
 
     ids: tuple[str, ...]
@@ -36,6 +40,9 @@ class Job:
     noise: data.Noise | None
     target: Tensor | None = None
     learned: float | None = None
+    levels: Tensor | None = None
+    unseen: Tensor | None = None
+    light: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,6 +69,8 @@ class Task:
             span=self.span,
             heard=lambda name: WeightProgress(f"{name} on {where}"),
         )
+        if self.job.light:
+            found = nonnegative(self.energy, found)
         return Compared(ids, replace(found, failures={**self.unfit, **found.failures}))
 
 
@@ -97,6 +106,9 @@ def prepare(selection: Selection, rules: Mapping[str, RuleSettings], job: Job) -
     grey = energy.contrast(job.y) if job.target is None else contrast(job.target)
     energy = selection.energy(shape, contrast=grey)
     energy.settle(job.y, grey)
+    if job.unseen is not None:
+        seen = Mask(~job.unseen[0])
+        energy.fidelity.operator = (seen @ energy.fidelity.operator).to(job.y.dtype)
     built: dict[str, Rule] = {}
     unfit: dict[str, str] = {}
     estimated: list[data.Noise] = []
@@ -110,7 +122,7 @@ def prepare(selection: Selection, rules: Mapping[str, RuleSettings], job: Job) -
 
     for name, settings in rules.items():
         try:
-            rule = settings.build(noise() if settings.needs_noise else None)
+            rule = settings.build(noise() if settings.needs_noise else None, job.levels)
             rule.check(energy, job.y)
         except InputError as error:
             unfit[name] = str(error)

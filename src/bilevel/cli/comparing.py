@@ -16,6 +16,7 @@ from bilevel.cli.learning import INTERRUPTED
 from bilevel.cli.progress import LearningProgress
 from bilevel.cli.reconstruction import simulated
 from bilevel.cli.settings.kinds import RuleSettings
+from bilevel.data import drawn_levels
 from bilevel.ground.contrast import contrast
 from bilevel.ground.errors import InputError
 from bilevel.learn import BilevelProblem, Status, learn
@@ -55,7 +56,9 @@ def from_configuration(
     compared: list[Compared] = []
     for batch in images.held_out or (images.training,):
         pairs = simulated(configuration, batch)
-        job = Job(batch.ids, pairs.y, configuration.noise.build(), pairs.target, learned)
+        noise = configuration.noise.build()
+        levels = drawn_levels(noise, batch.ids, configuration.data.seed)
+        job = Job(batch.ids, pairs.y, noise, pairs.target, learned, levels)
         compared.append(prepare(selection, rules, job).run())
         if compared[-1].comparison.interrupted:
             break

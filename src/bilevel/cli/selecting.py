@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
+import torch
 from torch import Tensor
 
 from bilevel import data
+from bilevel.cli.camera import Shot, taken
 from bilevel.cli.choice_report import write_report
 from bilevel.cli.choosing import Job, Task, prepare
 from bilevel.cli.config import Selection, plain
 from bilevel.cli.console import check_writable, say
-from bilevel.cli.images import about_file, check_targets, read_files
+from bilevel.cli.images import check_targets, read_files
 from bilevel.cli.settings.kinds import RuleSettings
 from bilevel.cli.settings.operators import FourierMask
 from bilevel.ground.checks import check_finite
@@ -50,16 +53,16 @@ def from_files(
         raise InputError(what, advice="compare with sharp images in a configuration")
     files = read_files(images, grey=True if grey else None, layout=layout)
     check_targets(files, out, form)
-    noise = None if selection.noise is None else selection.noise.build()
-    tasks = [_tasks(selection, rules, file, noise) for file in files]
-    for file in files:
-        if about := about_file(file):
-            say(about)
+    shots = [taken(file, selection.camera) for file in files]
+    tasks = [_tasks(selection, rules, shot) for shot in shots]
+    files = [shot.file for shot in shots]
+    for about in filter(None, (shot.about for shot in shots)):
+        say(about)
     if remark := selection.operator.remark:
         say(remark)
     for task in (task for pages in tasks for task in pages):
         if isinstance(task.estimated, data.GaussianNoise):
-            level = f"sigma = {task.estimated.sigma:.3g}"
+            level = f"sigma = {float(cast(float, task.estimated.sigma)):.3g}"
             say(f"{task.job.ids[0]}: {level} estimated, for white noise; --sigma gives it")
     compared: list[Compared] = []
     for file, pages in zip(files, tasks, strict=True):
@@ -83,26 +86,44 @@ def from_files(
     write_report(compared, out, about, title=title, interrupted=interrupted)
 
 
-def _tasks(
-    selection: Selection,
-    rules: Mapping[str, RuleSettings],
-    file: data.ImageFile,
-    noise: data.Noise | None,
-) -> list[Task]:
+def _tasks(selection: Selection, rules: Mapping[str, RuleSettings], shot: Shot) -> list[Task]:
     """One task for every page."""
-    own = selection if selection.precision is not None else selection.in_precision(file.dtype)
+    file, own = shot.file, selection.seen_by(shot.camera)
+    own = own if own.precision is not None else own.in_precision(file.dtype)
+    noise = None if own.noise is None else own.noise.build()
     found: list[Task] = []
-    for name, page in zip(file.ids, file.pages, strict=True):
+    for name, page, saturated in zip(file.ids, file.pages, shot.saturated, strict=True):
         y = check_finite(page.to(own.dtype), name)
         _check_level(noise, page, name)
-        found.append(prepare(own, rules, Job((name,), y, noise)))
+        light = shot.camera is not None
+        if light and isinstance(noise, data.PoissonNoise):
+            y = _counted(y, noise.background, name)
+        if saturated is not None:
+            y = torch.where(saturated, torch.zeros_like(y), y)
+        found.append(prepare(own, rules, Job((name,), y, noise, unseen=saturated, light=light)))
     return found
+
+
+def _counted(y: Tensor, background: float, name: str) -> Tensor:
+    """Light whose read noise is taken for that of a background: no counts below none."""
+    below = int((y < -background).sum())
+    if below:
+        say(
+            f"{name}: {below} of {y.numel()} pixels lie so far below the offset that they count as "
+            "no photon, the background of read noise included"
+        )
+    return y.clamp_min(-background)
 
 
 def _check_level(noise: data.Noise | None, y: Tensor, name: str) -> None:
     """Noise of more than ten times the range of all the data was given in another unit."""
     reach = float(y.max() - y.min())
-    if isinstance(noise, data.GaussianNoise) and noise.sigma > _UNITS * reach > 0:
+    if not isinstance(noise, data.GaussianNoise):
+        return
+    if isinstance(noise.sigma, tuple):
+        what = "measured data have a level of their own, not one that is drawn"
+        raise InputError(what, given=noise.sigma, advice="give it, or --sigma estimate")
+    if noise.sigma > _UNITS * reach > 0:
         what = f"noise of that level cannot be in {name}, whose values span {reach:.3g}"
         advice = "give the level in the units of the data, e.g. --sigma 5/65535 for 16-bit files"
         raise InputError(what, given=f"{noise.sigma:g}", advice=advice)

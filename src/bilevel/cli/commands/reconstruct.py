@@ -10,7 +10,7 @@ import typer
 
 from bilevel.cli.commands.evaluate import AccuracyOption, FitArgument
 from bilevel.cli.commands.learn import ImportOption
-from bilevel.cli.commands.select import FormatOption, LayoutOption
+from bilevel.cli.commands.select import CameraOption, FormatOption, LayoutOption
 from bilevel.ground.errors import InputError
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def reconstruct(
         ),
     ] = False,
     accuracy: AccuracyOption = None,
+    camera: CameraOption = None,
     parts: ImportOption = None,
     layout: LayoutOption = None,
     form: FormatOption = None,
@@ -52,8 +53,9 @@ def reconstruct(
     code 3 if one missed the accuracy, or with --simulate is further from the truth than the data.
     """
     del parts
+    from bilevel.cli.camera import camera_of, taken
     from bilevel.cli.console import check_writable, finish, say
-    from bilevel.cli.images import about_file, by_size, check_targets, fitting, read_files
+    from bilevel.cli.images import by_size, check_targets, fitting, read_files
     from bilevel.cli.progress import Counter
     from bilevel.cli.reconstruction import Reconstructor
     from bilevel.data import save_results
@@ -65,12 +67,15 @@ def reconstruct(
     layout = layout or configuration.data.layout
     files = read_files(images, grey=configuration.data.grey, layout=layout)
     check_targets(files, out, form)
+    seen_by = camera_of(camera, configuration, simulate=simulate)
+    shots = [taken(file, seen_by) for file in files]
+    files = [shot.file for shot in shots]
     found = [page for file in files for page in zip(file.ids, file.pages, strict=True)]
     if simulate:
         found = [(name, fitting(configuration, image)) for name, image in found]
     work = _from_sharp if simulate else _from_data
     results, missing = work(reconstructor, by_size(found), Counter("reconstructing", len(found)))
-    for about in filter(None, map(about_file, files)):
+    for about in filter(None, (shot.about for shot in shots)):
         say(about)
     out.mkdir(parents=True, exist_ok=True)
     for file in files:

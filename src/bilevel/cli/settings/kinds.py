@@ -8,6 +8,7 @@ from functools import cache
 from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 from pydantic import Field, create_model, model_validator
+from torch import Tensor
 
 from bilevel import data
 from bilevel.cli.settings.base import Choice, Positive, Settings, Unfit
@@ -310,8 +311,10 @@ class RuleSettings(Table):
         """Whether the noise must be known, or estimated."""
         return bool({"sigma", "peak"} & set(parameters_of(self.stands_for)))
 
-    def build(self, noise: data.Noise | None) -> Rule:
+    def build(self, noise: data.Noise | None, levels: Tensor | None = None) -> Rule:
         """The rule for data with that noise; None will do unless ``needs_noise``.
+
+        ``levels`` (b,) are those of Gaussian noise where every row has its own.
 
         Raises:
             InputError: noise that the rule is not made for.
@@ -326,7 +329,7 @@ class RuleSettings(Table):
                     what = f"{self.stands_for.__name__} is for {words}"
                     advice = "`bilevel list rules` has others"
                     raise InputError(what, given=type(noise).__name__, advice=advice)
-                known[name] = getattr(noise, name)
+                known[name] = getattr(noise, name) if levels is None else levels
         return self.make(**known)
 
     def trial(self) -> None:
