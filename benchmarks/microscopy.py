@@ -2,7 +2,7 @@
 
     python benchmarks/microscopy.py [--stacks N] [--threads N]
 
-Twelve stacks of five pages of 128x128 pixels: ellipsoids and filaments of random place, size and
+Twelve stacks of five pages of 64x64 pixels: ellipsoids and filaments of random place, size and
 brightness (100 to 350 photons), cut into pages, seen through a Gaussian blur of 1.3 pixels, with
 photon noise, offset 100, gain 1 and read noise 2, in whole numbers of 16 bits. The scene is larger
 than the picture, so that nobody knows the border.
@@ -24,6 +24,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -37,11 +38,13 @@ import bilevel as bl
 from bilevel.cli.app import main as command
 from bilevel.ground.randomness import generator
 
-STACKS, PAGES, SIDE, MARGIN = 12, 5, 128, 8
+STACKS, PAGES, SIDE, MARGIN = 12, 5, 64, 8
+DENSITY = 45 / 144**2
+"""Of ellipsoids [1/pixel²], that of the stack that they are to resemble."""
 FINE, SLICES = 2, 4
 CAMERA = bl.data.Camera(offset=100.0, gain=1.0, read_noise=2.0, saturation=65535.0)
 SIGMA, KERNEL = 1.3, 9
-ITERATIONS = 400
+ITERATIONS = 200
 OPERATOR = f"gaussian-blur:size={KERNEL},sigma={SIGMA},boundary=reflecting"
 OPTIONS = "offset=100,gain=1,read_noise=2"
 
@@ -58,7 +61,7 @@ def scene(seed: int) -> Tensor:
     t = (torch.arange(side * FINE, dtype=torch.float64) + 0.5) / FINE
     z = (torch.arange(PAGES * SLICES, dtype=torch.float64) + 0.5) / SLICES
     fine = torch.zeros(len(z), len(t), len(t), dtype=torch.float64)
-    for _ in range(45):
+    for _ in range(round(DENSITY * side**2)):
         light = uniform(rng, 100, 350)
         row, column, depth = (uniform(rng, 0, end) for end in (side, side, PAGES))
         a, b, c = uniform(rng, 2.5, 11), uniform(rng, 2.5, 11), uniform(rng, 1.5, 5)
@@ -68,7 +71,7 @@ def scene(seed: int) -> Tensor:
         distance = (p / a).square() + (q / b).square()
         inside = distance[None] + ((z - depth) / c).square()[:, None, None] < 1
         fine = torch.where(inside, fine.clamp_min(light), fine)
-    for _ in range(4):
+    for _ in range(2):
         light, width = uniform(rng, 100, 250), uniform(rng, 0.8, 1.6)
         depth, thick = uniform(rng, 0, PAGES), uniform(rng, 0.8, 1.6)
         place = torch.tensor([uniform(rng, 0, side), uniform(rng, 0, side)], dtype=torch.float64)
@@ -128,7 +131,7 @@ def richardson_lucy(light: Tensor, truth: Tensor, background: float) -> tuple[Te
     return best, when
 
 
-def selected(numbers: np.ndarray) -> tuple[Tensor, dict[str, object]]:
+def selected(numbers: np.ndarray) -> tuple[Tensor, dict[str, Any]]:
     """What the command makes of a stack, (pages, 1, side, side), and what it says."""
     with tempfile.TemporaryDirectory() as folder:
         path, out = Path(folder, "stack.tif"), Path(folder, "out")
@@ -186,6 +189,11 @@ def main() -> None:
             ]
         )
         print(*lines[-1], f"{when.median():.0f}/{then.median():.0f}", said["weight"], flush=True)
+        report(lines, numbers)
+
+
+def report(lines: list[list[str]], numbers: list[dict[str, Any]]) -> None:
+    """What is done so far."""
     gain = np.array([n["ours"] - max(n["RL"], n["RL, read noise"]) for n in numbers])
     spread = float(gain.std(ddof=1)) if len(gain) > 1 else math.nan
     header = ["stack", "data", "RL", "RL, read noise", "ours", "gain", "found", "seconds"]

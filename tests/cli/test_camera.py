@@ -17,20 +17,23 @@ from cli.tiny import CONFIGURATION, Run
 BLUR = "gaussian-blur:size=9,sigma=1.3,boundary=reflecting"
 CAMERA = "offset=100,gain=1,read_noise=2"
 STACK = "mito stack µ.tif"
+QUICK = ("--span", "0.004,0.06")
+"""Weights around those that are good for such data."""
 
 
 @pytest.fixture(scope="module")
 def shot(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two pages of the stack, cropped: quick to deconvolve."""
+    """Two pages of the stack, cropped around an edge: quick to deconvolve."""
     folder = tmp_path_factory.mktemp("shot")
     _, y = cropped(STACK, folder)
     path = folder / "two pages.tif"
-    tifffile.imwrite(path, y[:2], imagej=True, metadata={"axes": "ZYX"})
+    tifffile.imwrite(path, y[:2, 6:26, 6:26], imagej=True, metadata={"axes": "ZYX"})
     return path
 
 
 def test_one_command_deconvolves_a_stack(run: Run, shot: Path, tmp_path: Path) -> None:
-    outcome = run("select", shot, "--operator", BLUR, "--camera", CAMERA, "--out", tmp_path)
+    options = ("--operator", BLUR, "--camera", CAMERA, *QUICK, "--out", tmp_path)
+    outcome = run("select", shot, *options)
     assert outcome.code == outcome.owed
     x, y = written(tmp_path / shot.name), tifffile.imread(shot).astype(float)
     assert x.shape == y.shape
@@ -47,7 +50,7 @@ def test_one_command_deconvolves_a_stack(run: Run, shot: Path, tmp_path: Path) -
 def test_a_camera_in_a_file_says_the_same(run: Run, shot: Path, tmp_path: Path) -> None:
     config = tmp_path / "camera.toml"
     config.write_text("[camera]\noffset = 100.0\ngain = 1.0\nread_noise = 2.0\n")
-    span = ("--span", "0.1,10", "--operator", BLUR)
+    span = ("--span", "0.1,10", "--rule", "poisson-discrepancy")
     run("select", shot, *span, "--config", config, "--out", tmp_path / "a")
     run("select", shot, *span, "--camera", CAMERA, "--out", tmp_path / "b")
     found = [written(tmp_path / name / shot.name) for name in ("a", "b")]
@@ -58,20 +61,20 @@ def test_the_weight_is_the_same_in_any_unit(run: Run, shot: Path, tmp_path: Path
     path = tmp_path / "counts.npy"
     np.save(path, tifffile.imread(shot)[0].astype(np.float64))
     for name, unit in (("a", ""), ("b", ",unit=1000")):
-        options = ("--operator", BLUR, "--camera", CAMERA + unit, "--out", tmp_path / name)
-        run("select", path, *options)
+        options = ("--camera", CAMERA + unit, "--rule", "poisson-discrepancy")
+        run("select", path, *options, "--span", "0.1,10", "--out", tmp_path / name)
     x, z = (np.load(tmp_path / name / path.name) for name in ("a", "b"))
     assert np.abs(x - z).max() < 0.02 * x.max()
 
 
 def test_saturated_pixels_are_not_used(run: Run, tmp_path: Path) -> None:
     """Part of a bright bar is at the end of the range: what surrounds it tells what it is."""
-    truth = torch.full((1, 1, 32, 32), 20.0)
+    truth = torch.full((1, 1, 24, 24), 20.0)
     truth[..., 12:20, :] = 300.0
     noise = data.PoissonGaussianNoise(1.0, 2.0, 100.0)
     y = noise.sample(truth, torch.Generator().manual_seed(0)).round()
     path, out = tmp_path / "bar.npy", tmp_path / "out"
-    options = ("--camera", f"{CAMERA},saturation=1000", "--out", out)
+    options = ("--camera", f"{CAMERA},saturation=1000", "--span", "0.02,0.5", "--out", out)
     np.save(path, y[0, 0].double().numpy())
     assert "saturated" not in run("select", path, *options).err
     y[..., 12:20, 8:12] = 1000.0
@@ -88,7 +91,7 @@ def test_saturated_pixels_are_not_used(run: Run, tmp_path: Path) -> None:
         ("offst=100,gain=1,read_noise=2", "did you mean 'offset'"),
         ("offset", "--camera takes key=value"),
         ("gain=1,gain=2,read_noise=1", "--camera gives 'gain' twice"),
-        ("offset=5,saturation=3,read_noise=1", "camera.saturation"),
+        ("offset=5,saturation=3,read_noise=1", "saturation must lie above the offset, 5"),
     ],
 )
 def test_bad_cameras(camera: str, said: str, run: Run, shot: Path, tmp_path: Path) -> None:
@@ -108,7 +111,7 @@ COUNTED = CONFIGURATION.replace(
     '[noise]\nname = "gaussian"\nsigma = "10/255"\n',
     "[camera]\noffset = 100.0\ngain = 1.0\nread_noise = 3.0\nunit = 200.0\n\n"
     '[fidelity]\nname = "gaussian-poisson"\ngaussian = 4444.0\npoisson = 200.0\n',
-).replace("weight = 0.02", "weight = 4.0")
+).replace("weight = 0.02", "weight = 4.0").replace("weight = 0.01", "weight = 10.0")
 
 
 def test_learned_with_a_simulated_camera_used_on_measured_numbers(run: Run, tmp_path: Path) -> None:
@@ -116,10 +119,9 @@ def test_learned_with_a_simulated_camera_used_on_measured_numbers(run: Run, tmp_
     config = tmp_path / "camera.toml"
     config.write_text(COUNTED)
     assert run("learn", config, "--out", tmp_path / "fit").code in (0, 3)
-    truth = 200 * data.embedded_image("camera")[..., 100:132, 100:132]
-    blur = torch.ones(1, 1, 32, 32)
+    truth = 200 * data.embedded_image("camera")[..., 100:116, 100:116]
     noise = data.PoissonGaussianNoise(1.0, 3.0, 100.0)
-    y = noise.sample(truth * blur, torch.Generator().manual_seed(0))
+    y = noise.sample(truth, torch.Generator().manual_seed(0))
     path = tmp_path / "measured.npy"
     np.save(path, y[0, 0].double().numpy())
     outcome = run("reconstruct", tmp_path / "fit", path, "--out", tmp_path / "x")

@@ -11,9 +11,10 @@ from bilevel.ground import rows
 from bilevel.model import Variational
 from bilevel.model.regularisers import Box, Sum
 from bilevel.select import Choice, Comparison, Outcome
+from bilevel.select.group import solved
 from bilevel.select.select import accuracy_for
 from bilevel.solve import minimise
-from bilevel.solve.policy import CHOOSING
+from bilevel.solve.policy import LEARNING
 from bilevel.solve.solvers import FISTA
 
 __all__ = ["nonnegative"]
@@ -35,10 +36,10 @@ def _bounded(energy: Variational, found: Comparison, choice: Choice) -> Choice:
     for k, weight in enumerate(choice.weight):
         y = found.y[k : k + 1]
         objective = _weighted(energy, float(weight)).at(y)
-        tol = CHOOSING.tolerance(objective, accuracy, dtype=y.dtype, stiffness=stiffness)
+        tol = LEARNING.tolerance(objective, accuracy, dtype=y.dtype, stiffness=stiffness)
         start = choice.x[k : k + 1].clamp_min(0.0)
         solutions.append(minimise(objective, FISTA(), start, tol=tol))
-    missed = [not bool(one.converged) for one in solutions]
+    missed = [not bool(solved(one, accuracy)) for one in solutions]
     was = zip(choice.outcome, choice.advice, missed, strict=True)
     ended = [
         (Outcome.UNSOLVED, "ask for less accuracy, or smooth the regulariser more")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import cast
@@ -87,20 +88,31 @@ def from_files(
 
 
 def _tasks(selection: Selection, rules: Mapping[str, RuleSettings], shot: Shot) -> list[Task]:
-    """One task for every page."""
+    """One task for every page; one for all pages of equal size of a camera, which share its noise.
+
+    Pages with saturated pixels have an operator of their own.
+    """
     file, own = shot.file, selection.seen_by(shot.camera)
     own = own if own.precision is not None else own.in_precision(file.dtype)
     noise = None if own.noise is None else own.noise.build()
     found: list[Task] = []
+    together: defaultdict[torch.Size, list[tuple[str, Tensor]]] = defaultdict(list)
     for name, page, saturated in zip(file.ids, file.pages, shot.saturated, strict=True):
         y = check_finite(page.to(own.dtype), name)
         _check_level(noise, page, name)
-        light = shot.camera is not None
-        if light and isinstance(noise, data.PoissonNoise):
-            y = _counted(y, noise.background, name)
-        if saturated is not None:
+        if shot.camera is None:
+            found.append(prepare(own, rules, Job((name,), y, noise)))
+            continue
+        y = _counted(y, cast(data.PoissonNoise, noise).background, name)
+        if saturated is None:
+            together[y.shape].append((name, y))
+        else:
             y = torch.where(saturated, torch.zeros_like(y), y)
-        found.append(prepare(own, rules, Job((name,), y, noise, unseen=saturated, light=light)))
+            job = Job((name,), y, noise, unseen=saturated, light=True)
+            found.append(prepare(own, rules, job))
+    for pages in together.values():
+        names, values = zip(*pages, strict=True)
+        found.append(prepare(own, rules, Job(names, torch.cat(values), noise, light=True)))
     return found
 
 
@@ -153,13 +165,14 @@ def _save(
     rules = dict.fromkeys(rule for one in done for rule in one.comparison.choices)
     for rule in rules:
         pages = {
-            name: one.comparison.choices[rule].x
+            name: x
             for one in done
-            for name in one.ids
             if rule in one.comparison.choices
+            for name, x in zip(one.ids, one.comparison.choices[rule].x, strict=True)
         }
         stem = f"{file.path.stem}-{rule}" if suffixes else file.path.stem
-        path, word = data.save_results(out / stem, list(pages.values()), file.storage, form)
+        ordered = [pages[name] for name in file.ids if name in pages]
+        path, word = data.save_results(out / stem, ordered, file.storage, form)
         if word is not None:
             say(word)
         if len(pages) < len(file.pages):

@@ -23,7 +23,7 @@ FLATTEST, BRIGHTNESSES = 0.2, 10
 FEWEST_SQUARES = 40
 WHITE = 0.15
 """Correlation of neighbours that counts as none: pictures with white noise reach 0.1."""
-BINS, FEWEST_OF_A_BIN = 16, 150
+BINS, FEWEST_OF_A_BIN = 16, 600
 CLIPPED = 3.0
 INSIDE = 0.97334
 """Variance of a normal law cut off at 3 standard deviations."""
@@ -32,6 +32,8 @@ CERTAIN, TIMES = 6.0, 1.5
 ROUNDS = 8
 KERNELS = (1.0, -2.0, 1.0), (1.0, -1.0)
 """Differences that noise is seen in, the finer band first."""
+OVERLAP = 3.8
+"""Of the second differences of neighbours: the sum of the squares of their correlations."""
 AGREEING = 0.12
 """Part by which the gains of both may differ; texture makes the coarser one the larger."""
 ROUNDING = 1e-9
@@ -84,7 +86,7 @@ def picture_noise(y: Tensor) -> PictureNoise:
     them: fine texture everywhere looks like correlated noise. Variances are those of second
     differences across and down, by classes of brightness, outliers (edges) left out; the line
     through them is fitted by iterated weights and is only told of where it rises beyond doubt, and
-    where first differences show the same.
+    where first differences show the same. Fine texture of bright places still makes it too steep.
 
     Raises:
         InputError: no such picture, or packages of ``pip install 'bilevel[noise]'`` missing.
@@ -169,8 +171,9 @@ def _growth(y: Tensor) -> Growth | None:
     if fine is None or coarse is None:
         return None
     apart = abs(fine.gain - coarse.gain)
-    error = max(fine.gain_error, apart)
-    return replace(fine, gain_error=error) if apart <= AGREEING * fine.gain else None
+    if apart > max(AGREEING * fine.gain, 1.5 * math.hypot(fine.gain_error, coarse.gain_error)):
+        return None
+    return replace(fine, gain_error=max(fine.gain_error, apart))
 
 
 def _through(y: Tensor, taps: Sequence[float]) -> Growth | None:
@@ -178,9 +181,9 @@ def _through(y: Tensor, taps: Sequence[float]) -> Growth | None:
     line = torch.tensor(taps, dtype=y.dtype)
     kernel = torch.outer(line, line)[None, None]
     channels = y[0, :, None]
-    detail = conv2d(channels, kernel / kernel.norm(), stride=2)
-    mean = avg_pool2d(channels, len(line), 2)[:, :, : detail.shape[2], : detail.shape[3]]
-    mean = avg_pool2d(mean, 3, 1, 1, count_include_pad=False).flatten()
+    detail = conv2d(channels, kernel / kernel.norm())
+    mean = avg_pool2d(channels, len(line), 1)
+    mean = avg_pool2d(mean, 5, 1, 2, count_include_pad=False).flatten()
     detail = detail.flatten()
     count = min(BINS, len(mean) // FEWEST_OF_A_BIN)
     if count < 4:
@@ -190,7 +193,7 @@ def _through(y: Tensor, taps: Sequence[float]) -> Growth | None:
     v = torch.stack([_variance(detail[part]) for part in parts])
     if not bool((v > 0).all()):
         return None
-    error = v * math.sqrt(2.2 / len(parts[0]))
+    error = v * math.sqrt(2.2 * OVERLAP / len(parts[0]))
     slope, constant, deviation = _line(t, v, error)
     low, high = (constant + slope * float(end) for end in (t.min(), t.max()))
     if not (slope > CERTAIN * deviation and high > TIMES * max(low, 0.0)):
