@@ -17,6 +17,7 @@ TABLES = {
     "precision": 'precision = "float64"',
     "data": "",  # stands in the configuration already
     "operator": "",
+    "camera": "[camera]\nread_noise = 0.05",
     "noise": "",
     "fidelity": '[fidelity]\nname = "squared-l2"\nweight = 2.0',
     "regulariser": "",
@@ -48,9 +49,12 @@ LEARNING = {
 
 def written(folder: Path, table: str) -> Path:
     path = folder / "one.toml"
-    text = TABLES[table]
+    text, before, after = TABLES[table], "", CONFIGURATION
+    if table == "camera":  # in the place of the noise
+        before, _, after = CONFIGURATION.partition("[noise]")
+        after = after[after.index("[") :]
     path.write_text(
-        f"{CONFIGURATION}\n{text}\n" if text.startswith("[") else f"{text}\n{CONFIGURATION}"
+        f"{before}{after}\n{text}\n" if text.startswith("[") else f"{text}\n{before}{after}"
     )
     return path
 

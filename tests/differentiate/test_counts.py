@@ -35,3 +35,22 @@ def test_bounds_of_value_and_gradient_hold_at_loose_solutions(
         assert abs(found.corrected - exact.value) <= found.interval * (1 + 1e-9) + 1e-12
         finite += found.error < float("inf")
     assert finite == 3
+
+
+def test_bounds_hold_with_shares_of_noise_that_are_learned() -> None:
+    rng = generator(1, "camera")
+    a, r = OPERATORS["composition"](rng), REGULARISERS["tv charbonnier"](rng)
+    fidelity = bl.fidelities.GaussianPoisson(a, 100.0, 30.0, 0.2, learn=("gaussian", "poisson"))
+    energy = bl.Variational(fidelity, r + bl.regularisers.Tikhonov(3.0, learn=())).double()
+    truth = 0.2 * torch.rand(1, *SHAPE, generator=rng).double()
+    pairs = bl.data.simulate(truth, a.double(), bl.data.PoissonGaussianNoise(1 / 30, 0.1))
+    assert float(pairs.y.min()) < 0
+    exact = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
+    truth_of = exact.value_and_grad(exact.theta, tol=1e-11)
+    assert bl.check_hypergradient(exact).passed
+    for tol in (1e-2, 1e-3, 1e-4):
+        fresh = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
+        found = fresh.value_and_grad(fresh.theta, tol=tol)
+        error = algebra.norm(algebra.add(found.grad, truth_of.grad, -1.0))
+        assert error <= found.error * (1 + 1e-9) < float("inf")
+        assert abs(found.corrected - truth_of.value) <= found.interval * (1 + 1e-9) + 1e-12

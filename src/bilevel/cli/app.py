@@ -13,6 +13,7 @@ from bilevel.cli.commands.demo import demo
 from bilevel.cli.commands.evaluate import evaluate
 from bilevel.cli.commands.learn import learn
 from bilevel.cli.commands.list import list_catalogue
+from bilevel.cli.commands.noise import noise
 from bilevel.cli.commands.race import race
 from bilevel.cli.commands.reconstruct import reconstruct
 from bilevel.cli.commands.select import select
@@ -74,12 +75,18 @@ app.command(
     + _example(
         "select *.png --operator gaussian-blur:boundary=reflecting --sigma 5/255 --out restored"
     )
+    + "\n\n"
+    + _example(
+        "select stack.tif --operator gaussian-blur:size=9,sigma=1.3 "
+        "--camera offset=100,gain=1,read_noise=2 --out restored"
+    )
 )(select)
 app.command(
     epilog=_example("compare examples/denoising.toml --out runs/rules")
     + "\n\n"
     + _example("compare noisy.png --sigma 0.1 --rules sure,discrepancy --out runs/rules")
 )(compare)
+app.command(epilog=_example("noise stack.tif"))(noise)
 app.command(epilog=_example("evaluate runs/tv --images pictures"))(evaluate)
 app.command(
     epilog=_example("race examples/denoising.toml --algorithms maid,l-bfgs --out runs/race")

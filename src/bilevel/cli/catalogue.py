@@ -136,6 +136,7 @@ FAMILIES: Mapping[str, Family] = {
         {
             "gaussian": table(data.GaussianNoise, differing.GaussianSettings),
             "poisson": table(data.PoissonNoise, differing.PoissonSettings),
+            "poisson-gaussian": table(data.PoissonGaussianNoise, kinds.NoiseSettings),
         },
     ),
     "fidelities": Family(

@@ -10,6 +10,7 @@ from torch import Tensor
 from bilevel import data
 from bilevel.cli.catalogue import CATALOGUE
 from bilevel.cli.config import Selection, made
+from bilevel.cli.nonnegative import nonnegative
 from bilevel.cli.progress import WeightProgress
 from bilevel.cli.settings.kinds import RuleSettings
 from bilevel.ground.contrast import contrast
@@ -28,7 +29,9 @@ ALL = "all"
 class Job:
     """Data (k, c', h', w') of one size with names; the truth and a learned weight if known.
 
-    ``noise`` None is Gaussian noise of unknown level.
+    ``noise`` None is Gaussian noise of unknown level, ``levels`` (k,) those of noise that every
+    image has its own of. ``seen`` (h', w') tells which of the data exist; all if None. ``light`` is
+    never negative.
     """
 
     ids: tuple[str, ...]
@@ -37,7 +40,8 @@ class Job:
     target: Tensor | None = None
     learned: float | None = None
     seen: Tensor | None = None
-    """Which of the data (h', w') exist; all if None."""
+    levels: Tensor | None = None
+    light: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,8 @@ class Task:
             span=self.span,
             heard=lambda name: WeightProgress(f"{name} on {where}"),
         )
+        if self.job.light:
+            found = nonnegative(self.energy, found)
         return Compared(ids, replace(found, failures={**self.unfit, **found.failures}))
 
 
@@ -112,7 +118,7 @@ def prepare(selection: Selection, rules: Mapping[str, RuleSettings], job: Job) -
 
     for name, settings in rules.items():
         try:
-            rule = settings.build(noise() if settings.needs_noise else None)
+            rule = settings.build(noise() if settings.needs_noise else None, job.levels)
             rule.check(energy, job.y)
         except InputError as error:
             unfit[name] = str(error)

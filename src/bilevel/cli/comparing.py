@@ -17,6 +17,7 @@ from bilevel.cli.measured import learning_images
 from bilevel.cli.progress import LearningProgress
 from bilevel.cli.reconstruction import simulated
 from bilevel.cli.settings.kinds import RuleSettings
+from bilevel.data import drawn_levels
 from bilevel.ground.contrast import contrast
 from bilevel.ground.errors import InputError
 from bilevel.learn import BilevelProblem, Status, learn
@@ -68,7 +69,8 @@ def from_configuration(
         pairs = simulated(configuration, batch)
         _, c, h, w = pairs.y.shape
         noise = configuration.noise_in((c, h, w))
-        job = Job(batch.ids, pairs.y, noise, pairs.target, learned, batch.seen)
+        levels = drawn_levels(noise, batch.ids, configuration.data.seed)
+        job = Job(batch.ids, pairs.y, noise, pairs.target, learned, batch.seen, levels)
         compared.append(prepare(selection, rules, job).run())
         if compared[-1].comparison.interrupted:
             break

@@ -8,7 +8,7 @@ from bilevel.cli.config.toml import tables
 from bilevel.cli.settings.base import LARGEST, SMALLEST
 from bilevel.ground.errors import InputError, shortened
 
-__all__ = ["range_of", "table_of"]
+__all__ = ["keys_of", "range_of", "table_of"]
 
 
 def table_of(text: str, option: str) -> dict[str, object]:
@@ -23,12 +23,31 @@ def table_of(text: str, option: str) -> dict[str, object]:
     """
     name, _, rest = text.partition(":")
     table: dict[str, object] = {"name": name.strip()}
-    for part in filter(None, rest.split(",")):
+    advice = f"write e.g. {option} gaussian-blur:size=9,sigma=1.6"
+    return _filled(table, rest, f"{option} takes name:key=value,...", text, advice, option)
+
+
+def keys_of(text: str, option: str) -> dict[str, object]:
+    """The keys that an option without a name stands for.
+
+    Raises:
+        InputError: something that is not key=value, or a key twice.
+
+    Example:
+        >>> keys_of("offset=100,gain=0.5", "--camera")
+        {'offset': 100, 'gain': 0.5}
+    """
+    advice = f"write e.g. {option} offset=100,gain=1,read_noise=2"
+    return _filled({}, text, f"{option} takes key=value,...", text, advice, option)
+
+
+def _filled(
+    table: dict[str, object], keys: str, what: str, text: str, advice: str, option: str
+) -> dict[str, object]:
+    for part in filter(None, keys.split(",")):
         key, sign, value = (piece.strip() for piece in part.partition("="))
         if not (sign and key and value):
-            advice = f"write e.g. {option} gaussian-blur:size=9,sigma=1.6"
-            what, given = f"{option} takes name:key=value,...", repr(shortened(text))
-            raise InputError(what, given=given, advice=advice)
+            raise InputError(what, given=repr(shortened(text)), advice=advice)
         if key in table:
             raise InputError(f"{option} gives '{shortened(key)}' twice")
         table[key] = _value(value)

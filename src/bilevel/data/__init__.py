@@ -5,6 +5,7 @@ from bilevel.data.coils import estimated_sensitivities as estimated_sensitivitie
 from bilevel.data.crops import centre_crop as centre_crop
 from bilevel.data.crops import crops as crops
 from bilevel.data.crops import patches as patches
+from bilevel.data.detector import Camera as Camera
 from bilevel.data.embedded import embedded_image as embedded_image
 from bilevel.data.embedded import embedded_images as embedded_images
 from bilevel.data.embedded import embedded_names as embedded_names
@@ -20,6 +21,7 @@ from bilevel.data.masks import load_mask as load_mask
 from bilevel.data.noise import GaussianNoise as GaussianNoise
 from bilevel.data.noise import Noise as Noise
 from bilevel.data.noise import NoNoise as NoNoise
+from bilevel.data.noise import PoissonGaussianNoise as PoissonGaussianNoise
 from bilevel.data.noise import PoissonNoise as PoissonNoise
 from bilevel.data.noise_level import noise_level as noise_level
 from bilevel.data.pairs import Pairs as Pairs
@@ -32,6 +34,7 @@ from bilevel.data.samples import Batch as Batch
 from bilevel.data.samples import Joined as Joined
 from bilevel.data.samples import Samples as Samples
 from bilevel.data.simulated import Simulated as Simulated
+from bilevel.data.simulated import drawn_levels as drawn_levels
 from bilevel.data.simulated import simulate as simulate
 from bilevel.data.storage import Layout as Layout
 from bilevel.data.storage import Storage as Storage

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bilevel.data.crops import check_crops, crop
 from bilevel.data.files import Files
-from bilevel.data.noise import Noise
+from bilevel.data.noise import GaussianNoise, Noise
 from bilevel.data.pairs import Pairs
 from bilevel.data.samples import Batch, Samples, check_ids
 from bilevel.ground.checks import check_images
@@ -19,7 +19,7 @@ from bilevel.ground.fingerprint import fingerprint
 from bilevel.ground.randomness import generator
 from bilevel.model.operators.operator import Operator
 
-__all__ = ["Simulated", "simulate"]
+__all__ = ["Simulated", "drawn_levels", "simulate"]
 
 _CHUNK = 32
 
@@ -147,6 +147,21 @@ class Simulated(Samples):
         """Of all images, the ids, and data of the first samples."""
         first = (batch.y for batch in self.batches(self.few(), _CHUNK))
         return fingerprint([*self.ids, *self._content], *first)
+
+
+def drawn_levels(noise: Noise, ids: Sequence[str], seed: int = 0) -> Tensor | None:
+    """The level σ that :func:`simulate` drew for each sample, (K,) float64; None if none was drawn.
+
+    Example:
+        >>> from bilevel.data import GaussianNoise
+        >>> levels = drawn_levels(GaussianNoise((0.05, 0.15)), ["a", "b"])
+        >>> bool(((levels >= 0.05) & (levels < 0.15)).all())
+        True
+    """
+    if not (isinstance(noise, GaussianNoise) and isinstance(noise.sigma, tuple)):
+        return None
+    found = [noise.level(generator(seed, "noise", name)) for name in ids]
+    return torch.tensor(found, dtype=torch.float64)
 
 
 class _Seen:

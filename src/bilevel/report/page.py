@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -226,7 +226,17 @@ def _learning_lede(fit: Fit, scores: dict[str, Scores]) -> list[str]:
             f"On {images} that it has never seen, the gain is {words.gain(other.mean.gain)}."
         )
     sentences.append(words.for_peak(scores["training"].peak))
+    sentences += _levels(fit)
     return [*sentences, certainty(_joined(scores)), *_by(fit), f"Why it stopped: {fit.reason}."]
+
+
+def _levels(fit: Fit) -> list[str]:
+    """Where every image has noise of its own level."""
+    sigma = (fit.configuration or {}).get("noise", {}).get("sigma")
+    if not isinstance(sigma, (list, tuple)):
+        return []
+    low, high = (words.number(float(level)) for level in cast(Sequence[float], sigma))
+    return [f"Every image has noise of a level of its own, drawn from {low} to {high} grey values."]
 
 
 def _by(fit: Fit) -> list[str]:

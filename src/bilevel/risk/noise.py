@@ -29,6 +29,7 @@ def check_quadratic(rule: str, energy: Variational) -> SquaredL2:
     if not isinstance(energy.fidelity, SquaredL2):
         what = f"{rule} assumes Gaussian noise, that is the fidelity SquaredL2"
         raise InputError(what, given=type(energy.fidelity).__name__)
+    _check_one_level(rule, energy.fidelity)
     return energy.fidelity
 
 
@@ -38,6 +39,8 @@ def background_of(rule: str, energy: Variational) -> float | None:
     if not isinstance(fidelity, SquaredL2 | KullbackLeibler):
         what = f"{rule} assumes Gaussian or Poisson noise, SquaredL2 or KullbackLeibler"
         raise InputError(what, given=type(fidelity).__name__)
+    if isinstance(fidelity, SquaredL2):
+        _check_one_level(rule, fidelity)
     return fidelity.background if isinstance(fidelity, KullbackLeibler) else None
 
 
@@ -68,6 +71,13 @@ def estimated_level(energy: Variational, y: Tensor) -> Tensor:
         advice = "give sigma, or leave these rows out"
         raise InputError("no noise was found in the data", given=f"sigma = {level}", advice=advice)
     return level
+
+
+def _check_one_level(rule: str, fidelity: SquaredL2) -> None:
+    if fidelity.weights is not None:
+        what = f"{rule} assumes noise of one level, and the data have weights of their own"
+        advice = "scale data and operator by their square roots: Mask(weights.sqrt()) @ operator"
+        raise InputError(what, advice=advice)
 
 
 def _gives_images(operator: Operator) -> bool:

@@ -10,7 +10,13 @@ import typer
 
 from bilevel.cli.commands.evaluate import AccuracyOption, FitArgument
 from bilevel.cli.commands.learn import ImportOption
-from bilevel.cli.commands.select import FormatOption, LayoutOption, MaskOption, MissingOption
+from bilevel.cli.commands.select import (
+    CameraOption,
+    FormatOption,
+    LayoutOption,
+    MaskOption,
+    MissingOption,
+)
 from bilevel.ground.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,6 +52,7 @@ def reconstruct(
         ),
     ] = False,
     accuracy: AccuracyOption = None,
+    camera: CameraOption = None,
     parts: ImportOption = None,
     layout: LayoutOption = None,
     form: FormatOption = None,
@@ -58,8 +65,9 @@ def reconstruct(
     code 3 if one missed the accuracy, or with --simulate is further from the truth than the data.
     """
     del parts
+    from bilevel.cli.camera import camera_of, taken
     from bilevel.cli.console import check_writable, finish, say
-    from bilevel.cli.images import Reading, about_file, by_size, check_targets, fitting
+    from bilevel.cli.images import Reading, by_size, check_targets, fitting
     from bilevel.cli.measured import data_batches
     from bilevel.cli.progress import Counter
     from bilevel.cli.reconstruction import Reconstructor
@@ -79,6 +87,9 @@ def reconstruct(
         mask=mask or (own.mask if data else None),
     ).files(images)
     check_targets(files, out, form)
+    seen_by = camera_of(camera, configuration, simulate=simulate)
+    shots = [taken(file, seen_by) for file in files]
+    files = [shot.file for shot in shots]
     found = [page for file in files for page in zip(file.ids, file.pages, strict=True)]
     done = Counter("reconstructing", len(found))
     if simulate:
@@ -86,7 +97,7 @@ def reconstruct(
         results, short = _from_sharp(reconstructor, sharp, done)
     else:
         results, short = _from_data(reconstructor, data_batches(configuration, files), done)
-    for about in filter(None, map(about_file, files)):
+    for about in filter(None, (shot.about for shot in shots)):
         say(about)
     out.mkdir(parents=True, exist_ok=True)
     for file in files:

@@ -10,6 +10,7 @@ import typer
 from bilevel.cli.commands.learn import ImportOption
 
 __all__ = [
+    "CameraOption",
     "FormatOption",
     "GreyOption",
     "LayoutOption",
@@ -72,6 +73,17 @@ SpanOption = Annotated[
         show_default=False,
     ),
 ]
+CameraOption = Annotated[
+    str | None,
+    typer.Option(
+        "--camera",
+        metavar="KEY=VALUE,...",
+        help="The data are numbers of a camera, e.g. offset=100,gain=1,read_noise=2,"
+        "saturation=4095: the offset is taken off, the noise is that of photons and of reading, "
+        "results are not negative, saturated pixels not used.",
+        show_default=False,
+    ),
+]
 GreyOption = Annotated[bool, typer.Option("--grey", help="Take colour pictures as grey.")]
 
 
@@ -124,6 +136,7 @@ def select(
     operator: OperatorOption = None,
     noise: NoiseOption = None,
     sigma: SigmaOption = None,
+    camera: CameraOption = None,
     regulariser: RegulariserOption = None,
     rule: Annotated[
         str | None,
@@ -140,8 +153,8 @@ def select(
         typer.Option(
             "--config",
             metavar="CONFIG.toml",
-            help="Take precision, operator, noise, fidelity, regulariser, ridge, rule and span "
-            "from it; options replace tables.",
+            help="Take precision, operator, camera, noise, fidelity, regulariser, ridge, rule and "
+            "span from it; options replace tables.",
             show_default=False,
         ),
     ] = None,
@@ -163,10 +176,12 @@ def select(
     from bilevel.cli.config import read_selection, tables_for_learning
     from bilevel.cli.console import say
     from bilevel.cli.images import Reading
-    from bilevel.cli.options import range_of, table_of
+    from bilevel.cli.options import keys_of, range_of, table_of
     from bilevel.cli.selecting import from_files
 
     options = tables(operator, noise, sigma, regulariser)
+    if camera is not None:
+        options["camera"] = keys_of(camera, "--camera")
     if span is not None:
         options["span"] = range_of(span, "--span")
     if rule is not None:

@@ -19,7 +19,9 @@ from bilevel.cli.settings.differing import (
     AutomaticHypergradient,
     Box,
     BudgetSettings,
+    CameraTable,
     DefaultSolver,
+    GaussianSettings,
     Ridge,
 )
 from bilevel.cli.settings.kinds import (
@@ -35,6 +37,7 @@ from bilevel.cli.settings.kinds import (
     SolverSettings,
     table,
 )
+from bilevel.data import PoissonGaussianNoise
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import learnable
 from bilevel.learn import Algorithm
@@ -61,6 +64,7 @@ class Configuration(Settings):
     precision: Literal["float32", "float64"] = "float32"
     data: DataSettings = DataSettings()
     operator: Annotated[OperatorSettings, Choice("operators")]
+    camera: CameraTable | None = None
     noise: Annotated[NoiseSettings | None, Choice("noises")] = None
     fidelity: Annotated[FidelitySettings, Choice("fidelities", "squared-l2")] = table(
         SquaredL2, FidelitySettings
@@ -159,10 +163,26 @@ class Configuration(Settings):
         side = math.ceil(side / multiple) * multiple
         return side, side
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_camera(cls, values: Any) -> Any:
+        """The noise is that of the camera, where there is one."""
+        camera, noise = (values.get(name) for name in ("camera", "noise"))
+        if not isinstance(camera, CameraTable):
+            return values
+        own = table(PoissonGaussianNoise, NoiseSettings)(**vars(camera.build().noise))
+        if noise is not None and noise != own:
+            advice = "delete the table"
+            raise Unfit("noise.name", "the noise is that of [camera]", advice=advice)
+        return {**values, "noise": own}
+
     @model_validator(mode="after")
     def _check(self) -> Configuration:
         self._check_data()
         self._check_learning()
+        if isinstance(self.noise, GaussianSettings) and self.noise.estimated:
+            what = "a level is estimated from measured data, and these are simulated"
+            raise Unfit("noise.sigma", what, advice='give it, e.g. "25/255" or [0.05, 0.15]')
         check_noise(self.operator, self.noise, self.fidelity)
         with _blaming("operator", self.operator.decisive):
             probe = self.probe

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bilevel.cli.settings.base import Unfit
 from bilevel.cli.settings.kinds import FidelitySettings, NoiseSettings, OperatorSettings
 from bilevel.cli.settings.operators import FourierMask
-from bilevel.data import PoissonNoise
+from bilevel.data import PoissonGaussianNoise, PoissonNoise
 from bilevel.model.fidelities import KullbackLeibler
 from bilevel.model.operators import Identity
 
@@ -20,9 +20,14 @@ def check_noise(
     Where noise or fidelity are not given (None) the one is taken that fits the other.
     """
     drawn = None if noise is None else noise.build()
-    if isinstance(drawn, PoissonNoise) and isinstance(operator, FourierMask):
+    photons = isinstance(drawn, PoissonNoise | PoissonGaussianNoise)
+    if photons and isinstance(operator, FourierMask):
         what = "poisson noise needs data that are not negative, which Fourier data are not"
         raise Unfit("noise.name", what, advice="use gaussian noise")
+    if isinstance(drawn, PoissonGaussianNoise) and drawn.offset:
+        what = "nothing takes the offset off the data again"
+        advice = "leave it out: data are simulated as light, whatever the offset of the camera"
+        raise Unfit("noise.offset", what, given=drawn.offset, advice=advice)
     if isinstance(drawn, PoissonNoise) and fidelity is None and not drawn.background:
         what = "kullback-leibler, the fidelity of counts, needs a positive background"
         advice = f"e.g. --noise poisson:peak={drawn.peak:g},background=0.01"
@@ -32,5 +37,8 @@ def check_noise(
         background = term.background
         if not (isinstance(drawn, PoissonNoise) and drawn.background == background):
             what = "kullback-leibler is for poisson noise of the same background"
+            if isinstance(drawn, PoissonGaussianNoise):
+                advice = 'take name = "gaussian-poisson", whose data may be negative'
+                raise Unfit("fidelity.name", what, given="poisson-gaussian noise", advice=advice)
             advice = f'set name = "poisson" and background = {background:g} in [noise]'
             raise Unfit("fidelity.background", what, given=background, advice=advice)

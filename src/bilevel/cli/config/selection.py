@@ -10,6 +10,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from bilevel import data
 from bilevel.cli.catalogue import CATALOGUE, name_of
 from bilevel.cli.config.configuration import Configuration
 from bilevel.cli.config.files import with_files
@@ -17,7 +18,14 @@ from bilevel.cli.config.noise import check_noise
 from bilevel.cli.config.reading import blamed, sentence, table_in, text_in
 from bilevel.cli.config.validation import Problem, validate
 from bilevel.cli.settings.base import Choice, Positive, Settings, Unfit
-from bilevel.cli.settings.differing import GaussianSettings, MapSettings, Ridge
+from bilevel.cli.settings.differing import (
+    ESTIMATE,
+    CameraTable,
+    GaussianSettings,
+    MapSettings,
+    PoissonSettings,
+    Ridge,
+)
 from bilevel.cli.settings.kinds import (
     FidelitySettings,
     NoiseSettings,
@@ -48,6 +56,8 @@ BACKGROUND = 0.01
 class Selection(Settings):
     """A model whose weight is chosen; ``noise`` None is Gaussian noise of unknown level.
 
+    With a camera, it is that of the light behind its numbers, and known for the unit of a file.
+
     ``precision`` None is that of the data.
     """
 
@@ -55,6 +65,7 @@ class Selection(Settings):
     operator: Annotated[OperatorSettings, Choice("operators", "identity")] = table(
         Identity, OperatorSettings
     )()
+    camera: CameraTable | None = None
     noise: Annotated[NoiseSettings | None, Choice("noises", "gaussian")] = None
     fidelity: Annotated[FidelitySettings | None, Choice("fidelities", "squared-l2")] = None
     regulariser: Annotated[RegulariserSettings, Choice("regularisers", "total-variation")] = table(
@@ -73,8 +84,20 @@ class Selection(Settings):
         """
         if configuration.box is not None:
             raise Unfit("box", _REFUSED["box"], advice="delete the table")
-        shared = Selection.model_fields.keys() & Configuration.model_fields.keys()
+        shared = (Selection.model_fields.keys() & Configuration.model_fields.keys()) - {"camera"}
         return Selection(**{name: getattr(configuration, name) for name in shared})
+
+    def seen_by(self, camera: data.Camera | None) -> Selection:
+        """The same model for light that such a camera saw.
+
+        Raises:
+            InputError: a camera without read noise.
+        """
+        if camera is None:
+            return self
+        noise = {"name": "poisson", **vars(camera.noise.shifted)}
+        own = {"camera": None, "noise": made("noises", noise, NoiseSettings)}
+        return self.model_copy(update=own)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -142,9 +165,10 @@ class Selection(Settings):
         """The rule asked for, or the one for what is known of the noise and the operator."""
         if self.rule is not None:
             return name_of(self.rule) or "rule", self.rule
-        kind = GaussianSettings if self.noise is None else type(self.noise)
+        unknown = GaussianSettings if self.camera is None else PoissonSettings
+        kind = unknown if self.noise is None else type(self.noise)
         name = kind.rules[0 if self.operator.stands_for is Identity else 1]
-        if self.noise is None and self._counts:
+        if self.noise is None and self.camera is None and self._counts:
             name = "whiteness"  # counts of unknown peak
         return name, made("rules", {"name": name}, RuleSettings)
 
@@ -167,10 +191,22 @@ class Selection(Settings):
             advice = "set map = false"
             raise Unfit("regulariser.map", "rules choose one weight, not a map", advice=advice)
         check_noise(self.operator, self.noise, self.fidelity)
+        if self.camera is not None:
+            self._check_camera()
         if self.span is not None and not self.span[0] < self.span[1]:
             given = f"[{self.span[0]:g}, {self.span[1]:g}]"
             raise Unfit("span", "the range of weights must grow", given=given)
         return self
+
+    def _check_camera(self) -> None:
+        """It says of noise and fidelity all there is to say."""
+        for name in ("noise", "fidelity"):
+            if getattr(self, name) is not None:
+                raise Unfit(name, f"the {name} is that of [camera]", advice="leave it out")
+        try:
+            self.seen_by(cast(CameraTable, self.camera).build())
+        except InputError as error:
+            raise Unfit("camera.read_noise", str(error)) from error
 
 
 def made(kind: str, table: Mapping[str, object], of: type[Kind]) -> Kind:
@@ -216,6 +252,9 @@ def read_selection(path: Path | None, options: Mapping[str, object]) -> Selectio
         raise InputError(words) from error
     tables = {name: own[name] for name in Selection.model_fields if name in own}
     tables = {name: value for name, value in {**tables, **options}.items() if value is not None}
+    noise = tables.get("noise")
+    if isinstance(noise, Mapping) and cast(Mapping[str, Any], noise).get("sigma") == ESTIMATE:
+        del tables["noise"]
     problems: list[Problem] = []
     selection = validate(Selection, _with_background(tables), problems)
     if problems or not isinstance(selection, Selection):

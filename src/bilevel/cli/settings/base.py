@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from bilevel.ground.errors import InputError, shortened
 
@@ -14,12 +14,12 @@ __all__ = [
     "SMALLEST",
     "Choice",
     "Count",
-    "Level",
     "Positive",
     "Seed",
     "Settings",
     "Side",
     "Unfit",
+    "ratio",
 ]
 
 
@@ -60,8 +60,13 @@ def _not_tiny(value: float) -> float:
     return value
 
 
-def _ratio(value: object) -> object:
-    """Turn "25/255" into a number; everything else is left to the type's own check."""
+def ratio(value: object) -> object:
+    """Turn "25/255" into a number; everything else is left to the type's own check.
+
+    Example:
+        >>> ratio("25/250")
+        0.1
+    """
     if not isinstance(value, str):
         return value
     above, slash, below = value.partition("/")
@@ -76,7 +81,6 @@ def _ratio(value: object) -> object:
 
 
 Positive = Annotated[float, Field(gt=0), AfterValidator(_not_tiny)]
-Level = Annotated[float, BeforeValidator(_ratio)]
 Count = Annotated[int, Field(ge=1, le=10**9)]
 Side = Annotated[int, Field(ge=1, le=1024)]
 Seed = Annotated[int, Field(ge=0)]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from bilevel import differentiate
-from bilevel.cli.settings.base import Count, Level, Positive, Seed, Settings, Side, Unfit
+from bilevel import data, differentiate
+from bilevel.cli.settings.base import Count, Positive, Seed, Settings, Side, Unfit, ratio
 from bilevel.cli.settings.kinds import (
     AccurateAlgorithm,
     HypergradientSettings,
@@ -18,7 +18,9 @@ from bilevel.cli.settings.kinds import (
     RegulariserSettings,
     RuleSettings,
     SolverSettings,
+    Table,
     first_weight,
+    table,
 )
 from bilevel.differentiate import Hypergradient
 from bilevel.ground.randomness import generator
@@ -34,6 +36,8 @@ __all__ = [
     "AutomaticSolver",
     "Box",
     "BudgetSettings",
+    "CameraSettings",
+    "CameraTable",
     "Cascade",
     "DefaultSolver",
     "Experts",
@@ -46,17 +50,64 @@ __all__ = [
 ]
 
 
+ESTIMATE = "estimate"
+
+
+def _levels(value: object) -> object:
+    """One level, two of them, or the word; a level may be a quotient."""
+    if isinstance(value, (list, tuple)):
+        return tuple(ratio(one) for one in cast(Sequence[object], value))
+    return value if value == ESTIMATE else ratio(value)
+
+
 class GaussianSettings(NoiseSettings):
-    """A level may be written as a quotient."""
+    """A level may be written as a quotient, be drawn for every image, or be estimated."""
 
     rules = ("sure", "predicted-risk")
-    sigma: Level = Field(description='standard deviation [grey value]; also "25/255"')
+    sigma: Annotated[
+        float | Annotated[tuple[float, float], Field(strict=False)] | Literal["estimate"],
+        BeforeValidator(_levels),
+    ] = Field(
+        description='standard deviation [grey value]; also "25/255", [0.05, 0.15] for a level '
+        'drawn for every image, "estimate" for what measured data show'
+    )
+
+    @property
+    def estimated(self) -> bool:
+        """Whether the level is what the data show."""
+        return self.sigma == ESTIMATE
+
+    def trial(self) -> None:
+        """Unless the level is yet unknown."""
+        if not self.estimated:
+            super().trial()
 
 
 class PoissonSettings(NoiseSettings):
     """Counts have a rule of their own."""
 
     rules = ("pure", "pure")
+
+
+class CameraSettings(Table):
+    """What the numbers of a camera mean: light, with photon and read noise."""
+
+    set_apart = ("unit",)
+    unit: Positive | None = Field(
+        default=None,
+        description="numbers above the offset that are grey value 1; that of the file if none, "
+        "and 1 for simulated data",
+    )
+
+    def build(self, unit: float = 1.0) -> data.Camera:
+        """The camera, with that unit unless it has one."""
+        return self.make(unit=unit if self.unit is None else self.unit)
+
+
+if TYPE_CHECKING:
+    CameraTable = CameraSettings
+else:
+    CameraTable = table(data.Camera, CameraSettings)
 
 
 class MapSettings(RegulariserSettings):

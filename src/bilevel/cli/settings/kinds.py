@@ -336,17 +336,31 @@ class RuleSettings(Table):
         """Whether the noise must be known, or estimated."""
         return bool({"sigma", "peak"} & set(parameters_of(self.stands_for)))
 
-    def build(self, noise: data.Noise | None) -> Rule:
+    def build(self, noise: data.Noise | None, levels: Tensor | None = None) -> Rule:
         """The rule for data with that noise; None will do unless ``needs_noise``.
+
+        ``levels`` (b,) are those of Gaussian noise where every row has its own.
 
         Raises:
             InputError: noise that the rule is not made for.
         """
-        return self.make(**_known(self.stands_for, noise, "rules"))
+        known = _known(self.stands_for, noise, "rules")
+        return self.make(**(known if levels is None else dict.fromkeys(known, levels)))
 
     def trial(self) -> None:
         """With noise of level and peak 1."""
         self.make(**dict.fromkeys({"sigma", "peak"} & set(parameters_of(self.stands_for)), 1.0))
+
+
+class CountingRule(RuleSettings):
+    """A rule that counts the degrees of freedom of a reconstruction."""
+
+    probes: int = Field(default=1, description="random images that the counting takes")
+    seed: int = Field(default=0, description="of these")
+
+    def make(self, **given: object) -> Any:
+        """With what counts."""
+        return super().make(degrees=Degrees(probes=self.probes, seed=self.seed), **given)
 
 
 def _known(part: type, noise: data.Noise | None, family: str) -> dict[str, object]:
@@ -383,17 +397,6 @@ class CriterionSettings(Table):
     def trial(self) -> None:
         """With noise of level and peak 1."""
         self.make(**dict.fromkeys({"sigma", "peak"} & set(parameters_of(self.stands_for)), 1.0))
-
-
-class CountingRule(RuleSettings):
-    """A rule that counts the degrees of freedom of a reconstruction."""
-
-    probes: int = Field(default=1, description="random images that the counting takes")
-    seed: int = Field(default=0, description="of these")
-
-    def make(self, **given: object) -> Any:
-        """With what counts."""
-        return super().make(degrees=Degrees(probes=self.probes, seed=self.seed), **given)
 
 
 @cache

@@ -4,6 +4,7 @@ from bilevel.ground.contents import contents as _contents
 from bilevel.model.fidelities.fidelity import DataTerm as DataTerm
 from bilevel.model.fidelities.fidelity import Fidelities as Fidelities
 from bilevel.model.fidelities.fidelity import Fidelity as Fidelity
+from bilevel.model.fidelities.gaussian_poisson import GaussianPoisson as GaussianPoisson
 from bilevel.model.fidelities.kullback_leibler import KullbackLeibler as KullbackLeibler
 from bilevel.model.fidelities.l1 import L1 as L1
 from bilevel.model.fidelities.squared_l2 import SquaredL2 as SquaredL2
