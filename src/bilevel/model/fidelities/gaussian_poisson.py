@@ -135,7 +135,7 @@ class GaussianPoisson(Photons):
         z = z.double()
         low = torch.full_like(z, self.background)
         h = self._hidden(low, z)
-        return (h.poisson * (z[0].numel() ** 0.5 + 2 * rows.norm(h.ratio))).detach()
+        return (h.poisson * (z[0].numel() ** 0.5 + 2 * rows.length(h.ratio))).detach()
 
     def _by_parameters(self, t: Tensor, z: Tensor, reach: Tensor) -> Sequence[Turned]:
         """By log λ₁ and log λ₂, those that are learned.

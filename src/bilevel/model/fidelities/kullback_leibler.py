@@ -118,4 +118,4 @@ class KullbackLeibler(Photons):
     def _offset(self, z: Tensor) -> Tensor:
         """√m + 2 ‖z‖/background."""
         z = z.double()
-        return z[0].numel() ** 0.5 + 2 * rows.norm(z) / self.background
+        return z[0].numel() ** 0.5 + 2 * rows.length(z) / self.background

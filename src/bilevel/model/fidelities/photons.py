@@ -133,17 +133,17 @@ class Photons(WeightedFidelity):
                 self._curvature(t - reach, z) - here, here - self._curvature(t + reach, z)
             )
             steepest = (self._steepness(t - reach, z) * aq).flatten(1).amax(1)
-            change = torch.minimum(rows.norm(jump * aq), steepest * norm * radius)
+            change = torch.minimum(rows.length(jump * aq), steepest * norm * radius)
             turn = weight * norm * change
             total = Variation(turn, *self._turned(x, y, q, radius.double(), change))
             for part in self._by_parameters(t, z, reach):
-                cross = weight * norm * rows.norm(part.slope * aq) * radius
-                pull = rows.norm(part.here) + part.slope.flatten(1).amax(1) * norm * radius
+                cross = weight * norm * rows.length(part.slope * aq) * radius
+                pull = rows.length(part.here) + part.slope.flatten(1).amax(1) * norm * radius
                 total = total + Variation(0 * turn, cross, weight * norm * pull)
             if not self.log_weight.requires_grad:
                 return total
-            bent = rows.norm(self.hessian(x, y)(q)).double() + turn
-            pull, upper = rows.norm(self.grad(x, y)).double(), self.bounds(shape, y).lipschitz
+            bent = rows.length(self.hessian(x, y)(q)) + turn
+            pull, upper = rows.length(self.grad(x, y)), self.bounds(shape, y).lipschitz
             return total + Variation(0 * turn, bent * radius, pull + upper * radius)
 
     def _by_parameters(self, t: Tensor, z: Tensor, reach: Tensor) -> Sequence[Turned]:
@@ -165,10 +165,10 @@ class Photons(WeightedFidelity):
         t, z = self.mean(x).double(), self.counts(y).double()
         norm = self.operator.gram_bounds(shape).upper ** 0.5
         stiff = norm * self._stiffest(z)
-        bent = rows.norm(self._curvature(t, z) * self.operator(q).double()) + change
-        size, scale = rows.norm(x).double(), self.weight.detach().double() * sensitivity
-        cross = (rows.norm(q).double() * stiff + bent) * radius + change * size
-        pull = rows.norm(self._slope(t, z)) + stiff * (size + 2 * radius)
+        bent = rows.length(self._curvature(t, z) * self.operator(q)) + change
+        size, scale = rows.length(x).double(), self.weight.detach() * sensitivity
+        cross = (rows.length(q) * stiff + bent) * radius + change * size
+        pull = rows.length(self._slope(t, z)) + stiff * (size + 2 * radius)
         return torch.where(cross > 0, scale * cross, 0.0), scale * pull
 
     def accounted(self) -> frozenset[str]:

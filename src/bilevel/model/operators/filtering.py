@@ -113,6 +113,11 @@ class Filtering(Operator):
         del image_shape
         return (2 if self.boundary == "reflecting" else 1) * self.slope()
 
+    def accounted(self) -> frozenset[str]:
+        """What the kernel is made from."""
+        own = self.named_parameters(remove_duplicate=False)
+        return frozenset(name for name, value in own if value is self.source)
+
     def gram_spectrum(self, image_shape: Shape) -> Tensor | None:
         """|k̂|² (h, w), float64, for the circular boundary and one kernel; otherwise None."""
         self.data_shape(image_shape)

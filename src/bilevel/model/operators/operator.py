@@ -109,8 +109,8 @@ class Operator(Part, ABC):
             )
 
     def accounted(self) -> frozenset[str]:
-        """All of them: :meth:`sensitivity` is infinite where it does not know."""
-        return frozenset(name for name, _ in self.named_parameters(remove_duplicate=False))
+        """The parameters that :meth:`sensitivity` knows; who overrides that names them here."""
+        return frozenset()
 
     def __matmul__(self, first: Operator) -> Operator:
         """``self @ first``: apply ``first``, then ``self``."""
