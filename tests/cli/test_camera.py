@@ -107,11 +107,15 @@ def test_a_camera_says_what_the_noise_is(
     assert "the noise is that of [camera]" in said
 
 
-COUNTED = CONFIGURATION.replace(
-    '[noise]\nname = "gaussian"\nsigma = "10/255"\n',
-    "[camera]\noffset = 100.0\ngain = 1.0\nread_noise = 3.0\nunit = 200.0\n\n"
-    '[fidelity]\nname = "gaussian-poisson"\ngaussian = 4444.0\npoisson = 200.0\n',
-).replace("weight = 0.02", "weight = 4.0").replace("weight = 0.01", "weight = 10.0")
+COUNTED = (
+    CONFIGURATION.replace(
+        '[noise]\nname = "gaussian"\nsigma = "10/255"\n',
+        "[camera]\noffset = 100.0\ngain = 1.0\nread_noise = 3.0\nunit = 200.0\n\n"
+        '[fidelity]\nname = "gaussian-poisson"\ngaussian = 4444.0\npoisson = 200.0\n',
+    )
+    .replace("weight = 0.02", "weight = 4.0")
+    .replace("weight = 0.01", "weight = 10.0")
+)
 
 
 def test_learned_with_a_simulated_camera_used_on_measured_numbers(run: Run, tmp_path: Path) -> None:
