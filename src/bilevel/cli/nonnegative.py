@@ -11,9 +11,8 @@ from bilevel.ground import rows
 from bilevel.model import Variational
 from bilevel.model.regularisers import Box, Sum
 from bilevel.select import Choice, Comparison, Outcome
-from bilevel.select.group import solved
 from bilevel.select.select import accuracy_for
-from bilevel.solve import minimise
+from bilevel.solve import Solution, minimise
 from bilevel.solve.policy import LEARNING
 from bilevel.solve.solvers import FISTA
 
@@ -23,7 +22,8 @@ __all__ = ["nonnegative"]
 def nonnegative(energy: Variational, found: Comparison) -> Comparison:
     """The same choices with x = argmin Ψ(A x; y) + w R(x) over x >= 0, w as it was chosen.
 
-    Rules choose with the smooth energy: where bounds are active, a smaller weight may do.
+    Rules choose with the smooth energy: where bounds are active, a smaller weight may do. In
+    float64, since FISTA's steps are as short as the largest curvature asks for.
     """
     choices = {name: _bounded(energy, found, choice) for name, choice in found.choices.items()}
     return replace(found, choices=choices)
@@ -32,14 +32,14 @@ def nonnegative(energy: Variational, found: Comparison) -> Comparison:
 def _bounded(energy: Variational, found: Comparison, choice: Choice) -> Choice:
     accuracy = accuracy_for(energy, found.y)
     stiffness = energy.stiffness(energy.contrast(found.y))
-    solutions = []
+    precise, data = copy.deepcopy(energy).double(), found.y.double()
+    solutions: list[Solution] = []
     for k, weight in enumerate(choice.weight):
-        y = found.y[k : k + 1]
-        objective = _weighted(energy, float(weight)).at(y)
-        tol = LEARNING.tolerance(objective, accuracy, dtype=y.dtype, stiffness=stiffness)
-        start = choice.x[k : k + 1].clamp_min(0.0)
+        objective = _weighted(precise, float(weight)).at(data[k : k + 1])
+        tol = LEARNING.tolerance(objective, accuracy, dtype=data.dtype, stiffness=stiffness)
+        start = choice.x[k : k + 1].double().clamp_min(0.0)
         solutions.append(minimise(objective, FISTA(), start, tol=tol))
-    missed = [not bool(solved(one, accuracy)) for one in solutions]
+    missed = [not bool(one.converged) for one in solutions]
     was = zip(choice.outcome, choice.advice, missed, strict=True)
     ended = [
         (Outcome.UNSOLVED, "ask for less accuracy, or smooth the regulariser more")
@@ -49,7 +49,7 @@ def _bounded(energy: Variational, found: Comparison, choice: Choice) -> Choice:
     ]
     return replace(
         choice,
-        x=torch.cat([one.x for one in solutions]),
+        x=torch.cat([one.x for one in solutions]).to(choice.x),
         certificate=rows.join([one.certificate for one in solutions]),
         outcome=tuple(outcome for outcome, _ in ended),
         advice=tuple(advice for _, advice in ended),

@@ -142,7 +142,7 @@ def _plane(dtype: torch.dtype) -> Tensor:
     t = torch.linspace(-1.0, 1.0, SIDE, dtype=dtype)
     rows, columns = t[:, None].expand(SIDE, SIDE), t.expand(SIDE, SIDE)
     basis = torch.stack([torch.ones_like(rows), rows, columns]).reshape(3, -1)
-    basis = basis / basis.norm(dim=1, keepdim=True)
+    basis = basis / basis.square().sum(1, keepdim=True).sqrt()
     return basis.T @ basis
 
 
@@ -181,7 +181,7 @@ def _through(y: Tensor, taps: Sequence[float]) -> Growth | None:
     line = torch.tensor(taps, dtype=y.dtype)
     kernel = torch.outer(line, line)[None, None]
     channels = y[0, :, None]
-    detail = conv2d(channels, kernel / kernel.norm())
+    detail = conv2d(channels, kernel / kernel.square().sum().sqrt())
     mean = avg_pool2d(channels, len(line), 1)
     mean = avg_pool2d(mean, 5, 1, 2, count_include_pad=False).flatten()
     detail = detail.flatten()
