@@ -129,7 +129,8 @@ def _learned(
     if remark := configuration.operator.remark:
         say(remark)
     if training.y is not None:
-        for words in sampling(configuration.operator, "the data", training.y):
+        channels = configuration.data.channels
+        for words in sampling(configuration.operator, "the data", training.y, channels):
             say(words)
     say(f"learning {numbers} parameter{'' if numbers == 1 else 's'} from {training}")
     budget = configuration.budget.build()

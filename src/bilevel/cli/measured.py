@@ -11,6 +11,7 @@ from torch import Tensor
 from bilevel import data
 from bilevel.cli.config import Configuration, Document
 from bilevel.cli.config.data import sought
+from bilevel.cli.console import say
 from bilevel.cli.images import (
     Batch,
     LearningImages,
@@ -27,12 +28,16 @@ from bilevel.data import kspace
 from bilevel.ground.errors import InputError
 from bilevel.model.operators import Shape
 
+_PHASE = 0.2
+"""Part of the energy of k-space that noise may contradict real images with."""
+
 __all__ = [
     "data_batches",
     "existing",
     "learning_images",
     "measured_batches",
     "sampling",
+    "shape_of",
 ]
 
 
@@ -57,9 +62,10 @@ def _alone(document: Document, folder: str | None) -> LearningImages:
         one_size(by_size(named))
         ids, y = tuple(name for name, _ in named), torch.cat([page for _, page in named])
         seen = existing(configuration.operator, y, ids, [files.seen(k) for k in chosen])
-        shape = configuration.image_shape(_shape(y))
-        y = y / configuration.operator.unit(_shape(y))
-        return LearningImages(Measurements(ids, y, seen, shape), ())
+        shape = configuration.image_shape(shape_of(y))
+        y = y / configuration.operator.unit(shape_of(y))
+    _tell(files)
+    return LearningImages(Measurements(ids, y, seen, shape), ())
 
 
 def learning_images(document: Document, folder: str | None) -> LearningImages:
@@ -95,13 +101,29 @@ def _pairs(document: Document, folder: str | None) -> LearningImages:
         target = opened(configuration, paths, settings.image_layout)
         whole = paired(configuration, measured, target)
     with document.blaming("data.count"):
-        training, held = split(shuffled(len(whole), settings.seed), settings)
+        learned, held = split(shuffled(len(whole), settings.seed), settings)
     with document.blaming("data.size"):
         size, seed = settings.size, settings.seed
-        shown = whole.some(training, size=size, count=settings.count, seed=seed)
+        shown = whole.some(learned, size=size, count=settings.count, seed=seed)
         kept = whole.some(held, size=size, count=settings.held_out, seed=seed) if held else None
-        found = one_size(_batches(configuration, shown))
-        return LearningImages(found, () if kept is None else _batches(configuration, kept))
+    with document.blaming("data.measured"):
+        found = _batches(configuration, shown)
+        held_out = () if kept is None else _batches(configuration, kept)
+    with document.blaming("data.size"):
+        training = one_size(found)
+    _tell(measured, target)
+    return LearningImages(training, held_out)
+
+
+def _tell(*sources: data.Files) -> None:
+    """What was done to the values of files, once where it is the same."""
+    for files in sources:
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for name, notes in files.notes.items():
+            groups.setdefault(notes, []).append(name)
+        for notes, names in groups.items():
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            say(f"{names[0]}{more}: {'; '.join(notes)}")
 
 
 def measured_batches(
@@ -166,20 +188,33 @@ def data_batches(configuration: Configuration, files: Sequence[data.ImageFile]) 
     return [
         Batch(
             tuple(name for name, _, _ in group),
-            torch.cat([page / configuration.operator.unit(_shape(page)) for _, page, _ in group]),
+            torch.cat([page / configuration.operator.unit(shape_of(page)) for _, page, _ in group]),
             seen=group[0][2],
         )
         for group in groups.values()
     ]
 
 
-def sampling(operator: OperatorSettings, name: str, y: Tensor) -> list[str]:
-    """What data tell of where they were taken, in words, and what was done to them."""
-    unit = operator.unit(_shape(y))
-    done = f"{name}: divided by √(h w) = {unit:g}, sigma too, as for an orthonormal transform"
-    words = [] if unit == 1 else [done]
+def sampling(operator: OperatorSettings, name: str, y: Tensor, channels: int) -> list[str]:
+    """What data tell of themselves, in words, and what was done to them.
+
+    Args:
+        operator: what they are of.
+        name: of the data.
+        y: the data (b, c', h', w').
+        channels: of the images.
+    """
     seen = operator.sampled(y)
-    if seen is None or bool(seen.all()):
+    if seen is None:
+        return []
+    unit, words = operator.unit(shape_of(y)), list[str]()
+    if unit != 1:
+        done = f"divided by √(h w) = {unit:g}, sigma too, as for an orthonormal transform"
+        words.append(f"{name}: {done}")
+    if channels == 1 and (part := kspace.contradiction(y)) > _PHASE:
+        what = f"{100 * min(part / 4, 1):.0f} % of the energy of k-space is of no real image"
+        words.append(f"warning: {name}: {what}; complex = true in [data] allows for a phase")
+    if bool(seen.all()):
         return words
     columns, rows = seen.all(0), seen.all(1)
     kind, count, of = "points", int(seen.sum()), seen.numel()
@@ -204,12 +239,13 @@ def _batches(configuration: Configuration, samples: data.Recorded) -> tuple[Batc
         ids = tuple(samples.ids[int(k)] for k in place)
         known = [samples.seen(int(k)) for k in place]
         seen = existing(configuration.operator, batch.y, ids, known)
-        y = batch.y / configuration.operator.unit(_shape(batch.y))
+        y = batch.y / configuration.operator.unit(shape_of(batch.y))
         found.append(Batch(ids, batch.target, y, seen))
     return tuple(found)
 
 
-def _shape(y: Tensor) -> Shape:
+def shape_of(y: Tensor) -> Shape:
+    """(c, h, w) of images (b, c, h, w)."""
     return y.shape[1], y.shape[2], y.shape[3]
 
 
