@@ -14,7 +14,7 @@ from bilevel.ground.randomness import generator
 from bilevel.ground.theta import bind, learnable
 from bilevel.model import Variational, space_of
 from bilevel.model.describe import build, describe
-from bilevel.model.fidelities import Fidelity, KullbackLeibler, SquaredL2
+from bilevel.model.fidelities import Fidelity, KullbackLeibler, ObservedL2, SquaredL2
 from bilevel.model.operators import Operator
 from bilevel.model.regularisers import Tikhonov
 from contracts.zoo import OPERATORS, PIXELS, SHAPE, Random, dense_hessian, log_uniform
@@ -31,9 +31,14 @@ def divergence(a: Operator, rng: Random) -> Fidelity:
     return KullbackLeibler(a, background, weight, learn=("weight",))
 
 
+def observed(a: Operator, rng: Random) -> Fidelity:
+    return ObservedL2(a, log_uniform(rng, -0.5, 0.5), learn=("weight",))
+
+
 FIDELITIES: dict[str, Callable[[Operator, Random], Fidelity]] = {
     "squared L2": squared,
     "Kullback-Leibler": divergence,
+    "observed L2": observed,
 }
 
 
