@@ -62,6 +62,9 @@ def _alone(document: Document, folder: str | None) -> LearningImages:
         one_size(by_size(named))
         ids, y = tuple(name for name, _ in named), torch.cat([page for _, page in named])
         seen = existing(configuration.operator, y, ids, [files.seen(k) for k in chosen])
+        if seen is not None and seen.ndim == 3:
+            what = "a criterion asks for data that exist at the same places in all samples"
+            raise InputError(what, advice="learn from those of one mask, or name targets")
         shape = configuration.image_shape(shape_of(y))
         y = y / configuration.operator.unit(shape_of(y))
     _tell(files)
@@ -227,11 +230,7 @@ def sampling(operator: OperatorSettings, name: str, y: Tensor, channels: int) ->
 
 
 def _batches(configuration: Configuration, samples: data.Recorded) -> tuple[Batch, ...]:
-    """One for each size, in memory.
-
-    Raises:
-        InputError: data of one size that were taken at different places.
-    """
+    """One for each size, in memory."""
     found: list[Batch] = []
     everything = torch.arange(len(samples))
     for place in samples.places(everything, len(samples)):
@@ -244,15 +243,10 @@ def _batches(configuration: Configuration, samples: data.Recorded) -> tuple[Batc
     return tuple(found)
 
 
-def shape_of(y: Tensor) -> Shape:
-    """(c, h, w) of images (b, c, h, w)."""
-    return y.shape[1], y.shape[2], y.shape[3]
-
-
 def existing(
     operator: OperatorSettings, y: Tensor, ids: Sequence[str], known: Sequence[Tensor | None]
 ) -> Tensor | None:
-    """Which data (h', w') exist of rows that share them; None if all do.
+    """Which data exist: (h', w') where all rows share them, else (b, h', w'); None if all do.
 
     Args:
         operator: what the data are of; it may tell by the data which of them were taken.
@@ -261,20 +255,23 @@ def existing(
         known: what masks and missing numbers say of each, (h', w').
 
     Raises:
-        InputError: rows whose data exist at different places.
+        InputError: data that cannot be those of the operator.
     """
-    first = known[0]
-    for name, other in zip(ids, known, strict=True):
-        same = first is other or (first is not None and other is not None and first.equal(other))
-        if not same:
-            what = f"the data of {name} exist at other places than those of {ids[0]}"
-            advice = "learn from samples with one mask"
-            raise InputError(what, advice=advice)
-    sampled = operator.sampled(y)
-    if sampled is None and kspace.suspected(y):
-        what = f"{ids[0]} is complex and has whole lines of zeros, as k-space that was not sampled"
-        advice = "take the operator fourier-mask, with centred = true where zero is in the middle"
-        raise InputError(what, advice=advice)
-    if first is None or sampled is None:
-        return sampled if first is None else first
-    return first & sampled
+    each: list[Tensor | None] = []
+    for name, row, mask in zip(ids, torch.split(y, 1), known, strict=True):
+        taken = operator.sampled(row)
+        if taken is None and kspace.suspected(row):
+            what = f"{name} is complex and has whole lines of zeros, as k-space has where it "
+            advice = "take the operator fourier-mask; centred = true puts zero into the middle"
+            raise InputError(f"{what}was not sampled", advice=advice)
+        each.append(mask if taken is None else taken if mask is None else taken & mask)
+    if all(one is None for one in each):
+        return None
+    whole = torch.ones(y.shape[2:], dtype=torch.bool)
+    found = torch.stack([whole if one is None else one for one in each])
+    return found[0] if bool((found == found[0]).all()) else found
+
+
+def shape_of(y: Tensor) -> Shape:
+    """(c, h, w) of images (b, c, h, w)."""
+    return y.shape[1], y.shape[2], y.shape[3]

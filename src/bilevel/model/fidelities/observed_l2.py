@@ -59,6 +59,14 @@ class ObservedL2(WeightedFidelity):
         """What builds it again; the weight itself travels as a parameter."""
         return {**super().options(), "operator": self._own}
 
+    @staticmethod
+    def like(fidelity: SquaredL2) -> ObservedL2:
+        """The same for data that have m beside them."""
+        learn = ("weight",) if fidelity.log_weight.requires_grad else ()
+        found = ObservedL2(fidelity.operator, learn=learn)
+        found.log_weight.data = fidelity.log_weight.detach().clone()
+        return found
+
     def shared(self, operator: Operator) -> SquaredL2:
         """With the same weight, for data of ``operator`` without m."""
         learn = ("weight",) if self.log_weight.requires_grad else ()
