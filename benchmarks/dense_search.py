@@ -22,8 +22,8 @@ from common import save, table
 
 import bilevel as bl
 from bilevel.cli.config import read
-from bilevel.cli.images import learning_images
 from bilevel.cli.learning import build_problem
+from bilevel.cli.measured import learning_images
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ import bilevel as bl
 from bilevel.cli import choice_report, choosing, comparing
 from bilevel.cli.catalogue import CATALOGUE
 from bilevel.cli.config import Selection, read
-from bilevel.cli.images import learning_images
+from bilevel.cli.measured import learning_images
 from bilevel.cli.reconstruction import simulated
 from cli.test_select import picture
 from cli.tiny import CONFIGURATION, Run

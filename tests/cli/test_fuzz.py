@@ -15,7 +15,7 @@ from bilevel import BilevelError
 from bilevel.cli.catalogue import CATALOGUE, parameters
 from bilevel.cli.commands.select import tables
 from bilevel.cli.config import parse, read_selection
-from bilevel.cli.images import learning_images
+from bilevel.cli.measured import learning_images
 from bilevel.cli.options import range_of
 from cli.tiny import CONFIGURATION
 

@@ -279,14 +279,14 @@ def test_kspace_gives_a_complex_image(run: Run, tmp_path: Path) -> None:
     [
         ("fourier-mask:norm=backward", "in the middle, at (16, 16)"),
         (CENTRED, "lies first, at (0, 0)"),
-        ("fourier-mask", "k-space is complex"),
+        ("fourier-mask", "Fourier data are complex"),
     ],
 )
 def test_kspace_of_another_layout_is_noticed(
     options: str, says: str, run: Run, tmp_path: Path
 ) -> None:
     k = kspace(picture(32), lines(32))
-    if "real" in says or "complex" in says:
+    if "complex" in says:
         k = np.abs(k)
     elif "first" in says:
         k = np.fft.ifftshift(k)
@@ -326,9 +326,13 @@ def test_kspace_pairs_are_learned_from_and_reconstructed(run: Run, tmp_path: Pat
     x = np.load(tmp_path / "o" / "new.npy")
     assert x.dtype.kind == "c"
     assert psnr(np.abs(x), np.abs(other)) > 20
-    np.save(tmp_path / "k" / "b.npy", np.load(tmp_path / "new.npy"))
-    said = run("learn", path, "--out", tmp_path / "fit").refused()
-    assert "sampled at other places" in said
+    sampled = kspace(picture(16, 1) * np.exp(0.5j), np.roll(seen, 1, 1) | seen, 0.02)
+    np.save(tmp_path / "k" / "b.npy", sampled)
+    outcome = run("learn", path, "--out", tmp_path / "own")
+    assert outcome.code == outcome.owed, outcome
+    arguments = ("--measured", tmp_path / "k", "--target", tmp_path / "x")
+    outcome = run("evaluate", tmp_path / "own", *arguments)
+    assert outcome.code == outcome.owed, outcome
 
 
 @pytest.mark.long
@@ -448,3 +452,25 @@ def test_kspace_of_either_norm_gives_the_same_image(run: Run, tmp_path: Path) ->
         assert outcome.code == outcome.owed, outcome
     one, other = (np.load(tmp_path / "o" / f"{norm}.npy") for norm in ("backward", "ortho"))
     np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
+
+
+def test_samples_may_have_masks_of_their_own(run: Run, pairs: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    for name in "abc":
+        y = np.load(tmp_path / "noisy" / f"{name}.npy")
+        np.save(tmp_path / "noisy" / f"{name}.npy", np.where(rng.random(y.shape) < 0.8, y, np.nan))
+    replaced(pairs, 'target = "sharp"', 'target = "sharp"\nmissing = "nan"')
+    outcome = run("learn", pairs, "--out", tmp_path / "fit")
+    assert outcome.code == outcome.owed, outcome
+    fit = load(tmp_path / "fit")
+    assert fit.history[-1].value < fit.history[0].value
+    outcome = run("reconstruct", tmp_path / "fit", tmp_path / "noisy/a.npy", "--out", tmp_path)
+    assert outcome.code == outcome.owed, outcome
+    x, y = np.load(tmp_path / "a.npy"), np.load(tmp_path / "noisy" / "a.npy")
+    truth = picture(16, 0)
+    assert np.mean((x - truth) ** 2) < np.nanmean((y - truth) ** 2)
+    replaced(pairs, "[budget]", '[criterion]\nname = "gcv"\n\n[budget]')
+    assert "unknown criterion" in run("learn", pairs, "--out", tmp_path / "fit").refused()
+    replaced(pairs, '"gcv"', '"hold-out"')
+    said = run("learn", pairs, "--out", tmp_path / "fit").refused()
+    assert "at the same places in all samples" in said

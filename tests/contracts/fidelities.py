@@ -14,7 +14,13 @@ from bilevel.ground.randomness import generator
 from bilevel.ground.theta import bind, learnable
 from bilevel.model import Variational, space_of
 from bilevel.model.describe import build, describe
-from bilevel.model.fidelities import Fidelity, GaussianPoisson, KullbackLeibler, SquaredL2
+from bilevel.model.fidelities import (
+    Fidelity,
+    GaussianPoisson,
+    KullbackLeibler,
+    ObservedL2,
+    SquaredL2,
+)
 from bilevel.model.operators import Operator
 from bilevel.model.regularisers import Tikhonov
 from contracts.zoo import OPERATORS, PIXELS, SHAPE, Random, dense_hessian, log_uniform
@@ -50,12 +56,17 @@ def gaussian_poisson(a: Operator, rng: Random) -> Fidelity:
     return GaussianPoisson(a, gaussian, poisson, background, weight, learn=learn)
 
 
+def observed(a: Operator, rng: Random) -> Fidelity:
+    return ObservedL2(a, log_uniform(rng, -0.5, 0.5), learn=("weight",))
+
+
 FIDELITIES: dict[str, Callable[[Operator, Random], Fidelity]] = {
     "squared L2": squared,
     "Kullback-Leibler": divergence,
     "squared L2 with weights": squared_with_weights,
     "Kullback-Leibler with gain": divergence_of_photons,
     "Gaussian-Poisson": gaussian_poisson,
+    "observed L2": observed,
 }
 NEGATIVE = ("squared L2 with weights", "Gaussian-Poisson")
 """Whose data may be negative."""

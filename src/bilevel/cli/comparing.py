@@ -61,11 +61,15 @@ def from_configuration(
             what = "rules are compared with what is learned from targets"
             advice = "name target, or give one picture of data in place of the configuration"
             raise InputError(what, advice=advice)
+    if training.differing:
+        with document.blaming("data.measured"):
+            what = "rules are compared on data that exist at the same places in all samples"
+            raise InputError(what, advice="take those of one mask")
     with document.blaming("regulariser.name"):
         selection.energy(training.shape)
     learned = _learned(selection, configuration, training)
     compared: list[Compared] = []
-    for batch in images.held_out or (training,):
+    for batch in (part for whole in images.held_out or (training,) for part in whole.apart()):
         pairs = simulated(configuration, batch)
         _, c, h, w = pairs.y.shape
         noise = configuration.noise_in((c, h, w))

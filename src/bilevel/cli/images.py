@@ -46,7 +46,7 @@ class Batch:
     """Images (k, c, h, w) of one size and their ids.
 
     With data ``y`` (k, c', h', w') that were measured of them, if any were: all, or only those
-    ``seen`` (h', w').
+    ``seen``, (h', w') for all samples or (k, h', w').
     """
 
     ids: tuple[str, ...]
@@ -58,6 +58,21 @@ class Batch:
     def shape(self) -> tuple[int, int, int]:
         """Of every image, (c, h, w)."""
         return (self.images.shape[1], self.images.shape[2], self.images.shape[3])
+
+    @property
+    def differing(self) -> bool:
+        """Whether the data of samples exist at places of their own."""
+        return self.seen is not None and self.seen.ndim == 3
+
+    def apart(self) -> tuple[Batch, ...]:
+        """Samples one by one where their data exist at places of their own."""
+        if self.seen is None or not self.differing:
+            return (self,)
+        rows = range(len(self.ids))
+        y = self.images if self.y is None else self.y
+        return tuple(
+            Batch((self.ids[k],), self.images[k : k + 1], y[k : k + 1], self.seen[k]) for k in rows
+        )
 
     def __str__(self) -> str:
         """How many and how large."""

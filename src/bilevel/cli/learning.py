@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
 import typer
 
 from bilevel.cli.config import Configuration, Document, plain
@@ -14,11 +15,14 @@ from bilevel.cli.measured import learning_images, sampling
 from bilevel.cli.progress import Counter, LearningProgress
 from bilevel.cli.reconstruction import CONFIGURATION, Reconstructor, simulated
 from bilevel.cli.resuming import resumable
+from bilevel.data import Pairs
 from bilevel.ground.contrast import contrast
+from bilevel.ground.errors import InputError
 from bilevel.learn import BilevelProblem, Fit, Status, UnsupervisedProblem, learn
 from bilevel.learn.scaling import resolved
 from bilevel.learn.separable import SeparableProblem
 from bilevel.model import Variational
+from bilevel.model.fidelities import ObservedL2, SquaredL2
 from bilevel.report import (
     ENDINGS,
     Reconstructed,
@@ -73,11 +77,21 @@ def build_problem(configuration: Configuration, training: Batch | Measurements) 
     Raises:
         InputError: images or data that the energy cannot take.
     """
-    energy = configuration.energy(training.shape, training.seen)
+    seen, differing = training.seen, isinstance(training, Batch) and training.differing
+    common = seen.any(0) if seen is not None and differing else seen
+    energy = configuration.energy(training.shape, common)
     if configuration.criterion is not None or isinstance(training, Measurements):
         return _blind(configuration, energy, training)
     pairs = simulated(configuration, training)
     energy.settle(pairs.y, contrast(pairs.target))
+    if seen is not None and differing:
+        if not isinstance(energy.fidelity, SquaredL2):
+            what = "samples whose data exist at places of their own need another fidelity"
+            advice = 'take name = "squared-l2" in [fidelity], or one mask for all'
+            raise InputError(what, advice=advice)
+        energy.fidelity = ObservedL2.like(energy.fidelity)
+        m = seen[:, None].to(pairs.y).expand_as(pairs.y)
+        pairs = Pairs(torch.cat([pairs.y, m], 1), pairs.target, pairs.ids)
     solver, objective = configuration.solver, energy.at(pairs.y[:1])
     return BilevelProblem(
         energy,
@@ -93,7 +107,14 @@ def build_problem(configuration: Configuration, training: Batch | Measurements) 
 def _blind(
     configuration: Configuration, energy: Variational, training: Batch | Measurements
 ) -> UnsupervisedProblem:
-    """On the data alone, even where targets are known."""
+    """On the data alone, even where targets are known.
+
+    Raises:
+        InputError: data that exist at places of their own.
+    """
+    if isinstance(training, Batch) and training.differing:
+        what = "a criterion asks for data that exist at the same places in all samples"
+        raise InputError(what, advice="learn from those of one mask, or leave out [criterion]")
     alone = isinstance(training, Measurements)
     y = training.y if alone else simulated(configuration, training).y
     energy.settle(y)
@@ -129,7 +150,8 @@ def _learned(
     if remark := configuration.operator.remark:
         say(remark)
     if training.y is not None:
-        for words in sampling(configuration.operator, "the data", training.y):
+        channels, one = configuration.data.channels, training.y[:1]
+        for words in sampling(configuration.operator, training.ids[0], one, channels):
             say(words)
     say(f"learning {numbers} parameter{'' if numbers == 1 else 's'} from {training}")
     budget = configuration.budget.build()
@@ -207,6 +229,11 @@ def _samples(
 ) -> tuple[Samples, ...]:
     configuration = reconstructor.configuration
     return tuple(
-        reconstructor.samples(simulated(configuration, batch), counter, batch.seen)
+        Samples.joined(
+            [
+                reconstructor.samples(simulated(configuration, part), counter, part.seen)
+                for part in batch.apart()
+            ]
+        )
         for batch in batches
     )

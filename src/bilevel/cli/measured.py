@@ -11,6 +11,7 @@ from torch import Tensor
 from bilevel import data
 from bilevel.cli.config import Configuration, Document
 from bilevel.cli.config.data import sought
+from bilevel.cli.console import say
 from bilevel.cli.images import (
     Batch,
     LearningImages,
@@ -27,12 +28,16 @@ from bilevel.data import kspace
 from bilevel.ground.errors import InputError
 from bilevel.model.operators import Shape
 
+_PHASE = 0.2
+"""Part of the energy of k-space that noise may contradict real images with."""
+
 __all__ = [
     "data_batches",
     "existing",
     "learning_images",
     "measured_batches",
     "sampling",
+    "shape_of",
 ]
 
 
@@ -57,9 +62,13 @@ def _alone(document: Document, folder: str | None) -> LearningImages:
         one_size(by_size(named))
         ids, y = tuple(name for name, _ in named), torch.cat([page for _, page in named])
         seen = existing(configuration.operator, y, ids, [files.seen(k) for k in chosen])
-        shape = configuration.image_shape(_shape(y))
-        y = y / configuration.operator.unit(_shape(y))
-        return LearningImages(Measurements(ids, y, seen, shape), ())
+        if seen is not None and seen.ndim == 3:
+            what = "a criterion asks for data that exist at the same places in all samples"
+            raise InputError(what, advice="learn from those of one mask, or name targets")
+        shape = configuration.image_shape(shape_of(y))
+        y = y / configuration.operator.unit(shape_of(y))
+    _tell(files)
+    return LearningImages(Measurements(ids, y, seen, shape), ())
 
 
 def learning_images(document: Document, folder: str | None) -> LearningImages:
@@ -95,13 +104,29 @@ def _pairs(document: Document, folder: str | None) -> LearningImages:
         target = opened(configuration, paths, settings.image_layout)
         whole = paired(configuration, measured, target)
     with document.blaming("data.count"):
-        training, held = split(shuffled(len(whole), settings.seed), settings)
+        learned, held = split(shuffled(len(whole), settings.seed), settings)
     with document.blaming("data.size"):
         size, seed = settings.size, settings.seed
-        shown = whole.some(training, size=size, count=settings.count, seed=seed)
+        shown = whole.some(learned, size=size, count=settings.count, seed=seed)
         kept = whole.some(held, size=size, count=settings.held_out, seed=seed) if held else None
-        found = one_size(_batches(configuration, shown))
-        return LearningImages(found, () if kept is None else _batches(configuration, kept))
+    with document.blaming("data.measured"):
+        found = _batches(configuration, shown)
+        held_out = () if kept is None else _batches(configuration, kept)
+    with document.blaming("data.size"):
+        training = one_size(found)
+    _tell(measured, target)
+    return LearningImages(training, held_out)
+
+
+def _tell(*sources: data.Files) -> None:
+    """What was done to the values of files, once where it is the same."""
+    for files in sources:
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for name, notes in files.notes.items():
+            groups.setdefault(notes, []).append(name)
+        for notes, names in groups.items():
+            more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+            say(f"{names[0]}{more}: {'; '.join(notes)}")
 
 
 def measured_batches(
@@ -166,20 +191,33 @@ def data_batches(configuration: Configuration, files: Sequence[data.ImageFile]) 
     return [
         Batch(
             tuple(name for name, _, _ in group),
-            torch.cat([page / configuration.operator.unit(_shape(page)) for _, page, _ in group]),
+            torch.cat([page / configuration.operator.unit(shape_of(page)) for _, page, _ in group]),
             seen=group[0][2],
         )
         for group in groups.values()
     ]
 
 
-def sampling(operator: OperatorSettings, name: str, y: Tensor) -> list[str]:
-    """What data tell of where they were taken, in words, and what was done to them."""
-    unit = operator.unit(_shape(y))
-    done = f"{name}: divided by √(h w) = {unit:g}, sigma too, as for an orthonormal transform"
-    words = [] if unit == 1 else [done]
+def sampling(operator: OperatorSettings, name: str, y: Tensor, channels: int) -> list[str]:
+    """What data tell of themselves, in words, and what was done to them.
+
+    Args:
+        operator: what they are of.
+        name: of the data.
+        y: the data (b, c', h', w').
+        channels: of the images.
+    """
     seen = operator.sampled(y)
-    if seen is None or bool(seen.all()):
+    if seen is None:
+        return []
+    unit, words = operator.unit(shape_of(y)), list[str]()
+    if unit != 1:
+        done = f"divided by √(h w) = {unit:g}, sigma too, as for an orthonormal transform"
+        words.append(f"{name}: {done}")
+    if channels == 1 and (part := kspace.contradiction(y)) > _PHASE:
+        what = f"{100 * min(part / 4, 1):.0f} % of the energy of k-space is of no real image"
+        words.append(f"warning: {name}: {what}; complex = true in [data] allows for a phase")
+    if bool(seen.all()):
         return words
     columns, rows = seen.all(0), seen.all(1)
     kind, count, of = "points", int(seen.sum()), seen.numel()
@@ -192,11 +230,7 @@ def sampling(operator: OperatorSettings, name: str, y: Tensor) -> list[str]:
 
 
 def _batches(configuration: Configuration, samples: data.Recorded) -> tuple[Batch, ...]:
-    """One for each size, in memory.
-
-    Raises:
-        InputError: data of one size that were taken at different places.
-    """
+    """One for each size, in memory."""
     found: list[Batch] = []
     everything = torch.arange(len(samples))
     for place in samples.places(everything, len(samples)):
@@ -204,19 +238,15 @@ def _batches(configuration: Configuration, samples: data.Recorded) -> tuple[Batc
         ids = tuple(samples.ids[int(k)] for k in place)
         known = [samples.seen(int(k)) for k in place]
         seen = existing(configuration.operator, batch.y, ids, known)
-        y = batch.y / configuration.operator.unit(_shape(batch.y))
+        y = batch.y / configuration.operator.unit(shape_of(batch.y))
         found.append(Batch(ids, batch.target, y, seen))
     return tuple(found)
-
-
-def _shape(y: Tensor) -> Shape:
-    return y.shape[1], y.shape[2], y.shape[3]
 
 
 def existing(
     operator: OperatorSettings, y: Tensor, ids: Sequence[str], known: Sequence[Tensor | None]
 ) -> Tensor | None:
-    """Which data (h', w') exist of rows that share them; None if all do.
+    """Which data exist: (h', w') where all rows share them, else (b, h', w'); None if all do.
 
     Args:
         operator: what the data are of; it may tell by the data which of them were taken.
@@ -225,20 +255,23 @@ def existing(
         known: what masks and missing numbers say of each, (h', w').
 
     Raises:
-        InputError: rows whose data exist at different places.
+        InputError: data that cannot be those of the operator.
     """
-    first = known[0]
-    for name, other in zip(ids, known, strict=True):
-        same = first is other or (first is not None and other is not None and first.equal(other))
-        if not same:
-            what = f"the data of {name} exist at other places than those of {ids[0]}"
-            advice = "learn from samples with one mask"
-            raise InputError(what, advice=advice)
-    sampled = operator.sampled(y)
-    if sampled is None and kspace.suspected(y):
-        what = f"{ids[0]} is complex and has whole lines of zeros, as k-space that was not sampled"
-        advice = "take the operator fourier-mask, with centred = true where zero is in the middle"
-        raise InputError(what, advice=advice)
-    if first is None or sampled is None:
-        return sampled if first is None else first
-    return first & sampled
+    each: list[Tensor | None] = []
+    for name, row, mask in zip(ids, torch.split(y, 1), known, strict=True):
+        taken = operator.sampled(row)
+        if taken is None and kspace.suspected(row):
+            what = f"{name} is complex and has whole lines of zeros, as k-space has where it "
+            advice = "take the operator fourier-mask; centred = true puts zero into the middle"
+            raise InputError(f"{what}was not sampled", advice=advice)
+        each.append(mask if taken is None else taken if mask is None else taken & mask)
+    if all(one is None for one in each):
+        return None
+    whole = torch.ones(y.shape[2:], dtype=torch.bool)
+    found = torch.stack([whole if one is None else one for one in each])
+    return found[0] if bool((found == found[0]).all()) else found
+
+
+def shape_of(y: Tensor) -> Shape:
+    """(c, h, w) of images (b, c, h, w)."""
+    return y.shape[1], y.shape[2], y.shape[3]

@@ -17,7 +17,7 @@ from bilevel.cli.choosing import Job, Task, prepare
 from bilevel.cli.config import Selection, plain
 from bilevel.cli.console import check_writable, say
 from bilevel.cli.images import Reading, check_targets
-from bilevel.cli.measured import existing, sampling
+from bilevel.cli.measured import existing, sampling, shape_of
 from bilevel.cli.settings.kinds import RuleSettings
 from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
@@ -58,7 +58,8 @@ def from_files(
     for about in filter(None, (shot.about for shot in shots)):
         say(about)
     for task in (task for pages in tasks for task in pages):
-        for words in sampling(selection.operator, task.job.ids[0], task.job.y):
+        y, channels = task.job.y, selection.image_shape(shape_of(task.job.y))[0]
+        for words in sampling(selection.operator, task.job.ids[0], y, channels):
             say(words)
     if remark := selection.operator.remark:
         say(remark)

@@ -6,9 +6,7 @@ import io
 from collections.abc import Mapping
 from typing import Any, cast
 
-import h5py  # pyright: ignore[reportMissingTypeStubs]
 import numpy as np
-import scipy.io  # pyright: ignore[reportMissingTypeStubs]
 
 from bilevel.data.arrays import arranged
 from bilevel.data.places import Place
@@ -33,23 +31,33 @@ def read_container(place: Place, layout: Layout | None) -> Pages:
         return _pages(place, _npz(place), layout)
     if place.suffix == ".mat":
         return _matlab(place, layout)
-    with h5py.File(place.path, "r") as file:
+    with _hdf5().File(place.path, "r") as file:
         return _pages(place, _datasets(file), layout)
+
+
+def _hdf5() -> Any:
+    import h5py  # pyright: ignore[reportMissingTypeStubs]
+
+    return h5py
 
 
 def _npz(place: Place) -> Found:
     with np.load(io.BytesIO(place.path.read_bytes()), allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+        names: list[str] = file.files
+        chosen = [name for name in names if name == place.key] or names
+        return {name: file[name] for name in chosen}
 
 
 def _matlab(place: Place, layout: Layout | None) -> Pages:
     """Slices stand last in MATLAB's arrays."""
     found: dict[str, Raw]
-    if cast(Any, h5py).is_hdf5(place.path):  # version 7.3, its axes in reverse
-        with h5py.File(place.path, "r") as file:
+    if _hdf5().is_hdf5(place.path):  # version 7.3, its axes in reverse
+        with _hdf5().File(place.path, "r") as file:
             read = {name: _of_matlab(one) for name, one in _datasets(file).items()}
             found = {name: values for name, values in read.items() if values is not None}
     else:
+        import scipy.io  # pyright: ignore[reportMissingTypeStubs]
+
         read = cast(Any, scipy.io).loadmat(place.path)
         found = {
             name: values
@@ -82,9 +90,10 @@ def _of_matlab(dataset: Any) -> Raw | None:
 
 def _datasets(file: Any) -> Found:
     found: dict[str, Any] = {}
+    kind = _hdf5().Dataset
 
     def visit(name: str, node: Any) -> None:
-        if isinstance(node, h5py.Dataset) and not name.startswith("#"):
+        if isinstance(node, kind) and not name.startswith("#"):
             found[name] = node
 
     file.visititems(visit)

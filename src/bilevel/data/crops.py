@@ -10,7 +10,7 @@ from torch import Tensor
 from bilevel.ground.errors import InputError
 from bilevel.ground.randomness import generator
 
-__all__ = ["centre_crop", "check_crops", "corner", "crop", "crops", "patches"]
+__all__ = ["centre_crop", "check_crops", "check_size", "corner", "crop", "crops", "patches"]
 
 
 def crops(
@@ -56,7 +56,7 @@ def crop(image: Tensor, size: int, name: str, seed: int) -> Tensor:
     Raises:
         InputError: an image smaller than the crop.
     """
-    _check_size(image, (size, size), name.rpartition("#")[0] or name)
+    check_size(image.shape[2:], (size, size), name.rpartition("#")[0] or name)
     top, left = corner((image.shape[2], image.shape[3]), size, name, seed)
     return image[:, :, top : top + size, left : left + size]
 
@@ -76,12 +76,13 @@ def check_crops(images: int, count: int) -> None:
         raise InputError("the number of crops must be at least 1", given=count)
 
 
-def _check_size(image: Tensor, size: tuple[int, int], name: str) -> None:
+def check_size(sides: tuple[int, ...], size: tuple[int, int], name: str) -> None:
+    """Raise InputError unless a crop fits into an image of that height and width."""
     if min(size) < 1:
         raise InputError("a crop must have at least one pixel", given=size)
-    if image.shape[2] < size[0] or image.shape[3] < size[1]:
+    if sides[0] < size[0] or sides[1] < size[1]:
         raise InputError(
-            f"{name} of {image.shape[2]}x{image.shape[3]} pixels is smaller than the crop",
+            f"{name} of {sides[0]}x{sides[1]} pixels is smaller than the crop",
             given=f"{size[0]}x{size[1]}",
         )
 
@@ -100,7 +101,7 @@ def patches(x: Tensor, size: int, stride: int) -> Tensor:
     """
     if stride < 1:
         raise InputError("the stride must be at least 1 pixel", given=stride)
-    _check_size(x, (size, size), "the image")
+    check_size(x.shape[2:], (size, size), "the image")
     windows = x.unfold(2, size, stride).unfold(3, size, stride)  # (b, c, rows, columns, s, s)
     return windows.permute(0, 2, 3, 1, 4, 5).reshape(-1, x.shape[1], size, size)
 
@@ -116,6 +117,6 @@ def centre_crop(x: Tensor, size: int | tuple[int, int]) -> Tensor:
         tensor([1., 2., 3.])
     """
     size = (size, size) if isinstance(size, int) else size
-    _check_size(x, size, "the image")
+    check_size(x.shape[2:], size, "the image")
     top, left = ((side - part) // 2 for side, part in zip(x.shape[2:], size, strict=True))
     return x[:, :, top : top + size[0], left : left + size[1]]

@@ -71,9 +71,13 @@ class Files:
         self._last: ImageFile | None = None
         self.complex = False
         """Whether any file holds complex numbers."""
+        self.notes: dict[str, tuple[str, ...]] = {}
+        """What was done to the values of files that is not plain, by their names."""
         for path in places(source) if single else [Path(p) for p in source]:
             file = self._read(path)
             self.complex |= file.storage.complex
+            if notes := _about(file):
+                self.notes[file.name] = notes
             for k, name in enumerate(file.ids):
                 if name in self._pages:
                     raise InputError("every image needs a name of its own", given=f"{name} twice")
@@ -112,3 +116,9 @@ class Files:
             file = load_file(path, grey=self._grey, layout=self._layout, missing=self._missing)
             self._last = file if self._masks is None else self._masks.on(file)
         return self._last
+
+
+def _about(file: ImageFile) -> tuple[str, ...]:
+    unit = file.storage.unit
+    scaled = () if unit == 1 else (f"whole numbers count as grey values of {unit:g}",)
+    return *file.storage.notes, *scaled

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bilevel.data.crops import check_crops, corner, crop
+from bilevel.data.crops import check_crops, check_size, corner, crop
 from bilevel.data.files import Files
 from bilevel.data.matching import matched
 from bilevel.data.samples import Batch, Samples
@@ -71,6 +71,7 @@ class Recorded(Samples):
         self.operator = Identity() if operator is None else operator
         self.size, self.seed = size, seed
         self.pairs = matched(self.measured, self.target)
+        self._looked_at: dict[tuple[int, int], tuple[str, Shape, str]] = {}
         self._begin(count)
 
     def some(
@@ -95,7 +96,7 @@ class Recorded(Samples):
         return chosen
 
     def _begin(self, count: int | None) -> None:
-        """Read and check every pair once."""
+        """Look at every pair, once."""
         size = self.size
         count = len(self.pairs) if count is None else count
         check_crops(len(self.pairs), count)
@@ -110,14 +111,13 @@ class Recorded(Samples):
         shapes: list[tuple[Shape, Shape]] = []
         self._contents: list[str] = []
         for pair in self.pairs[: None if size is not None else count]:
-            name, y, x = self._whole(pair)
-            shape = (x.shape[1], x.shape[2], x.shape[3])
-            self._check(name, y, shape)
+            if pair not in self._looked_at:
+                self._looked_at[pair] = self._look(pair)
+            name, shape, content = self._looked_at[pair]
             names.append(name)
-            seen = self.measured.seen(pair[0])
-            self._contents.append(fingerprint([], y, x, *([] if seen is None else [seen])))
+            self._contents.append(content)
             if size is not None:
-                crop(x, size, name, 0)
+                check_size((shape[1], shape[2]), (size, size), name)
                 shape = (shape[0], size, size)
             shapes.append((self.operator.data_shape(shape), shape))
         self._shapes = shapes
@@ -167,6 +167,14 @@ class Recorded(Samples):
         whole = (y.shape[2] + size - h, y.shape[3] + size - w)
         top, left = corner(whole, size, self.ids[k], self.seed)
         return y[:, :, top : top + h, left : left + w]
+
+    def _look(self, pair: tuple[int, int]) -> tuple[str, Shape, str]:
+        """Name, size of the image and fingerprint of the values, which must fit each other."""
+        name, y, x = self._whole(pair)
+        shape = (x.shape[1], x.shape[2], x.shape[3])
+        self._check(name, y, shape)
+        seen = self.measured.seen(pair[0])
+        return name, shape, fingerprint([], y, x, *([] if seen is None else [seen]))
 
     def _whole(self, pair: tuple[int, int]) -> tuple[str, Tensor, Tensor]:
         name, y = self.measured[pair[0]]

@@ -62,6 +62,21 @@ class Samples:
             given = len(self.ids), *(tuple(t.shape) for t in per_row)
             raise InputError(f"{count} samples need {count} ids, certificates, ...", given=given)
 
+    @staticmethod
+    def joined(parts: Sequence[Samples]) -> Samples:
+        """Several batches of one size as one."""
+        if len(parts) == 1:
+            return parts[0]
+        statuses = [part.status for part in parts if part.status is not None]
+        return Samples(
+            [name for part in parts for name in part.ids],
+            torch.cat([part.before for part in parts]),
+            torch.cat([part.after for part in parts]),
+            torch.cat([part.target for part in parts]),
+            torch.cat([part.certificate for part in parts]),
+            torch.cat(statuses) if len(statuses) == len(parts) else None,
+        )
+
     def __len__(self) -> int:
         """Number of samples."""
         return len(self.ids)

@@ -102,7 +102,7 @@ def evaluate(
     counter = Counter("reconstructing", sum(len(batch.ids) for batch in batches))
     samples = [
         reconstructor.samples(simulated(configuration, batch), counter, batch.seen)
-        for batch in batches
+        for batch in (part for whole in batches for part in whole.apart())
     ]
     peak = configuration.loss.shown_peak
     scores = Scores.of(samples, peak)

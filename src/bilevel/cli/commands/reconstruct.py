@@ -150,11 +150,13 @@ def _from_data(
     from bilevel.report.words import proved
     from bilevel.solve import Status
 
+    operator = reconstructor.configuration.operator
+    channels = reconstructor.configuration.data.channels
     table = Table("image", "certified rms", "solve")
     found: dict[str, Tensor] = {}
     missing: list[str] = []
     for batch in batches:
-        for words in sampling(reconstructor.configuration.operator, batch.ids[0], batch.images):
+        for words in sampling(operator, batch.ids[0], batch.images, channels):
             say(words)
         answer = reconstructor.answer(batch.images, done, batch.seen)
         for k, name in enumerate(batch.ids):

@@ -195,7 +195,7 @@ class Configuration(Settings):
 
     def _check_data(self) -> None:
         """What is simulated needs noise; measurements need something to be compared with."""
-        if self.data.measured is None and self.noise is None:
+        if self.data.measured is None and "noise" not in self.model_fields_set:
             advice = 'add [noise], e.g. with name = "gaussian", or name measured data in [data]'
             raise Unfit("noise", "the table [noise] is missing", advice=advice)
         if self.data.measured is not None and self.data.target is None and self.criterion is None:
