@@ -37,7 +37,7 @@ TABLES = {
 HEEDED = {
     "learn": set(Configuration.model_fields),
     "select": set(Selection.model_fields),
-    "compare": set(Configuration.model_fields) - {"box", "scales"},
+    "compare": set(Configuration.model_fields) - {"scales"},
 }
 LEARNING = {"data", "loss", "algorithm", "hypergradient", "scales", "budget", "output"}
 """What a selection names as not used."""

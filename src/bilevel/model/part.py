@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,9 @@ class Part(nn.Module):
         >>> part.double().centre.dtype
         torch.float64
     """
+
+    maps: ClassVar[frozenset[str]] = frozenset()
+    """Parameters that may be a number or a map (h, w)."""
 
     def __init__(self) -> None:
         """Nothing is left to the data."""

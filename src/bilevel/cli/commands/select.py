@@ -15,6 +15,7 @@ __all__ = [
     "LayoutOption",
     "NoiseOption",
     "OperatorOption",
+    "PositiveOption",
     "RegulariserOption",
     "SigmaOption",
     "SpanOption",
@@ -57,8 +58,15 @@ RegulariserOption = Annotated[
     typer.Option(
         "--regulariser",
         metavar="NAME[:KEY=VALUE,...]",
-        help="total-variation unless given, smoothed at 1 % of the contrast; must be smooth.",
+        help="total-variation unless given, smoothed at 1 % of the contrast.",
         show_default=False,
+    ),
+]
+PositiveOption = Annotated[
+    bool,
+    typer.Option(
+        "--positive",
+        help="Images have no grey value below 0; other bounds stand in [box] of --config.",
     ),
 ]
 SpanOption = Annotated[
@@ -106,6 +114,7 @@ def select(
     noise: NoiseOption = None,
     sigma: SigmaOption = None,
     regulariser: RegulariserOption = None,
+    positive: PositiveOption = False,
     rule: Annotated[
         str | None,
         typer.Option(
@@ -121,8 +130,8 @@ def select(
         typer.Option(
             "--config",
             metavar="CONFIG.toml",
-            help="Take precision, operator, noise, fidelity, regulariser, ridge, rule and span "
-            "from it; options replace tables.",
+            help="Take precision, operator, noise, fidelity, regulariser, ridge, box, rule and "
+            "span from it; options replace tables.",
             show_default=False,
         ),
     ] = None,
@@ -144,7 +153,7 @@ def select(
     from bilevel.cli.options import range_of, table_of
     from bilevel.cli.selecting import from_files
 
-    options = tables(operator, noise, sigma, regulariser)
+    options = tables(operator, noise, sigma, regulariser, positive=positive)
     if span is not None:
         options["span"] = range_of(span, "--span")
     if rule is not None:
@@ -161,7 +170,12 @@ def select(
 
 
 def tables(
-    operator: str | None, noise: str | None, sigma: str | None, regulariser: str | None
+    operator: str | None,
+    noise: str | None,
+    sigma: str | None,
+    regulariser: str | None,
+    *,
+    positive: bool = False,
 ) -> dict[str, object]:
     """The tables of a configuration that these options stand for; None for one to be removed.
 
@@ -175,6 +189,8 @@ def tables(
     found: dict[str, object] = {
         key: table_of(text, f"--{key}") for key, text in given.items() if text is not None
     }
+    if positive:
+        found["box"] = {"lower": 0.0}
     if noise is None and sigma is None:
         return found
     table = table_of(noise or "gaussian", "--noise")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -58,6 +58,8 @@ class TotalVariation(FilteredRegulariser):
         >>> [round(float(b), 3) for b in (tv.bounds((1, 8, 8)).mu, tv.bounds((1, 8, 8)).lipschitz)]
         [0.0, 76.955]
     """
+
+    maps: ClassVar[frozenset[str]] = frozenset({"log_weight"})
 
     def __init__(
         self,
