@@ -20,7 +20,7 @@ from bilevel.model.group_norm import GroupNorm
 from bilevel.model.operators.operator import Shape
 from bilevel.model.part import Part
 from bilevel.model.proximable import Distance, Proximable
-from bilevel.model.smooth import Smooth
+from bilevel.model.smooth import Smooth, Summand
 from bilevel.model.split import Split
 from bilevel.model.term import Function, Term
 from bilevel.model.variational import Variational
@@ -159,7 +159,7 @@ def _at_rows(part: Term, theta: Theta, y: Tensor) -> tuple[Function, ...]:
         for k in range(len(y))
     ]
     return tuple(
-        _SmoothByRow(part, theta, y, place) if isinstance(one[0], Smooth) else _stacked(one)
+        _smooth(part, theta, y, place) if isinstance(one[0], Smooth) else _stacked(one)
         for place, one in enumerate(zip(*each, strict=True))
     )
 
@@ -186,9 +186,17 @@ def _wide(weight: Tensor) -> Tensor:
     return weight[:, None, None, None] if weight.ndim == 1 else weight[:, None]
 
 
+def _smooth(part: Term, theta: Theta, y: Tensor, place: int) -> Smooth:
+    """T_θk(x_k; y_k) in row k, by broadcasting where the part does, else by mapping over rows."""
+    if theta.keys() <= part.broadcasts():
+        wide = placed(part, {name: _wide(value) for name, value in theta.items()})
+        return _Broadcast(part, theta, y, place, cast(Smooth, wide.at(y)[place]))
+    return _Mapped(part, theta, y, place)
+
+
 @dataclass(frozen=True)
-class _SmoothByRow(Smooth):
-    """T_θk(x_k; y_k) in row k, by mapping over the rows; ``place`` among the part's functions."""
+class _OfRows(Smooth):
+    """The function at ``place`` among those of the part, with what its constants are a row."""
 
     part: Term
     theta: Theta
@@ -202,26 +210,6 @@ class _SmoothByRow(Smooth):
         """One function a row: for constants, which are asked for once."""
         values = [{n: v[k].detach() for n, v in self.theta.items()} for k in range(len(self.y))]
         return [self._row(theta, y) for theta, y in zip(values, self.y, strict=True)]
-
-    def _map(self, function: Callable[..., Tensor], *images: Tensor) -> Tensor:
-        """``function`` of the term and of images with one row, for every row."""
-
-        def one(theta: Theta, y: Tensor, *row: Tensor) -> Tensor:
-            return function(self._row(theta, y), *[image[None] for image in row])[0]
-
-        return cast(Tensor, torch.func.vmap(one)(self.theta, self.y, *images))
-
-    def value(self, x: Tensor) -> Tensor:
-        return self._map(lambda f, x: f.value(x), x)
-
-    def grad(self, x: Tensor) -> Tensor:
-        return self._map(lambda f, x: f.grad(x), x)
-
-    def hessian(self, x: Tensor) -> LinearMap:
-        def apply(v: Tensor) -> Tensor:
-            return self._map(lambda f, x, v: f.hessian(x)(v), x, v)
-
-        return LinearMap(apply, lambda index: self.rows(index).hessian(x[index]))
 
     def bounds(self, shape: Shape) -> Bounds:
         found = [f.bounds(shape) for f in self._each()]
@@ -252,6 +240,53 @@ class _SmoothByRow(Smooth):
         )
         return Magnitude(slope, offset)
 
-    def rows(self, index: Tensor) -> _SmoothByRow:
+    def rows(self, index: Tensor) -> Smooth:
         own = {name: value[index] for name, value in self.theta.items()}
-        return replace(self, theta=own, y=self.y[index])
+        return _smooth(self.part, own, self.y[index], self.place)
+
+
+@dataclass(frozen=True)
+class _Broadcast(_OfRows):
+    """``whole`` has the values as they multiply images, (b, 1, 1, 1) or (b, 1, h, w)."""
+
+    whole: Smooth
+
+    def value(self, x: Tensor) -> Tensor:
+        return self.whole.value_and_grad(x)[0]
+
+    def grad(self, x: Tensor) -> Tensor:
+        return self.whole.grad(x)
+
+    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.whole.value_and_grad(x)
+
+    def summands(self) -> tuple[Summand, ...] | None:
+        return self.whole.summands()
+
+    def hessian(self, x: Tensor) -> LinearMap:
+        return self.whole.hessian(x)
+
+
+@dataclass(frozen=True)
+class _Mapped(_OfRows):
+    """Every row by itself, all at once."""
+
+    def _map(self, function: Callable[..., Tensor], *images: Tensor) -> Tensor:
+        """``function`` of the term and of images with one row, for every row."""
+
+        def one(theta: Theta, y: Tensor, *row: Tensor) -> Tensor:
+            return function(self._row(theta, y), *[image[None] for image in row])[0]
+
+        return cast(Tensor, torch.func.vmap(one)(self.theta, self.y, *images))
+
+    def value(self, x: Tensor) -> Tensor:
+        return self._map(lambda f, x: f.value(x), x)
+
+    def grad(self, x: Tensor) -> Tensor:
+        return self._map(lambda f, x: f.grad(x), x)
+
+    def hessian(self, x: Tensor) -> LinearMap:
+        def apply(v: Tensor) -> Tensor:
+            return self._map(lambda f, x, v: f.hessian(x)(v), x, v)
+
+        return LinearMap(apply, lambda index: self.rows(index).hessian(x[index]))

@@ -86,6 +86,14 @@ class Part(nn.Module):
         else:
             super().__setattr__(name, cast(Tensor | nn.Module, value))
 
+    def broadcasts(self) -> frozenset[str]:
+        """Parameters that value-and-gradient, gradient and Hessian also take with rows.
+
+        That is as (b, 1, 1, 1) or (b, 1, h, w), a value or a map for each image; none unless
+        overridden. Others are mapped over, which is slower.
+        """
+        return frozenset()
+
     def sets(self) -> Mapping[str, Set]:
         """The set of each of its own parameters; a parameter that is not named is free."""
         return {}

@@ -98,6 +98,10 @@ class TotalVariation(FilteredRegulariser):
             given = tuple(self.log_weight.shape)
             raise InputError("weight must be a number or a map of shape (h, w)", given=given)
 
+    def broadcasts(self) -> frozenset[str]:
+        """Both, but for coupled channels, whose features stand in another order."""
+        return frozenset[str]() if self.coupled else frozenset({"log_weight", "log_smoothing"})
+
     def sets(self) -> Mapping[str, Set]:
         """Positive and bounded, so that L stays finite."""
         smooth = Box(math.log(self.least_smoothing), around(self.log_smoothing).upper)
