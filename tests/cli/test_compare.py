@@ -101,13 +101,17 @@ def test_options_of_the_model_are_for_pictures(
     assert "options of the model are for pictures" in said
 
 
-def test_kinks_are_refused_before_anything_is_learned(
+def test_kinks_and_bounds_are_compared_like_anything(
     run: Run, configuration: Path, tmp_path: Path
 ) -> None:
     text = CONFIGURATION.replace("total-variation", "exact-tv").replace("smoothing = 0.05\n", "")
-    configuration.write_text(text)
-    said = run("compare", configuration, "--out", tmp_path / "out").refused()
-    assert "tiny.toml, line 17: regulariser.name: rules need a smooth energy" in said
+    configuration.write_text(text + "[box]\nlower = 0.0\n")
+    out = tmp_path / "out"
+    outcome = run("compare", configuration, "--rules", "predicted-risk,gcv", "--out", out)
+    assert outcome.code == outcome.owed, outcome
+    (image,) = json.loads((out / "choices.json").read_text())["images"].values()
+    assert {"learned", "oracle", "predicted-risk", "gcv"} == set(image)
+    assert all(one["weight"] > 0 for one in image.values())
 
 
 def test_an_interrupt_reports_what_is_done(

@@ -39,7 +39,7 @@ TABLES = {
 HEEDED = {
     "learn": set(Configuration.model_fields),
     "select": set(Selection.model_fields),
-    "compare": set(Configuration.model_fields) - {"box", "scales", "criterion"},
+    "compare": set(Configuration.model_fields) - {"scales", "criterion"},
 }
 LEARNING = {
     *("data", "loss", "criterion", "algorithm", "hypergradient", "scales", "budget", "output")

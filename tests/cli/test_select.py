@@ -89,6 +89,28 @@ def test_blur_is_undone_and_its_options_are_heard(run: Run, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
+    "options", [("--positive",), ("--regulariser", "exact-tv"), ("--config", "{box}")], ids=str
+)
+def test_bounds_and_kinks_are_chosen_like_anything(
+    options: tuple[str, ...], run: Run, tmp_path: Path
+) -> None:
+    truth = bl.data.shepp_logan(24).float()
+    y = bl.data.simulate(truth, bl.operators.Identity(), bl.data.GaussianNoise(SIGMA)).y
+    bl.data.save_image(tmp_path / "noisy.npy", y)
+    box = tmp_path / "box.toml"
+    box.write_text('regulariser = { name = "exact-tv" }\n[box]\nlower = 0.0\nupper = 0.9\n')
+    given = [option.format(box=box) for option in options]
+    outcome = run("select", tmp_path / "noisy.npy", "--sigma", SIGMA, *given, "--out", tmp_path)
+    assert outcome.code == outcome.owed, outcome
+    assert entry(tmp_path, "noisy.npy")["certificate"] < 1e-3
+    x = bl.data.load_image(tmp_path / "noisy.npy")
+    assert (float(x.min()) == 0) == (options[0] != "--regulariser")
+    if options[0] == "--config":
+        assert float(x.max()) == pytest.approx(0.9)
+    assert float((x - truth).square().mean()) < 0.5 * SIGMA**2
+
+
+@pytest.mark.parametrize(
     ("options", "name"),
     [
         ({}, "sure"),

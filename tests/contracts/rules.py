@@ -148,7 +148,7 @@ class RuleContract:
             cases = [(name, *which) for name in self.names for which in PROBLEMS]
             metafunc.parametrize(("name", "forward", "inner"), cases)
         elif "situation" in metafunc.fixturenames:
-            product = rows(self.names, unusual.SMOOTH)
+            product = rows(self.names, (*unusual.SMOOTH, *unusual.ROUGH))
             metafunc.parametrize(("name", "situation"), product)
         else:
             metafunc.parametrize("name", self.names)

@@ -36,6 +36,7 @@ SOLVERS: dict[str, Solver[Any]] = {
     "free-fista": S.FreeFISTA(),
     "half-quadratic": S.HalfQuadratic(),
     "fista": S.FISTA(),
+    "proximal newton": S.ProximalNewton(),
     "pdhg": S.PDHG(),
     "pdhg, not accelerated": S.PDHG(acceleration=0.0),
 }

@@ -54,6 +54,18 @@ def test_compiled_once_it_has_cost_enough(
     assert compilations == [twice]
 
 
+def test_what_is_mapped_over_runs_as_written(
+    compilations: list[Callable[..., Tensor]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BILEVEL_COMPILE", "always")
+    function = fused(twice)
+    with torch.no_grad():
+        assert torch.func.vmap(function)(torch.ones(3, 2)).tolist() == [[2.0, 2.0]] * 3
+        assert compilations == []
+        function(torch.ones(2))
+    assert compilations == [twice]
+
+
 def test_always_and_never(
     compilations: list[Callable[..., Tensor]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,8 @@ TERMS = {
     "lengths": GroupNorm(Identity(), WEIGHT, group=2),
     "coupled": GroupNorm(Identity(), MAP, group=None),
     "lengths, map, shift": GroupNorm(Identity(), MAP, group=2, shift=SHIFT),
+    "absolute, weight of a row": GroupNorm(Identity(), WEIGHT.view(1, 1, 1, 1), shift=SHIFT),
+    "lengths, map of a row": GroupNorm(Identity(), MAP[None, None], group=2),
 }
 
 
@@ -101,6 +103,20 @@ def test_rows() -> None:
     part = term.rows(torch.tensor([2]))
     assert part.shift is not None
     assert part.shift.shape == (1, 2, 2, 2)
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_rows_of_different_weights_are_the_term_times_them(name: str) -> None:
+    term, factor = TERMS[name], torch.tensor([0.5, 3.0], dtype=torch.float64)
+    t = torch.cat([Z, Z.flip(-1)])
+    shift = None if term.shift is None else term.shift.expand(2, -1, -1, -1)
+    scaled = replace(term, shift=shift).scaled(factor)
+    torch.testing.assert_close(scaled.largest(t), factor * float(term.weight.max()))
+    for k in range(2):
+        part, one = scaled.rows(torch.tensor([k])), t[k : k + 1]
+        assert float(part.value(one)) == pytest.approx(float(factor[k] * term.value(one)))
+        torch.testing.assert_close(part.polar(one), factor[k] * term.polar(one))
+    torch.testing.assert_close(scaled.value(t), factor * replace(term, shift=shift).value(t))
 
 
 @pytest.mark.parametrize("name", TERMS)

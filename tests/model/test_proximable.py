@@ -26,6 +26,7 @@ TERMS = {
     "distance": Proximable(distance=Distance(WEIGHT, CENTRE)),
     "absolute": Proximable(distance=Distance(WEIGHT, ZERO)),
     "both": Proximable(-0.2, 0.5, Distance(WEIGHT, CENTRE)),
+    "both, weight of a row": Proximable(-0.2, 0.5, Distance(WEIGHT.view(1, 1, 1, 1), CENTRE)),
     "positive and sparse": Proximable(0.0, math.inf, Distance(WEIGHT, ZERO)),
 }
 
@@ -126,3 +127,22 @@ def test_drop_rows_and_meeting() -> None:
 def test_an_empty_box_is_refused() -> None:
     with pytest.raises(InputError, match="lower <= upper"):
         Proximable(1.0, 0.0)
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_rows_of_different_weights_are_the_term_times_them(name: str) -> None:
+    """The box stays as it is."""
+    term, factor = TERMS[name], torch.tensor([0.5, 3.0], dtype=torch.float64)
+    x, step = torch.cat([X, X]), torch.tensor([0.3, 0.3], dtype=torch.float64)
+    scaled = term.scaled(factor)
+    for k in range(2):
+        whole = Proximable(term.lower, term.upper)
+        if term.distance is not None:
+            weight = factor[k] * term.distance.weight.reshape(())
+            whole = Proximable(term.lower, term.upper, Distance(weight, term.distance.centre))
+        one, own = x[k : k + 1], step[k : k + 1]
+        torch.testing.assert_close(scaled.prox(x, step)[k : k + 1], whole.prox(one, own))
+        if term.distance is None or term.distance.centre.ndim == 0:
+            part = scaled.rows(torch.tensor([k]))
+            torch.testing.assert_close(part.prox(one, own), whole.prox(one, own))
+            torch.testing.assert_close(part.least(one, one), whole.least(one, one))

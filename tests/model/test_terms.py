@@ -110,3 +110,27 @@ def test_rows_carry_their_weights_through_rows_double_and_tape() -> None:
         torch.testing.assert_close(found, expected.detach())
     taped = both.taped({"log_weight": weight.double().log().requires_grad_()})
     assert taped.grad(x).requires_grad
+
+
+@pytest.mark.parametrize("terms", ["box", "sparse", "exact", "exact, sparse"])
+def test_rows_carry_their_weights_into_terms_without_a_gradient(terms: str) -> None:
+    parts = {
+        "box": R.TotalVariation(0.5, 0.1) + R.Box(0.2, 0.7),
+        "sparse": R.TotalVariation(0.5, 0.1) + R.Sparsity(0.3),
+        "exact": R.ExactTotalVariation(torch.rand(Y.shape[2:]) + 0.2),
+        "exact, sparse": R.ExactTotalVariation(0.2) + R.Sparsity(0.3) + R.Box(0.2),
+    }
+    energy = bl.Variational(F.SquaredL2(), parts[terms]).double()
+    weight, tol = torch.tensor([0.3, 2.0]), bl.Tolerance(rms=1e-6)
+    both = RowWeighted(energy, weight).at(Y)
+    solver = bl.solvers.automatic(both).solver
+    found = bl.minimise(both, solver, tol=tol, max_steps=50_000).require()
+    for k in range(2):
+        row, x = torch.tensor([k]), found.x[k : k + 1]
+        alone = RowWeighted(energy, weight[k : k + 1]).at(Y[k : k + 1])
+        for objective in (both.rows(row), both.rows(row).double()):
+            torch.testing.assert_close(objective.value(x), alone.value(x))
+        expected = energy.fidelity(x, Y[row]) + weight[k] * energy.regulariser(x)
+        torch.testing.assert_close(alone.value(x), expected.detach())
+        one = bl.minimise(alone, solver, tol=tol, max_steps=50_000).require()
+        assert float((one.x - x).square().mean().sqrt()) <= 2e-6

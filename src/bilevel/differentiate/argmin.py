@@ -19,6 +19,7 @@ from bilevel.ground import rows
 from bilevel.ground.errors import InputError, NotCertified
 from bilevel.ground.theta import Theta, bind
 from bilevel.linear import LinearSolution
+from bilevel.model.by_row import with_theta
 from bilevel.model.energy import Energy
 from bilevel.model.kinds import has_dual, required
 from bilevel.model.losses import Loss
@@ -79,11 +80,12 @@ def argmin(
         >>> round(energy.regulariser.log_weight.grad.item(), 4)
         -1.0
     """
-    energy.settle(_in_full_precision(y, energy).detach())
-    model = energy if theta is None else bind(energy, theta)
+    data = _in_full_precision(y, energy)
+    energy.settle(data.detach())
+    own = {name: _in_full_precision(value, energy) for name, value in (theta or {}).items()}
+    model = with_theta(energy, own, data)
     learnable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     layer = _Layer(model, tuple(learnable), tol, solver, x0, max_steps, hypergradient, adjoint_rtol)
-    data = _in_full_precision(y, model)
     x, _ = _Argmin.apply(layer, data, *learnable.values())  # pyright: ignore
     return cast(Tensor, x)
 

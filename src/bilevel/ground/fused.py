@@ -17,7 +17,7 @@ from torch.autograd import forward_ad
 from bilevel.ground.checks import check_choice
 from bilevel.ground.errors import BilevelWarning
 
-__all__ = ["differentiating", "fused"]
+__all__ = ["differentiating", "fused", "mapping"]
 
 _VARIABLE = "BILEVEL_COMPILE"
 _MODES = ("auto", "always", "never")
@@ -36,9 +36,9 @@ R = TypeVar("R")
 class fused(Generic[P, R]):
     """A decorator: ``torch.compile`` for a pure function of tensors, where it pays.
 
-    Calls that record a tape or tangents run as written. Others do so too until 30 s were spent in
-    the function; then it is compiled, for any shape. BILEVEL_COMPILE=always compiles at once,
-    =never not at all.
+    Calls that record a tape or tangents, and those under ``torch.func.vmap``, run as written.
+    Others do so too until 30 s were spent in the function; then it is compiled, for any shape.
+    BILEVEL_COMPILE=always compiles at once, =never not at all.
 
     The first call with inputs of each kind (shapes, types, layouts, options, threads) is computed
     as written as well. Where the two differ by more than rounding, or compiling fails, a
@@ -61,7 +61,8 @@ class fused(Generic[P, R]):
 
     def __call__(self, *args: P.args, **options: P.kwargs) -> R:
         """Call the function, compiled or as written."""
-        if torch.compiler.is_compiling() or self.failed or differentiating() or _AS_WRITTEN.get():
+        as_written = torch.compiler.is_compiling() or self.failed or _AS_WRITTEN.get()
+        if as_written or differentiating():
             return self.function(*args, **options)
         if self.compiled is not None or self._pays():
             return self._call_compiled(*args, **options)
@@ -154,6 +155,12 @@ def _close(found: Tensor, expected: Tensor) -> bool:
 
 
 def differentiating() -> bool:
-    """Whether a tape or forward-mode tangents may be recorded."""
+    """Whether a tape or forward-mode tangents may be recorded, or ``torch.func`` is at work."""
     level = cast(int, forward_ad._current_level)  # pyright: ignore[reportPrivateUsage]
-    return torch.is_grad_enabled() or level >= 0
+    return torch.is_grad_enabled() or level >= 0 or mapping()
+
+
+def mapping() -> bool:
+    """Whether ``torch.func.vmap`` or the like is at work, whose tensors no compiler knows."""
+    level = torch._C._functorch.maybe_current_level()  # pyright: ignore[reportPrivateUsage]
+    return level is not None

@@ -16,6 +16,7 @@ __all__ = [
     "Theta",
     "add",
     "bind",
+    "check_names",
     "derivative",
     "fixed",
     "flatten",
@@ -24,6 +25,7 @@ __all__ = [
     "learnable",
     "leaves",
     "norm",
+    "placed",
     "unflatten",
 ]
 
@@ -53,9 +55,8 @@ def bind(module: M, theta: Theta) -> M:
         0.0
     """
     known: dict[str, Tensor] = dict(module.named_parameters())
+    check_names(module, theta)
     for name, value in theta.items():
-        if name not in known:
-            raise InputError(f"θ has no parameter '{name}'", advice=nearest(name, known))
         if value.shape != known[name].shape:
             shape = tuple(known[name].shape)
             raise InputError(f"parameter '{name}' has shape {shape}", given=tuple(value.shape))
@@ -63,6 +64,21 @@ def bind(module: M, theta: Theta) -> M:
     for name, value in theta.items():
         lost = known[name].requires_grad and not value.requires_grad
         values[id(known[name])] = value.detach().requires_grad_() if lost else value
+    return _rebuilt(module, lambda tensor: values.get(id(tensor), tensor))
+
+
+def check_names(module: nn.Module, theta: Theta) -> None:
+    """Raise InputError for a name that the module does not have."""
+    known: dict[str, Tensor] = dict(module.named_parameters())
+    for name in theta:
+        if name not in known:
+            raise InputError(f"θ has no parameter '{name}'", advice=nearest(name, known))
+
+
+def placed(module: M, theta: Theta) -> M:
+    """As :func:`bind`, whatever shapes the values have and whether they require gradients."""
+    known: dict[str, Tensor] = dict(module.named_parameters())
+    values = {id(known[name]): value for name, value in theta.items()}
     return _rebuilt(module, lambda tensor: values.get(id(tensor), tensor))
 
 

@@ -226,7 +226,7 @@ class CompositeObjective(NonSmoothObjective, Curved):
         theta = leaves(self.theta)
         with torch.enable_grad():
             distance = self.taped(theta).proximable.distance
-            return 0.0 if distance is None else norm(derivative(distance.weight, theta))
+            return 0.0 if distance is None else norm(derivative(distance.weight.sum(), theta))
 
     def _undecided(self, x: Tensor, radius: Tensor) -> Tensor:
         stiffness = torch.maximum(self.bounds.lipschitz, -self.bounds.mu)

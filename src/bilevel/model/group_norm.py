@@ -20,8 +20,8 @@ class GroupNorm:
 
     ``group = 1``: absolute values; ``group = 2``: Euclidean lengths of (first half, second half)
     of the channels; None: of all channels. The dual variable p has the shape of A x and is
-    feasible where |p_i| <= w_i; F*(p) = ⟨p, c⟩ there. ``weight`` broadcasts to one part; ``shift``
-    c has the rows of x.
+    feasible where |p_i| <= w_i; F*(p) = ⟨p, c⟩ there. ``weight`` w is a number (), a map (h, w), or
+    has a value or a map for each row, (b, 1, 1, 1) or (b, 1, h, w); ``shift`` c has the rows of x.
     """
 
     operator: Operator
@@ -111,9 +111,20 @@ class GroupNorm:
         moved = 2 * self.operator.roundings * eps * self.norm(shape) * rows.length(x)
         return size + 2 * moved * rows.length(self.weight.expand_as(self.sizes(t)))
 
+    def largest(self, x: Tensor) -> Tensor:
+        """The largest weight of every row of ``x``, (b,) float64."""
+        weight = self.weight.detach().double()
+        most = weight.flatten(1).amax(1) if weight.ndim == 4 else weight.amax()
+        return most.expand(len(x))
+
+    def scaled(self, factor: Tensor) -> GroupNorm:
+        """``factor`` (b,) times the term, row by row."""
+        return replace(self, weight=factor.to(self.weight)[:, None, None, None] * self.weight)
+
     def rows(self, index: Tensor) -> GroupNorm:
         """Of the rows ``index`` alone."""
-        return self if self.shift is None else replace(self, shift=self.shift[index])
+        weight = self.weight[index] if self.weight.ndim == 4 else self.weight
+        return replace(self, weight=weight, shift=None if self.shift is None else self.shift[index])
 
 
 def _sizes(s: Tensor, group: int) -> Tensor:

@@ -146,7 +146,7 @@ def linearise(objective: SaddleObjective, x: Tensor, p: Dual, distance: Tensor) 
         ):
             t = term.residual(image)
             most = torch.maximum(_largest(term, t), _largest(term, term.residual(before)))
-            sigma = torch.where(most > 0, term.weight.max() / most, 1.0)
+            sigma = torch.where(most > 0, term.largest(x).to(x) / most, 1.0)
             face, unsure = _faces(term, t, part, sigma, norm * distance)
             faces.append(face)
             doubtful = doubtful + unsure

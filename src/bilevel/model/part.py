@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,9 @@ class Part(nn.Module):
         torch.float64
     """
 
+    maps: ClassVar[frozenset[str]] = frozenset()
+    """Parameters that may be a number or a map (h, w)."""
+
     def __init__(self) -> None:
         """Nothing is left to the data."""
         super().__init__()
@@ -93,6 +96,14 @@ class Part(nn.Module):
             self.register_buffer(name, value, persistent=False)
         else:
             super().__setattr__(name, cast(Tensor | nn.Module, value))
+
+    def broadcasts(self) -> frozenset[str]:
+        """Parameters that value-and-gradient, gradient and Hessian also take with rows.
+
+        That is as (b, 1, 1, 1) or (b, 1, h, w), a value or a map for each image; none unless
+        overridden. Others are mapped over, which is slower.
+        """
+        return frozenset()
 
     def sets(self) -> Mapping[str, Set]:
         """The set of each of its own parameters; a parameter that is not named is free."""

@@ -16,7 +16,7 @@ __all__ = ["Distance", "Proximable"]
 
 @dataclass(frozen=True)
 class Distance:
-    """W ‖x - c‖₁: ``weight`` () and ``centre``, () or with the rows of x."""
+    """W ‖x - c‖₁: ``weight`` () or (b, 1, 1, 1), and ``centre``, () or with the rows of x."""
 
     weight: Tensor
     centre: Tensor
@@ -25,9 +25,14 @@ class Distance:
         """W |x - c|, pixel by pixel."""
         return self.weight * (x - self.centre).abs()
 
+    def scaled(self, factor: Tensor) -> Distance:
+        """``factor`` (b,) times the distance, row by row."""
+        return replace(self, weight=factor.to(self.weight)[:, None, None, None] * self.weight)
+
     def rows(self, index: Tensor) -> Distance:
         """Of the rows ``index`` alone."""
-        return replace(self, centre=self.centre[index]) if self.centre.ndim else self
+        weight, centre = (t[index] if t.ndim else t for t in (self.weight, self.centre))
+        return Distance(weight, centre)
 
 
 @dataclass(frozen=True)
@@ -143,6 +148,12 @@ class Proximable:
         if self.distance is None:
             return torch.zeros(len(x), dtype=torch.float64, device=x.device)
         return rows.length(self.distance.centre.expand_as(x))
+
+    def scaled(self, factor: Tensor) -> Proximable:
+        """``factor`` (b,) > 0 times the term, row by row: the box stays as it is."""
+        if self.distance is None:
+            return self
+        return replace(self, distance=self.distance.scaled(factor))
 
     def rows(self, index: Tensor) -> Proximable:
         """Of the rows ``index`` alone."""

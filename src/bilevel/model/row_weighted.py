@@ -6,12 +6,8 @@ from torch import Tensor, nn
 
 from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
-from bilevel.ground.theta import Theta, bind, fixed
-from bilevel.model.cost import Cost
+from bilevel.ground.theta import bind, fixed
 from bilevel.model.energy import Energy
-from bilevel.model.kinds import required
-from bilevel.model.smooth import RowScaled, Smooth, SmoothSum
-from bilevel.model.smooth_objective import SmoothObjective
 from bilevel.model.split import Split
 from bilevel.model.term import Function
 from bilevel.model.variational import Variational
@@ -23,14 +19,14 @@ class RowWeighted(Energy):
     """J_k(x) = Ψ(A x; y_k) + w_k R(x) in row k, for choosing a weight w_k for each image.
 
     θ is ``{"log_weight": log w}``, (b,) float64. Terms that are diagonal in the Fourier basis are
-    added there before mu is taken.
+    added there before mu is taken. A box stays as it is, whatever w.
 
     Args:
-        energy: Ψ and R, smooth; w multiplies R as it is, whatever weights it carries itself.
+        energy: Ψ and R; w multiplies R as it is, whatever weights it carries itself.
         weight: w > 0 [1], (b,).
 
     Raises:
-        InputError: an energy that is not smooth, weights that are not positive.
+        InputError: weights that are not positive, an energy with further channels.
 
     Example:
         >>> import torch
@@ -63,19 +59,18 @@ class RowWeighted(Energy):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Ψ + w R, (b,)."""
-        return self.split(y).smooth.value(x)
+        return self.split(y).value(x)
 
     def split(self, y: Tensor) -> Split:
         """Both terms."""
-        return Split(SmoothSum((self.fidelity(y), RowScaled(self.penalty(y), self.weight))))
+        weight = self.weight
+        scaled = [part.scaled(weight) for part in self.penalty(y)]
+        functions = (*self.energy.fidelity.at(y), *scaled)
+        return Split.of(functions, y.dtype, *self.energy.ends(y))
 
-    def fidelity(self, y: Tensor) -> Smooth:
-        """x -> Ψ(A x; y)."""
-        return _smooth(self.energy.fidelity.at(y))
-
-    def penalty(self, y: Tensor) -> Smooth:
-        """x -> R(x)."""
-        return _smooth(self.energy.regulariser.at(y))
+    def penalty(self, y: Tensor) -> tuple[Function, ...]:
+        """Functions of x whose sum is R(x)."""
+        return self.energy.regulariser.at(y)
 
     def start(self, y: Tensor) -> Tensor:
         """That of the energy."""
@@ -84,27 +79,12 @@ class RowWeighted(Energy):
     def check(self, y: Tensor) -> None:
         """Data of the energy, one row for each weight."""
         self.energy.check(y)
-        self.split(y)
         if len(y) != len(self.log_weight):
             given = f"{len(self.log_weight)} weights and {len(y)} rows"
             raise InputError("one positive weight for each row is needed", given=given)
-
-    def at(
-        self, y: Tensor, theta: Theta | None = None, cost: Cost | None = None
-    ) -> SmoothObjective:
-        """As for any energy; this one is smooth."""
-        return required(super().at(y, theta, cost), SmoothObjective, "a weight for each row")
 
     def rows(self, index: Tensor) -> RowWeighted:
         """Those rows with their weights."""
         twin = bind(self, {})
         twin.log_weight = nn.Parameter(self.log_weight.detach()[index])
         return twin
-
-
-def _smooth(functions: tuple[Function, ...]) -> Smooth:
-    found = tuple(part for part in functions if isinstance(part, Smooth))
-    if len(found) < len(functions):
-        advice = "smooth it, e.g. TotalVariation(smoothing=1e-3) and SquaredL2"
-        raise InputError("weights of rows need a smooth energy", advice=advice)
-    return SmoothSum(found)

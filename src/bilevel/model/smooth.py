@@ -80,6 +80,10 @@ class Smooth(ABC):
     def magnitude(self, shape: Shape) -> Magnitude:
         """Size of the terms whose sum is ∇T; () or (b,)."""
 
+    def scaled(self, factor: Tensor) -> Smooth:
+        """``factor`` (b,) > 0 times the term, row by row."""
+        return RowScaled(self, factor)
+
     @abstractmethod
     def rows(self, index: Tensor) -> Smooth:
         """The functions of the rows ``index`` alone."""

@@ -30,6 +30,13 @@ class Split:
     lower: Tensor | None = None
     upper: Tensor | None = None
 
+    def value(self, x: Tensor) -> Tensor:
+        """J(x), (b,)."""
+        value = self.smooth.value(x)
+        if self.proximable is not None:
+            value = value + self.proximable.value(x)
+        return sum((term.value(term.forward(x)) for term in self.dual), value)
+
     @staticmethod
     def of(
         functions: Iterable[Function], dtype: torch.dtype, lower: Tensor, upper: Tensor

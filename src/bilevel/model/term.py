@@ -20,7 +20,7 @@ from bilevel.model.preconditioner import Stencil
 from bilevel.model.proximable import Proximable
 from bilevel.model.smooth import Smooth, Summand
 
-__all__ = ["BoundTerm", "Function", "Term", "TermSum"]
+__all__ = ["BoundTerm", "Function", "Term", "TermSum", "named_parts", "parts_of"]
 
 Function = Smooth | Proximable | GroupNorm
 """Of x: smooth, or with a proximal map, or a norm of K x that is dualised."""
@@ -79,6 +79,13 @@ class TermSum(Term, Generic[T]):
 def parts_of(term: T) -> list[T]:
     """The terms of a sum; the term alone unless it is one."""
     return cast(list[T], term.parts) if isinstance(term, TermSum) else [term]  # pyright: ignore[reportUnknownMemberType]
+
+
+def named_parts(name: str, term: T) -> list[tuple[str, T]]:
+    """The same with the names that they have as modules, where the sum is called ``name``."""
+    if not isinstance(term, TermSum):
+        return [(name, term)]
+    return [(f"{name}.terms.{k}", part) for k, part in enumerate(parts_of(term))]
 
 
 @dataclass(frozen=True)

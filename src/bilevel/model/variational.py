@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -18,7 +20,7 @@ from bilevel.model.preconditioner import Preconditioner
 from bilevel.model.regularisers.regulariser import ImageTerm
 from bilevel.model.smooth import Smooth
 from bilevel.model.split import Split
-from bilevel.model.term import parts_of
+from bilevel.model.term import Function, Term, named_parts, parts_of
 
 __all__ = ["Variational"]
 
@@ -47,11 +49,7 @@ class Variational(Energy):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Sum of both terms: (b, c, h, w), (b, c', h', w') -> (b,)."""
-        split = self.split(y)
-        value = split.smooth.value(x)
-        if split.proximable is not None:
-            value = value + split.proximable.value(x)
-        return sum((term.value(term.forward(x)) for term in split.dual), value)
+        return self.split(y).value(x)
 
     @property
     def further(self) -> int:
@@ -63,19 +61,28 @@ class Variational(Energy):
         return x if self.further == 0 else x[:, : x.shape[1] // (1 + self.further)]
 
     def split(self, y: Tensor) -> Split:
-        """Its terms by what they can do; pixels of some minimiser lie where no term grows."""
+        """Its terms by what they can do."""
+        return self.split_by(y, lambda _, part: part.at(y))
+
+    def split_by(self, y: Tensor, at: Callable[[str, Term], tuple[Function, ...]]) -> Split:
+        """The same, where ``at`` tells what functions a term with that name is at y."""
         c, _, _ = self._image_shape(y)
-        count, end = c * (1 + self.further), c
-        functions = [on_channels(f, tuple(range(c)), count) for f in self.fidelity.at(y)]
-        for part in parts_of(self.regulariser):
-            own = (*range(c), *range(end, end + c * part.further))
-            functions += [on_channels(f, own, count) for f in part.at(y)]
+        image, count, end = tuple(range(c)), c * (1 + self.further), c
+        functions: list[Function] = []
+        for name, part in named_parts("fidelity", self.fidelity):
+            functions += [on_channels(f, image, count) for f in at(name, part)]
+        for name, part in named_parts("regulariser", self.regulariser):
+            own = (*image, *range(end, end + c * part.further))
+            functions += [on_channels(f, own, count) for f in at(name, part)]
             end += c * part.further
+        return Split.of(functions, y.dtype, *self.ends(y))
+
+    def ends(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Between which the pixels of some minimiser lie, (b,) each: no term grows beyond."""
         with torch.no_grad():
             flat = y.flatten(1)
             ends = self.fidelity.widened(y, flat.amin(1), flat.amax(1))
-            ends = self.regulariser.widened(y, *ends)
-        return Split.of(functions, y.dtype, *ends)
+            return self.regulariser.widened(y, *ends)
 
     def _smooth(self, y: Tensor) -> Smooth:
         split = self.split(y)

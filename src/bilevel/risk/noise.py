@@ -11,6 +11,7 @@ from bilevel.ground.errors import InputError
 from bilevel.model import Variational
 from bilevel.model.fidelities import KullbackLeibler, SquaredL2
 from bilevel.model.operators import Composition, Convolution, Downsampling, Identity, Operator
+from bilevel.model.smooth import Smooth, SmoothSum
 
 __all__ = [
     "Level",
@@ -18,6 +19,7 @@ __all__ = [
     "check_gaussian",
     "check_quadratic",
     "estimated_level",
+    "gradient_of",
 ]
 
 Level = float | Tensor | None
@@ -42,6 +44,17 @@ def background_of(rule: str, energy: Variational) -> float | None:
     if isinstance(fidelity, SquaredL2):
         _check_one_level(rule, fidelity)
     return fidelity.background if isinstance(fidelity, KullbackLeibler) else None
+
+
+def gradient_of(energy: Variational, y: Tensor) -> Smooth:
+    """x -> Ψ(A x; y), if it has a gradient; otherwise InputError."""
+    found = energy.fidelity.at(y)
+    smooth = tuple(part for part in found if isinstance(part, Smooth))
+    if len(smooth) < len(found):
+        what = "how x follows the data can be told of a fidelity with a gradient alone"
+        given, advice = type(energy.fidelity).__name__, "take SquaredL2 or KullbackLeibler"
+        raise InputError(what, given=given, advice=advice)
+    return SmoothSum(smooth)
 
 
 def check_gaussian(rule: str, energy: Variational, y: Tensor, sigma: Level) -> None:

@@ -77,7 +77,7 @@ def compare(
     that are done.
 
     Args:
-        energy: Ψ and R, smooth, as for :func:`~bilevel.select.select.select`.
+        energy: Ψ and R, as for :func:`~bilevel.select.select.select`.
         y: data, (b, c', h', w').
         rules: by name.
         target: the truth, (b, c, h, w); adds the choice "oracle".

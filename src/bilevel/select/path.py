@@ -11,12 +11,13 @@ from torch import Tensor
 from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.model import Cost, Variational
+from bilevel.model.kinds import has_dual
 from bilevel.model.row_weighted import RowWeighted
 from bilevel.select.point import Point
 from bilevel.select.trail import Trail
 from bilevel.solve import Solver, minimise
 from bilevel.solve.policy import CHOOSING
-from bilevel.solve.solvers import LBFGS
+from bilevel.solve.solvers import frugal
 
 __all__ = ["Path"]
 
@@ -25,17 +26,18 @@ class Path:
     """w -> x_w for every row; solves start from what the nearest weights tell.
 
     Args:
-        energy: Ψ and R, smooth; w multiplies R.
+        energy: Ψ and R; w multiplies R, but no box in it.
         y: data, (b, c', h', w').
         accuracy: rms distance to the minimiser [grey value]; where strong convexity of 0.01 is not
-            proved, the rms of ∇J is brought to 3 % of it (:data:`~bilevel.solve.policy.CHOOSING`).
-        solver: of the lower level; L-BFGS if None.
+            proved, the rms of ∇J is brought to 3 % of it, and the residual of saddle problems to
+            30 % (:data:`~bilevel.solve.policy.CHOOSING`).
+        solver: of the lower level; if None the one that fits, L-BFGS for smooth energies.
         max_steps: limit of each solve.
         rtol: relative residual of linear systems.
         rows: those of the batch that are asked for, one after the other; all if None.
 
     Raises:
-        InputError: data that do not fit, an energy that is not smooth, rows of other paths.
+        InputError: data that do not fit, rows of other paths.
     """
 
     def __init__(
@@ -53,7 +55,7 @@ class Path:
         energy.settle(y)
         self.energy, self.y = energy, y
         self.accuracy = check_positive(accuracy, "the accuracy")
-        self.solver: Solver[Any] = LBFGS() if solver is None else solver
+        self.solver = solver
         self.max_steps, self.rtol = max_steps, check_positive(rtol, "rtol")
         self.cost = Cost()
         self.rows = torch.arange(len(y)) if rows is None else rows
@@ -71,6 +73,13 @@ class Path:
         unit = self._stiffness
         goal = CHOOSING.tolerance(objective, self.accuracy, dtype=self.y.dtype, stiffness=unit)
         start = self._solutions.at(weight.log(), index, objective.start())
-        solution = minimise(objective, self.solver, start, tol=goal, max_steps=self.max_steps)
+        solution = minimise(
+            objective,
+            frugal(objective) if self.solver is None else self.solver,
+            start,
+            tol=goal,
+            max_steps=self.max_steps,
+            keep_state=has_dual(objective),
+        )
         self._solutions.add(weight.log(), index, solution.x)
         return Point(weighted, weight, objective, solution, index, self.rtol, self._responses)

@@ -11,13 +11,18 @@ import torch
 from torch import Tensor
 
 from bilevel.ground import rows
-from bilevel.linear import LinearMap, cg
-from bilevel.model import Smooth, SmoothObjective, Variational
+from bilevel.model import Variational
+from bilevel.model.kinds import has_dual
+from bilevel.model.objective import Objective
 from bilevel.model.row_weighted import RowWeighted
+from bilevel.model.smooth import Smooth, SmoothSum
 from bilevel.risk.held import seen
+from bilevel.risk.noise import gradient_of
+from bilevel.select.moves import Moves, moves_of
 from bilevel.select.trail import Trail
-from bilevel.solve import Solution, Tolerance, minimise
-from bilevel.solve.solvers import LBFGS
+from bilevel.solve import Solution, minimise
+from bilevel.solve.policy import CHOOSING
+from bilevel.solve.solvers import frugal
 
 __all__ = ["Point"]
 
@@ -32,8 +37,8 @@ class Point:
     """x_w of every row, its residual and its derivatives by log w and by y.
 
     ``index`` (b,) tells which rows of the batch these are. Derivatives come from linear systems
-    with H = ∇²J(x_w), solved to the relative residual ``rtol`` by conjugate gradients (implicit
-    function theorem).
+    solved to the relative residual ``rtol``: with H = ∇²J(x_w), and where J has kinks on the piece
+    of it that x_w lies on (:class:`~bilevel.select.moves.Moves`).
 
     Example:
         >>> import bilevel as bl
@@ -48,7 +53,7 @@ class Point:
     weighted: RowWeighted
     weight: Tensor
     """w, (b,) float64."""
-    objective: SmoothObjective
+    objective: Objective
     solution: Solution
     index: Tensor
     rtol: float = 1e-3
@@ -92,13 +97,13 @@ class Point:
 
     @cached_property
     def fine_residual(self) -> Tensor:
-        """A x - y after one more Newton step: as good where it is smaller than the accuracy of x.
+        """A x - y of a better x: as good where it is smaller than the accuracy of x.
 
-        For criteria that divide by the residual: where x is still the data it started from, a
-        residual of 0 would look like the best of all.
+        After one more Newton step, or of the image that dual variables give. For criteria that
+        divide by the residual: where x is still the data it started from, a residual of 0 would
+        look like the best of all.
         """
-        step = self.solve(self.objective.grad(self.x))
-        return self.residual - self.energy.fidelity.operator(step)
+        return self.residual - self.energy.fidelity.operator(self.moves.correction())
 
     @cached_property
     def fine_misfit(self) -> Tensor:
@@ -111,18 +116,24 @@ class Point:
         return self.residual.double().square().flatten(1).sum(1)
 
     @cached_property
-    def _penalty(self) -> Smooth:
-        return self.weighted.penalty(self.y)
-
-    @cached_property
     def penalty(self) -> Tensor:
         """R(x), (b,) float64."""
-        return self._penalty.value(self.x).double()
+        with torch.no_grad():
+            return self.energy.regulariser.forward(self.x).double()
 
     @cached_property
-    def hessian(self) -> LinearMap:
-        """∇²J(x), linearised once."""
-        return self.objective.hessian(self.x)
+    def moves(self) -> Moves:
+        """How x answers to forces, linearised once."""
+        return moves_of(self.objective, self.solution, self.rtol)
+
+    @cached_property
+    def drive(self) -> Tensor:
+        """w ∇R(x), the force by log w; of terms with kinks, on the piece that x lies on."""
+        gradient_of(self.energy, self.y)  # all that has none is part of R
+        parts = [f for f in self.weighted.penalty(self.y) if isinstance(f, Smooth)]
+        with torch.no_grad():
+            pull = SmoothSum(tuple(parts)).grad(self.x)
+            return rows.expand(self.weight.to(pull), pull) * pull + self.moves.kinked()
 
     @cached_property
     def slope(self) -> Tensor:
@@ -131,8 +142,7 @@ class Point:
 
     def slope_near(self, start: Tensor | None) -> Tensor:
         """The same, from a start that is known."""
-        pull = self._penalty.grad(self.x)
-        return self.solve(-rows.expand(self.weight.to(pull), pull) * pull, start)
+        return self.solve(-self.drive, start)
 
     @cached_property
     def prediction_slope(self) -> Tensor:
@@ -147,7 +157,7 @@ class Point:
     @cached_property
     def penalty_slope(self) -> Tensor:
         """dR(x)/dlog w, (b,) float64."""
-        return rows.inner(self._penalty.grad(self.x).double(), self.slope.double())
+        return rows.inner(self.drive.double(), self.slope.double()) / self.weight
 
     def moved(self, y: Tensor, residual: float, rtol: float) -> Point:
         """The point at other data and the same weights.
@@ -158,12 +168,14 @@ class Point:
             rtol: of the linear systems there.
         """
         objective = self.weighted.at(y, cost=self.objective.cost)
-        solution = minimise(objective, LBFGS(), self.x, tol=Tolerance(residual=residual))
+        solver, tol = frugal(objective), CHOOSING.as_near(objective, residual)
+        kept = has_dual(objective)
+        solution = minimise(objective, solver, self.x, tol=tol, keep_state=kept)
         return replace(self, objective=objective, solution=solution, rtol=rtol, trails=None)
 
-    def solve(self, rhs: Tensor, start: Tensor | None = None) -> Tensor:
-        """H⁻¹ rhs."""
-        return cg(self.hessian, rhs, rtol=self.rtol, x0=start).x
+    def solve(self, force: Tensor, start: Tensor | None = None) -> Tensor:
+        """H⁻¹ f, as :class:`~bilevel.select.moves.Moves` tells."""
+        return self.moves.solve(force, rtol=self.rtol, start=start)
 
     @cached_property
     def memo(self) -> dict[Any, Any]:
@@ -181,13 +193,14 @@ class Point:
         for first in range(0, len(probes), most):
             part = probes[first : first + most]
             places = range(first, first + len(part))
-            rhs = -self.pushed(part.repeat_interleave(count, 0))
-            hessian = self.hessian.rows(torch.arange(count).repeat(len(part)))
+            force = -self.pushed(part.repeat_interleave(count, 0))
+            moves = self.moves.rows(torch.arange(count).repeat(len(part)))
             start = None
             if trails is not None:
                 nothing = torch.zeros_like(self.x)
                 start = torch.cat([trails[k].at(log, self.index, nothing) for k in places])
-            found = cg(hessian, rhs, rtol=self.rtol, x0=start).x.view(len(part), *self.x.shape)
+            moved = moves.solve(force, rtol=self.rtol, start=start)
+            found = moved.view(len(part), *self.x.shape)
             for k, response in zip(places, found, strict=True):
                 if trails is not None:
                     trails[k].add(log, self.index, response)
@@ -199,6 +212,6 @@ class Point:
         x, data = self.x.repeat(times, 1, 1, 1), self.y.repeat(times, 1, 1, 1)
         with torch.enable_grad():
             y, q = data.detach().requires_grad_(), torch.zeros_like(x).requires_grad_()
-            slope = self.weighted.fidelity(y).grad(x.detach())
+            slope = gradient_of(self.weighted.energy, y).grad(x.detach())
             turned = torch.autograd.grad((slope * q).sum(), y, create_graph=True)[0]
             return torch.autograd.grad((turned * b).sum(), q)[0].detach()

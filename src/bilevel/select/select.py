@@ -14,6 +14,7 @@ from bilevel.ground.checks import check_positive
 from bilevel.ground.contrast import contrasts
 from bilevel.ground.errors import InputError
 from bilevel.model import Variational
+from bilevel.risk.noise import gradient_of
 from bilevel.select.choice import Choice
 from bilevel.select.group import Search
 from bilevel.select.point import TOGETHER
@@ -43,13 +44,14 @@ def select(
     nearest weights.
 
     Args:
-        energy: Ψ and R, smooth. w multiplies R as it is: give R a weight of 1.
+        energy: Ψ and R. w multiplies R as it is: give R a weight of 1. R may have a box, for
+            positivity for one, which w leaves alone, and terms without a gradient.
         y: data, (b, c', h', w').
         rule: from ``select.rules``.
         span: range of weights; where none is given, :func:`span_of` each row.
         accuracy: of the reconstructions [grey value]; 2.5e-4 of the least contrast of all if None.
         width: the interval in log w that is small enough [1].
-        solver: of the lower level; L-BFGS if None.
+        solver: of the lower level; if None the one that fits, L-BFGS for smooth energies.
         record: called with every weight tried and its criterion, those of the rows still sought.
 
     Returns:
@@ -74,6 +76,8 @@ def select(
     energy.check(y)
     energy.settle(y)
     rule.check(energy, y)
+    if rule.blind:
+        gradient_of(energy, y)
     name, rule = type(rule).__name__, rule.begin(energy, y)
     accuracy = accuracy_for(energy, y) if accuracy is None else accuracy
     low, high = span_of(energy, y) if span is None else _given(check_span(span), len(y))
@@ -111,9 +115,10 @@ def span_of(energy: Variational, y: Tensor) -> tuple[Tensor, Tensor]:
 
     Around s = Ψ(c; y)/R(x_0), the weight at which giving up the data for their mean, an image of
     one grey value c, costs as much as keeping all detail of the start x_0: from 3e-5 s to 15 s.
+    The start lies in the box.
     """
+    x = energy.at(y).start()
     with torch.no_grad():
-        x = energy.start(y)
         flat = rows.expand(x.flatten(1).mean(1), x).expand_as(x)
         data = energy.fidelity.forward(flat, y).double()
         detail = energy.regulariser.forward(x).double()

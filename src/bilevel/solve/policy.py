@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
+from bilevel.model.kinds import has_dual
 from bilevel.model.objective import Objective
 from bilevel.solve.certificate import Tolerance
 
@@ -23,6 +24,8 @@ class Policy:
         share: of the accuracy [grey value] that ∇J is brought to where no distance is proved.
         convex: the least strong convexity of use [1]; never less than rounding hides, since a
             distance that divides by such a mu cannot be met.
+        dual: as ``share``, of saddle problems, whose residual holds the root of a gap and falls
+            more slowly than the error of x does; ``share`` if None.
 
     Example:
         >>> import bilevel as bl
@@ -33,6 +36,7 @@ class Policy:
 
     share: float
     convex: float = 0.0
+    dual: float | None = None
 
     def tolerance(
         self,
@@ -52,12 +56,24 @@ class Policy:
         mu = bounds.proved_mu()
         if bool(((mu > hidden) & (mu >= self.convex * stiffness)).all()):
             return Tolerance(rms=accuracy)
-        return Tolerance(residual=self.share * stiffness * accuracy)
+        return Tolerance(residual=self._share(objective) * stiffness * accuracy)
+
+    def as_near(self, objective: Objective, residual: float) -> Tolerance:
+        """For the rms of ∇J, or what brings a saddle problem as near to its minimum."""
+        if not has_dual(objective):
+            return Tolerance(residual=residual)
+        mu = objective.bounds.proved_mu()
+        if bool((mu > 0).all()) and bool((mu >= self.convex).all()):
+            return Tolerance(rms=residual / float(mu.max()))
+        return Tolerance(residual=residual * self._share(objective) / self.share)
+
+    def _share(self, objective: Objective) -> float:
+        return self.share if self.dual is None or not has_dual(objective) else self.dual
 
 
 LEARNING = Policy(share=1.0)
 """Algorithms of the upper level tighten what is too loose."""
 RECONSTRUCTING = Policy(share=1e-2)
 """Nobody looks again: ∇J is brought to a hundredth, as the distance may be as much larger."""
-CHOOSING = Policy(share=3e-2, convex=1e-2)
+CHOOSING = Policy(share=3e-2, convex=1e-2, dual=0.3)
 """Rules for a weight: proved distances would cost more where J is hardly convex."""

@@ -16,6 +16,7 @@ from bilevel.cli.commands.select import (
     MissingOption,
     NoiseOption,
     OperatorOption,
+    PositiveOption,
     RegulariserOption,
     SigmaOption,
     SpanOption,
@@ -45,6 +46,7 @@ def compare(
     noise: NoiseOption = None,
     sigma: SigmaOption = None,
     regulariser: RegulariserOption = None,
+    positive: PositiveOption = False,
     span: SpanOption = None,
     grey: GreyOption = False,
     parts: ImportOption = None,
@@ -69,7 +71,8 @@ def compare(
     from bilevel.cli.selecting import from_files
     from bilevel.ground.errors import InputError
 
-    wanted, options = named_rules(rules), tables(operator, noise, sigma, regulariser)
+    wanted = named_rules(rules)
+    options = tables(operator, noise, sigma, regulariser, positive=positive)
     between = None if span is None else range_of(span, "--span")
     if source.suffix.lower() != ".toml":
         selection = read_selection(None, {**options, "span": between})

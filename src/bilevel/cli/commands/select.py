@@ -18,6 +18,7 @@ __all__ = [
     "MissingOption",
     "NoiseOption",
     "OperatorOption",
+    "PositiveOption",
     "RegulariserOption",
     "SigmaOption",
     "SpanOption",
@@ -60,8 +61,15 @@ RegulariserOption = Annotated[
     typer.Option(
         "--regulariser",
         metavar="NAME[:KEY=VALUE,...]",
-        help="total-variation unless given, smoothed at 1 % of the contrast; must be smooth.",
+        help="total-variation unless given, smoothed at 1 % of the contrast.",
         show_default=False,
+    ),
+]
+PositiveOption = Annotated[
+    bool,
+    typer.Option(
+        "--positive",
+        help="Images have no grey value below 0; other bounds stand in [box] of --config.",
     ),
 ]
 SpanOption = Annotated[
@@ -138,6 +146,7 @@ def select(
     sigma: SigmaOption = None,
     camera: CameraOption = None,
     regulariser: RegulariserOption = None,
+    positive: PositiveOption = False,
     rule: Annotated[
         str | None,
         typer.Option(
@@ -153,8 +162,8 @@ def select(
         typer.Option(
             "--config",
             metavar="CONFIG.toml",
-            help="Take precision, operator, camera, noise, fidelity, regulariser, ridge, rule and "
-            "span from it; options replace tables.",
+            help="Take precision, operator, camera, noise, fidelity, regulariser, ridge, box, rule "
+            "and span from it; options replace tables.",
             show_default=False,
         ),
     ] = None,
@@ -179,7 +188,7 @@ def select(
     from bilevel.cli.options import keys_of, range_of, table_of
     from bilevel.cli.selecting import from_files
 
-    options = tables(operator, noise, sigma, regulariser)
+    options = tables(operator, noise, sigma, regulariser, positive=positive)
     if camera is not None:
         options["camera"] = keys_of(camera, "--camera")
     if span is not None:
@@ -197,7 +206,12 @@ def select(
 
 
 def tables(
-    operator: str | None, noise: str | None, sigma: str | None, regulariser: str | None
+    operator: str | None,
+    noise: str | None,
+    sigma: str | None,
+    regulariser: str | None,
+    *,
+    positive: bool = False,
 ) -> dict[str, object]:
     """The tables of a configuration that these options stand for; None for one to be removed.
 
@@ -211,6 +225,8 @@ def tables(
     found: dict[str, object] = {
         key: table_of(text, f"--{key}") for key, text in given.items() if text is not None
     }
+    if positive:
+        found["box"] = {"lower": 0.0}
     if noise is None and sigma is None:
         return found
     table = table_of(noise or "gaussian", "--noise")

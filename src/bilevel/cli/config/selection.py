@@ -20,6 +20,7 @@ from bilevel.cli.config.validation import Problem, validate
 from bilevel.cli.settings.base import Choice, Positive, Settings, Unfit
 from bilevel.cli.settings.differing import (
     ESTIMATE,
+    Box,
     CameraTable,
     GaussianSettings,
     MapSettings,
@@ -37,17 +38,14 @@ from bilevel.cli.settings.kinds import (
 from bilevel.ground.checks import check_choice
 from bilevel.ground.errors import InputError, nearest, shortened
 from bilevel.model import Variational
-from bilevel.model.fidelities import Fidelity, KullbackLeibler
+from bilevel.model.fidelities import KullbackLeibler
 from bilevel.model.operators import Identity, Shape
-from bilevel.model.regularisers import Regulariser, TotalVariation
+from bilevel.model.regularisers import TotalVariation
 
 __all__ = ["Selection", "made", "read_selection", "tables_for_learning"]
 
 Kind = TypeVar("Kind", bound=Settings)
-_REFUSED = {
-    "box": "rules need a smooth energy, and bounds of grey values make it none",
-    "solver": "rules choose their own solver",
-}
+_REFUSED = {"solver": "rules choose their own solver"}
 """Tables that change what is computed, but not here."""
 BACKGROUND = 0.01
 """Of counts that none is given for [grey value]."""
@@ -72,6 +70,7 @@ class Selection(Settings):
         TotalVariation, MapSettings
     )()
     ridge: Ridge | None = None
+    box: Box | None = None
     rule: Annotated[RuleSettings | None, Choice("rules")] = None
     span: Annotated[tuple[Positive, Positive], Field(strict=False)] | None = None
 
@@ -80,10 +79,8 @@ class Selection(Settings):
         """The same model with the weight left open.
 
         Raises:
-            InputError: a map of weights, or bounds of grey values.
+            InputError: a map of weights.
         """
-        if configuration.box is not None:
-            raise Unfit("box", _REFUSED["box"], advice="delete the table")
         shared = (Selection.model_fields.keys() & Configuration.model_fields.keys()) - {"camera"}
         return Selection(**{name: getattr(configuration, name) for name in shared})
 
@@ -142,14 +139,13 @@ class Selection(Settings):
         operator = own.build(shape) if seen is None else own.seeing(shape, seen)
         built, regulariser = fidelity.build(operator), unit.build(shape)
         regulariser.check(shape)
-        if not all(isinstance(part, Regulariser | Fidelity) for part in (built, regulariser)):
-            advice = "smooth it, e.g. with total-variation and squared-l2"
-            raise Unfit("regulariser.name", "rules need a smooth energy", advice=advice)
         if self.ridge is not None:
             strength = self.ridge.first_weight(contrast, fidelity.degree)
             weight = strength / self.first_weight(contrast)
             ridge = self.ridge.model_copy(update={"weight": weight, "learn": False})
             regulariser = regulariser + ridge.build()
+        if self.box is not None:
+            regulariser = regulariser + self.box.build()
         return Variational(built, regulariser).to(self.dtype)
 
     def first_weight(self, contrast: float) -> float:

@@ -12,7 +12,7 @@ from torch.nn.functional import conv2d, conv_transpose2d, pad
 
 from bilevel.ground.checks import check_constant, check_finite
 from bilevel.ground.errors import InputError
-from bilevel.ground.fused import differentiating
+from bilevel.ground.fused import differentiating, mapping
 
 __all__ = ["analyse", "checked", "layer_norm", "row_norms", "synthesise"]
 
@@ -27,7 +27,7 @@ def analyse(filters: Sequence[Tensor], x: Tensor) -> Tensor:
     Filters (m, c, k, k') have odd sides. The result is stored with channels last, which is what
     the convolutions of a CPU are fastest with.
     """
-    x = x.contiguous(memory_format=torch.channels_last)
+    x = _channels_last(x)
     for bank in filters:
         x = _plain(x, bank)
     return x
@@ -41,8 +41,13 @@ def synthesise(filters: Sequence[Tensor], p: Tensor) -> Tensor:
 
 
 def _plain(p: Tensor, bank: Tensor) -> Tensor:
-    bank = bank.contiguous(memory_format=torch.channels_last)
+    bank = _channels_last(bank)
     return conv2d(p, bank, padding=(bank.shape[2] // 2, bank.shape[3] // 2))
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """As it is under ``torch.func.vmap``, which knows no other order."""
+    return x if mapping() else x.contiguous(memory_format=torch.channels_last)
 
 
 def _transposed(p: Tensor, bank: Tensor) -> Tensor:

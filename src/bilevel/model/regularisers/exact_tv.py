@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -44,6 +45,7 @@ class ExactTotalVariation(NonSmoothRegulariser):
     """
 
     log_weight: Tensor
+    maps: ClassVar[frozenset[str]] = frozenset({"log_weight"})
 
     def __init__(
         self,

@@ -69,8 +69,15 @@ def _surrounded(x: Tensor) -> Tensor:
 
 
 def _on_grid(weight: Tensor) -> Tensor:
-    """A number, or a map (h, w) with any row above and column to the left: nothing is there."""
-    return weight if weight.ndim == 0 else pad(weight[None], (1, 0, 1, 0), mode="replicate")[0]
+    """A number, or a map with any row above and column to the left: nothing is there.
+
+    Shapes are (), (h, w), or those of rows, (b, 1, 1, 1) and (b, 1, h, w).
+    """
+    if weight.ndim == 0 or weight.shape[-2:] == (1, 1):
+        return weight
+    wide = weight if weight.ndim == 4 else weight[None]
+    grown = pad(wide, (1, 0, 1, 0), mode="replicate")
+    return grown if weight.ndim == 4 else grown[0]
 
 
 def _differences(x: Tensor) -> tuple[Tensor, Tensor]:

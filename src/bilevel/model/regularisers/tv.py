@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
@@ -59,6 +59,8 @@ class TotalVariation(FilteredRegulariser):
         [0.0, 76.955]
     """
 
+    maps: ClassVar[frozenset[str]] = frozenset({"log_weight"})
+
     def __init__(
         self,
         weight: float | Tensor | None = None,
@@ -95,6 +97,10 @@ class TotalVariation(FilteredRegulariser):
         if self.log_weight.ndim not in (0, 2):
             given = tuple(self.log_weight.shape)
             raise InputError("weight must be a number or a map of shape (h, w)", given=given)
+
+    def broadcasts(self) -> frozenset[str]:
+        """Both, but for coupled channels, whose features stand in another order."""
+        return frozenset[str]() if self.coupled else frozenset({"log_weight", "log_smoothing"})
 
     def sets(self) -> Mapping[str, Set]:
         """Positive and bounded, so that L stays finite."""

@@ -12,8 +12,9 @@ from bilevel.solve.solvers.fista import FISTA
 from bilevel.solve.solvers.lbfgs import LBFGS
 from bilevel.solve.solvers.nesterov import Nesterov
 from bilevel.solve.solvers.pdhg import PDHG
+from bilevel.solve.solvers.proximal_newton import ProximalNewton
 
-__all__ = ["Choice", "accelerated", "automatic"]
+__all__ = ["Choice", "accelerated", "automatic", "frugal"]
 
 
 @dataclass(frozen=True)
@@ -60,3 +61,18 @@ def accelerated(objective: Objective) -> Solver[Any]:
     """
     fits = automatic(objective).solver
     return Nesterov() if Nesterov.takes is fits.takes else fits
+
+
+def frugal(objective: Objective) -> Solver[Any]:
+    """The solver of the fewest gradients and products: L-BFGS, proximal Newton or PDHG.
+
+    Example:
+        >>> import torch
+        >>> import bilevel as bl
+        >>> tv = bl.regularisers.TotalVariation(0.1, 0.01)
+        >>> energy = bl.Variational(bl.fidelities.SquaredL2(), tv + bl.regularisers.Box(0.0, 1.0))
+        >>> frugal(energy.at(torch.zeros(1, 1, 4, 4)))
+        ProximalNewton(forcing=0.1, max_products=100)
+    """
+    fits = automatic(objective).solver
+    return ProximalNewton() if ProximalNewton.takes is fits.takes else fits

@@ -96,7 +96,7 @@ class PDHG(Solver[PDHGState]):
         lipschitz = (bounds.lipschitz - mu).clamp_min(0.0)
         lipschitz = torch.where(lipschitz <= 1e-9 * mu, 0.0, lipschitz)
         contrast, norms = _contrast(objective.start(), x), objective.norms(x)
-        weights = [float(term.weight.detach().max()) for term in objective.terms]
+        weights = [term.largest(x) for term in objective.terms]
         sigmas = [w / (n * contrast) for w, n in zip(weights, norms, strict=True)]
         total = torch.stack([s * n**2 for s, n in zip(sigmas, norms, strict=True)]).sum(0)
         tau = 1 / (lipschitz + total)
