@@ -18,7 +18,6 @@ from bilevel.model.fidelities import (
     Fidelity,
     GaussianPoisson,
     KullbackLeibler,
-    ObservedL2,
     SquaredL2,
 )
 from bilevel.model.operators import Operator
@@ -56,17 +55,12 @@ def gaussian_poisson(a: Operator, rng: Random) -> Fidelity:
     return GaussianPoisson(a, gaussian, poisson, background, weight, learn=learn)
 
 
-def observed(a: Operator, rng: Random) -> Fidelity:
-    return ObservedL2(a, log_uniform(rng, -0.5, 0.5), learn=("weight",))
-
-
 FIDELITIES: dict[str, Callable[[Operator, Random], Fidelity]] = {
     "squared L2": squared,
     "Kullback-Leibler": divergence,
     "squared L2 with weights": squared_with_weights,
     "Kullback-Leibler with gain": divergence_of_photons,
     "Gaussian-Poisson": gaussian_poisson,
-    "observed L2": observed,
 }
 NEGATIVE = ("squared L2 with weights", "Gaussian-Poisson")
 """Whose data may be negative."""

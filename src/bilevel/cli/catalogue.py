@@ -144,7 +144,7 @@ FAMILIES: Mapping[str, Family] = {
         fidelities.DataTerm,
         kinds.FidelitySettings,
         {},
-        (fidelities.Fidelities, fidelities.Fidelity, fidelities.ObservedL2),
+        (fidelities.Fidelities, fidelities.Fidelity, fidelities.Masked),
     ),
     "regularisers": Family(
         regularisers,

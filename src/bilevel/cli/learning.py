@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-import torch
 import typer
 
 from bilevel.cli.config import Configuration, Document, plain
@@ -22,7 +21,7 @@ from bilevel.learn import BilevelProblem, Fit, Status, UnsupervisedProblem, lear
 from bilevel.learn.scaling import resolved
 from bilevel.learn.separable import SeparableProblem
 from bilevel.model import Variational
-from bilevel.model.fidelities import ObservedL2, SquaredL2
+from bilevel.model.fidelities import Masked
 from bilevel.report import (
     ENDINGS,
     Reconstructed,
@@ -85,13 +84,8 @@ def build_problem(configuration: Configuration, training: Batch | Measurements) 
     pairs = simulated(configuration, training)
     energy.settle(pairs.y, contrast(pairs.target))
     if seen is not None and differing:
-        if not isinstance(energy.fidelity, SquaredL2):
-            what = "samples whose data exist at places of their own need another fidelity"
-            advice = 'take name = "squared-l2" in [fidelity], or one mask for all'
-            raise InputError(what, advice=advice)
-        energy.fidelity = ObservedL2.like(energy.fidelity)
-        m = seen[:, None].to(pairs.y).expand_as(pairs.y)
-        pairs = Pairs(torch.cat([pairs.y, m], 1), pairs.target, pairs.ids)
+        energy.fidelity = Masked(energy.fidelity)
+        pairs = Pairs(Masked.data(pairs.y, seen[:, None]), pairs.target, pairs.ids)
     solver, objective = configuration.solver, energy.at(pairs.y[:1])
     return BilevelProblem(
         energy,

@@ -19,9 +19,8 @@ from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.learn import Fit, load
 from bilevel.model import Variational
-from bilevel.model.fidelities import ObservedL2
+from bilevel.model.fidelities import Masked
 from bilevel.model.operators import FourierMask, Mask, MultiCoil, Operator, Shape
-from bilevel.model.operators.accompanied import Accompanied
 from bilevel.report import Samples
 from bilevel.solve import Solution
 
@@ -133,10 +132,9 @@ class Reconstructor:
         """The same parameters, with an operator for that size."""
         energy = cast(Variational, copy.deepcopy(self.fit.energy))
         operator = self.configuration.forward(shape, seen)
-        if isinstance(energy.fidelity, ObservedL2):
-            energy.fidelity = energy.fidelity.shared(operator)
-        else:
-            energy.fidelity.operator = operator
+        if isinstance(energy.fidelity, Masked):
+            energy.fidelity = energy.fidelity.fidelity
+        energy.fidelity.operator = operator
         return replace(self.fit, energy=energy)
 
     def _answer(self, fit: Fit, y: Tensor, shape: Shape, done: Callable[[int], None]) -> Answer:
@@ -167,8 +165,8 @@ def _check_untouched(copy: Path, fit: Fit) -> None:
 
 def _check_same(energy: Variational, configuration: Configuration, folder: Path) -> None:
     """The configuration builds the operator of the saved energy, and may do so for other sizes."""
-    own = energy.fidelity.operator
-    own = own.operator if isinstance(own, Accompanied) else own
+    fidelity = energy.fidelity
+    own = (fidelity.fidelity if isinstance(fidelity, Masked) else fidelity).operator
     tensors = [t for t in own.options().values() if isinstance(t, Tensor)]
     sizes = [t.shape[-2:] for t in tensors if t.ndim >= 2]
     seen = _seen(own) if configuration.data.measured is not None else None
