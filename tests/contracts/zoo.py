@@ -76,11 +76,18 @@ def tv_map(rng: Random, potential: str, **options: object) -> TotalVariation:
     return TotalVariation(weight, smoothing, potential=potential, **options)  # type: ignore[arg-type]
 
 
-def foe(rng: Random, potential: str) -> FieldsOfExperts:
+def foe(rng: Random, potential: str, **options: object) -> FieldsOfExperts:
     everything = ("filters", "weight", "smoothing")
     weight = 0.1 * torch.rand(3, generator=rng) + 0.01
     filters, smoothing = normal(rng, 3, 1, 3, 2) / 2, log_uniform(rng, -1, 0)
-    return FieldsOfExperts(filters, weight, smoothing, potential=potential, learn=everything)
+    return FieldsOfExperts(
+        filters,
+        weight,
+        smoothing,
+        potential=potential,
+        learn=everything,
+        **options,  # type: ignore[arg-type]
+    )
 
 
 def ridge(rng: Random, weakly_convex: bool) -> RidgeRegulariser:

@@ -91,13 +91,19 @@ def learning_images(document: Document, folder: str | None) -> LearningImages:
 
 
 def read_files(
-    paths: Sequence[Path], *, grey: bool | None, layout: data.Layout | None = None
+    paths: Sequence[Path],
+    *,
+    grey: bool | None,
+    layout: data.Layout | None = None,
+    complex_: bool = False,
 ) -> list[ImageFile]:
     """The files given, no two of one name."""
     for stem, times in Counter(path.stem for path in paths).items():
         if times > 1:
             given = f"{stem} {times} times"
             raise InputError("every image needs a name of its own", given=given)
+    if complex_:
+        return [data.load_complex(path) for path in paths]
     return [data.load_file(path, grey=grey, layout=layout) for path in paths]
 
 
@@ -190,7 +196,17 @@ def _embedded(name: str, *, grey: bool) -> Callable[[], Tensor]:
 
 
 def _file(path: Path, settings: DataSettings) -> Callable[[], Tensor]:
+    if settings.complex:
+        return lambda: _one_complex(path)
     return lambda: data.load_image(path, grey=settings.grey, layout=settings.layout)
+
+
+def _one_complex(path: Path) -> Tensor:
+    pages = data.load_complex(path).pages
+    if len(pages) > 1:
+        what = f"{path} holds {len(pages)} pages, not one image"
+        raise InputError(what, advice="save its pages as files of their own")
+    return pages[0].float()
 
 
 def _folder(name: str, beside: Path, folder: str | None) -> Path:

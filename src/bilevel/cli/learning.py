@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, cast
 
 import typer
 
@@ -13,9 +15,12 @@ from bilevel.cli.images import Batch, LearningImages, learning_images
 from bilevel.cli.progress import Counter, LearningProgress
 from bilevel.cli.reconstruction import CONFIGURATION, Reconstructor, simulated
 from bilevel.cli.resuming import resumable
+from bilevel.data import Pairs
 from bilevel.ground.contrast import contrast
-from bilevel.learn import BilevelProblem, Fit, Status, learn
+from bilevel.learn import Algorithm, BilevelProblem, Fit, Status, learn
 from bilevel.learn.scaling import resolved
+from bilevel.model import Variational
+from bilevel.model.fidelities import SampledL2
 from bilevel.report import (
     ENDINGS,
     Samples,
@@ -31,6 +36,8 @@ __all__ = ["build_problem", "learn_and_report"]
 
 REPORT = "report.html"
 INTERRUPTED = 130
+RELAXED = "relaxed"
+"""Where the fit is kept whose mask is not binary yet."""
 
 
 def learn_and_report(
@@ -66,7 +73,12 @@ def build_problem(configuration: Configuration, training: Batch) -> BilevelProbl
         InputError: images that the energy cannot take.
     """
     energy, pairs = configuration.energy(training.shape), simulated(configuration, training)
+    energy.fidelity.operator = configuration.operator.shown_by(pairs.y, energy.fidelity.operator)
     energy.settle(pairs.y, contrast(pairs.target))
+    return _problem(configuration, energy, pairs)
+
+
+def _problem(configuration: Configuration, energy: Variational, pairs: Pairs) -> BilevelProblem:
     solver, objective = configuration.solver, energy.at(pairs.y[:1])
     return BilevelProblem(
         energy,
@@ -86,6 +98,9 @@ def _learned(
     configuration = document.configuration
     with document.blaming("data.size"):
         problem = build_problem(configuration, images.training)
+    binary = before is not None and _is_binary(before)
+    if before is not None and binary:
+        problem = _binarised(configuration, problem, before)
     with document.blaming("scales"):
         resolved(configuration.scales, problem.theta)
         algorithm = configuration.learner(configuration.algorithm)
@@ -93,7 +108,6 @@ def _learned(
     if remark := configuration.operator.remark:
         say(remark)
     say(f"learning {numbers} parameter{'' if numbers == 1 else 's'} from {images.training}")
-    budget = configuration.budget.build()
     if before is not None:
         if before.snapshot is not None:
             before.snapshot.restore(algorithm, problem)  # raises before anything is written
@@ -102,6 +116,41 @@ def _learned(
         say(f"replacing the fit in {out}")
     (out / REPORT).unlink(missing_ok=True)
     write_page(out / CONFIGURATION, document.text)
+    fit = _run(document, problem, algorithm, out, before)
+    if not configuration.operator.binarises or binary or fit.status is Status.DIVERGED:
+        return fit
+    fit.save(out / RELAXED, state=False)
+    problem = _binarised(configuration, problem, fit)
+    say(f"the fit is kept in {out / RELAXED}; its mask is made binary, the rest learned anew")
+    algorithm = configuration.learner(configuration.algorithm)
+    return _run(document, problem, algorithm, out)
+
+
+def _is_binary(fit: Fit) -> bool:
+    """Whether its mask was learned and is binary now."""
+    fidelity = fit.energy.fidelity if isinstance(fit.energy, Variational) else None
+    return isinstance(fidelity, SampledL2) and not fidelity.sampling.requires_grad
+
+
+def _binarised(configuration: Configuration, problem: BilevelProblem, fit: Fit) -> BilevelProblem:
+    """The same with the binary mask of a fit, from its other parameters on."""
+    energy = cast(Variational, copy.deepcopy(fit.energy))
+    fidelity = cast(SampledL2, energy.fidelity)
+    own = fidelity.binarised() if fidelity.sampling.requires_grad else fidelity
+    pairs = cast(Pairs, problem.samples)
+    return _problem(configuration, Variational(own, energy.regulariser), pairs)
+
+
+def _run(
+    document: Document,
+    problem: BilevelProblem,
+    algorithm: Algorithm[Any],
+    out: Path,
+    before: Fit | None = None,
+) -> Fit:
+    """One fit, saved after every outer step."""
+    configuration = document.configuration
+    budget = configuration.budget.build()
     say(f"algorithm: {algorithm.about(problem)}")
     last = before.history[-1] if before is not None and before.history else None
     with LearningProgress(budget, last) as progress:
@@ -129,7 +178,7 @@ def _report(reconstructor: Reconstructor, images: LearningImages, out: Path) -> 
     training = _samples(reconstructor, [images.training], counter)[0]
     held_out = _samples(reconstructor, images.held_out, counter)
     fit = reconstructor.fit
-    peak = reconstructor.configuration.loss.shown_peak
+    peak = reconstructor.peak([training, *held_out])
     page = learning_page(fit, training=training, held_out=held_out or None, title=title, peak=peak)
     path = write_page(out / REPORT, page)
     console = results()

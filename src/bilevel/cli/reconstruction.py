@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -35,13 +35,10 @@ _PIXELS = 2**20  # so many are reconstructed at once: memory stays small
 
 def simulated(configuration: Configuration, batch: Batch) -> Pairs:
     """Data of sharp images, with the configured operator and noise."""
-    return simulate(
-        batch.images.to(configuration.dtype),
-        configuration.forward(batch.shape),
-        configuration.noise.build(),
-        configuration.data.seed,
-        batch.ids,
-    )
+    operator, noise = configuration.forward(batch.shape), configuration.noise.build()
+    images, seed = batch.images.to(configuration.dtype), configuration.data.seed
+    pairs = simulate(images, operator, noise, seed, batch.ids)
+    return configuration.operator.aligned(pairs, operator)
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +88,7 @@ class Reconstructor:
     def samples(self, pairs: Pairs, done: Callable[[int], None]) -> Samples:
         """Reconstructions beside the truth; ``done`` hears after each batch how many it had."""
         _, c, h, w = pairs.target.shape
-        fit, y = self._adapted((c, h, w)), pairs.y
+        fit, y = self._adapted((c, h, w), pairs.y), pairs.y
         answer = self._answer(fit, y, (c, h, w), done)
         before = y if y.shape == pairs.target.shape else fit.energy.start(y).detach()
         return Samples(pairs.ids, before, answer.x, pairs.target, answer.certificate, answer.status)
@@ -104,12 +101,27 @@ class Reconstructor:
         """
         given = (y.shape[1], y.shape[2], y.shape[3])
         shape = self.configuration.forward(given).image_shape(given)
-        return self._answer(self._adapted(shape), y.to(self.configuration.dtype), shape, done)
+        y = y.to(self.configuration.dtype)
+        return self._answer(self._adapted(shape, y), y, shape, done)
 
-    def _adapted(self, shape: Shape) -> Fit:
-        """The same parameters, with an operator for that size."""
+    def peak(self, samples: Iterable[Samples]) -> float | None:
+        """What PSNR takes for white if the loss says so, or the largest modulus of complex images.
+
+        None for that of all targets.
+        """
+        given = self.configuration.loss.shown_peak
+        if given is not None or not self.configuration.data.complex:
+            return given
+        return max(float(s.target.square().sum(1).max()) for s in samples) ** 0.5 or 1.0
+
+    def _adapted(self, shape: Shape, y: Tensor) -> Fit:
+        """The same parameters, with an operator for that size, and what y shows of it."""
         energy = cast(Variational, copy.deepcopy(self.fit.energy))
-        energy.fidelity.operator = self.configuration.forward(shape)
+        operator = self.configuration.assumed(shape, y)
+        with torch.no_grad():
+            for name, learned in energy.fidelity.operator.named_parameters():
+                operator.get_parameter(name).copy_(learned)
+        energy.fidelity.operator = operator
         return replace(self.fit, energy=energy)
 
     def _answer(self, fit: Fit, y: Tensor, shape: Shape, done: Callable[[int], None]) -> Answer:
@@ -145,21 +157,21 @@ def _check_same(energy: Variational, configuration: Configuration, folder: Path)
     sizes = [t.shape[-2:] for t in tensors if t.ndim >= 2]
     h, w = sizes[0] if sizes else configuration.probe
     try:
-        meant = configuration.forward((configuration.data.channels, h, w))
+        meant = configuration.assumed((configuration.data.channels, h, w))
     except InputError:
         meant = None
-    if meant is None or not _same(own, meant):
+    if meant is None or not _same(own, meant, configuration.operator.varying):
         what = f"the fit in '{folder}' has another operator than its configuration builds"
         advice = "reconstruct with fit.reconstruct in Python, or learn anew"
         raise InputError(what, given=f"{type(own).__name__} and [operator]", advice=advice)
 
 
-def _same(one: Operator, other: Operator) -> bool:
+def _same(one: Operator, other: Operator, varying: Collection[str]) -> bool:
     """Whether two operators are of one kind with the same options, to rounding."""
     first, second = one.options(), other.options()
     if type(one) is not type(other) or first.keys() != second.keys():
         return False
-    return all(_equal(first[key], second[key]) for key in first)
+    return all(_equal(first[key], second[key]) for key in first if key not in varying)
 
 
 def _equal(one: object, other: object) -> bool:

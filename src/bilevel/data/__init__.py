@@ -2,6 +2,8 @@
 
 from bilevel.data.coils import birdcage as birdcage
 from bilevel.data.coils import estimated_sensitivities as estimated_sensitivities
+from bilevel.data.complex import load_complex as load_complex
+from bilevel.data.complex import save_complex as save_complex
 from bilevel.data.crops import centre_crop as centre_crop
 from bilevel.data.crops import crops as crops
 from bilevel.data.crops import patches as patches

@@ -77,7 +77,7 @@ def full_scale(dtype: np.dtype[Any]) -> float:
     """
     if dtype.kind == "c":
         what = "the values are complex, and complex data cannot be reconstructed from files yet"
-        raise InputError(what)
+        raise InputError(what, advice="complex images to learn from need complex = true in [data]")
     if dtype.kind not in "biuf" or dtype.itemsize > 8:
         raise InputError("the values are not real numbers of at most 64 bits", given=dtype)
     return _FULL_SCALE.get(f"{dtype.kind}{dtype.itemsize}", 1.0)

@@ -22,7 +22,7 @@ from bilevel.data.tiff import write_tiff
 from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
 
-__all__ = ["Format", "results_path", "save_image", "save_results"]
+__all__ = ["Format", "results_path", "save_image", "save_results", "write_file"]
 
 Format = Literal["png", "tiff", "npy"]
 
@@ -44,7 +44,7 @@ def save_image(path: str | Path, x: Tensor, *, bits: int = 8) -> None:
     path = Path(path)
     if bits not in (8, 16):
         raise InputError("bits must be 8 or 16", given=bits)
-    _write(path, _encode(path, _pixels(x), bits))
+    write_file(path, _encode(path, _pixels(x), bits))
 
 
 def results_path(stem: Path, storage: Storage, form: Format | None = None) -> Path:
@@ -74,7 +74,7 @@ def save_results(
             advice = "use --format tiff or --format npy"
             raise InputError(f"cannot write {len(found)} pages to {path}", advice=advice)
         outside = int(np.count_nonzero((found[0] < 0) | (found[0] > 1)))
-        _write(path, _encode(path, found[0], 16))
+        write_file(path, _encode(path, found[0], 16))
         what = (
             f"{path.name}: {outside} of {found[0].size} values lie outside 0 to 1 and are clipped"
         )
@@ -84,9 +84,9 @@ def save_results(
         if len({v.shape for v in values}) > 1:
             advice = "use --format tiff"
             raise InputError(f"cannot write pages of several sizes to {path}", advice=advice)
-        _write(path, write_array(np.stack(values), storage))
+        write_file(path, write_array(np.stack(values), storage))
     else:
-        _write(path, write_tiff(values, storage))
+        write_file(path, write_tiff(values, storage))
     return path, None
 
 
@@ -141,7 +141,12 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_file(path: Path, content: bytes) -> None:
+    """Write all of it or nothing.
+
+    Raises:
+        InputError: no place to write to.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         temporary.write_bytes(content)

@@ -54,21 +54,25 @@ def evaluate(
     """
     del parts
     from bilevel.cli.console import check_writable, finish, results
-    from bilevel.cli.images import by_size, fitting
+    from bilevel.cli.images import by_size, fitting, read_files
     from bilevel.cli.progress import Counter
     from bilevel.cli.reconstruction import Reconstructor, simulated
-    from bilevel.data import load_images
+    from bilevel.data import list_images, load_images
     from bilevel.report import Scores, evaluation_page, scores_table, write_page
 
     reconstructor = Reconstructor.load(fit, accuracy)
     configuration = reconstructor.configuration
     folder = check_writable(fit / f"evaluation-{images.resolve().name}" if out is None else out)
     layout = layout or configuration.data.layout
-    found = load_images(images, grey=configuration.data.grey, layout=layout)
+    if configuration.data.complex:
+        files = read_files(list_images(images), grey=None, complex_=True)
+        found = [page for file in files for page in zip(file.ids, file.pages, strict=True)]
+    else:
+        found = load_images(images, grey=configuration.data.grey, layout=layout)
     batches = by_size((name, fitting(configuration, image)) for name, image in found)
     counter = Counter("reconstructing", len(found))
     samples = [reconstructor.samples(simulated(configuration, batch), counter) for batch in batches]
-    peak = configuration.loss.shown_peak
+    peak = reconstructor.peak(samples)
     scores = Scores.of(samples, peak)
     title = f"{configuration.output.title}: {images.resolve().name}"
     page = write_page(

@@ -56,14 +56,15 @@ def reconstruct(
     from bilevel.cli.images import about_file, by_size, check_targets, fitting, read_files
     from bilevel.cli.progress import Counter
     from bilevel.cli.reconstruction import Reconstructor
-    from bilevel.data import save_results
+    from bilevel.data import save_complex, save_results
     from bilevel.report.words import plural
 
     reconstructor = Reconstructor.load(fit, accuracy)
     configuration = reconstructor.configuration
     check_writable(out)
     layout = layout or configuration.data.layout
-    files = read_files(images, grey=configuration.data.grey, layout=layout)
+    data = configuration.data
+    files = read_files(images, grey=data.grey, layout=layout, complex_=data.complex)
     check_targets(files, out, form)
     found = [page for file in files for page in zip(file.ids, file.pages, strict=True)]
     if simulate:
@@ -77,7 +78,9 @@ def reconstruct(
         for suffix, pages in results.items():
             own = [pages[name] for name in file.ids]
             stem = out / f"{file.path.stem}{suffix}"
-            if word := save_results(stem, own, file.storage, form)[1]:
+            if data.complex:
+                save_complex(stem, own, file.storage)
+            elif word := save_results(stem, own, file.storage, form)[1]:
                 say(word)
     say(f"wrote {plural(len(found) * len(results), 'picture')} to {out}")
     finish(missing)
@@ -95,7 +98,7 @@ def _from_sharp(
         reconstructor.samples(simulated(reconstructor.configuration, batch), done)
         for batch in batches
     ]
-    peak = reconstructor.configuration.loss.shown_peak
+    peak = reconstructor.peak(samples)
     scores = Scores.of(samples, peak)
     results().print(scores_table(scores))
     pages = {

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import Field, model_validator
+from torch import Tensor
 
 from bilevel.cli.config.noise import check_noise
 from bilevel.cli.settings.base import Choice, Count, Positive, Seed, Settings, Unfit
@@ -19,6 +20,7 @@ from bilevel.cli.settings.differing import (
     DefaultSolver,
     Ridge,
 )
+from bilevel.cli.settings.forward import OperatorSettings
 from bilevel.cli.settings.kinds import (
     AccurateAlgorithm,
     AlgorithmSettings,
@@ -26,7 +28,6 @@ from bilevel.cli.settings.kinds import (
     HypergradientSettings,
     LossSettings,
     NoiseSettings,
-    OperatorSettings,
     RegulariserSettings,
     SolverSettings,
     table,
@@ -54,6 +55,11 @@ class DataSettings(Settings):
         description='"embedded" for the pictures in the package, or folders',
     )
     grey: bool = Field(default=True, description="one channel; false for three")
+    complex: bool = Field(
+        default=False,
+        description="whether images are complex arrays (NPY), as of magnetic resonance: "
+        "differences of total variation and responses of experts are then coupled",
+    )
     layout: Literal["colour"] | None = Field(
         default=None, description="of arrays of dimensions (3, h, w), which may also be stacks"
     )
@@ -68,10 +74,21 @@ class DataSettings(Settings):
     )
     seed: Seed = Field(default=0, description="of the choice of images, of crops and of noise")
 
+    @model_validator(mode="after")
+    def _check(self) -> DataSettings:
+        if self.complex and (not self.grey or self.layout is not None):
+            key = "layout" if self.grey else "grey"
+            raise Unfit(key, "complex images have no colours", advice="leave it out")
+        if self.complex and self.images == EMBEDDED:
+            what = "the pictures in the package are real"
+            advice = "name a folder of complex arrays as images"
+            raise Unfit("complex", what, advice=advice)
+        return self
+
     @property
     def channels(self) -> int:
-        """Of every image."""
-        return 1 if self.grey else 3
+        """Of every image; two for real and imaginary part."""
+        return 2 if self.complex else 1 if self.grey else 3
 
 
 class OutputSettings(Settings):
@@ -123,8 +140,13 @@ class Configuration(Settings):
         return Scaled(algorithm, self.scales) if self.scales else algorithm
 
     def forward(self, shape: Shape) -> Operator:
-        """The operator for images (c, h, w)."""
+        """The operator that data of images (c, h, w) are simulated with."""
         return self.operator.build(shape).to(self.dtype)
+
+    def assumed(self, shape: Shape, y: Tensor | None = None) -> Operator:
+        """The one that reconstructions begin with; ``y`` are data that may show more of it."""
+        operator = self.operator.assumed(shape).to(self.dtype)
+        return operator if y is None else self.operator.shown_by(y, operator)
 
     def energy(self, shape: Shape) -> Variational:
         """The energy for images (c, h, w), at its first parameters.
@@ -133,13 +155,13 @@ class Configuration(Settings):
             Unfit: images of that shape are impossible.
         """
         with _blaming("operator", self.operator.decisive):
-            operator = self.operator.build(shape)
+            operator = self.operator.assumed(shape)
             operator.data_shape(shape)
         with _blaming("regulariser"):
             regulariser = self.regulariser.build(shape)
             regulariser.check(shape)
         with _blaming("fidelity"):
-            fidelity = self.fidelity.build(operator)
+            fidelity = self.operator.fidelity(self.fidelity, operator, shape)
         if self.ridge is not None:
             with _blaming("ridge"):
                 regulariser = regulariser + self.ridge.build()
@@ -162,13 +184,18 @@ class Configuration(Settings):
     @model_validator(mode="after")
     def _check(self) -> Configuration:
         self._check_learning()
+        self._check_complex()
         check_noise(self.operator, self.noise, self.fidelity)
         with _blaming("operator", self.operator.decisive):
             probe = self.probe
         size = probe if self.data.size is None else (self.data.size, self.data.size)
-        if not learnable(self.energy((self.data.channels, *size))):
-            advice = 'name what is to be learned, e.g. learn = ["weight"]'
+        learned = learnable(self.energy((self.data.channels, *size)))
+        advice = 'name what is to be learned, e.g. learn = ["weight"]'
+        if not learned:
             raise Unfit("regulariser.learn", "there is nothing to learn", advice=advice)
+        if self.operator.binarises and set(learned) == {"fidelity.sampling"}:
+            what = "there is nothing to learn anew with the binary mask"
+            raise Unfit("regulariser.learn", what, advice=f"{advice}, or set binarise = false")
         self._check_solver()
         return self
 
@@ -179,6 +206,18 @@ class Configuration(Settings):
         objective = self.energy(shape).at(y)
         with _blaming("regulariser" if self.solver.takes is Objective else "solver", "name"):
             self.solver.check(objective)
+
+    def _check_complex(self) -> None:
+        """Images must be what the operator is for."""
+        if self.operator.for_complex is (not self.data.complex):
+            kind = "complex" if self.operator.for_complex else "real"
+            advice = (
+                "set complex = true and name a folder of complex arrays"
+                if self.operator.for_complex
+                else 'take name = "multi-coil", with coils = 1 for a single one'
+            )
+            key = "data.complex" if self.operator.for_complex else "operator.name"
+            raise Unfit(key, f"the operator is for {kind} images", advice=advice)
 
     def _check_learning(self) -> None:
         count, algorithm = self.data.count, self.algorithm.build()

@@ -17,10 +17,10 @@ from bilevel.cli.config.reading import blamed, sentence, table_in, text_in
 from bilevel.cli.config.validation import Problem, validate
 from bilevel.cli.settings.base import Choice, Positive, Settings, Unfit
 from bilevel.cli.settings.differing import GaussianSettings, MapSettings, Ridge
+from bilevel.cli.settings.forward import OperatorSettings
 from bilevel.cli.settings.kinds import (
     FidelitySettings,
     NoiseSettings,
-    OperatorSettings,
     RegulariserSettings,
     RuleSettings,
     table,
@@ -151,6 +151,9 @@ class Selection(Settings):
         if isinstance(self.regulariser, MapSettings) and self.regulariser.map:
             advice = "set map = false"
             raise Unfit("regulariser.map", "rules choose one weight, not a map", advice=advice)
+        if (key := self.operator.left_open) is not None:
+            what = "rules choose a weight for an operator that is known"
+            raise Unfit(f"operator.{key}", what, advice="learn with `bilevel learn`")
         check_noise(self.operator, self.noise, self.fidelity)
         if self.span is not None and not self.span[0] < self.span[1]:
             given = f"[{self.span[0]:g}, {self.span[1]:g}]"

@@ -35,7 +35,6 @@ __all__ = [
     "HypergradientSettings",
     "LossSettings",
     "NoiseSettings",
-    "OperatorSettings",
     "RegulariserSettings",
     "RuleSettings",
     "ScheduleSettings",
@@ -103,38 +102,6 @@ class Table(Settings):
         named = [key for key in chosen if re.search(rf"\b{key}\b", message)]
         needed = [key for key in chosen if fields[key].is_required()]
         return next(iter((*named, *needed, *chosen)), "name")
-
-
-class OperatorSettings(Table):
-    """A forward operator for images of any size; masks are drawn for the size at hand."""
-
-    decisive: ClassVar[str] = "name"
-    """The key to change when the operator does not fit an image."""
-
-    def build(self, shape: Shape) -> Operator:
-        """The operator for images (c, h, w)."""
-        del shape
-        return self.make()
-
-    @property
-    def size_taken(self) -> tuple[int, int] | None:
-        """The one size (h, w) of images that it takes [pixel]; None if it takes many."""
-        return None
-
-    @property
-    def smallest(self) -> int:
-        """Side of the smallest image that it takes [pixel]."""
-        return 1
-
-    @property
-    def multiple(self) -> int:
-        """What the sides of an image must be multiples of [pixel]."""
-        return 1
-
-    @property
-    def remark(self) -> str | None:
-        """What to know of it before it is used; None if there is nothing."""
-        return None
 
 
 class NoiseSettings(Table):

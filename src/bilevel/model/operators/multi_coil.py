@@ -106,6 +106,10 @@ class MultiCoil(Operator):
             raise InputError(what, given=data_shape[0])
         return (2, data_shape[1], data_shape[2])
 
+    def arranged(self, weights: Tensor) -> Tensor:
+        """Frequency zero in the middle."""
+        return weights if self.centred else cast(Tensor, torch.fft.fftshift(weights))
+
     def options(self) -> dict[str, object]:
         """The arguments that build this operator again."""
         options = {"mask": self.mask, "sensitivities": self.sensitivities}

@@ -103,6 +103,10 @@ class Operator(Part, ABC):
                 f"{type(self).__name__} expects data (c, h, w) = {expected}", given=given
             )
 
+    def arranged(self, weights: Tensor) -> Tensor:
+        """Weights (h', w') of data as one looks at them: frequency zero in the middle, say."""
+        return weights
+
     def accounted(self) -> frozenset[str]:
         """All of them: :meth:`sensitivity` is infinite where it does not know."""
         return frozenset(name for name, _ in self.named_parameters(remove_duplicate=False))
