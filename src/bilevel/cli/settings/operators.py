@@ -105,7 +105,7 @@ class Convolution(OperatorSettings):
     )
     simplex: bool = Field(
         default=True,
-        description="whether a learned kernel stays a blur: not negative, of the sum it begins with",
+        description="whether a learned kernel stays a blur: not negative, its sum kept",
     )
 
     @model_validator(mode="after")
