@@ -40,7 +40,7 @@ def fidelity(name: str = "real", by: str = "lines", seed: int = 0) -> SampledL2:
 # ------------------------------------------------------------------------------ the set
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_the_projection_is_the_nearest_point_of_the_set(seed: int) -> None:
     """Against a quadratic programme solved by sequential least squares."""
     rng = torch.Generator().manual_seed(seed)
@@ -77,7 +77,8 @@ def test_the_projection_is_within_the_set_and_obtuse(n: int, dtype: torch.dtype)
             angle = float((v - p).double() @ (z - p).double())
             assert angle <= slack * scale * n
         again = CappedSimplex(total).project(p)
-        torch.testing.assert_close(again, p, rtol=0, atol=4 * torch.finfo(dtype).eps)
+        rounding = (4 + n**0.5) * torch.finfo(dtype).eps  # of a sum
+        torch.testing.assert_close(again, p, rtol=0, atol=rounding)
 
 
 def test_ties_are_shared_and_whole_budgets_fill_the_set() -> None:
@@ -99,7 +100,7 @@ def test_a_binary_mask_is_the_masked_operator(name: str, by: str) -> None:
     term = fidelity(name, by).binarised()
     mask = term.mask.expand(SIZE)
     seen = FourierMask(mask) if name == "real" else MultiCoil(mask, MAPS / 2)
-    plain = SquaredL2(seen, float(term.weight)).double()
+    plain = SquaredL2(seen, float(term.weight.detach())).double()
     shape = (2, 1 if name == "real" else 2, *SIZE)
     x = torch.randn(shape, generator=RNG, dtype=torch.float64)
     full = torch.randn(term.operator(x).shape, generator=RNG, dtype=torch.float64)
@@ -120,7 +121,7 @@ def test_binarising_takes_the_largest_and_exactly_the_budget(by: str) -> None:
     free, before = mask[~term.kept] == 1, term.mask.detach()[~term.kept]
     assert float(before[free].min()) >= float(before[~free].max())
     assert list(learnable(found)) == ["log_weight"]
-    assert float(found.weight) == pytest.approx(float(term.weight), rel=1e-12)
+    assert float(found.weight.detach()) == pytest.approx(float(term.weight.detach()), rel=1e-12)
 
 
 @pytest.mark.parametrize("by", ["lines", "points"])
@@ -176,8 +177,8 @@ def test_the_hypergradient_is_that_of_differences_and_within_its_bound(by: str) 
     p = problem(by)
     assert not unaccounted(p.energy)
     assert bl.check_hypergradient(p).passed
+    loose = problem(by).value_and_grad(p.theta, tol=1e-3)
     exact = p.value_and_grad(p.theta, tol=1e-11)
-    loose = p.value_and_grad(p.theta, tol=1e-3)
     off = torch.cat([(loose.grad[k] - exact.grad[k]).flatten() for k in exact.grad]).norm()
     assert 0 < float(off) <= loose.error < torch.inf
 
@@ -185,11 +186,11 @@ def test_the_hypergradient_is_that_of_differences_and_within_its_bound(by: str) 
 def test_learning_stays_within_the_budget_and_lowers_the_loss() -> None:
     p = problem()
     first = p.value(p.theta, tol=1e-6)
-    fit = bl.learn(p, budget=bl.Budget(steps=30))
+    fit = bl.learn(p, budget=bl.Budget(steps=6))
     term = fit.energy.fidelity
     assert isinstance(term, SampledL2)
-    assert float(term.mask.sum()) == pytest.approx(term.budget, abs=1e-9)
-    assert float(term.mask.min()) >= 0 and float(term.mask.max()) <= 1
+    assert float(term.mask.detach().sum()) == pytest.approx(term.budget, abs=1e-9)
+    assert float(term.mask.detach().min()) >= 0 and float(term.mask.detach().max()) <= 1
     assert p.value(fit.theta, tol=1e-6) < first
     torch.testing.assert_close(space_of(fit.energy).project(fit.theta), fit.theta)
 

@@ -202,11 +202,11 @@ def _file(path: Path, settings: DataSettings) -> Callable[[], Tensor]:
 
 
 def _one_complex(path: Path) -> Tensor:
-    pages = data.load_complex(path).pages
-    if len(pages) > 1:
-        what = f"{path} holds {len(pages)} pages, not one image"
+    page, *others = data.load_complex(path).pages
+    if others:
+        what = f"{path} holds {1 + len(others)} pages, not one image"
         raise InputError(what, advice="save its pages as files of their own")
-    return pages[0].float()
+    return page.float()
 
 
 def _folder(name: str, beside: Path, folder: str | None) -> Path:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
+import torch
 import typer
 
 from bilevel.cli.config import Configuration, Document, plain
@@ -17,7 +18,7 @@ from bilevel.cli.reconstruction import CONFIGURATION, Reconstructor, simulated
 from bilevel.cli.resuming import resumable
 from bilevel.data import Pairs
 from bilevel.ground.contrast import contrast
-from bilevel.learn import Algorithm, BilevelProblem, Fit, Status, learn
+from bilevel.learn import Algorithm, BilevelProblem, Fit, Status, learn, load
 from bilevel.learn.scaling import resolved
 from bilevel.model import Variational
 from bilevel.model.fidelities import SampledL2
@@ -99,8 +100,8 @@ def _learned(
     with document.blaming("data.size"):
         problem = build_problem(configuration, images.training)
     binary = before is not None and _is_binary(before)
-    if before is not None and binary:
-        problem = _binarised(configuration, problem, before)
+    if binary:
+        problem = _binarised(configuration, problem, load(out / RELAXED))
     with document.blaming("scales"):
         resolved(configuration.scales, problem.theta)
         algorithm = configuration.learner(configuration.algorithm)
@@ -134,11 +135,13 @@ def _is_binary(fit: Fit) -> bool:
 
 def _binarised(configuration: Configuration, problem: BilevelProblem, fit: Fit) -> BilevelProblem:
     """The same with the binary mask of a fit, from its other parameters on."""
-    energy = cast(Variational, copy.deepcopy(fit.energy))
-    fidelity = cast(SampledL2, energy.fidelity)
-    own = fidelity.binarised() if fidelity.sampling.requires_grad else fidelity
-    pairs = cast(Pairs, problem.samples)
-    return _problem(configuration, Variational(own, energy.regulariser), pairs)
+    learned = cast(Variational, fit.energy)
+    own = cast(SampledL2, copy.deepcopy(learned.fidelity)).binarised()
+    energy = Variational(own, cast(Variational, copy.deepcopy(problem.energy)).regulariser)
+    with torch.no_grad():
+        for name, value in learned.regulariser.named_parameters():
+            energy.regulariser.get_parameter(name).copy_(value)
+    return _problem(configuration, energy, cast(Pairs, problem.samples))
 
 
 def _run(

@@ -32,13 +32,13 @@ def array_in(key: str, file: str, kinds: str, dims: Collection[int]) -> Array:
     """
     name = Path(file).name
     try:
-        values: Array = np.load(file, allow_pickle=False)
+        values: object = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         advice = "save an array with numpy.save"
         raise Unfit(key, f"cannot read the array {name}", advice=advice) from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in kinds:
         kind = "complex" if kinds == "c" else "real"
-        given = getattr(values, "dtype", type(values).__name__)
+        given = values.dtype if isinstance(values, np.ndarray) else "an archive"
         raise Unfit(key, f"{name} must hold {kind} numbers", given=given)
     if values.ndim not in dims or not values.size:
         shapes = " or ".join(map(str, dims))

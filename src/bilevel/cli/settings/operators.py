@@ -132,8 +132,8 @@ class Convolution(OperatorSettings):
         first, key = (self.kernel, "kernel")
         if self.first_kernel is not None:
             first, key = self.first_kernel, "first_kernel"
-        options = {"learn": self.learn, "simplex": self.simplex}
-        return operators.Convolution(_kernel(first, key), self.boundary, **options)
+        kernel, boundary = _kernel(first, key), self.boundary
+        return operators.Convolution(kernel, boundary, learn=self.learn, simplex=self.simplex)
 
     def build(self, shape: Shape) -> Operator:
         """The convolution, whatever the size of the image."""

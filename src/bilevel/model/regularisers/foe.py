@@ -152,7 +152,8 @@ class FieldsOfExperts(FilteredRegulariser):
         """
         if not self.coupled:
             return conv2d(x, self.filters)
-        return conv2d(x.flatten(0, 1)[:, None], self.filters).unflatten(0, x.shape[:2])
+        responses = conv2d(x.flatten(0, 1)[:, None], self.filters)
+        return responses.view(*x.shape[:2], *responses.shape[1:])
 
     def features_adjoint(self, p: Tensor, image_shape: Shape) -> Tensor:
         """The transposed filters, summed.
