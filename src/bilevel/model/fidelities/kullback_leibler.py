@@ -119,9 +119,9 @@ class KullbackLeibler(WeightedFidelity):
         return self._weighted(curvature)
 
     def stencils(self, x: Tensor, y: Tensor) -> list[Stencil] | None:
-        """Those of AᵀA with z/t² at every datum."""
+        """Those of AᵀA with z/t² at every datum, where data are as large as the image."""
         gram = self.operator.gram_stencil(x)
-        if gram is None:
+        if gram is None or y.shape != x.shape:
             return None
         curvature = self.weight * self._curvature(self.mean(x), self.counts(y))
         return [gram.times(curvature.detach())]
