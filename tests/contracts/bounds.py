@@ -25,7 +25,7 @@ from bilevel.ground.randomness import generator
 from bilevel.model import Objective
 from bilevel.solve import Tolerance, certify, minimise
 from bilevel.solve.solvers import LBFGS
-from contracts.zoo import PIXELS, Case, Random, log_uniform, make, slope
+from contracts.zoo import Case, Random, log_uniform, make, slope
 
 Setting = tuple[str, Hypergradient, float | None]
 """Name, method, rtol."""
@@ -72,7 +72,11 @@ class Claim:
 def known(operator: str, regulariser: str, seed: int, loss: bl.losses.Loss) -> Known:
     """A draw of the zoo, in float32 where the seed is odd."""
     dtype = torch.float32 if seed % 2 else torch.float64
-    case = make(operator, regulariser, seed, dtype)
+    return known_of(make(operator, regulariser, seed, dtype), loss)
+
+
+def known_of(case: Case, loss: bl.losses.Loss) -> Known:
+    """A problem with its truth."""
     double = Case(copy.deepcopy(case.energy).double(), case.y.double(), case.target.double())
     lower, upper = double.energy.at(double.y), bl.Upper(loss, double.target)
     near = minimise(lower, LBFGS(), tol=Tolerance(rms=1e-3), max_steps=2000)
@@ -84,8 +88,9 @@ def known(operator: str, regulariser: str, seed: int, loss: bl.losses.Loss) -> K
 
 def polished(case: Case, x: Tensor) -> Tensor:
     """The exact minimiser near x by Newton steps; autograd of the value alone says it is one."""
-    basis = torch.eye(PIXELS, dtype=x.dtype).reshape(PIXELS, *x.shape[1:])
-    copies = case.y.expand(PIXELS, *case.y.shape[1:])
+    pixels = x[0].numel()
+    basis = torch.eye(pixels, dtype=x.dtype).reshape(pixels, *x.shape[1:])
+    copies = case.y.expand(pixels, *case.y.shape[1:])
     floor = 1e-12 + 1e-15 * float(case.y.norm())
     for _ in range(20):
         gradient = slope(case.energy, x, case.y)

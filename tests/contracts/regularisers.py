@@ -17,7 +17,7 @@ from bilevel.model.describe import build, describe
 from bilevel.model.operators import Shape
 from bilevel.model.regularisers import Regulariser
 from contracts.states import InfimalConvolution
-from contracts.zoo import REGULARISERS, SHAPE, Random, log_uniform, tv, tv_map
+from contracts.zoo import REGULARISERS, SHAPE, Random, foe, log_uniform, tv, tv_map
 
 SEEDS = range(3)
 CHANNELS = (2, *SHAPE[1:])
@@ -28,6 +28,9 @@ FURTHER: dict[str, Callable[[Random], Regulariser]] = {
     "tv coupled": lambda rng: tv(rng, coupled=True),
     "tv coupled huber": lambda rng: tv(rng, coupled=True, potential="huber"),
     "tv coupled map": lambda rng: tv_map(rng, "charbonnier", coupled=True),
+    "foe coupled": lambda rng: foe(rng, "charbonnier", coupled=True),
+    "foe coupled huber": lambda rng: foe(rng, "huber", coupled=True),
+    "foe coupled student-t": lambda rng: foe(rng, "student-t", coupled=True),
 }
 """Of ``CHANNELS``; all others of the zoo's images."""
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from bilevel.ground.randomness import generator
 from bilevel.model import Variational
 from bilevel.model.energy import Energy
-from bilevel.model.fidelities import SquaredL2
+from bilevel.model.fidelities import Fidelity, SquaredL2
 from bilevel.model.operators import (
     Convolution,
     Downsampling,
@@ -76,11 +76,18 @@ def tv_map(rng: Random, potential: str, **options: object) -> TotalVariation:
     return TotalVariation(weight, smoothing, potential=potential, **options)  # type: ignore[arg-type]
 
 
-def foe(rng: Random, potential: str) -> FieldsOfExperts:
+def foe(rng: Random, potential: str, **options: object) -> FieldsOfExperts:
     everything = ("filters", "weight", "smoothing")
     weight = 0.1 * torch.rand(3, generator=rng) + 0.01
     filters, smoothing = normal(rng, 3, 1, 3, 2) / 2, log_uniform(rng, -1, 0)
-    return FieldsOfExperts(filters, weight, smoothing, potential=potential, learn=everything)
+    return FieldsOfExperts(
+        filters,
+        weight,
+        smoothing,
+        potential=potential,
+        learn=everything,
+        **options,  # type: ignore[arg-type]
+    )
 
 
 def ridge(rng: Random, weakly_convex: bool) -> RidgeRegulariser:
@@ -124,8 +131,16 @@ def make(operator: str, regulariser: str, seed: int, dtype: torch.dtype, batch: 
     rng = generator(seed, operator, regulariser)
     a, r = OPERATORS[operator](rng), REGULARISERS[regulariser](rng)
     fidelity = SquaredL2(a, log_uniform(rng, -0.5, 0.5), learn=("weight",))
+    return completed(fidelity, r, rng, dtype, (batch, *SHAPE))
+
+
+def completed(
+    fidelity: Fidelity, r: Regulariser, rng: Random, dtype: torch.dtype, shape: tuple[int, ...]
+) -> Case:
+    """With random images, data, and a ridge."""
+    a = fidelity.operator
     energy = Variational(fidelity, r + Tikhonov(log_uniform(rng, -2, 0), learn=()))
-    target = torch.rand(batch, *SHAPE, generator=rng)
+    target = torch.rand(shape, generator=rng)
     energy, target = energy.to(dtype), target.to(dtype)
     shortfall = float(energy.bounds(a.to(dtype)(target)).mu)
     if shortfall < 0.01:

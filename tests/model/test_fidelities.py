@@ -48,6 +48,17 @@ def test_data_below_the_background_are_refused_in_words() -> None:
         energy.at(y)
 
 
+def test_counts_behind_a_blur_whose_data_are_smaller_than_the_image() -> None:
+    """The preconditioner of products has no weight for pixels beyond the data."""
+    blur = bl.operators.GaussianBlur(0.8, 3, "valid")
+    energy = bl.Variational(
+        bl.fidelities.KullbackLeibler(blur, 0.1), bl.regularisers.Tikhonov(0.1)
+    ).double()
+    y = torch.rand(2, 1, 6, 8, dtype=torch.float64)
+    found = bl.minimise(energy.at(y), bl.solvers.NewtonCG(), tol=bl.Tolerance(rms=1e-6)).require()
+    assert float(energy.grad(found.x, y).detach().abs().max()) < 1e-5
+
+
 def test_pixels_without_a_count_stay_where_the_background_holds_them() -> None:
     """Without the wall total variation could not keep them from falling without end."""
     y = torch.full((1, 1, 8, 8), 0.5, dtype=torch.float64)

@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from bilevel import data
 from bilevel.cli.settings import differing, kinds, operators
 from bilevel.cli.settings.base import Settings
+from bilevel.cli.settings.forward import OperatorSettings
 from bilevel.cli.settings.kinds import Table, table
 from bilevel.cli.settings.reflect import parameters_of
 from bilevel.differentiate import Hypergradient, hypergradients
@@ -103,12 +104,14 @@ FAMILIES: Mapping[str, Family] = {
     "operators": Family(
         forward,
         forward.Operator,
-        kinds.OperatorSettings,
+        OperatorSettings,
         {
             "gaussian-blur": operators.GaussianBlur,
             "convolution": operators.Convolution,
             "mask": operators.Mask,
             "fourier-mask": operators.FourierMask,
+            "multi-coil": operators.MultiCoil,
+            "matrix": operators.Matrix,
             "downsampling": operators.Downsampling,
             "radon": operators.Radon,
         },
@@ -144,7 +147,12 @@ FAMILIES: Mapping[str, Family] = {
         fidelities.DataTerm,
         kinds.FidelitySettings,
         {},
-        (fidelities.Fidelities, fidelities.Fidelity, fidelities.Masked),
+        (
+            fidelities.Fidelities,
+            fidelities.Fidelity,
+            fidelities.Masked,
+            fidelities.SampledL2,
+        ),
     ),
     "regularisers": Family(
         regularisers,

@@ -73,7 +73,8 @@ def from_configuration(
         pairs = simulated(configuration, batch)
         _, c, h, w = pairs.y.shape
         noise = configuration.noise_in((c, h, w))
-        levels = drawn_levels(noise, batch.ids, configuration.data.seed)
+        seed = configuration.data.seed
+        levels = None if noise is None else drawn_levels(noise, batch.ids, seed)
         job = Job(batch.ids, pairs.y, noise, pairs.target, learned, batch.seen, levels)
         compared.append(prepare(selection, rules, job).run())
         if compared[-1].comparison.interrupted:

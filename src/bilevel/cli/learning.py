@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, cast
 
+import torch
 import typer
 
 from bilevel.cli.config import Configuration, Document, plain
@@ -17,11 +20,19 @@ from bilevel.cli.resuming import resumable
 from bilevel.data import Pairs
 from bilevel.ground.contrast import contrast
 from bilevel.ground.errors import InputError
-from bilevel.learn import BilevelProblem, Fit, Status, UnsupervisedProblem, learn
+from bilevel.learn import (
+    Algorithm,
+    BilevelProblem,
+    Fit,
+    Status,
+    UnsupervisedProblem,
+    learn,
+    load,
+)
 from bilevel.learn.scaling import resolved
 from bilevel.learn.separable import SeparableProblem
 from bilevel.model import Variational
-from bilevel.model.fidelities import Masked
+from bilevel.model.fidelities import Fidelity, Masked, SampledL2
 from bilevel.report import (
     ENDINGS,
     Reconstructed,
@@ -39,6 +50,8 @@ __all__ = ["build_problem", "learn_and_report"]
 
 REPORT = "report.html"
 INTERRUPTED = 130
+RELAXED = "relaxed"
+"""Where the fit is kept whose mask is not binary yet."""
 
 
 def learn_and_report(
@@ -82,10 +95,15 @@ def build_problem(configuration: Configuration, training: Batch | Measurements) 
     if configuration.criterion is not None or isinstance(training, Measurements):
         return _blind(configuration, energy, training)
     pairs = simulated(configuration, training)
+    energy.fidelity.operator = configuration.operator.shown_by(pairs.y, energy.fidelity.operator)
     energy.settle(pairs.y, contrast(pairs.target))
     if seen is not None and differing:
-        energy.fidelity = Masked(energy.fidelity)
+        energy.fidelity = Masked(cast(Fidelity, energy.fidelity))  # it refuses any other
         pairs = Pairs(Masked.data(pairs.y, seen[:, None]), pairs.target, pairs.ids)
+    return _problem(configuration, energy, pairs)
+
+
+def _problem(configuration: Configuration, energy: Variational, pairs: Pairs) -> BilevelProblem:
     solver, objective = configuration.solver, energy.at(pairs.y[:1])
     return BilevelProblem(
         energy,
@@ -137,6 +155,9 @@ def _learned(
     configuration = document.configuration
     with document.blaming("data.size"):
         problem = build_problem(configuration, training)
+    binary = before is not None and _is_binary(before)
+    if binary:
+        problem = _binarised(configuration, problem, load(out / RELAXED))
     with document.blaming("scales"):
         resolved(configuration.scales, problem.theta)
         algorithm = configuration.learner(configuration.algorithm)
@@ -148,7 +169,6 @@ def _learned(
         for words in sampling(configuration.operator, training.ids[0], one, channels):
             say(words)
     say(f"learning {numbers} parameter{'' if numbers == 1 else 's'} from {training}")
-    budget = configuration.budget.build()
     if before is not None:
         if before.snapshot is not None:
             before.snapshot.restore(algorithm, problem)  # raises before anything is written
@@ -157,6 +177,45 @@ def _learned(
         say(f"replacing the fit in {out}")
     (out / REPORT).unlink(missing_ok=True)
     write_page(out / CONFIGURATION, document.text)
+    fit = _run(document, problem, algorithm, out, before)
+    if not configuration.operator.binarises or binary or fit.status is Status.DIVERGED:
+        return fit
+    fit.save(out / RELAXED, state=False)
+    problem = _binarised(configuration, problem, fit)
+    say(f"the fit is kept in {out / RELAXED}; its mask is made binary, the rest learned anew")
+    algorithm = configuration.learner(configuration.algorithm)
+    return _run(document, problem, algorithm, out)
+
+
+def _is_binary(fit: Fit) -> bool:
+    """Whether its mask was learned and is binary now."""
+    fidelity = fit.energy.fidelity if isinstance(fit.energy, Variational) else None
+    return isinstance(fidelity, SampledL2) and not fidelity.sampling.requires_grad
+
+
+def _binarised(
+    configuration: Configuration, problem: SeparableProblem, fit: Fit
+) -> SeparableProblem:
+    """The same with the binary mask of a fit, from its other parameters on."""
+    learned = cast(Variational, fit.energy)
+    own = cast(SampledL2, copy.deepcopy(learned.fidelity)).binarised()
+    energy = Variational(own, cast(Variational, copy.deepcopy(problem.energy)).regulariser)
+    with torch.no_grad():
+        for name, value in learned.regulariser.named_parameters():
+            energy.regulariser.get_parameter(name).copy_(value)
+    return _problem(configuration, energy, cast(Pairs, problem.samples))
+
+
+def _run(
+    document: Document,
+    problem: SeparableProblem,
+    algorithm: Algorithm[Any],
+    out: Path,
+    before: Fit | None = None,
+) -> Fit:
+    """One fit, saved after every outer step."""
+    configuration = document.configuration
+    budget = configuration.budget.build()
     say(f"algorithm: {algorithm.about(problem)}")
     last = before.history[-1] if before is not None and before.history else None
     with LearningProgress(budget, last) as progress:
@@ -203,7 +262,7 @@ def _report(
     training = _samples(reconstructor, [learned_from], counter)[0]
     held_out = _samples(reconstructor, images.held_out, counter)
     fit = reconstructor.fit
-    peak = reconstructor.configuration.loss.shown_peak
+    peak = reconstructor.peak([training, *held_out])
     page = learning_page(fit, training=training, held_out=held_out or None, title=title, peak=peak)
     path = write_page(out / REPORT, page)
     console = results()

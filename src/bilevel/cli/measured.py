@@ -23,7 +23,7 @@ from bilevel.cli.images import (
     shuffled,
     split,
 )
-from bilevel.cli.settings.kinds import OperatorSettings
+from bilevel.cli.settings.forward import OperatorSettings
 from bilevel.data import kspace
 from bilevel.ground.errors import InputError
 from bilevel.model.operators import Shape

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -43,14 +43,10 @@ def simulated(configuration: Configuration, batch: Batch) -> Pairs:
     images = batch.images.to(configuration.dtype)
     if batch.y is not None:
         return Pairs(batch.y.to(configuration.dtype), images, batch.ids)
-    operator = configuration.forward(batch.shape, batch.seen)
-    return simulate(
-        images,
-        operator,
-        configuration.drawn(operator.data_shape(batch.shape)),
-        configuration.data.seed,
-        batch.ids,
-    )
+    operator = configuration.forward(batch.shape)
+    noise = configuration.drawn(operator.data_shape(batch.shape))
+    pairs = simulate(images, operator, noise, configuration.data.seed, batch.ids)
+    return configuration.operator.aligned(pairs, operator)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,9 +101,10 @@ class Reconstructor:
         ``done`` hears after each batch how many it had.
         """
         _, c, h, w = pairs.target.shape
-        fit, y = self._adapted((c, h, w), seen), pairs.y
+        fit, y = self._adapted((c, h, w), pairs.y, seen), pairs.y
         answer = self._answer(fit, y, (c, h, w), done)
-        rows, columns = fit.energy.fidelity.operator.window((c, h, w))
+        operator = cast(Variational, fit.energy).fidelity.operator
+        rows, columns = operator.window((c, h, w))
         x, target = (images[..., rows, columns] for images in (answer.x, pairs.target))
         before = y if y.shape == target.shape else fit.energy.start(y).detach()[..., rows, columns]
         return Samples(pairs.ids, before, x, target, answer.certificate, answer.status)
@@ -119,19 +116,33 @@ class Reconstructor:
             InputError: data that do not fit.
         """
         shape = self.configuration.image_shape((y.shape[1], y.shape[2], y.shape[3]))
-        fit = self._adapted(shape, seen)
-        return self._answer(fit, y.to(self.configuration.dtype), shape, done)
+        y = y.to(self.configuration.dtype)
+        return self._answer(self._adapted(shape, y, seen), y, shape, done)
 
     def begin(self, y: Tensor, seen: Tensor | None = None) -> Tensor:
         """What one has without reconstruction: the data, or the start where they are no images."""
         shape = self.configuration.image_shape((y.shape[1], y.shape[2], y.shape[3]))
         y = y.to(self.configuration.dtype)
-        return y if y.shape[1:] == shape else self._adapted(shape, seen).energy.start(y).detach()
+        return y if y.shape[1:] == shape else self._adapted(shape, y, seen).energy.start(y).detach()
 
-    def _adapted(self, shape: Shape, seen: Tensor | None = None) -> Fit:
-        """The same parameters, with an operator for that size."""
+    def peak(self, samples: Iterable[Samples]) -> float | None:
+        """What PSNR takes for white if the loss says so, or the largest modulus of complex images.
+
+        None for that of all targets.
+        """
+        given = self.configuration.loss.shown_peak
+        if given is not None or not self.configuration.data.complex:
+            return given
+        return max(float(s.target.square().sum(1).max()) for s in samples) ** 0.5 or 1.0
+
+    def _adapted(self, shape: Shape, y: Tensor, seen: Tensor | None = None) -> Fit:
+        """The same parameters, with an operator for that size, and what y shows of it."""
         energy = cast(Variational, copy.deepcopy(self.fit.energy))
-        operator = self.configuration.forward(shape, seen)
+        operator = self.configuration.assumed(shape, y, seen)
+        with torch.no_grad():
+            learned = energy.fidelity.operator.parameters()
+            for own, value in zip(operator.parameters(), learned, strict=True):
+                own.copy_(value)
         if isinstance(energy.fidelity, Masked):
             energy.fidelity = energy.fidelity.fidelity
         energy.fidelity.operator = operator
@@ -172,10 +183,10 @@ def _check_same(energy: Variational, configuration: Configuration, folder: Path)
     seen = _seen(own) if configuration.data.measured is not None else None
     h, w = sizes[0] if sizes else configuration.probe if seen is None else seen.shape
     try:
-        meant = configuration.forward((configuration.data.channels, h, w), seen)
+        meant = configuration.assumed((configuration.data.channels, h, w), None, seen)
     except InputError:
         meant = None
-    if meant is None or not _same(own, meant):
+    if meant is None or not _same(own, meant, configuration.operator.varying):
         what = f"the fit in '{folder}' has another operator than its configuration builds"
         advice = "reconstruct with fit.reconstruct in Python, or learn anew"
         raise InputError(what, given=f"{type(own).__name__} and [operator]", advice=advice)
@@ -187,17 +198,18 @@ def _seen(own: Operator) -> Tensor | None:
     return next(masks, None)
 
 
-def _same(one: Operator, other: Operator) -> bool:
+def _same(one: Operator, other: Operator, varying: Collection[str]) -> bool:
     """Whether two operators are of one kind with the same options, to rounding."""
     first, second = one.options(), other.options()
     if type(one) is not type(other) or first.keys() != second.keys():
         return False
-    return all(_equal(first[key], second[key]) for key in first)
+    kept = (key for key in first if key not in varying)
+    return all(_equal(first[key], second[key], varying) for key in kept)
 
 
-def _equal(one: object, other: object) -> bool:
+def _equal(one: object, other: object, varying: Collection[str]) -> bool:
     if isinstance(one, Operator) and isinstance(other, Operator):
-        return _same(one, other)
+        return _same(one, other, varying)
     if not (isinstance(one, Tensor) and isinstance(other, Tensor)):
         return bool(one == other)
     alike = one.shape == other.shape and one.dtype == other.dtype

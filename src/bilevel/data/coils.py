@@ -50,10 +50,14 @@ def birdcage(
 
 
 def estimated_sensitivities(y: Tensor, centre: int, *, centred: bool = False) -> Tensor:
-    """Sensitivities from the fully sampled middle of k-space: one image (1, 2N, h, w) -> (N, h, w).
+    """Sensitivities from the fully sampled middle of k-space: (K, 2N, h, w) -> (N, h, w).
 
-    Images of low resolution of all coils, over the root of their sum of squares. The phase of the
-    image stays in them, so that images reconstructed with them are nearly real.
+    Of one image: those of low resolution of all coils, over the root of their sum of squares. The
+    phase of the image stays in them, so that images reconstructed with them are nearly real.
+
+    Of several images that the same coils have seen: at every pixel the direction that explains
+    most of their energy (Walsh, Gmitro, Marcellin 2000), its phase that of the combination of
+    coils that does so over all pixels. The phases of the images do not matter.
 
     Args:
         y: data of ``MultiCoil``, real parts of the coils, then imaginary parts.
@@ -61,17 +65,16 @@ def estimated_sensitivities(y: Tensor, centre: int, *, centred: bool = False) ->
         centred: whether frequency zero lies in the middle of y, as for ``MultiCoil``.
 
     Raises:
-        InputError: more than one image, an odd number of channels, or a square that does not fit
-            or holds nothing.
+        InputError: an odd number of channels, or a square that does not fit or holds nothing.
     """
     check_finite(y, "y")
-    if y.ndim != 4 or len(y) != 1 or y.shape[1] % 2:
-        what = "sensitivities are estimated from one image, (1, 2 coils, h, w)"
+    if y.ndim != 4 or not len(y) or y.shape[1] % 2:
+        what = "sensitivities are estimated from data (images, 2 coils, h, w)"
         raise InputError(what, given=tuple(y.shape))
     h, w = y.shape[2:]
     if not 1 <= centre <= min(h, w):
         raise InputError(f"the middle must have 1 to {min(h, w)} pixels a side", given=centre)
-    z = torch.complex(*y.chunk(2, 1))[0]
+    z = torch.complex(*y.chunk(2, 1))
     if not centred:
         z = cast(Tensor, torch.fft.fftshift(z, (-2, -1)))
     window = torch.zeros(h, w, dtype=y.dtype, device=y.device)
@@ -82,7 +85,19 @@ def estimated_sensitivities(y: Tensor, centre: int, *, centred: bool = False) ->
     images = cast(Tensor, torch.fft.ifft2(low, norm="ortho"))
     if centred:
         images = cast(Tensor, torch.fft.fftshift(images, (-2, -1)))
-    size = images.abs().square().sum(0).sqrt()
+    size = images.abs().square().sum((0, 1)).sqrt()
     if not bool(size.any()):
         raise InputError("the middle of k-space is zero", advice="check mask and layout")
-    return images / size.clamp_min(1e-6 * float(size.max()))
+    scale = size.clamp_min(1e-6 * float(size.max()))
+    if len(y) == 1:
+        return images[0] / scale
+    found = _strongest(torch.einsum("knhw,kmhw->hwnm", images, images.conj()))
+    overall = _strongest(torch.einsum("knhw,kmhw->nm", images, images.conj()))
+    along = torch.einsum("n,hwn->hw", overall.conj(), found)
+    turned = found.movedim(-1, 0) * torch.polar(torch.ones_like(size), -along.angle())
+    return turned * (size / scale)
+
+
+def _strongest(covariance: Tensor) -> Tensor:
+    """The eigenvector of the largest eigenvalue, (..., n, n) -> (..., n)."""
+    return cast(Tensor, torch.linalg.eigh(covariance).eigenvectors)[..., -1]

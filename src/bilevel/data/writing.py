@@ -174,6 +174,11 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
+    """Write all of it or nothing.
+
+    Raises:
+        InputError: no place to write to.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         temporary.write_bytes(content)

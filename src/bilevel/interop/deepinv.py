@@ -10,10 +10,10 @@ from torch import Tensor
 
 from bilevel.ground.errors import InputError
 from bilevel.ground.extras import load
-from bilevel.model.describe import in_precision
 from bilevel.model.operators import Linear, Operator, Shape, Stacked
 from bilevel.model.operators.combined import side_by_side
 from bilevel.model.operators.linear import as_data
+from bilevel.model.part import Part
 
 __all__ = ["data_from_deepinv", "deepinv", "from_deepinv"]
 
@@ -77,7 +77,9 @@ def _copy(physics: Any, dtype: torch.dtype) -> Any:
 
     Sensitivities of coils stay complex, of which ``physics.to(dtype)`` would drop one half.
     """
-    found: Any = in_precision(physics.clone(), dtype)
+    holder, found = Part(), physics.clone()
+    holder.physics = found
+    holder.to(dtype)  # a part keeps complex tensors complex
     for part in found.modules():
         own = cast(dict[str, Any], vars(part))
         if isinstance(own.get("dtype"), torch.dtype) and own["dtype"].is_floating_point:

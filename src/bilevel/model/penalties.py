@@ -96,6 +96,15 @@ class RadialPenalty(Penalty):
         """The same scale for all components."""
         return scale.unsqueeze(1) * t
 
+    def value(self, t: Tensor, smoothing: Tensor) -> Tensor:
+        """φ_ν(|t_i|), from the square where the potential needs no root."""
+        return smoothing * self.potential.value_of_square((t / smoothing).square().sum(1))
+
+    def force(self, t: Tensor, smoothing: Tensor) -> Tensor:
+        """ψ'(s)/s t_i/ν with s = |t_i|/ν, from the square where the potential needs no root."""
+        s = t / smoothing
+        return self.spread(self.potential.ratio_of_square(s.square().sum(1)), s)
+
     def curvature(self, t: Tensor, smoothing: Tensor) -> Callable[[Tensor], Tensor]:
         """ψ'(s)/s across the direction n = t/|t| and ψ''(s) along it, over ν."""
         size = self.size(t)

@@ -159,11 +159,19 @@ class StudentT(Potential):
 
     def value(self, s: Tensor) -> Tensor:
         """ψ(s)."""
-        return 0.5 * torch.log1p(s * s)
+        return self.value_of_square(s * s)
+
+    def value_of_square(self, u: Tensor) -> Tensor:
+        """log(1 + u)/2."""
+        return 0.5 * torch.log1p(u)
 
     def ratio(self, s: Tensor) -> Tensor:
         """1/(1 + s²)."""
-        return (1 + s * s).reciprocal()
+        return self.ratio_of_square(s * s)
+
+    def ratio_of_square(self, u: Tensor) -> Tensor:
+        """1/(1 + u)."""
+        return (1 + u).reciprocal()
 
     def curvature(self, s: Tensor) -> Tensor:
         """(1 - s²)/(1 + s²)²."""

@@ -14,7 +14,7 @@ from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta
 
-__all__ = ["Ball", "Box", "Product", "Set", "Simplex", "ZeroMean"]
+__all__ = ["Ball", "Box", "CappedSimplex", "Product", "Set", "Simplex", "ZeroMean"]
 
 
 class Set(ABC):
@@ -108,6 +108,45 @@ class Simplex(Set):
         count = torch.arange(1, ordered.numel() + 1, dtype=value.dtype, device=value.device)
         active = int((ordered * count > excess).sum())
         return (value - excess[active - 1] / active).clamp_min(0.0)
+
+
+@dataclass(frozen=True)
+class CappedSimplex(Set):
+    """Entries lie between 0 and 1 and sum to ``total``: a budget.
+
+    The projection is clip(v - ν, 0, 1); the sum of that is piecewise linear in ν and falls from n
+    to 0 between the least v - 1 and the largest v, so that ν is found exactly by sorting.
+
+    Source: Wang and Lu 2015, "Projection onto the capped simplex" (arXiv 1503.01002).
+
+    Raises:
+        InputError: a total that is not positive; by ``project``, one larger than n.
+
+    Example:
+        >>> CappedSimplex(1.5).project(torch.tensor([2.0, 0.5, 0.25, -1.0]))
+        tensor([1.0000, 0.3750, 0.1250, 0.0000])
+    """
+
+    total: float
+
+    def __post_init__(self) -> None:
+        """Refuse an empty set."""
+        check_positive(self.total, "total of a capped simplex")
+
+    def project(self, value: Tensor) -> Tensor:
+        """Subtract the threshold at which the clipped entries sum to ``total``."""
+        v = value.double().flatten()
+        excess = v.numel() - self.total
+        if excess < -1e-6 * self.total:
+            what = f"{v.numel()} entries between 0 and 1 cannot sum to {self.total:g}"
+            raise InputError(what, advice="lower the total")
+        turns, order = torch.cat([v - 1, v]).sort()
+        falling = torch.where(order < v.numel(), 1.0, -1.0).double().cumsum(0)
+        fallen = (falling[:-1] * turns.diff()).cumsum(0)
+        left = excess - torch.cat([fallen.new_zeros(1), fallen])
+        last = max(int((left >= 0).sum()) - 1, 0)
+        threshold = turns[last] + left[last] / falling[last].clamp_min(1.0)
+        return (v - threshold).clamp(0.0, 1.0).to(value.dtype).view_as(value)
 
 
 @dataclass(frozen=True)

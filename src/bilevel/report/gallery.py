@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bilevel.ground.contrast import window_of
 from bilevel.report.comparison import Samples, Score, Scores
-from bilevel.report.pictures import ColourBar, error, error_bar, picture, shown
+from bilevel.report.pictures import ColourBar, error, error_bar, modulus, picture, shown
 from bilevel.report.words import decibels, gain, number, similarity
 
 __all__ = ["Card", "Tile", "card", "gallery", "median_card", "shown_side"]
@@ -69,7 +69,7 @@ def card(batch: Samples, row: int, score: Score, *, side: int) -> Card:
     size = (batch.target.shape[2], batch.target.shape[3])
     images: list[Tensor] = [batch.before, batch.after, batch.target]
     before, after, target = (shown(x[row : row + 1].detach(), side)[0] for x in images)
-    scale, window = _error_scale(before, target, score.peak), window_of(target)
+    scale, window = _error_scale(before, target, score.peak), window_of(modulus(target))
     part = (target.shape[1], target.shape[2])
     errors = ("Error before", before, score.psnr_before), ("Error after", after, score.psnr_after)
     return Card(

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from bilevel.ground.errors import InputError
 from bilevel.learn import Fit
 from bilevel.model import Cost
+from bilevel.model.fidelities import SampledL2
 from bilevel.model.losses import SquaredError
 from bilevel.model.regularisers import ExactTotalVariation, FieldsOfExperts, TotalVariation
 from bilevel.report import figures, words
@@ -24,7 +25,7 @@ from bilevel.report.convergence import stationarity_chart, tolerance
 from bilevel.report.gallery import gallery, median_card, shown_side
 from bilevel.report.generalisation import Generalisation
 from bilevel.report.parameters import model_name, parameters, parts, scalar_values
-from bilevel.report.pictures import filters, weight_map
+from bilevel.report.pictures import filters, mask, weight_map
 from bilevel.report.provenance import pretty, versions
 
 __all__ = [
@@ -199,6 +200,7 @@ def about_fit(fit: Fit) -> dict[str, object]:
             for name, part in parts(fit, kind)
             if (found := weight_map(part)) is not None
         ],
+        "masks": [mask(part) for _, part in parts(fit, SampledL2)],
         "cost": fit.cost,
         "ledger": _ledger(fit.cost),
         "duration": words.duration(fit.cost.seconds),

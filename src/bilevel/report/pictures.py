@@ -12,7 +12,9 @@ from torch import Tensor
 from bilevel.data import centre_crop
 from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
+from bilevel.model.fidelities import SampledL2
 from bilevel.model.regularisers import ExactTotalVariation, FieldsOfExperts, TotalVariation
+from bilevel.report.words import count, number
 
 __all__ = [
     "ColourBar",
@@ -21,6 +23,8 @@ __all__ = [
     "error",
     "error_bar",
     "filters",
+    "mask",
+    "modulus",
     "picture",
     "shown",
     "weight_map",
@@ -68,9 +72,33 @@ def picture(x: Tensor, window: tuple[float, float] = (0.0, 1.0)) -> str:
     """
     if x.ndim != 3 or 0 in x.shape:
         raise InputError("a picture must have shape (c, h, w)", given=tuple(x.shape))
-    planes = x if x.shape[0] in (1, 3) else x.square().sum(0, keepdim=True).sqrt()
+    planes = modulus(x)
     planes = (planes.double() - window[0]) / (window[1] - window[0])
     return _png(planes.expand(3, -1, -1).movedim(0, 2) if len(planes) == 3 else planes[0])
+
+
+def modulus(x: Tensor) -> Tensor:
+    """What is shown of (c, h, w): one channel or three as they are, else their root sum of squares.
+
+    Example:
+        >>> modulus(torch.tensor([3.0, 4.0]).view(2, 1, 1))
+        tensor([[[5.]]])
+    """
+    return x if x.shape[0] in (1, 3) else x.square().sum(0, keepdim=True).sqrt()
+
+
+def mask(fidelity: SampledL2) -> tuple[str, str]:
+    """Data URI of a sampling mask, white for 1, and how much of the data it takes, in words.
+
+    Lines are drawn as long as there are lines.
+    """
+    weights = fidelity.operator.arranged(fidelity.mask.detach().double())
+    h, w = weights.shape
+    taken, whole = float(weights.sum()), weights.numel()
+    kind = "points" if min(h, w) > 1 else "lines"
+    words = f"{number(taken)} of {count(whole)} {kind} ({100 * taken / whole:.3g} %)"
+    shape = h if h > 1 else w, w if w > 1 else h
+    return _png(weights.expand(shape)), words
 
 
 def error(x: Tensor, target: Tensor, scale: float) -> str:

@@ -69,6 +69,23 @@ def test_sensitivities_are_found_in_the_middle_of_k_space(centred: bool) -> None
     torch.testing.assert_close(found.abs().square().sum(0), torch.ones(size), rtol=1e-4, atol=1e-4)
 
 
+def test_several_images_show_the_same_coils_whatever_their_phases() -> None:
+    """Up to one phase a pixel, to which a reference combination of the coils gives a meaning."""
+    size, rng = (32, 40), torch.Generator().manual_seed(3)
+    truth = birdcage(size, 3, dtype=torch.complex128)
+    shape = bl.data.shepp_logan(40)[0, 0, 4:36].double() + 0.3
+    tilt = torch.linspace(-2.0, 2.0, 40, dtype=torch.float64)
+    phases = torch.rand(5, 1, 1, generator=rng, dtype=torch.float64) * 6 + tilt
+    z = torch.polar(shape.expand(5, *size), phases.expand(5, *size))
+    y = MultiCoil(torch.ones(size).double(), truth)(torch.stack([z.real, z.imag], 1))
+    found = estimated_sensitivities(y, 12)
+    torch.testing.assert_close(found.abs().square().sum(0), torch.ones(size).double())
+    alike = (found.conj() * truth).sum(0).abs()
+    assert float(alike[6:-6, 6:-6].min()) > 0.99
+    turned = estimated_sensitivities(torch.cat([y[:, 3:], -y[:, :3]], 1), 12)  # all by -i
+    torch.testing.assert_close(turned, found)
+
+
 def test_a_complex_image_comes_back() -> None:
     size = (16, 16)
     image = bl.data.shepp_logan(16)[0, 0]

@@ -104,7 +104,7 @@ def evaluate(
         reconstructor.samples(simulated(configuration, batch), counter, batch.seen)
         for batch in (part for whole in batches for part in whole.apart())
     ]
-    peak = configuration.loss.shown_peak
+    peak = reconstructor.peak(samples)
     scores = Scores.of(samples, peak)
     title = f"{configuration.output.title}: {name}"
     page = write_page(

@@ -35,11 +35,11 @@ def noise(
     import json
 
     from bilevel.cli.console import results
-    from bilevel.cli.images import read_files
+    from bilevel.cli.images import Reading
     from bilevel.risk.pictures import picture_noise
 
     found: Found = {}
-    for file in read_files(pictures, grey=True if grey else None, layout=layout):
+    for file in Reading(True if grey else None, layout).files(pictures):
         for name, page in zip(file.ids, file.pages, strict=True):
             found[name] = picture_noise(page), _unit(file)
     console = results()

@@ -122,7 +122,7 @@ def _from_sharp(
         reconstructor.samples(simulated(reconstructor.configuration, batch), done)
         for batch in batches
     ]
-    peak = reconstructor.configuration.loss.shown_peak
+    peak = reconstructor.peak(samples)
     scores = Scores.of(samples, peak)
     results().print(scores_table(scores))
     pages = {

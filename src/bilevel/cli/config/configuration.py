@@ -24,6 +24,7 @@ from bilevel.cli.settings.differing import (
     GaussianSettings,
     Ridge,
 )
+from bilevel.cli.settings.forward import OperatorSettings
 from bilevel.cli.settings.kinds import (
     AccurateAlgorithm,
     AlgorithmSettings,
@@ -32,7 +33,6 @@ from bilevel.cli.settings.kinds import (
     HypergradientSettings,
     LossSettings,
     NoiseSettings,
-    OperatorSettings,
     RegulariserSettings,
     SolverSettings,
     table,
@@ -116,10 +116,21 @@ class Configuration(Settings):
             raise InputError(what, advice="give measured data")
         return noise
 
-    def forward(self, shape: Shape, seen: Tensor | None = None) -> Operator:
-        """The operator for images (c, h, w), of whose data only those ``seen`` (h', w') exist."""
+    def forward(self, shape: Shape) -> Operator:
+        """The operator that data of images (c, h, w) are simulated with."""
+        return self.operator.build(shape).to(self.dtype)
+
+    def assumed(
+        self, shape: Shape, y: Tensor | None = None, seen: Tensor | None = None
+    ) -> Operator:
+        """The one that reconstructions begin with, of whose data those ``seen`` (h', w') exist.
+
+        ``y`` are data that may show more of it.
+        """
         own = self.operator
-        return (own.build(shape) if seen is None else own.seeing(shape, seen)).to(self.dtype)
+        operator = own.assumed(shape) if seen is None else own.seeing(shape, seen)
+        operator = operator.to(self.dtype)
+        return operator if y is None else own.shown_by(y, operator)
 
     def image_shape(self, data_shape: Shape) -> Shape:
         """Of the images behind data (c', h', w').
@@ -137,13 +148,13 @@ class Configuration(Settings):
             Unfit: images of that shape are impossible.
         """
         with _blaming("operator", self.operator.decisive):
-            operator = self.forward(shape, seen)
+            operator = self.assumed(shape, seen=seen)
             operator.data_shape(shape)
         with _blaming("regulariser"):
             regulariser = self.regulariser.build(shape)
             regulariser.check(shape)
         with _blaming("fidelity"):
-            fidelity = self.fidelity.build(operator)
+            fidelity = self.operator.fidelity(self.fidelity, operator, shape)
         if self.ridge is not None:
             with _blaming("ridge"):
                 regulariser = regulariser + self.ridge.build()
@@ -180,6 +191,7 @@ class Configuration(Settings):
     def _check(self) -> Configuration:
         self._check_data()
         self._check_learning()
+        self._check_complex()
         if isinstance(self.noise, GaussianSettings) and self.noise.estimated:
             what = "a level is estimated from measured data, and these are simulated"
             raise Unfit("noise.sigma", what, advice='give it, e.g. "25/255" or [0.05, 0.15]')
@@ -187,9 +199,13 @@ class Configuration(Settings):
         with _blaming("operator", self.operator.decisive):
             probe = self.probe
         size = probe if self.data.size is None else (self.data.size, self.data.size)
-        if not learnable(self.energy((self.data.channels, *size))):
-            advice = 'name what is to be learned, e.g. learn = ["weight"]'
+        learned = learnable(self.energy((self.data.channels, *size)))
+        advice = 'name what is to be learned, e.g. learn = ["weight"]'
+        if not learned:
             raise Unfit("regulariser.learn", "there is nothing to learn", advice=advice)
+        if self.operator.binarises and set(learned) == {"fidelity.sampling"}:
+            what = "there is nothing to learn anew with the binary mask"
+            raise Unfit("regulariser.learn", what, advice=f"{advice}, or set binarise = false")
         self._check_solver()
         return self
 
@@ -202,6 +218,9 @@ class Configuration(Settings):
             advice = 'name the images that the data are of, or add [criterion], with name = "sure"'
             raise Unfit("data.target", "measured data alone need a criterion", advice=advice)
         if self.criterion is not None:
+            if (key := self.operator.left_open) is not None:
+                what = "a criterion of the data cannot learn the operator"
+                raise Unfit(f"operator.{key}", what, advice="leave out [criterion], and give pairs")
             with _blaming("criterion", "name"):
                 self.criterion.build(None if self.noise is None else self.noise.build())
             if not isinstance(self.loss.build(), SquaredError):
@@ -215,6 +234,18 @@ class Configuration(Settings):
         objective = self.energy(shape).at(y)
         with _blaming("regulariser" if self.solver.takes is Objective else "solver", "name"):
             self.solver.check(objective)
+
+    def _check_complex(self) -> None:
+        """Images must be what the operator is for."""
+        if self.operator.for_complex is (not self.data.complex):
+            kind = "complex" if self.operator.for_complex else "real"
+            advice = (
+                "set complex = true and name a folder of complex arrays"
+                if self.operator.for_complex
+                else 'take name = "multi-coil", with coils = 1 for a single one'
+            )
+            key = "data.complex" if self.operator.for_complex else "operator.name"
+            raise Unfit(key, f"the operator is for {kind} images", advice=advice)
 
     def _check_learning(self) -> None:
         count, algorithm = self.data.count, self.algorithm.build()

@@ -1,4 +1,4 @@
-"""Files that a table names: kernels become rows of numbers, masks keep their absolute path."""
+"""Files that a table names: kernels and angles become numbers, others keep their absolute path."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from torch import Tensor
 
 from bilevel import data
 from bilevel.cli.console import say
+from bilevel.cli.settings.arrays import array_in
 from bilevel.cli.settings.base import Unfit
+from bilevel.cli.settings.magnetic import WORDS
 from bilevel.ground.errors import InputError, shortened
 
 __all__ = ["named", "with_files"]
 
 _FAR = 0.5
+_KERNELS, _PATHS = ("kernel", "first_kernel"), ("file", "mask", "matrix", "sensitivities")
 _PART = 200
 
 
@@ -26,7 +29,7 @@ def with_files(tables: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     The mask of [data] gets its whole path.
 
     Raises:
-        Unfit: a kernel that cannot be read, or that has no positive sum.
+        Unfit: a kernel that cannot be read, or that has no positive sum; angles that cannot.
     """
     tables = {
         name: _with_mask(value, folder) if name == "data" else value
@@ -36,16 +39,16 @@ def with_files(tables: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     if not isinstance(operator, Mapping):
         return dict(tables)
     table = dict(cast(Mapping[str, Any], operator))
-    for key in ("file", "kernel"):
-        if isinstance(table.get(key), str):
-            named(f"operator.{key}", table[key])
-    if isinstance(table.get("file"), str):
-        table["file"] = str((folder / table["file"]).absolute())
-    if isinstance(table.get("kernel"), str):
+    for key, value in table.items():
+        if not isinstance(value, str) or key not in (*_KERNELS, *_PATHS, "angles"):
+            continue
+        if key == "sensitivities" and value in WORDS:
+            continue
+        path = folder / named(f"operator.{key}", value)
         try:
-            table["kernel"] = _kernel(folder / table["kernel"])
+            table[key] = _content(key, path)
         except InputError as error:
-            raise Unfit("operator.kernel", str(error)) from error
+            raise Unfit(f"operator.{key}", str(error)) from error
     return {**tables, "operator": table}
 
 
@@ -56,6 +59,14 @@ def _with_mask(table: Any, folder: Path) -> Any:
     if isinstance(own.get("mask"), str):
         own["mask"] = str((folder / named("data.mask", own["mask"])).absolute())
     return own
+
+
+def _content(key: str, path: Path) -> object:
+    if key in _KERNELS:
+        return _kernel(path)
+    if key in _PATHS:
+        return str(path.absolute())
+    return array_in(key, str(path), "fiu", (1,)).astype(float).tolist()
 
 
 def named(key: str, path: str) -> str:

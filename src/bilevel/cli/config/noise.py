@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bilevel.cli.settings.base import Unfit
-from bilevel.cli.settings.kinds import FidelitySettings, NoiseSettings, OperatorSettings
+from bilevel.cli.settings.forward import OperatorSettings
+from bilevel.cli.settings.kinds import FidelitySettings, NoiseSettings
 from bilevel.cli.settings.operators import FourierMask
 from bilevel.data import PoissonGaussianNoise, PoissonNoise
 from bilevel.model.fidelities import KullbackLeibler

@@ -27,10 +27,10 @@ from bilevel.cli.settings.differing import (
     PoissonSettings,
     Ridge,
 )
+from bilevel.cli.settings.forward import OperatorSettings
 from bilevel.cli.settings.kinds import (
     FidelitySettings,
     NoiseSettings,
-    OperatorSettings,
     RegulariserSettings,
     RuleSettings,
     table,
@@ -186,6 +186,9 @@ class Selection(Settings):
         if isinstance(self.regulariser, MapSettings) and self.regulariser.map:
             advice = "set map = false"
             raise Unfit("regulariser.map", "rules choose one weight, not a map", advice=advice)
+        if (key := self.operator.left_open) is not None:
+            what = "rules choose a weight for an operator that is known"
+            raise Unfit(f"operator.{key}", what, advice="learn with `bilevel learn`")
         check_noise(self.operator, self.noise, self.fidelity)
         if self.camera is not None:
             self._check_camera()

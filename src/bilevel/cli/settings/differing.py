@@ -51,6 +51,8 @@ __all__ = [
 
 
 ESTIMATE = "estimate"
+_COMPLEX = 2
+"""Channels of a complex image."""
 
 
 def _levels(value: object) -> object:
@@ -115,6 +117,11 @@ class MapSettings(RegulariserSettings):
 
     given_elsewhere = ("operator", "least_smoothing")
     map: bool = Field(default=False, description="one weight a pixel instead of a single one")
+    coupled: bool | None = Field(
+        default=None,
+        description="penalise the differences of all channels together, isotropic only; those of "
+        "complex images alone if none",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Any:
@@ -126,14 +133,21 @@ class MapSettings(RegulariserSettings):
 
     def build(self, shape: Shape) -> ImageTerm:
         """One weight, or a map of the size of the image, left to the data unless given."""
-        one: ImageTerm = self.make()
+        isotropic: bool = self.model_dump()["isotropic"]
+        coupled = _coupled(self.coupled, shape) and (isotropic or bool(self.coupled))
+        one: ImageTerm = self.make(coupled=coupled)
         if not self.map:
             return one
         part: ImageTerm = self.make(
-            weight=one.get_parameter("log_weight").detach().exp().expand(shape[1:])
+            coupled=coupled, weight=one.get_parameter("log_weight").detach().exp().expand(shape[1:])
         )
         part.left |= {name: unit for name, unit in one.left.items() if name == "log_weight"}
         return part
+
+
+def _coupled(chosen: bool | None, shape: Shape) -> bool:
+    """As chosen, otherwise for the two channels of complex images."""
+    return shape[0] == _COMPLEX if chosen is None else chosen
 
 
 class Experts(RegulariserSettings):
@@ -145,19 +159,25 @@ class Experts(RegulariserSettings):
     count: Count | None = Field(
         default=None, description="filters, lowest frequencies first; all if none"
     )
+    coupled: bool | None = Field(
+        default=None,
+        description="penalise the responses of all channels together; those of complex images "
+        "alone if none",
+    )
 
     def build(self, shape: Shape) -> ImageTerm:
         """Filters of one channel."""
-        if shape[0] != 1:
-            advice = "set grey = true in [data]"
-            raise Unfit("name", "fields of experts are for grey images", advice=advice)
+        coupled = _coupled(self.coupled, shape)
+        if shape[0] != 1 and not coupled:
+            advice = "set coupled = true, or grey = true in [data]"
+            raise Unfit("coupled", "filters have one channel", advice=advice)
         bank = regularisers.dct_filters(self.size)
         if self.count is not None and self.count > len(bank):
             most = f"{self.size}x{self.size} pixels give at most {len(bank)} filters"
             raise Unfit("count", most, given=self.count)
         frequency = torch.arange(1, self.size**2)
         order = (frequency // self.size + frequency % self.size).argsort(stable=True)
-        return self.make(filters=bank[order[: self.count]])
+        return self.make(filters=bank[order[: self.count]], coupled=coupled)
 
     @property
     def smallest(self) -> int:

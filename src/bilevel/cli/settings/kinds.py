@@ -22,7 +22,7 @@ from bilevel.model import CompositeObjective, Objective, SaddleObjective, Smooth
 from bilevel.model.fidelities import DataTerm
 from bilevel.model.kinds import is_kind
 from bilevel.model.losses import Loss
-from bilevel.model.operators import Identity, Mask, Operator, Shape
+from bilevel.model.operators import Identity, Operator, Shape
 from bilevel.model.part import Units
 from bilevel.model.regularisers import ImageTerm
 from bilevel.select import Rule
@@ -38,7 +38,6 @@ __all__ = [
     "HypergradientSettings",
     "LossSettings",
     "NoiseSettings",
-    "OperatorSettings",
     "RegulariserSettings",
     "RuleSettings",
     "ScheduleSettings",
@@ -108,55 +107,6 @@ class Table(Settings):
         return next(iter((*named, *needed, *chosen)), "name")
 
 
-class OperatorSettings(Table):
-    """A forward operator for images of any size; masks are drawn for the size at hand."""
-
-    decisive: ClassVar[str] = "name"
-    """The key to change when the operator does not fit an image."""
-
-    def build(self, shape: Shape) -> Operator:
-        """The operator for images (c, h, w)."""
-        del shape
-        return self.make()
-
-    def sampled(self, y: Tensor) -> Tensor | None:
-        """Which data (h', w') were taken, where measured ones tell by themselves; None if all.
-
-        Raises:
-            InputError: data that cannot be those of this operator.
-        """
-        del y
-
-    def unit(self, data_shape: Shape) -> float:
-        """The number in data (c', h', w') as they are given that is 1 in those of the operator."""
-        del data_shape
-        return 1.0
-
-    def seeing(self, shape: Shape, seen: Tensor) -> Operator:
-        """The operator for images (c, h, w) of whose data only those ``seen`` (h', w') exist."""
-        return Mask(seen) @ self.build(shape)
-
-    @property
-    def size_taken(self) -> tuple[int, int] | None:
-        """The one size (h, w) of images that it takes [pixel]; None if it takes many."""
-        return None
-
-    @property
-    def smallest(self) -> int:
-        """Side of the smallest image that it takes [pixel]."""
-        return 1
-
-    @property
-    def multiple(self) -> int:
-        """What the sides of an image must be multiples of [pixel]."""
-        return 1
-
-    @property
-    def remark(self) -> str | None:
-        """What to know of it before it is used; None if there is nothing."""
-        return None
-
-
 class NoiseSettings(Table):
     """A noise model."""
 
@@ -170,8 +120,11 @@ class NoiseSettings(Table):
     def in_unit(self, unit: float) -> data.Noise:
         """The noise of data that are divided by ``unit``."""
         noise = self.build()
-        gaussian = isinstance(noise, data.GaussianNoise)
-        return data.GaussianNoise(noise.sigma / unit) if gaussian else noise
+        if not isinstance(noise, data.GaussianNoise):
+            return noise
+        level = noise.sigma
+        drawn = isinstance(level, tuple)
+        return data.GaussianNoise((level[0] / unit, level[1] / unit) if drawn else level / unit)
 
     @property
     def fidelity(self) -> Mapping[str, object]:

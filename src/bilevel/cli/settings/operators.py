@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from collections.abc import Collection
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor
 
+from bilevel.cli.settings.arrays import black_and_white, matrix_in
 from bilevel.cli.settings.base import Positive, Seed, Side, Unfit
-from bilevel.cli.settings.kinds import OperatorSettings
-from bilevel.data import kspace, load_image
-from bilevel.ground.errors import InputError
+from bilevel.cli.settings.forward import OperatorSettings
+from bilevel.cli.settings.magnetic import FourierMask, MultiCoil
 from bilevel.ground.randomness import generator
 from bilevel.model import operators
 from bilevel.model.operators import Operator, Shape
-from bilevel.model.operators.fourier import line_mask
 
-__all__ = ["Convolution", "Downsampling", "FourierMask", "GaussianBlur", "Mask", "Radon"]
+__all__ = [
+    "Convolution",
+    "Downsampling",
+    "FourierMask",
+    "GaussianBlur",
+    "Mask",
+    "Matrix",
+    "MultiCoil",
+    "Radon",
+]
 
 _OFF = 1e-3
 Boundary = Annotated[
@@ -35,6 +42,38 @@ class GaussianBlur(OperatorSettings):
     size: Side = Field(default=9, description="side of the kernel [pixel]")
     sigma: Positive = Field(default=1.6, description="standard deviation of the kernel [pixel]")
     boundary: Boundary = "circular"
+    learn: Annotated[tuple[Literal["sigma"], ...], Field(strict=False)] = Field(
+        default=(), description='["sigma"]: the width, between 0.1 pixel and half the kernel'
+    )
+    first_sigma: Positive | None = Field(
+        default=None, description="where learning begins [pixel]; at sigma if none"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> GaussianBlur:
+        if self.first_sigma is not None and not self.learn:
+            raise Unfit("first_sigma", "the width is not learned", advice='add learn = ["sigma"]')
+        if self.learn and self.size % 2 == 0:
+            what = "a kernel whose width is learned has an odd side"
+            raise Unfit("size", what, given=self.size)
+        return self
+
+    @property
+    def left_open(self) -> str | None:
+        """The width, if it is learned."""
+        return "learn" if self.learn else None
+
+    @property
+    def varying(self) -> Collection[str]:
+        """The width, if it is learned."""
+        return self.learn
+
+    def assumed(self, shape: Shape) -> Operator:
+        """The blur with which learning begins."""
+        if not self.learn:
+            return self.build(shape)
+        first = self.sigma if self.first_sigma is None else self.first_sigma
+        return operators.GaussianBlur(first, self.size, self.boundary, learn=self.learn)
 
     def build(self, shape: Shape) -> Operator:
         """The blur, whatever the size of the image."""
@@ -58,15 +97,48 @@ class Convolution(OperatorSettings):
         description='the rows, e.g. [[0.5, 0.5]], or a file such as "psf.tif"'
     )
     boundary: Boundary = "circular"
+    learn: Annotated[tuple[Literal["kernel"], ...], Field(strict=False)] = Field(
+        default=(), description='["kernel"]: all its values'
+    )
+    first_kernel: list[list[float]] | None = Field(
+        default=None, description="where learning begins, rows or a file; at kernel if none"
+    )
+    simplex: bool = Field(
+        default=True,
+        description="whether a learned kernel stays a blur: not negative, its sum kept",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Convolution:
+        for key in sorted({"first_kernel", "simplex"} & self.model_fields_set):
+            if not self.learn and getattr(self, key) != type(self).model_fields[key].default:
+                raise Unfit(key, "the kernel is not learned", advice='add learn = ["kernel"]')
+        return self
+
+    @property
+    def left_open(self) -> str | None:
+        """The kernel, if it is learned."""
+        return "learn" if self.learn else None
+
+    @property
+    def varying(self) -> Collection[str]:
+        """The kernel, if it is learned."""
+        return self.learn
+
+    def assumed(self, shape: Shape) -> Operator:
+        """The kernel with which learning begins."""
+        if not self.learn:
+            return self.build(shape)
+        first, key = (self.kernel, "kernel")
+        if self.first_kernel is not None:
+            first, key = self.first_kernel, "first_kernel"
+        kernel, boundary = _kernel(first, key), self.boundary
+        return operators.Convolution(kernel, boundary, learn=self.learn, simplex=self.simplex)
 
     def build(self, shape: Shape) -> Operator:
         """The convolution, whatever the size of the image."""
         del shape
-        lengths = {len(row) for row in self.kernel}
-        if len(lengths) != 1 or 0 in lengths:
-            given = f"rows of {sorted(lengths)} numbers"
-            raise Unfit("kernel", "the rows of the kernel must have one length", given=given)
-        return operators.Convolution(torch.tensor(self.kernel, dtype=torch.float64), self.boundary)
+        return operators.Convolution(_kernel(self.kernel, "kernel"), self.boundary)
 
     @property
     def remark(self) -> str | None:
@@ -77,8 +149,17 @@ class Convolution(OperatorSettings):
 
     @property
     def smallest(self) -> int:
-        """The longer side of the kernel."""
-        return max(len(self.kernel), *(len(row) for row in self.kernel))
+        """The longer side of the kernels."""
+        kernels = [self.kernel, *([] if self.first_kernel is None else [self.first_kernel])]
+        return max(max(len(rows), *(len(row) for row in rows)) for rows in kernels)
+
+
+def _kernel(rows: list[list[float]], key: str) -> torch.Tensor:
+    lengths = {len(row) for row in rows}
+    if len(lengths) != 1 or 0 in lengths:
+        given = f"rows of {sorted(lengths)} numbers"
+        raise Unfit(key, "the rows of the kernel must have one length", given=given)
+    return torch.tensor(rows, dtype=torch.float64)
 
 
 class Mask(OperatorSettings):
@@ -107,20 +188,8 @@ class Mask(OperatorSettings):
         """That of the picture."""
         if self.file is None:
             return None
-        h, w = self._seen(self.file).shape
+        h, w = black_and_white("file", self.file).shape
         return h, w
-
-    @staticmethod
-    def _seen(file: str) -> torch.Tensor:
-        """The pixels (h, w) that are white in a picture of two grey values."""
-        try:
-            x = load_image(file, grey=True)[0, 0]
-        except InputError as error:
-            raise Unfit("file", str(error)) from error
-        if not bool(((x == 0) | (x == 1)).all()):
-            advice = "make it white (seen) and black (not seen)"
-            raise Unfit("file", f"{Path(file).name} is not black and white alone", advice=advice)
-        return x == 1
 
     def build(self, shape: Shape) -> Operator:
         """Pixels drawn anew for every size, the same ones for all images of a size; or those read.
@@ -130,7 +199,7 @@ class Mask(OperatorSettings):
         """
         size = shape[1:]
         if self.file is not None:
-            seen = self._seen(self.file)
+            seen = black_and_white("file", self.file)
             if seen.shape != size:
                 given = f"an image of {size[0]}x{size[1]}"
                 what = f"the mask is for images of {seen.shape[0]}x{seen.shape[1]} pixels"
@@ -138,70 +207,6 @@ class Mask(OperatorSettings):
             return operators.Mask(seen)
         level = torch.rand(size, generator=generator(self.seed, "mask", *size))
         return operators.Mask(level < self.fraction)
-
-
-class FourierMask(OperatorSettings):
-    """Some vertical lines of the Fourier transform are seen: single-coil magnetic resonance.
-
-    Measured data say themselves which of them were sampled: the others are 0.
-    """
-
-    decisive = "acceleration"
-    acceleration: Annotated[float, Field(ge=1, le=256)] = Field(
-        default=2.0, description="one of so many lines is seen"
-    )
-    centre_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
-        default=0.08,
-        description="part of the lines, around frequency zero, that is seen in any case",
-    )
-    seed: Seed = Field(default=0, description="of the lines drawn")
-    centred: bool = Field(
-        default=False,
-        description="frequency zero of the data of complex images lies in the middle, "
-        "fftshift(fft2(ifftshift(x))); otherwise first, fft2(x)",
-    )
-    norm: Literal["ortho", "backward"] = Field(
-        default="ortho",
-        description="of the transform behind the data; backward has no factor, as numpy.fft.fft2",
-    )
-
-    def build(self, shape: Shape) -> Operator:
-        """Lines drawn anew for every size, the same ones for all images of a size."""
-        lines = line_mask(shape[1:], self.acceleration, self.centre_fraction, self.seed)
-        return self.seeing(shape, kspace.centred_mask(lines) if self.centred else lines)
-
-    def seeing(self, shape: Shape, seen: Tensor) -> Operator:
-        """Of real images, or of complex ones, which have two channels.
-
-        Raises:
-            Unfit: centred data of real images.
-        """
-        if shape[0] == 2:
-            return operators.MultiCoil(seen, centred=self.centred)
-        if self.centred:
-            advice = "set complex = true in [data], or leave centred out"
-            raise Unfit("centred", "centred data are those of complex images", advice=advice)
-        return operators.FourierMask(seen)
-
-    def unit(self, data_shape: Shape) -> float:
-        """√(h w) for a transform without factor: computing is orthonormal."""
-        return 1.0 if self.norm == "ortho" else math.sqrt(data_shape[1] * data_shape[2])
-
-    def sampled(self, y: Tensor) -> Tensor:
-        """The data that are not 0.
-
-        Raises:
-            Unfit: data of several coils.
-        """
-        if y.shape[1] > 2 and y.shape[1] % 2 == 0:
-            what = "data of several coils need the sensitivities of these"
-            raise Unfit("name", what, given=f"{y.shape[1] // 2} coils")
-        return kspace.sampled(y, centred=self.centred)
-
-    @property
-    def smallest(self) -> int:
-        """A width at which some lines are kept."""
-        return 4 * math.ceil(self.acceleration)
 
 
 class Downsampling(OperatorSettings):
@@ -233,8 +238,10 @@ class Radon(OperatorSettings):
     size: Annotated[list[Side], Field(min_length=2, max_length=2)] = Field(
         description="height and width of the images [pixel]"
     )
-    angles: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        default=60, description="how many, spread over 180 degrees, or 360 from a point"
+    angles: Annotated[int, Field(ge=1, le=10_000)] | list[float] = Field(
+        default=60,
+        description="how many, spread over 180 degrees, or 360 from a point; or the angles "
+        "themselves [degree], a list or a file of one",
     )
     detectors: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         default=None, description="elements of the detector; as many as the image needs if none"
@@ -250,6 +257,8 @@ class Radon(OperatorSettings):
     @model_validator(mode="after")
     def _check(self) -> Radon:
         h, w = self.size
+        if isinstance(self.angles, list) and not self.angles:
+            raise Unfit("angles", "at least one angle is needed", given="[]")
         if self.source is not None and self.source <= math.hypot(h, w) / 2:
             given = f"{self.source:g} pixels from the centre of {h}x{w}"
             raise Unfit("source", "the source must lie outside the image", given=given)
@@ -266,3 +275,30 @@ class Radon(OperatorSettings):
         del shape
         geometry = (self.size_taken, self.angles, self.detectors, self.spacing, 1.0)
         return operators.Radon(*geometry, self.source, self.behind)
+
+
+class Matrix(OperatorSettings):
+    """A matrix from a file, times the pixels of images of one size, row by row."""
+
+    decisive: ClassVar[str] = "matrix"
+    matrix: str = Field(
+        description="file of a dense matrix (NPY) or a sparse one of SciPy (NPZ), a column a pixel"
+    )
+    size: Annotated[list[Side], Field(min_length=2, max_length=2)] = Field(
+        description="height and width of the images [pixel]"
+    )
+
+    @property
+    def size_taken(self) -> tuple[int, int]:
+        """The size of the images."""
+        h, w = self.size
+        return h, w
+
+    def build(self, shape: Shape) -> Operator:
+        """For images of as many channels as the matrix has columns for.
+
+        Raises:
+            InputError: no matrix in the file, or one of another number of columns.
+        """
+        channels = 1 if len(shape) < 3 else shape[0]
+        return operators.Matrix(matrix_in("matrix", self.matrix), (channels, *self.size_taken))

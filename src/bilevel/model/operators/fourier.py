@@ -104,6 +104,10 @@ class FourierMask(Operator):
             raise InputError("Fourier data need an even number of channels", given=channels)
         return (channels // 2, h, w)
 
+    def arranged(self, weights: Tensor) -> Tensor:
+        """Frequency zero in the middle."""
+        return cast(Tensor, torch.fft.fftshift(weights))
+
     def options(self) -> dict[str, object]:
         """The arguments that build this operator again."""
         return {"mask": self.mask}

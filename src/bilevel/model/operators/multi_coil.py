@@ -12,7 +12,7 @@ from bilevel.ground.errors import InputError
 from bilevel.model.operators.inputs import check_adjoint, check_forward, mask_weights
 from bilevel.model.operators.operator import Interval, Operator, Shape
 
-__all__ = ["MultiCoil"]
+__all__ = ["MultiCoil", "decoded", "encoded"]
 
 
 class MultiCoil(Operator):
@@ -57,25 +57,12 @@ class MultiCoil(Operator):
     def forward(self, x: Tensor) -> Tensor:
         """A x: (b, 2, h, w) -> (b, 2N, h, w)."""
         check_forward(self, x, self.mask)
-        seen = self.sensitivities * torch.complex(x[:, :1], x[:, 1:])
-        if self.centred:
-            seen = cast(Tensor, torch.fft.ifftshift(seen, (-2, -1)))
-        z = cast(Tensor, torch.fft.fft2(seen, norm="ortho"))
-        if self.centred:
-            z = cast(Tensor, torch.fft.fftshift(z, (-2, -1)))
-        return torch.cat([self.mask * z.real, self.mask * z.imag], 1)
+        return encoded(x, self.mask, self.sensitivities, self.centred)
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Aᵀ y: (b, 2N, h, w) -> (b, 2, h, w)."""
         check_adjoint(self, y, self.mask)
-        z = torch.complex(*(self.mask * y).chunk(2, 1))
-        if self.centred:
-            z = cast(Tensor, torch.fft.ifftshift(z, (-2, -1)))
-        seen = cast(Tensor, torch.fft.ifft2(z, norm="ortho"))
-        if self.centred:
-            seen = cast(Tensor, torch.fft.fftshift(seen, (-2, -1)))
-        x = (self.sensitivities.conj() * seen).sum(1, keepdim=True)
-        return torch.cat([x.real, x.imag], 1)
+        return decoded(y, self.mask, self.sensitivities, self.centred)
 
     @property
     def roundings(self) -> float:
@@ -106,10 +93,37 @@ class MultiCoil(Operator):
             raise InputError(what, given=data_shape[0])
         return (2, data_shape[1], data_shape[2])
 
+    def arranged(self, weights: Tensor) -> Tensor:
+        """Frequency zero in the middle."""
+        return weights if self.centred else cast(Tensor, torch.fft.fftshift(weights))
+
     def options(self) -> dict[str, object]:
         """The arguments that build this operator again."""
         options = {"mask": self.mask, "sensitivities": self.sensitivities}
         return {**options, "centred": self.centred}
+
+
+def encoded(x: Tensor, mask: Tensor, sensitivities: Tensor, centred: bool) -> Tensor:
+    """m F (S_k x), with mask (h, w) and maps (N, h, w), or (b, 1, h, w) and (b, N, h, w)."""
+    seen = sensitivities * torch.complex(x[:, :1], x[:, 1:])
+    if centred:
+        seen = cast(Tensor, torch.fft.ifftshift(seen, (-2, -1)))
+    z = cast(Tensor, torch.fft.fft2(seen, norm="ortho"))
+    if centred:
+        z = cast(Tensor, torch.fft.fftshift(z, (-2, -1)))
+    return torch.cat([mask * z.real, mask * z.imag], 1)
+
+
+def decoded(y: Tensor, mask: Tensor, sensitivities: Tensor, centred: bool) -> Tensor:
+    """The adjoint of :func:`encoded`."""
+    z = torch.complex(*(mask * y).chunk(2, 1))
+    if centred:
+        z = cast(Tensor, torch.fft.ifftshift(z, (-2, -1)))
+    seen = cast(Tensor, torch.fft.ifft2(z, norm="ortho"))
+    if centred:
+        seen = cast(Tensor, torch.fft.fftshift(seen, (-2, -1)))
+    x = (sensitivities.conj() * seen).sum(1, keepdim=True)
+    return torch.cat([x.real, x.imag], 1)
 
 
 def _real_parts(sensitivities: object, mask: Tensor) -> Tensor:

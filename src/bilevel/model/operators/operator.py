@@ -108,6 +108,10 @@ class Operator(Part, ABC):
                 f"{type(self).__name__} expects data (c, h, w) = {expected}", given=given
             )
 
+    def arranged(self, weights: Tensor) -> Tensor:
+        """Weights (h', w') of data as one looks at them: frequency zero in the middle, say."""
+        return weights
+
     def accounted(self) -> frozenset[str]:
         """The parameters that :meth:`sensitivity` knows; who overrides that names them here."""
         return frozenset()

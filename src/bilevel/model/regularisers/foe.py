@@ -16,7 +16,7 @@ from bilevel.ground.errors import InputError
 from bilevel.model.bounds import Variation
 from bilevel.model.operators.operator import Shape
 from bilevel.model.part import check_learn
-from bilevel.model.penalties import SeparablePenalty
+from bilevel.model.penalties import RadialPenalty, SeparablePenalty
 from bilevel.model.potentials import POTENTIALS
 from bilevel.model.regularisers.filtered import FeatureBall, FilteredRegulariser
 from bilevel.model.sets import Set, ZeroMean
@@ -50,19 +50,24 @@ class FieldsOfExperts(FilteredRegulariser):
     R(x) = Σ_j w_j Σ_i φ_ν((k_j * x)_i) over all places where the filter fits into the image.
 
     Filters are kept at mean zero; the potential is "huber", "charbonnier", "log-cosh" or the
-    non-convex "student-t" (∇²R >= -1/8 of its upper bound).
+    non-convex "student-t" (∇²R >= -1/8 of its upper bound). With several channels each filter has
+    as many and sums over them, unless they are ``coupled``: then every filter has one channel,
+    responds to each channel of the image, and φ_ν is of the length of these responses. For real
+    and imaginary parts that is the modulus of the response, whatever the phase.
 
     Args:
-        filters: (m, c, k, k'); the 5x5 DCT if None.
+        filters: (m, c, k, k'), (m, 1, k, k') with coupled channels; the 5x5 DCT if None.
         weight: first factor of every filter, or one each [1].
         smoothing: where the potential turns from quadratic to linear, ν [grey value].
+        coupled: penalise the responses of all channels together.
         potential: φ.
         learn: names of what is learned; the rest stays as given.
 
     Source: Roth and Black 2009; Kunisch and Pock 2013, (1.3); Chen, Ranftl, Pock 2014.
 
     Raises:
-        InputError: filters that are not (m, c, k, k'), weights that do not fit, unknown names.
+        InputError: filters that are not (m, c, k, k'), or of several channels where these are
+            coupled, weights that do not fit, unknown names.
 
     Example:
         >>> foe = FieldsOfExperts(dct_filters(3), weight=0.01, potential="log-cosh")
@@ -78,6 +83,7 @@ class FieldsOfExperts(FilteredRegulariser):
         weight: float | Tensor | None = None,
         smoothing: float | None = None,
         *,
+        coupled: bool = False,
         potential: Literal["charbonnier", "huber", "log-cosh", "student-t"] = "charbonnier",
         learn: Collection[str] = ("filters", "weight"),
     ) -> None:
@@ -96,8 +102,11 @@ class FieldsOfExperts(FilteredRegulariser):
         if weights.ndim > 1 or (weights.ndim == 1 and len(weights) != len(bank)):
             expected = f"weight must be a number or have shape ({len(bank)},)"
             raise InputError(expected, given=tuple(weights.shape))
-        self.penalty = SeparablePenalty(POTENTIALS[potential])
-        self.potential = potential
+        if coupled and bank.shape[1] != 1:
+            what = "filters that couple channels have one channel, and respond to each"
+            raise InputError(what, given=tuple(bank.shape))
+        self.penalty = (RadialPenalty if coupled else SeparablePenalty)(POTENTIALS[potential])
+        self.coupled, self.potential = coupled, potential
         centred = ZeroMean().project(bank).clone()
         self.filters = nn.Parameter(centred, requires_grad="filters" in learn)
         each = weights.expand(len(bank)).clone()
@@ -113,6 +122,7 @@ class FieldsOfExperts(FilteredRegulariser):
         }
         return {
             "filters": self.filters.detach(),
+            "coupled": self.coupled,
             "potential": self.potential,
             "learn": [name for name, parameter in owners.items() if parameter.requires_grad],
         }
@@ -124,7 +134,7 @@ class FieldsOfExperts(FilteredRegulariser):
     def check(self, image_shape: Shape) -> None:
         """Channels must match and the filters fit into the image."""
         channels, *size = self.filters.shape[1:]
-        if channels != image_shape[0] or any(
+        if (channels != image_shape[0] and not self.coupled) or any(
             k > n for k, n in zip(size, image_shape[1:], strict=True)
         ):
             expected = f"filters of {channels} channel(s) and {tuple(size)} pixels do not fit"
@@ -136,8 +146,14 @@ class FieldsOfExperts(FilteredRegulariser):
         return self.log_weight.exp()[:, None, None]
 
     def features(self, x: Tensor) -> Tensor:
-        """All filter responses: (b, c, h, w) -> (b, m, h - k + 1, w - k' + 1)."""
-        return conv2d(x, self.filters)
+        """All filter responses: (b, c, h, w) -> (b, m, h - k + 1, w - k' + 1).
+
+        Coupled channels: (b, c, m, h - k + 1, w - k' + 1).
+        """
+        if not self.coupled:
+            return conv2d(x, self.filters)
+        responses = conv2d(x.flatten(0, 1)[:, None], self.filters)
+        return responses.view(*x.shape[:2], *responses.shape[1:])
 
     def features_adjoint(self, p: Tensor, image_shape: Shape) -> Tensor:
         """The transposed filters, summed.
@@ -145,8 +161,10 @@ class FieldsOfExperts(FilteredRegulariser):
         As a matrix product and a sum of patches: on CPUs two to three times faster than a
         transposed convolution to a single channel.
         """
-        patches = self.filters.flatten(1).T @ p.flatten(2)
-        return fold(patches, image_shape[1:], self.filters.shape[2:])
+        flat = p.flatten(0, 1) if self.coupled else p
+        patches = self.filters.flatten(1).T @ flat.flatten(2)
+        x = fold(patches, image_shape[1:], self.filters.shape[2:])
+        return x.reshape(len(p), *image_shape)
 
     def gram_bound(self, scale: Tensor, image_shape: Shape) -> Tensor:
         """max over frequencies of Σ_j scale_j |k̂_j|²: valid responses are a crop of circular ones.

@@ -1,0 +1,104 @@
+"""What the tables of operators have in common: what data are simulated with, what is assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import ClassVar
+
+from torch import Tensor
+
+from bilevel.cli.settings.kinds import FidelitySettings, Table
+from bilevel.data import Pairs
+from bilevel.model.fidelities import DataTerm
+from bilevel.model.operators import Mask, Operator, Shape
+
+__all__ = ["OperatorSettings"]
+
+
+class OperatorSettings(Table):
+    """A forward operator for images of any size; masks are drawn for the size at hand.
+
+    Data are simulated with what :meth:`build` gives; reconstructions begin with what is
+    :meth:`assumed`, which may be learned, or come from the data (:meth:`shown_by`).
+    """
+
+    decisive: ClassVar[str] = "name"
+    """The key to change when the operator does not fit an image."""
+    for_complex: ClassVar[bool | None] = None
+    """Whether images must be complex, or must not be; None where both will do."""
+
+    def build(self, shape: Shape) -> Operator:
+        """The operator for images (c, h, w)."""
+        del shape
+        return self.make()
+
+    def assumed(self, shape: Shape) -> Operator:
+        """What is known of it at first, with its learnable parameters; all unless overridden."""
+        return self.build(shape)
+
+    def shown_by(self, y: Tensor, operator: Operator) -> Operator:
+        """``operator`` with what the data y show of it; as it is unless overridden."""
+        del y
+        return operator
+
+    def sampled(self, y: Tensor) -> Tensor | None:
+        """Which data (h', w') were taken, where measured ones tell by themselves; None if all.
+
+        Raises:
+            InputError: data that cannot be those of this operator.
+        """
+        del y
+
+    def unit(self, data_shape: Shape) -> float:
+        """The number in data (c', h', w') as they are given that is 1 in those of the operator."""
+        del data_shape
+        return 1.0
+
+    def seeing(self, shape: Shape, seen: Tensor) -> Operator:
+        """What is assumed for images (c, h, w) of whose data only those ``seen`` (h', w') exist."""
+        return Mask(seen) @ self.assumed(shape)
+
+    def aligned(self, pairs: Pairs, operator: Operator) -> Pairs:
+        """Pairs simulated with ``operator``, in the terms of what its data show of it."""
+        del operator
+        return pairs
+
+    def fidelity(self, chosen: FidelitySettings, operator: Operator, shape: Shape) -> DataTerm:
+        """The fidelity of the configuration with that operator."""
+        del shape
+        return chosen.build(operator)
+
+    @property
+    def left_open(self) -> str | None:
+        """The key by which the operator is learned or estimated; None where it is known."""
+        return None
+
+    @property
+    def varying(self) -> Collection[str]:
+        """Options of the operator that are not those of :meth:`assumed` after learning."""
+        return ()
+
+    @property
+    def binarises(self) -> bool:
+        """Whether a learned mask becomes one of 0 and 1, and the rest is learned anew."""
+        return False
+
+    @property
+    def size_taken(self) -> tuple[int, int] | None:
+        """The one size (h, w) of images that it takes [pixel]; None if it takes many."""
+        return None
+
+    @property
+    def smallest(self) -> int:
+        """Side of the smallest image that it takes [pixel]."""
+        return 1
+
+    @property
+    def multiple(self) -> int:
+        """What the sides of an image must be multiples of [pixel]."""
+        return 1
+
+    @property
+    def remark(self) -> str | None:
+        """What to know of it before it is used; None if there is nothing."""
+        return None

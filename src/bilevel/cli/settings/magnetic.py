@@ -1,0 +1,296 @@
+"""The [operator] tables of magnetic resonance: masks drawn, read or learned, and coils."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal, cast
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from bilevel.cli.settings.arrays import array_in, black_and_white, shape_of
+from bilevel.cli.settings.base import Seed, Unfit
+from bilevel.cli.settings.forward import OperatorSettings
+from bilevel.cli.settings.kinds import FidelitySettings
+from bilevel.data import Pairs, birdcage, estimated_sensitivities, kspace
+from bilevel.model import operators
+from bilevel.model.fidelities import DataTerm, SampledL2, SquaredL2
+from bilevel.model.operators import Operator, Shape
+from bilevel.model.operators.fourier import line_mask
+
+__all__ = ["FourierMask", "MultiCoil"]
+
+WORDS = ("birdcage", "estimated")
+"""Sensitivities that are no file."""
+_DECAY = 3.0
+_LEAST = 4
+
+
+class FourierMask(OperatorSettings):
+    """Some vertical lines of the Fourier transform are seen: single-coil magnetic resonance.
+
+    Measured data say themselves which of them were sampled: the others are 0.
+    """
+
+    decisive = "acceleration"
+    acceleration: Annotated[float, Field(ge=1, le=256)] = Field(
+        default=2.0, description="one of so many lines, or points, is seen"
+    )
+    centre_fraction: Annotated[float, Field(ge=0, le=1)] = Field(
+        default=0.08,
+        description="part of the lines, around frequency zero, that is seen in any case",
+    )
+    seed: Seed = Field(default=0, description="of the lines drawn")
+    mask: str | None = Field(
+        default=None,
+        description="picture of what is seen, frequency zero in the middle, in place of "
+        "acceleration, centre_fraction and seed",
+    )
+    learn: Annotated[tuple[Literal["mask"], ...], Field(strict=False)] = Field(
+        default=(),
+        description='["mask"]: which lines or points to take; data are then fully sampled, and '
+        "acceleration is the budget",
+    )
+    by: Literal["lines", "points"] = Field(
+        default="lines", description="what a learned mask is made of"
+    )
+    binarise: bool = Field(
+        default=True,
+        description="a learned mask becomes one of 0 and 1, and the rest is learned anew with it",
+    )
+
+    centred: bool = Field(
+        default=False,
+        description="frequency zero of the data of complex images lies in the middle, "
+        "fftshift(fft2(ifftshift(x))); otherwise first, fft2(x)",
+    )
+    norm: Literal["ortho", "backward"] = Field(
+        default="ortho",
+        description="of the transform behind the data; backward has no factor, as numpy.fft.fft2",
+    )
+
+    @model_validator(mode="after")
+    def _fits(self) -> FourierMask:
+        given = self.model_fields_set
+        drawn = sorted({"acceleration", "centre_fraction", "seed"} & given)
+        if self.mask is not None and (drawn or self.learn):
+            what = "a mask is read from a file, drawn or learned"
+            others = [*drawn, *(["learn"] if self.learn else [])]
+            raise Unfit("mask", what, given=f"mask and {' and '.join(others)}")
+        for key in sorted({"by", "binarise"} & given):
+            if not self.learn and getattr(self, key) != type(self).model_fields[key].default:
+                advice = 'add learn = ["mask"]'
+                raise Unfit(key, "only a learned mask has this", advice=advice)
+        return self
+
+    @property
+    def size_taken(self) -> tuple[int, int] | None:
+        """That of the picture."""
+        if self.mask is None:
+            return None
+        h, w = black_and_white("mask", self.mask).shape
+        return h, w
+
+    @property
+    def smallest(self) -> int:
+        """A width at which some lines are kept."""
+        return 4 * math.ceil(self.acceleration)
+
+    @property
+    def left_open(self) -> str | None:
+        """The mask, if it is learned."""
+        return "learn" if self.learn else None
+
+    @property
+    def binarises(self) -> bool:
+        """Of a learned mask, if it is asked for."""
+        return bool(self.learn) and self.binarise
+
+    def build(self, shape: Shape) -> Operator:
+        """Lines drawn anew for every size, the same ones for all images of a size."""
+        return self.seeing(shape, self._arranged(self._mask(shape)))
+
+    def seeing(self, shape: Shape, seen: Tensor) -> Operator:
+        """Of real images, or of complex ones, which have two channels.
+
+        Raises:
+            Unfit: centred data of real images.
+        """
+        if shape[0] == 2:
+            return operators.MultiCoil(seen, self._maps(shape), centred=self.centred)
+        if self.centred:
+            advice = "set complex = true in [data], or leave centred out"
+            raise Unfit("centred", "centred data are those of complex images", advice=advice)
+        return operators.FourierMask(seen)
+
+    def _maps(self, shape: Shape) -> Tensor | None:
+        """The sensitivities of the coils, of which there is one."""
+        del shape
+
+    def unit(self, data_shape: Shape) -> float:
+        """√(h w) for a transform without factor: computing is orthonormal."""
+        return 1.0 if self.norm == "ortho" else math.sqrt(data_shape[1] * data_shape[2])
+
+    def sampled(self, y: Tensor) -> Tensor:
+        """The data that are not 0.
+
+        Raises:
+            Unfit: data of several coils.
+        """
+        if y.shape[1] > 2 and y.shape[1] % 2 == 0:
+            advice = 'take name = "multi-coil"'
+            what = "data of several coils need the sensitivities of these"
+            raise Unfit("name", what, given=f"{y.shape[1] // 2} coils", advice=advice)
+        return kspace.sampled(y, centred=self.centred)
+
+    def _mask(self, shape: Shape) -> Tensor:
+        """What is seen, frequency zero first; all of it where the mask is learned.
+
+        Raises:
+            Unfit: a picture that cannot be read, is not black and white, or of another size.
+        """
+        size = shape[1], shape[2]
+        if self.mask is None:
+            drawn = line_mask(size, self.acceleration, self.centre_fraction, self.seed)
+            return torch.ones_like(drawn) if self.learn else drawn
+        seen = black_and_white("mask", self.mask)
+        if seen.shape != size:
+            given = f"an image of {size[0]}x{size[1]}"
+            what = f"the mask is for images of {seen.shape[0]}x{seen.shape[1]} pixels"
+            raise Unfit("mask", what, given=given)
+        return cast(Tensor, torch.fft.ifftshift(seen))
+
+    def fidelity(self, chosen: FidelitySettings, operator: Operator, shape: Shape) -> DataTerm:
+        """With the mask as its weights, where it is learned.
+
+        Raises:
+            Unfit: another fidelity than squared-l2.
+        """
+        if not self.learn:
+            return super().fidelity(chosen, operator, shape)
+        if chosen.stands_for is not SquaredL2:
+            advice = "leave [fidelity] out, or learn in [operator]"
+            raise Unfit("name", "masks are learned with squared-l2", advice=advice)
+        profile, kept, budget = self._budget(shape[1], shape[2])
+        options = chosen.model_dump()
+        learn = ("mask", *options["learn"])
+        profile, kept = (self._arranged(part) for part in (profile, kept))
+        return SampledL2(operator, profile, kept, budget, options["weight"], learn=learn)
+
+    def _arranged(self, mask: Tensor) -> Tensor:
+        """A mask with frequency zero first as the operator has it."""
+        return kspace.centred_mask(mask) if self.centred else mask
+
+    def _budget(self, h: int, w: int) -> tuple[Tensor, Tensor, float]:
+        """First weights that decay with the frequency, those that are kept, and how many in all."""
+        if self.by == "lines":
+            frequency = _frequency(w)[None]
+            kept = _nearest(w, round(w * self.centre_fraction))[None]
+        else:
+            frequency = torch.hypot(_frequency(h)[:, None], _frequency(w)[None])
+            part = self.centre_fraction**0.5
+            kept = _nearest(h, round(h * part))[:, None] & _nearest(w, round(w * part))[None]
+        profile = (1 - frequency).clamp_min(0.0) ** _DECAY
+        return profile, kept, float(round(profile.numel() / self.acceleration))
+
+
+class MultiCoil(FourierMask):
+    """The same of complex images, seen by several coils: parallel magnetic resonance."""
+
+    for_complex: ClassVar[bool | None] = True
+    coils: Annotated[int, Field(ge=1, le=256)] = Field(
+        default=4, description="how many, on a circle; those of a file are as many as it holds"
+    )
+    sensitivities: str = Field(
+        default="birdcage",
+        description='"birdcage", "estimated" for what the centre of k-space shows of them, or a '
+        "file of a complex array (coils, h, w)",
+    )
+
+    @model_validator(mode="after")
+    def _coils_fit(self) -> MultiCoil:
+        if self.sensitivities == "estimated" and self.coils == 1:
+            what = "a single coil has no sensitivities to be estimated"
+            raise Unfit("coils", what, advice="set coils to 2 or more")
+        if self._file and "coils" in self.model_fields_set:
+            what = "the file of sensitivities says how many coils there are"
+            raise Unfit("coils", what, given=self.coils, advice="leave coils out")
+        return self
+
+    @property
+    def _file(self) -> bool:
+        return self.sensitivities not in WORDS
+
+    @property
+    def size_taken(self) -> tuple[int, int] | None:
+        """That of mask or sensitivities from a file."""
+        own = super().size_taken
+        if own is not None or not self._file:
+            return own
+        shape = shape_of("sensitivities", self.sensitivities)
+        return (shape[1], shape[2]) if len(shape) == 3 else None
+
+    @property
+    def left_open(self) -> str | None:
+        """Mask or sensitivities."""
+        return "sensitivities" if self.sensitivities == "estimated" else super().left_open
+
+    @property
+    def varying(self) -> Collection[str]:
+        """Sensitivities that come from the data."""
+        return ("sensitivities",) if self.sensitivities == "estimated" else ()
+
+    def sampled(self, y: Tensor) -> Tensor:
+        """The data that are not 0 in all coils."""
+        return kspace.sampled(y, centred=self.centred)
+
+    def _maps(self, shape: Shape) -> Tensor | None:
+        size = shape[1], shape[2]
+        if not self._file:
+            maps = birdcage(size, self.coils, dtype=torch.complex128)
+            return None if self.coils == 1 else maps
+        maps = torch.from_numpy(array_in("sensitivities", self.sensitivities, "c", (3,)))
+        if maps.shape[1:] != size:
+            h, w = maps.shape[1:]
+            given = f"an image of {size[0]}x{size[1]}"
+            raise Unfit("sensitivities", f"they are for images of {h}x{w} pixels", given=given)
+        return maps
+
+    def shown_by(self, y: Tensor, operator: Operator) -> Operator:
+        """With the sensitivities that the middle of y shows, if they are to be estimated."""
+        if self.sensitivities != "estimated" or not isinstance(operator, operators.MultiCoil):
+            return operator
+        side = min(round(y.shape[3] * self.centre_fraction), y.shape[2])
+        if side < _LEAST:
+            what = f"sensitivities need a centre of {_LEAST} lines or more"
+            raise Unfit("centre_fraction", what, given=f"{side} of {y.shape[3]} lines")
+        maps = estimated_sensitivities(y, side, centred=self.centred)
+        return operators.MultiCoil(operator.mask, maps, centred=self.centred).to(y)
+
+    def aligned(self, pairs: Pairs, operator: Operator) -> Pairs:
+        """Targets as all of k-space would give them with the sensitivities estimated.
+
+        These are known up to a phase at each pixel, which moves to the images: Σ S̄'_k S_k x.
+        """
+        own = self.shown_by(pairs.y, operator)
+        if own is operator or not isinstance(own, operators.MultiCoil):
+            return pairs
+        given = cast(operators.MultiCoil, operator).sensitivities
+        factor = (own.sensitivities.conj() * given.to(own.sensitivities)).sum(0)
+        x = factor * torch.complex(*pairs.target.chunk(2, 1))
+        return replace(pairs, target=torch.cat([x.real, x.imag], 1))
+
+
+def _frequency(count: int) -> Tensor:
+    """Of each line, 0 to 1, frequency zero first."""
+    return 2 * cast(Tensor, torch.fft.fftfreq(count, dtype=torch.float64)).abs()
+
+
+def _nearest(count: int, kept: int) -> Tensor:
+    """So many lines around frequency zero."""
+    found = torch.zeros(count, dtype=torch.bool)
+    found[_frequency(count).argsort(stable=True)[:kept]] = True
+    return found
