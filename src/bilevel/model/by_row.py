@@ -277,16 +277,28 @@ class _Mapped(_OfRows):
         def one(theta: Theta, y: Tensor, *row: Tensor) -> Tensor:
             return function(self._row(theta, y), *[image[None] for image in row])[0]
 
-        return cast(Tensor, torch.func.vmap(one)(self.theta, self.y, *images))
+        return torch.func.vmap(one)(self.theta, self.y, *images)
 
     def value(self, x: Tensor) -> Tensor:
-        return self._map(lambda f, x: f.value(x), x)
+        return self._map(_value, x)
 
     def grad(self, x: Tensor) -> Tensor:
-        return self._map(lambda f, x: f.grad(x), x)
+        return self._map(_grad, x)
 
     def hessian(self, x: Tensor) -> LinearMap:
         def apply(v: Tensor) -> Tensor:
-            return self._map(lambda f, x, v: f.hessian(x)(v), x, v)
+            return self._map(_product, x, v)
 
         return LinearMap(apply, lambda index: self.rows(index).hessian(x[index]))
+
+
+def _value(f: Smooth, x: Tensor) -> Tensor:
+    return f.value(x)
+
+
+def _grad(f: Smooth, x: Tensor) -> Tensor:
+    return f.grad(x)
+
+
+def _product(f: Smooth, x: Tensor, v: Tensor) -> Tensor:
+    return f.hessian(x)(v)

@@ -83,9 +83,10 @@ def parts_of(term: T) -> list[T]:
 
 def named_parts(name: str, term: T) -> list[tuple[str, T]]:
     """The same with the names that they have as modules, where the sum is called ``name``."""
+    parts = parts_of(term)
     if not isinstance(term, TermSum):
         return [(name, term)]
-    return [(f"{name}.terms.{k}", part) for k, part in enumerate(parts_of(term))]
+    return [(f"{name}.terms.{k}", part) for k, part in enumerate(parts)]
 
 
 @dataclass(frozen=True)
