@@ -17,7 +17,7 @@ from cli.tiny import CONFIGURATION, Run
 BLUR = "gaussian-blur:size=9,sigma=1.3,boundary=reflecting"
 CAMERA = "offset=100,gain=1,read_noise=2"
 STACK = "mito stack µ.tif"
-QUICK = ("--span", "0.004,0.06")
+QUICK = ("--span", "0.008,0.04")
 """Weights around those that are good for such data."""
 
 
@@ -27,7 +27,7 @@ def shot(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("shot")
     _, y = cropped(STACK, folder)
     path = folder / "two pages.tif"
-    tifffile.imwrite(path, y[:2, 6:26, 6:26], imagej=True, metadata={"axes": "ZYX"})
+    tifffile.imwrite(path, y[:2, 8:24, 8:24], imagej=True, metadata={"axes": "ZYX"})
     return path
 
 
@@ -47,6 +47,7 @@ def test_one_command_deconvolves_a_stack(run: Run, shot: Path, tmp_path: Path) -
     assert "offsets stay in" not in outcome.err
 
 
+@pytest.mark.long
 def test_a_camera_in_a_file_says_the_same(run: Run, shot: Path, tmp_path: Path) -> None:
     config = tmp_path / "camera.toml"
     config.write_text("[camera]\noffset = 100.0\ngain = 1.0\nread_noise = 2.0\n")
@@ -57,6 +58,7 @@ def test_a_camera_in_a_file_says_the_same(run: Run, shot: Path, tmp_path: Path) 
     assert np.array_equal(*found)
 
 
+@pytest.mark.long
 def test_the_weight_is_the_same_in_any_unit(run: Run, shot: Path, tmp_path: Path) -> None:
     path = tmp_path / "counts.npy"
     np.save(path, tifffile.imread(shot)[0].astype(np.float64))
@@ -114,7 +116,8 @@ COUNTED = (
         '[fidelity]\nname = "gaussian-poisson"\ngaussian = 4444.0\npoisson = 200.0\n',
     )
     .replace("weight = 0.02", "weight = 4.0")
-    .replace("weight = 0.01", "weight = 10.0")
+    .replace("weight = 0.01", "weight = 3.0")
+    .replace("steps = 2", "steps = 1")
 )
 
 
@@ -131,7 +134,7 @@ def test_learned_with_a_simulated_camera_used_on_measured_numbers(run: Run, tmp_
     outcome = run("reconstruct", tmp_path / "fit", path, "--out", tmp_path / "x")
     assert outcome.code == outcome.owed
     x = np.load(tmp_path / "x" / path.name)
-    assert abs(x.mean() - float(truth.mean())) < 3
+    assert abs(x.mean() - float(truth.mean())) < 6
     assert "100 taken off" in outcome.err
     other = run(
         *("reconstruct", tmp_path / "fit", path, "--camera", "offset=0,read_noise=3,unit=200"),
