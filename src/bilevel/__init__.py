@@ -44,6 +44,7 @@ from bilevel.learn import UnsupervisedProblem as UnsupervisedProblem
 from bilevel.learn import algorithms as algorithms
 from bilevel.learn import check_hypergradient as check_hypergradient
 from bilevel.learn import criteria as criteria
+from bilevel.learn import exchanged as exchanged
 from bilevel.learn import learn as learn
 from bilevel.learn import load as load
 from bilevel.learn import race as race

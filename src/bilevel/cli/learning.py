@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 import typer
+from torch import Tensor
 
 from bilevel.cli.config import Configuration, Document, plain
 from bilevel.cli.console import check_writable, finish, results, say
@@ -20,12 +21,14 @@ from bilevel.cli.resuming import resumable
 from bilevel.data import Pairs
 from bilevel.ground.contrast import contrast
 from bilevel.ground.errors import InputError
+from bilevel.ground.theta import Theta
 from bilevel.learn import (
     Algorithm,
     BilevelProblem,
     Fit,
     Status,
     UnsupervisedProblem,
+    exchanged,
     learn,
     load,
 )
@@ -50,6 +53,7 @@ __all__ = ["build_problem", "learn_and_report"]
 
 REPORT = "report.html"
 INTERRUPTED = 130
+SAMPLING = "fidelity.sampling"
 RELAXED = "relaxed"
 """Where the fit is kept whose mask is not binary yet."""
 
@@ -156,8 +160,9 @@ def _learned(
     with document.blaming("data.size"):
         problem = build_problem(configuration, training)
     binary = before is not None and _is_binary(before)
-    if binary:
-        problem = _binarised(configuration, problem, load(out / RELAXED))
+    if before is not None and binary:
+        kept = _sampling(before)
+        problem = _binarised(configuration, problem, load(out / RELAXED), kept)
     with document.blaming("scales"):
         resolved(configuration.scales, problem.theta)
         algorithm = configuration.learner(configuration.algorithm)
@@ -180,11 +185,38 @@ def _learned(
     fit = _run(document, problem, algorithm, out, before)
     if not configuration.operator.binarises or binary or fit.status is Status.DIVERGED:
         return fit
-    fit.save(out / RELAXED, state=False)
-    problem = _binarised(configuration, problem, fit)
+    return _made_binary(document, problem, fit, out)
+
+
+def _made_binary(document: Document, problem: SeparableProblem, relaxed: Fit, out: Path) -> Fit:
+    """The largest weights taken, the rest learned anew; then exchanges, and the rest once more."""
+    configuration = document.configuration
+    relaxed.save(out / RELAXED, state=False)
     say(f"the fit is kept in {out / RELAXED}; its mask is made binary, the rest learned anew")
+    binary = _binarised(configuration, problem, relaxed)
+    fit = _run(document, binary, configuration.learner(configuration.algorithm), out)
+    if fit.status is Status.DIVERGED:
+        return fit
+    say("exchanging what is taken for what is left out, where the loss falls by that")
+    theta = {**fit.theta, SAMPLING: _sampling(fit)}
+    try:
+        better = exchanged(problem, theta, SAMPLING, tol=problem.first_accuracy(theta))[SAMPLING]
+    except KeyboardInterrupt:
+        say(f"interrupted: the fit before the exchanges is in {out}")
+        raise typer.Exit(INTERRUPTED) from None
+    changed = int((better != theta[SAMPLING]).sum()) // 2
+    say(f"{changed} of {int(better.sum())} beside those kept were exchanged")
+    if not changed:
+        return fit
+    binary = _binarised(configuration, problem, relaxed, better)
     algorithm = configuration.learner(configuration.algorithm)
-    return _run(document, problem, algorithm, out)
+    return _run(document, binary, algorithm, out, theta0=fit.theta)
+
+
+def _sampling(fit: Fit) -> Tensor:
+    """The weights of its mask that are not kept."""
+    energy = cast(Variational, fit.energy)
+    return cast(SampledL2, energy.fidelity).sampling.detach()
 
 
 def _is_binary(fit: Fit) -> bool:
@@ -194,15 +226,20 @@ def _is_binary(fit: Fit) -> bool:
 
 
 def _binarised(
-    configuration: Configuration, problem: SeparableProblem, fit: Fit
+    configuration: Configuration,
+    problem: SeparableProblem,
+    fit: Fit,
+    sampling: Tensor | None = None,
 ) -> SeparableProblem:
-    """The same with the binary mask of a fit, from its other parameters on."""
+    """The same with a binary mask, that of ``fit`` if None, from its other parameters on."""
     learned = cast(Variational, fit.energy)
     own = cast(SampledL2, copy.deepcopy(learned.fidelity)).binarised()
     energy = Variational(own, cast(Variational, copy.deepcopy(problem.energy)).regulariser)
     with torch.no_grad():
         for name, value in learned.regulariser.named_parameters():
             energy.regulariser.get_parameter(name).copy_(value)
+        if sampling is not None:
+            own.sampling.copy_(sampling)
     return _problem(configuration, energy, cast(Pairs, problem.samples))
 
 
@@ -212,6 +249,7 @@ def _run(
     algorithm: Algorithm[Any],
     out: Path,
     before: Fit | None = None,
+    theta0: Theta | None = None,
 ) -> Fit:
     """One fit, saved after every outer step."""
     configuration = document.configuration
@@ -222,6 +260,7 @@ def _run(
         fit = learn(
             problem,
             algorithm,
+            theta0,
             budget=budget,
             record=progress,
             checkpoint=out,

@@ -6,6 +6,7 @@ from bilevel.learn.algorithm import Algorithm as Algorithm
 from bilevel.learn.algorithm import Status as Status
 from bilevel.learn.budget import Budget as Budget
 from bilevel.learn.evaluation import Evaluation as Evaluation
+from bilevel.learn.exchange import exchanged as exchanged
 from bilevel.learn.fit import Fit as Fit
 from bilevel.learn.fit import load as load
 from bilevel.learn.learn import learn as learn

@@ -59,7 +59,8 @@ class FourierMask(OperatorSettings):
     )
     binarise: bool = Field(
         default=True,
-        description="a learned mask becomes one of 0 and 1, and the rest is learned anew with it",
+        description="a learned mask becomes one of 0 and 1, by the largest weights and by "
+        "exchanges; the rest is learned anew with it",
     )
 
     centred: bool = Field(
