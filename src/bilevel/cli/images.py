@@ -28,7 +28,6 @@ __all__ = [
     "check_targets",
     "fitting",
     "learning_images",
-    "read_files",
 ]
 
 Named = tuple[str, Tensor]
@@ -90,17 +89,6 @@ def learning_images(document: Document, folder: str | None) -> LearningImages:
     return LearningImages(batch, held)
 
 
-def read_files(
-    paths: Sequence[Path], *, grey: bool | None, layout: data.Layout | None = None
-) -> list[ImageFile]:
-    """The files given, no two of one name."""
-    for stem, times in Counter(path.stem for path in paths).items():
-        if times > 1:
-            given = f"{stem} {times} times"
-            raise InputError("every image needs a name of its own", given=given)
-    return [data.load_file(path, grey=grey, layout=layout) for path in paths]
-
-
 def about_file(file: ImageFile) -> str | None:
     """What happened to the values of a file that its user may not expect; None if nothing did."""
     notes, storage = list(file.storage.notes), file.storage
@@ -115,18 +103,18 @@ def about_file(file: ImageFile) -> str | None:
     return f"{file.path.name}: {'; '.join(notes)}" if notes else None
 
 
-def check_targets(files: Sequence[ImageFile], out: Path, form: data.Format | None) -> None:
-    """No result may be written over a file given.
+def check_targets(
+    stem: Path, file: ImageFile, form: data.Format | None, given: Iterable[Path]
+) -> None:
+    """No result of a file may be written over a file given (absolute paths).
 
     Raises:
         InputError: one would be.
     """
-    given = {file.path.resolve() for file in files}
-    for file in files:
-        target = data.results_path(out / file.path.stem, file.storage, form)
-        if target.resolve() in given:
-            advice = "choose another folder with --out"
-            raise InputError(f"'{target}' would be overwritten", advice=advice)
+    target = data.results_path(stem, file.storage, form)
+    if target.resolve() in given:
+        advice = "choose another folder with --out"
+        raise InputError(f"'{target}' would be overwritten", advice=advice)
 
 
 def by_size(images: Iterable[Named]) -> tuple[Batch, ...]:

@@ -11,11 +11,15 @@ from bilevel.cli.config import Configuration, Document, plain
 from bilevel.cli.console import check_writable, finish, results, say
 from bilevel.cli.images import Batch, LearningImages, learning_images
 from bilevel.cli.progress import Counter, LearningProgress
-from bilevel.cli.reconstruction import CONFIGURATION, Reconstructor, simulated
+from bilevel.cli.reconstruction import CONFIGURATION, Reconstructor, as_given, simulated
 from bilevel.cli.resuming import resumable
+from bilevel.data import Pairs
 from bilevel.ground.contrast import contrast
+from bilevel.ground.errors import InputError
+from bilevel.ground.theta import learnable
 from bilevel.learn import BilevelProblem, Fit, Status, learn
 from bilevel.learn.scaling import resolved
+from bilevel.model import Variational
 from bilevel.report import (
     ENDINGS,
     Samples,
@@ -27,7 +31,7 @@ from bilevel.report import (
     write_page,
 )
 
-__all__ = ["build_problem", "learn_and_report"]
+__all__ = ["build_problem", "check_learnable", "learn_and_report"]
 
 REPORT = "report.html"
 INTERRUPTED = 130
@@ -38,18 +42,22 @@ def learn_and_report(
 ) -> None:
     """Learn, save the fit in ``out``, and write the report beside it.
 
-    With ``resume`` the fit in ``out`` goes on, within one more budget.
+    With ``resume`` the fit in ``out`` goes on, within one more budget. Where nothing is to be
+    learned, the fit is what the configuration gives.
 
     Raises:
         BilevelError: ``out`` cannot be written to or the images do not fit, and nothing is
-            written; there is no fit to resume, or another one.
+            written; there is no fit to resume, or another one, or nothing to go on with.
         typer.Exit: with code 130 after Ctrl-C, the fit so far is saved; with 3 if learning, or a
             reconstruction for the report, did not find what was asked for.
     """
     check_writable(out)
+    as_it_is = document.configuration.as_it_is
+    if as_it_is and resume:
+        raise InputError("--resume: there is nothing to learn", advice="leave it out")
     before = resumable(document.configuration, out) if resume else None
     images = learning_images(document, data)
-    fit = _learned(document, images, out, before)
+    fit = _given(document, images, out) if as_it_is else _learned(document, images, out, before)
     if fit.status is Status.DIVERGED:
         finish([f"{fit.reason}; the last good parameters are saved in {out}"])
     try:
@@ -59,14 +67,26 @@ def learn_and_report(
         raise typer.Exit(INTERRUPTED) from None
 
 
+def check_learnable(document: Document) -> None:
+    """Something is to be learned.
+
+    Raises:
+        InputError: nothing is.
+    """
+    configuration = document.configuration
+    with document.blaming("regulariser.learn"):
+        if not learnable(configuration.energy((configuration.data.channels, *configuration.probe))):
+            advice = 'name what is to be learned, e.g. learn = ["weight"]'
+            raise InputError("there is nothing to learn", advice=advice)
+
+
 def build_problem(configuration: Configuration, training: Batch) -> BilevelProblem:
     """The bilevel problem on the training images.
 
     Raises:
         InputError: images that the energy cannot take.
     """
-    energy, pairs = configuration.energy(training.shape), simulated(configuration, training)
-    energy.settle(pairs.y, contrast(pairs.target))
+    energy, pairs = _settled(configuration, training)
     solver, objective = configuration.solver, energy.at(pairs.y[:1])
     return BilevelProblem(
         energy,
@@ -77,6 +97,30 @@ def build_problem(configuration: Configuration, training: Batch) -> BilevelProbl
         chunk=solver.chunk,
         max_steps=solver.max_steps,
     )
+
+
+def _settled(configuration: Configuration, training: Batch) -> tuple[Variational, Pairs]:
+    """The energy in the units of the training images, and these with their data."""
+    energy, pairs = configuration.energy(training.shape), simulated(configuration, training)
+    energy.settle(pairs.y, contrast(pairs.target))
+    return energy, pairs
+
+
+def _given(document: Document, images: LearningImages, out: Path) -> Fit:
+    """The parameters of the configuration, saved as they are."""
+    with document.blaming("data.size"):
+        energy, _ = _settled(document.configuration, images.training)
+    fit = as_given(document.configuration, energy, document.text)
+    say("nothing is to be learned: the parameters are taken as they are given")
+    _begin(document, out)
+    fit.save(out)
+    return fit
+
+
+def _begin(document: Document, out: Path) -> None:
+    """Another fit begins: its configuration, and not the report of the one before."""
+    (out / REPORT).unlink(missing_ok=True)
+    write_page(out / CONFIGURATION, document.text)
 
 
 def _learned(
@@ -100,8 +144,7 @@ def _learned(
         say(f"going on after {max(len(before.history) - 1, 0)} steps of the fit in {out}")
     elif (out / REPORT).exists():
         say(f"replacing the fit in {out}")
-    (out / REPORT).unlink(missing_ok=True)
-    write_page(out / CONFIGURATION, document.text)
+    _begin(document, out)
     say(f"algorithm: {algorithm.about(problem)}")
     last = before.history[-1] if before is not None and before.history else None
     with LearningProgress(budget, last) as progress:

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from bilevel import data
+from bilevel.cli.batch import Batch, Done, Files, Made, unanswered
+from bilevel.cli.choice_lines import compared_of, light, line_of
 from bilevel.cli.choice_report import write_report
 from bilevel.cli.choosing import Job, Task, prepare
 from bilevel.cli.config import Selection, plain
-from bilevel.cli.console import check_writable, say
-from bilevel.cli.images import about_file, check_targets, read_files
+from bilevel.cli.console import say
+from bilevel.cli.pictures import Picture
+from bilevel.cli.record import Line, file_hash
 from bilevel.cli.settings.kinds import RuleSettings
 from bilevel.cli.settings.operators import FourierMask
+from bilevel.data import ImageFile
 from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import InputError
 from bilevel.report import Compared
+from bilevel.report.compare_page import SHOWN
+from bilevel.select import Curve
+from bilevel.solve import Certificate
 
 __all__ = ["from_files"]
 
@@ -27,76 +36,142 @@ _UNITS = 10
 def from_files(
     selection: Selection,
     rules: Mapping[str, RuleSettings],
-    images: Sequence[Path],
-    out: Path,
+    files: Files,
     *,
-    grey: bool,
     title: str,
-    layout: data.Layout | None = None,
-    form: data.Format | None = None,
+    device: torch.device | None = None,
 ) -> None:
     """Choose a weight for each picture of data; write reconstructions, report and numbers.
 
     Every page of a stack is a picture of its own. Files of float64 are computed in float64 unless
-    the selection says otherwise; results are in the units and the layout of the file.
+    the selection says otherwise; results are in the units and the layout of the file. What was
+    done before with the same settings is reported, and not done again.
 
     Raises:
-        BilevelError: files that cannot be read or written, or no rule that applies.
+        BilevelError: nothing can be read or written, or no rule applies.
         typer.Exit: with code 130 after Ctrl-C; what is done until then is written.
     """
-    check_writable(out)
     if isinstance(selection.operator, FourierMask):
         what = "Fourier data are complex, and cannot be read from files yet"
         raise InputError(what, advice="compare with sharp images in a configuration")
-    files = read_files(images, grey=True if grey else None, layout=layout)
-    check_targets(files, out, form)
-    noise = None if selection.noise is None else selection.noise.build()
-    tasks = [_tasks(selection, rules, file, noise) for file in files]
-    for file in files:
-        if about := about_file(file):
-            say(about)
-    if remark := selection.operator.remark:
-        say(remark)
-    for task in (task for pages in tasks for task in pages):
-        if isinstance(task.estimated, data.GaussianNoise):
-            level = f"sigma = {task.estimated.sigma:.3g}"
-            say(f"{task.job.ids[0]}: {level} estimated, for white noise; --sigma gives it")
-    compared: list[Compared] = []
-    for file, pages in zip(files, tasks, strict=True):
-        done = _run(pages)
-        compared += done
-        if done:
-            _save(file, done, out, form, suffixes=len(rules) > 1)
-        if len(done) < len(pages) or done[-1].comparison.interrupted:
-            break
-    total = sum(len(pages) for pages in tasks)
-    interrupted = len(compared) < total or compared[-1].comparison.interrupted
+    settings = files.settings(_about(selection, rules))
+    batch = Batch.of(files, settings, "choosing", live=False)
+    work = _Choosing(selection, rules, torch.device("cpu") if device is None else device)
+    done: list[Done] = []
+    interrupted = False
+    try:
+        for one in batch.run(work):
+            done.append(one)
+            if not one.fresh:
+                work.recall(one, files)
+            if work.interrupted:
+                break
+    except KeyboardInterrupt:
+        interrupted = True
+    interrupted = interrupted or work.interrupted
     about = plain(selection)
     estimated = {
-        task.job.ids[0]: vars(task.estimated)
-        for pages in tasks
-        for task in pages
-        if task.estimated is not None
+        line["id"]: line["noise"] for one in done for line in one.lines if line.get("noise")
     }
     if estimated:
         about["estimated_noise"] = estimated
-    write_report(compared, out, about, title=title, interrupted=interrupted)
+    failed = unanswered([one for one in done if one.failed])
+    write_report(
+        work.compared, files.out, about, title=title, interrupted=interrupted, failed=failed
+    )
 
 
-def _tasks(
-    selection: Selection,
-    rules: Mapping[str, RuleSettings],
-    file: data.ImageFile,
-    noise: data.Noise | None,
-) -> list[Task]:
-    """One task for every page."""
-    own = selection if selection.precision is not None else selection.in_precision(file.dtype)
-    found: list[Task] = []
-    for name, page in zip(file.ids, file.pages, strict=True):
-        y = check_finite(page.to(own.dtype), name)
-        _check_level(noise, page, name)
-        found.append(prepare(own, rules, Job((name,), y, noise)))
-    return found
+def _about(selection: Selection, rules: Mapping[str, RuleSettings]) -> dict[str, object]:
+    """What results depend on, beside the file and how it is read."""
+    table = plain(selection)
+    named = [Path(value) for value in table["operator"].values() if isinstance(value, str)]
+    return {
+        "command": "select",
+        "selection": table,
+        "files": {str(path): file_hash(path) for path in named if path.is_file()},
+        "rules": {name: plain(rule) for name, rule in rules.items()},
+    }
+
+
+@dataclass
+class _Choosing:
+    """The work on a file; ``compared`` has what was found, without images but for the first."""
+
+    selection: Selection
+    rules: Mapping[str, RuleSettings]
+    device: torch.device
+    compared: list[Compared] = field(default_factory=list[Compared])
+    interrupted: bool = False
+
+    def __call__(self, picture: Picture, file: ImageFile) -> Made:
+        """A weight for each page.
+
+        Raises:
+            KeyboardInterrupt: before there was anything to keep.
+        """
+        ids, noise = picture.ids(file.ids), self.selection.noise
+        tasks = self._tasks(file, ids, None if noise is None else noise.build())
+        if (remark := self.selection.operator.remark) and not self.compared:
+            say(remark)
+        for task in tasks:
+            if isinstance(task.estimated, data.GaussianNoise):
+                level = f"sigma = {task.estimated.sigma:.3g}"
+                say(f"{task.job.ids[0]}: {level} estimated, for white noise; --sigma gives it")
+        images: dict[str, list[Tensor]] = {}
+        lines: list[Line] = []
+        for task in tasks:
+            one = _on_processor(task.run())
+            self.interrupted = one.comparison.interrupted
+            if one.comparison.choices:
+                for rule, choice in one.comparison.choices.items():
+                    suffix = f"-{rule}" if len(self.rules) > 1 else ""
+                    images.setdefault(suffix, []).append(choice.x)
+                lines.append(line_of(one, task.estimated))
+                self._keep(one)
+            if self.interrupted:
+                break
+        if not lines:
+            raise KeyboardInterrupt
+        for suffix, pages in images.items():
+            if len(pages) < len(ids):
+                say(f"{picture.name}{suffix}: {len(pages)} of {len(ids)} pages")
+        return Made(images, lines, complete=not self.interrupted)
+
+    def recall(self, done: Done, files: Files) -> None:
+        """Keep what an earlier run found."""
+        for k, line in enumerate(done.lines):
+            if len(self.compared) >= SHOWN:
+                self.compared.append(compared_of(line))
+                continue
+            page = files.read(done.picture.path)
+            y = page.pages[k].to(self._own(page).dtype)
+            shown: dict[str, Tensor] = {}
+            for rule in line["rules"]:
+                suffix = f"-{rule}" if len(self.rules) > 1 else ""
+                shown[rule] = _result(done, files.out, suffix, page, k).to(y.dtype)
+            x = next(iter(shown.values()))
+            before = y
+            if x.shape != y.shape:
+                energy = self._own(page).energy((x.shape[1], x.shape[2], x.shape[3]))
+                before = energy.start(y).detach()
+            self.compared.append(compared_of(line, y, before, shown))
+
+    def _keep(self, one: Compared) -> None:
+        self.compared.append(one if len(self.compared) < SHOWN else light(one))
+
+    def _own(self, file: ImageFile) -> Selection:
+        """In the precision of the file, unless one is asked for."""
+        own = self.selection
+        return own if own.precision is not None else own.in_precision(file.dtype)
+
+    def _tasks(self, file: ImageFile, ids: Sequence[str], noise: data.Noise | None) -> list[Task]:
+        """One task for every page."""
+        own, found = self._own(file), list[Task]()
+        for name, page in zip(ids, file.pages, strict=True):
+            y = check_finite(page.to(own.dtype), name)
+            _check_level(noise, page, name)
+            found.append(prepare(own, self.rules, Job((name,), y.to(self.device), noise)))
+        return found
 
 
 def _check_level(noise: data.Noise | None, y: Tensor, name: str) -> None:
@@ -108,39 +183,36 @@ def _check_level(noise: data.Noise | None, y: Tensor, name: str) -> None:
         raise InputError(what, given=f"{noise.sigma:g}", advice=advice)
 
 
-def _run(tasks: Sequence[Task]) -> list[Compared]:
-    """What came of the pages of a file, up to an interrupt."""
-    done: list[Compared] = []
-    for task in tasks:
-        one = task.run()
-        if one.comparison.choices:
-            done.append(one)
-        if one.comparison.interrupted:
-            break
-    return done
+def _on_processor(one: Compared) -> Compared:
+    """Wherever it was computed."""
+    found = one.comparison
+    if found.y.device.type == "cpu":
+        return one
+    choices = {
+        name: replace(
+            choice,
+            weight=choice.weight.cpu(),
+            x=choice.x.cpu(),
+            certificate=Certificate(**{k: v.cpu() for k, v in vars(choice.certificate).items()}),
+            curve=Curve(choice.curve.weight.cpu(), choice.curve.value.cpu()),
+        )
+        for name, choice in found.choices.items()
+    }
+    moved = replace(found, y=found.y.cpu(), before=found.before.cpu(), choices=choices)
+    return Compared(one.ids, moved)
 
 
-def _save(
-    file: data.ImageFile,
-    done: Sequence[Compared],
-    out: Path,
-    form: data.Format | None,
-    *,
-    suffixes: bool,
-) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    rules = dict.fromkeys(rule for one in done for rule in one.comparison.choices)
-    for rule in rules:
-        pages = {
-            name: one.comparison.choices[rule].x
-            for one in done
-            for name in one.ids
-            if rule in one.comparison.choices
-        }
-        stem = f"{file.path.stem}-{rule}" if suffixes else file.path.stem
-        path, word = data.save_results(out / stem, list(pages.values()), file.storage, form)
-        if word is not None:
-            say(word)
-        if len(pages) < len(file.pages):
-            lacking = ", ".join(name for name in file.ids if name not in pages)
-            say(f"{path.name}: without {lacking}")
+def _result(done: Done, out: Path, suffix: str, file: ImageFile, page: int) -> Tensor:
+    """A page of a result that was written before, (1, c, h, w) [grey value].
+
+    Raises:
+        InputError: it is not there.
+    """
+    stem = f"{done.picture.name}{suffix}"
+    for name in done.lines[0]["outputs"]:
+        if name.rpartition(".")[0] == stem:
+            layout = "stack" if file.storage.stack else "colour"
+            written = data.load_file(out / name, layout=layout)
+            unit = 1.0 if name.endswith(".png") else file.storage.unit
+            return written.pages[page] / unit
+    raise InputError(f"the record in {out} does not name the result of {done.picture.id}")

@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bilevel.ground.errors import InputError
-from bilevel.learn import Fit
+from bilevel.learn import Fit, Status
 from bilevel.model import Cost
 from bilevel.model.losses import SquaredError
 from bilevel.model.regularisers import ExactTotalVariation, FieldsOfExperts, TotalVariation
@@ -197,11 +197,10 @@ def _joined(scores: dict[str, Scores]) -> Scores:
 
 def _learning_lede(fit: Fit, scores: dict[str, Scores]) -> list[str]:
     mean, many = scores["training"].mean, len(scores["training"])
-    learned = words.plural(sum(v.numel() for v in fit.theta.values()), "parameter")
     images = words.plural(many, "training image")
     average = "" if many == 1 else " on average"
     sentences = [
-        f"{learned} of {model_name(fit)} learned in {words.duration(fit.cost.seconds)}.",
+        _learned(fit),
         f"Reconstruction raises PSNR on {images} by {words.gain(mean.gain)}{average}, from "
         f"{words.decibels(mean.psnr_before)} to {words.decibels(mean.psnr_after)}.",
     ]
@@ -212,7 +211,16 @@ def _learning_lede(fit: Fit, scores: dict[str, Scores]) -> list[str]:
             f"On {images} that it has never seen, the gain is {words.gain(other.mean.gain)}."
         )
     sentences.append(words.for_peak(scores["training"].peak))
-    return [*sentences, _certainty(_joined(scores)), *_by(fit), f"Why it stopped: {fit.reason}."]
+    ended = [] if fit.status is Status.GIVEN else [f"Why it stopped: {fit.reason}."]
+    return [*sentences, _certainty(_joined(scores)), *_by(fit), *ended]
+
+
+def _learned(fit: Fit) -> str:
+    """What was learned, if anything was."""
+    if fit.status is Status.GIVEN:
+        return f"Nothing was learned: {model_name(fit)} as it was given."
+    learned = words.plural(sum(v.numel() for v in fit.theta.values()), "parameter")
+    return f"{learned} of {model_name(fit)} learned in {words.duration(fit.cost.seconds)}."
 
 
 def _by(fit: Fit) -> list[str]:
@@ -221,8 +229,9 @@ def _by(fit: Fit) -> list[str]:
 
 def _evaluation_lede(fit: Fit, scores: Scores) -> list[str]:
     mean = scores.mean
+    learned = "" if fit.status is Status.GIVEN else "learned "
     return [
-        f"{words.plural(len(scores), 'image')} reconstructed with learned {model_name(fit)}: PSNR "
+        f"{words.plural(len(scores), 'image')} reconstructed with {learned}{model_name(fit)}: PSNR "
         f"rises by {words.gain(mean.gain)} on average, from {words.decibels(mean.psnr_before)} "
         f"to {words.decibels(mean.psnr_after)}. {words.for_peak(scores.peak)}",
         _certainty(scores),

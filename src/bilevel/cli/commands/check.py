@@ -30,9 +30,10 @@ def check(config: ConfigArgument, data: DataOption = None, parts: ImportOption =
     from bilevel.cli.config import read
     from bilevel.cli.console import results
     from bilevel.cli.images import learning_images
-    from bilevel.cli.learning import build_problem
+    from bilevel.cli.learning import build_problem, check_learnable
 
     document = read(config)
+    check_learnable(document)
     images = learning_images(document, data)
     with document.blaming("data.size"):
         problem = build_problem(document.configuration, images.training)

@@ -57,6 +57,7 @@ def compare(
     if there is an image for which no rule finds a weight to trust.
     """
     del parts
+    from bilevel.cli.batch import Files
     from bilevel.cli.choosing import named_rules
     from bilevel.cli.comparing import from_configuration
     from bilevel.cli.config import read, read_selection
@@ -70,10 +71,8 @@ def compare(
         selection = read_selection(None, {**options, "span": between})
         if data is not None:
             raise InputError("--data is for configurations", given=str(source))
-        title = "Comparing rules"
-        from_files(
-            selection, wanted, [source], out, grey=grey, title=title, layout=layout, form=form
-        )
+        files = Files([source], out, True if grey else None, layout, form)
+        from_files(selection, wanted, files, title="Comparing rules")
         return
     if options or grey or layout is not None:
         advice = f"write that into {source}"

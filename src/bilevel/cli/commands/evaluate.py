@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from bilevel.cli.commands.learn import ImportOption
 from bilevel.cli.commands.select import LayoutOption
 
-if TYPE_CHECKING:
-    from bilevel.report import Scores
+__all__ = ["AccuracyOption", "evaluate"]
 
-__all__ = ["AccuracyOption", "FitArgument", "evaluate"]
-
-FitArgument = Annotated[
-    Path, typer.Argument(metavar="DIR", help="A folder that `bilevel learn` wrote.")
-]
 AccuracyOption = Annotated[
     float | None,
     typer.Option(
@@ -33,14 +25,24 @@ AccuracyOption = Annotated[
 
 
 def evaluate(
-    fit: FitArgument,
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DIR|CONFIG.toml...",
+            help="Folders that `bilevel learn` wrote, configurations with the weights in them, or "
+            "files with a table [rule] for a rule that chooses them.",
+        ),
+    ],
     images: Annotated[
         Path, typer.Option("--images", metavar="DIR", help="A folder of sharp images of any size.")
     ],
     out: Annotated[
         Path | None,
         typer.Option(
-            "--out", metavar="DIR", help="Folder for the page and the table.", show_default="in DIR"
+            "--out",
+            metavar="DIR",
+            help="Folder for the page and the table.",
+            show_default="in the folder of the fit; of several, here",
         ),
     ] = None,
     accuracy: AccuracyOption = None,
@@ -49,59 +51,17 @@ def evaluate(
 ) -> None:
     """Degrade sharp images as in learning, reconstruct them, and tell how good that is.
 
-    Writes evaluation.html and evaluation.csv. Exit code 3 if a reconstruction missed the accuracy,
-    or they are further from the truth than the data.
+    Writes evaluation.html and evaluation.csv; of several sources, on the same data, with the
+    differences to the first and their spread, also evaluation.tex. Exit code 3 if a reconstruction
+    missed the accuracy, or they are further from the truth than the data.
     """
     del parts
-    from bilevel.cli.console import check_writable, finish, results
-    from bilevel.cli.images import by_size, fitting
-    from bilevel.cli.progress import Counter
-    from bilevel.cli.reconstruction import Reconstructor, simulated
-    from bilevel.data import load_images
-    from bilevel.report import Scores, evaluation_page, scores_table, write_page
+    from bilevel.cli.evaluating import evaluate_fit, evaluate_methods
+    from bilevel.cli.reconstruction import Reconstructor
 
-    reconstructor = Reconstructor.load(fit, accuracy)
-    configuration = reconstructor.configuration
-    folder = check_writable(fit / f"evaluation-{images.resolve().name}" if out is None else out)
-    layout = layout or configuration.data.layout
-    found = load_images(images, grey=configuration.data.grey, layout=layout)
-    batches = by_size((name, fitting(configuration, image)) for name, image in found)
-    counter = Counter("reconstructing", len(found))
-    samples = [reconstructor.samples(simulated(configuration, batch), counter) for batch in batches]
-    peak = configuration.loss.shown_peak
-    scores = Scores.of(samples, peak)
-    title = f"{configuration.output.title}: {images.resolve().name}"
-    page = write_page(
-        folder / "evaluation.html",
-        evaluation_page(reconstructor.fit, samples, title=title, peak=peak),
-    )
-    table = write_page(folder / "evaluation.csv", _csv(scores))
-    console = results()
-    console.print(scores_table(scores, most=len(scores)))
-    console.print(f"table: {table}\npage:  {page}", markup=False, soft_wrap=True)
-    finish(scores.shortfalls)
-
-
-def _csv(scores: Scores) -> str:
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(
-        [
-            "image",
-            "psnr_before",
-            "psnr_after",
-            "ssim_before",
-            "ssim_after",
-            "certified_rms",
-            "solve",
-            "peak",
-        ]
-    )
-    for row in (*scores.rows, scores.mean):
-        numbers = [
-            row.psnr_before, row.psnr_after, row.ssim_before, row.ssim_after, row.certificate
-        ]  # fmt: skip
-        writer.writerow(
-            [row.id, *(f"{value:.6g}" for value in numbers), row.status, f"{row.peak:.6g}"]
-        )
-    return buffer.getvalue()
+    name = f"evaluation-{images.resolve().name}"
+    if len(sources) == 1 and sources[0].suffix.lower() != ".toml":
+        reconstructor = Reconstructor.load(sources[0], accuracy)
+        evaluate_fit(reconstructor, images, sources[0] / name if out is None else out, layout)
+    else:
+        evaluate_methods(sources, images, Path(name) if out is None else out, accuracy, layout)

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from bilevel.cli.commands.evaluate import AccuracyOption, FitArgument
+from bilevel.cli.commands.evaluate import AccuracyOption
 from bilevel.cli.commands.learn import ImportOption
-from bilevel.cli.commands.select import FormatOption, LayoutOption
-from bilevel.ground.errors import InputError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from bilevel.cli.images import Batch
-    from bilevel.cli.reconstruction import Reconstructor
+from bilevel.cli.commands.select import FormatOption, ImagesArgument, LayoutOption
+from bilevel.cli.running import DeviceOption, JsonOption, LogOption, QuietOption, ThreadsOption
 
 __all__ = ["reconstruct"]
 
-Results = dict[str, dict[str, "Tensor"]]
-"""By what is appended to the name of a file, and by the id of a page."""
-
 
 def reconstruct(
-    fit: FitArgument,
-    images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, TIFF or NPY files.")
+    fit: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR|CONFIG.toml",
+            help="A folder that `bilevel learn` wrote; or a configuration, with the weights in it.",
+        ),
     ],
+    images: ImagesArgument,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Folder for the reconstructions.")
     ],
@@ -45,97 +39,26 @@ def reconstruct(
     parts: ImportOption = None,
     layout: LayoutOption = None,
     form: FormatOption = None,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+    log: LogOption = None,
+    threads: ThreadsOption = None,
+    device: DeviceOption = None,
 ) -> None:
-    """Reconstruct images with learned parameters.
+    """Reconstruct images with learned parameters, or with those of a configuration.
 
-    Writes NAME.png, NAME.tif or NAME.npy as the data are; with --simulate also NAME-before. Exit
-    code 3 if one missed the accuracy, or with --simulate is further from the truth than the data.
+    Writes NAME.png, NAME.tif or NAME.npy as the data are, each when it is ready; with --simulate
+    also NAME-before. results.jsonl beside them tells of each what was proved and spent; what is
+    done is not done again. Ctrl-C loses the present image alone. Exit code 3 if one failed or
+    missed the accuracy, or with --simulate is further from the truth than the data.
     """
     del parts
-    from bilevel.cli.console import check_writable, finish, say
-    from bilevel.cli.images import about_file, by_size, check_targets, fitting, read_files
-    from bilevel.cli.progress import Counter
+    from bilevel.cli.batch import Files
+    from bilevel.cli.reconstructing import from_files
     from bilevel.cli.reconstruction import Reconstructor
-    from bilevel.data import save_results
-    from bilevel.report.words import plural
+    from bilevel.cli.running import device_named, running
 
-    reconstructor = Reconstructor.load(fit, accuracy)
-    configuration = reconstructor.configuration
-    check_writable(out)
-    layout = layout or configuration.data.layout
-    files = read_files(images, grey=configuration.data.grey, layout=layout)
-    check_targets(files, out, form)
-    found = [page for file in files for page in zip(file.ids, file.pages, strict=True)]
-    if simulate:
-        found = [(name, fitting(configuration, image)) for name, image in found]
-    work = _from_sharp if simulate else _from_data
-    results, missing = work(reconstructor, by_size(found), Counter("reconstructing", len(found)))
-    for about in filter(None, map(about_file, files)):
-        say(about)
-    out.mkdir(parents=True, exist_ok=True)
-    for file in files:
-        for suffix, pages in results.items():
-            own = [pages[name] for name in file.ids]
-            stem = out / f"{file.path.stem}{suffix}"
-            if word := save_results(stem, own, file.storage, form)[1]:
-                say(word)
-    say(f"wrote {plural(len(found) * len(results), 'picture')} to {out}")
-    finish(missing)
-
-
-def _from_sharp(
-    reconstructor: Reconstructor, batches: Sequence[Batch], done: Callable[[int], None]
-) -> tuple[Results, list[str]]:
-    """Degrade and reconstruct; tells how good it is."""
-    from bilevel.cli.console import results
-    from bilevel.cli.reconstruction import simulated
-    from bilevel.report import Scores, scores_table
-
-    samples = [
-        reconstructor.samples(simulated(reconstructor.configuration, batch), done)
-        for batch in batches
-    ]
-    peak = reconstructor.configuration.loss.shown_peak
-    scores = Scores.of(samples, peak)
-    results().print(scores_table(scores))
-    pages = {
-        suffix: {
-            name: image for ids, images in parts for name, image in zip(ids, images, strict=True)
-        }
-        for suffix, parts in (
-            ("", [(batch.ids, batch.after) for batch in samples]),
-            ("-before", [(batch.ids, batch.before) for batch in samples]),
-        )
-    }
-    return pages, scores.shortfalls
-
-
-def _from_data(
-    reconstructor: Reconstructor, batches: Sequence[Batch], done: Callable[[int], None]
-) -> tuple[Results, list[str]]:
-    """Reconstruct; tells how far from the exact minimisers that may be."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    from bilevel.cli.console import results
-    from bilevel.cli.settings.operators import FourierMask
-    from bilevel.report import ENDINGS
-    from bilevel.report.words import proved
-    from bilevel.solve import Status
-
-    if isinstance(reconstructor.configuration.operator, FourierMask):
-        what = "Fourier data are complex, and cannot be read from files yet"
-        raise InputError(what, advice="give sharp images and --simulate")
-    table = Table("image", "certified rms", "solve")
-    found: dict[str, Tensor] = {}
-    missing: list[str] = []
-    for batch in batches:
-        answer = reconstructor.answer(batch.images, done)
-        for k, name in enumerate(batch.ids):
-            ending = ENDINGS[Status(int(answer.status[k]))]
-            table.add_row(escape(name), proved(float(answer.certificate[k])), ending.words)
-            if not ending.answered:
-                missing.append(f"{name} missed the accuracy ({ending.words})")
-            found[name] = answer.x[k]
-    results().print(table)
-    return {"": found}, missing
+    with running(quiet=quiet, json=json, log=log, threads=threads):
+        reconstructor = Reconstructor.load(fit, accuracy, device_named(device))
+        files = Files(images, out, layout=layout, form=form, lines=json)
+        from_files(reconstructor, files, simulate=simulate)

@@ -8,10 +8,12 @@ from typing import Annotated, Literal
 import typer
 
 from bilevel.cli.commands.learn import ImportOption
+from bilevel.cli.running import DeviceOption, JsonOption, LogOption, QuietOption, ThreadsOption
 
 __all__ = [
     "FormatOption",
     "GreyOption",
+    "ImagesArgument",
     "LayoutOption",
     "NoiseOption",
     "OperatorOption",
@@ -70,6 +72,12 @@ SpanOption = Annotated[
         show_default=False,
     ),
 ]
+ImagesArgument = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="IMAGE...", help="PNG, JPEG, TIFF or NPY files, folders of them, or patterns."
+    ),
+]
 GreyOption = Annotated[bool, typer.Option("--grey", help="Take colour pictures as grey.")]
 
 
@@ -94,10 +102,7 @@ FormatOption = Annotated[
 
 
 def select(
-    images: Annotated[
-        list[Path],
-        typer.Argument(metavar="IMAGE...", help="The data: PNG, JPEG, TIFF or NPY files."),
-    ],
+    images: ImagesArgument,
     out: Annotated[
         Path,
         typer.Option("--out", metavar="DIR", help="Folder for results, report and numbers."),
@@ -131,17 +136,25 @@ def select(
     parts: ImportOption = None,
     layout: LayoutOption = None,
     form: FormatOption = None,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+    log: LogOption = None,
+    threads: ThreadsOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """Choose the weight of the regulariser for data without ground truth, and reconstruct them.
 
-    Writes NAME.png, NAME.tif or NAME.npy as the data are, report.html with the curve that the
-    rule followed, and choices.json. Ctrl-C keeps the images that are done. Exit code 3 if there is
-    one without a weight to trust.
+    Writes NAME.png, NAME.tif or NAME.npy as the data are, each when it is ready, a line of
+    results.jsonl for each, and in the end report.html with the curve that the rule followed, and
+    choices.json. What is done is not done again; Ctrl-C loses the present image alone. Exit code 3
+    if there is one that failed or is without a weight to trust.
     """
     del parts
+    from bilevel.cli.batch import Files
     from bilevel.cli.config import read_selection, tables_for_learning
     from bilevel.cli.console import say
     from bilevel.cli.options import range_of, table_of
+    from bilevel.cli.running import device_named, running
     from bilevel.cli.selecting import from_files
 
     options = tables(operator, noise, sigma, regulariser)
@@ -151,13 +164,13 @@ def select(
         options["rule"] = table_of(rule, "--rule")
     selection = read_selection(config, options)
     name, settings = selection.named_rule
-    title = "Choosing the weight"
-    from_files(
-        selection, {name: settings}, images, out, grey=grey, title=title, layout=layout, form=form
-    )
-    if config is not None and (unused := tables_for_learning(config)):
-        names = ", ".join(f"[{table}]" for table in unused)
-        say(f"only for learning, and not used here: {names} of {config}")
+    with running(quiet=quiet, json=json, log=log, threads=threads):
+        files = Files(images, out, True if grey else None, layout, form, lines=json)
+        chosen = device_named(device)
+        from_files(selection, {name: settings}, files, title="Choosing the weight", device=chosen)
+        if config is not None and (unused := tables_for_learning(config)):
+            unheeded = ", ".join(f"[{table}]" for table in unused)
+            say(f"only for learning, and not used here: {unheeded} of {config}")
 
 
 def tables(
