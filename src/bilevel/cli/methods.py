@@ -101,7 +101,7 @@ class Ruled(Way):
         choice = compared.comparison.choices[rule]
         missed = [outcome is Outcome.UNSOLVED for outcome in choice.outcome]
         status = torch.where(torch.tensor(missed), Status.MAX_STEPS, Status.CONVERGED)
-        before = compared.comparison.before
+        before = compared.comparison.before if pairs.y.shape != choice.x.shape else pairs.y
         samples = Samples(pairs.ids, before, choice.x, pairs.target, choice.certificate.rms, status)
         cost = replace(choice.cost, seconds=time.perf_counter() - began)
         doubted = [o for o in choice.outcome if not ENDINGS[o].answered]

@@ -205,7 +205,7 @@ class Bar:
                 self._estimate(took, left)
         elif left and self.live is None and now > self.said + _LONG_SILENCE:
             self._say(f"{self.what}: {self._text()}")
-        elif not left and self.live is None:
+        elif not left and self.live is None and self.done > 1:
             self._say(f"{self.what}: {self.done}")
 
     @property

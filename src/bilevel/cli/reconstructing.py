@@ -166,7 +166,7 @@ def _scores(done: Sequence[Done]) -> Iterator[Score]:
     for one in done:
         for line in one.lines:
             if "score" in line:
-                given = {
+                given: dict[str, Any] = {
                     key: from_null(value, _UNKNOWN.get(key, float("nan")))
                     for key, value in line["score"].items()
                 }
