@@ -168,8 +168,6 @@ class Batch:
             lines = self.record.done(picture, origin)
             if lines is not None:
                 return self._told(Done(picture, lines, fresh=False))
-            if (why := self.record.changed(picture, origin)) is not None:
-                say(f"{picture.id}: made again, as {why}")
             file = self.files.read(picture.path)
             check_targets(self._stem(picture), file, self.files.form, self._given)
             made = work(picture, file)
@@ -183,6 +181,8 @@ class Batch:
 
     def _written(self, picture: Picture, file: ImageFile, origin: Origin, made: Made) -> Done:
         """Results, their lines in the record, and on standard output: all of it or nothing."""
+        if (why := self.record.changed(picture, origin)) is not None:
+            say(f"{picture.id}: made again, as {why}")
         if about := about_file(file):
             say(about)
         outputs = self._save(picture, file, made)

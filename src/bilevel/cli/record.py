@@ -35,7 +35,9 @@ def file_hash(path: Path) -> str:
             while part := file.read(2**20):
                 digest.update(part)
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
+        missing = isinstance(error, FileNotFoundError)
+        reason = "there is no such file" if missing else error.strerror
+        raise InputError(f"cannot read {path}: {reason}") from error
     return digest.hexdigest()
 
 

@@ -216,4 +216,5 @@ _IN_LATEX = {
 
 
 def _latex(text: str) -> str:
-    return "".join(_IN_LATEX.get(mark, mark) for mark in text)
+    found = "".join(_IN_LATEX.get(mark, mark) for mark in text)
+    return found.replace("}$$^{", "")  # the digits of one exponent

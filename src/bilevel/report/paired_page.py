@@ -48,7 +48,7 @@ def methods_page(
         title: headline.
     """
     paired = len(methods.methods) > 1
-    side = shown_side(len(seen) * (len(methods.methods) + 2), 1)
+    side = _side(seen, len(methods.methods) + 2)
     context = {
         "hero": None,
         "hero_group": "",
@@ -68,6 +68,13 @@ def methods_page(
         "claims": _claims(methods),
     }
     return render("paired.html.jinja", title, configuration, context)
+
+
+def _side(seen: Sequence[Seen], tiles: int) -> int:
+    """Of the pictures, so that all of them take what the cards of other pages take."""
+    channels = max((min(one.target.shape[0], 3) for one in seen), default=1)
+    values = len(seen) * tiles * channels
+    return shown_side(-(-values // (3 * channels + 2)), channels)
 
 
 def methods_verdict(methods: Methods) -> list[str]:
