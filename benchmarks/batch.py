@@ -2,13 +2,14 @@
 
     python benchmarks/batch.py --data DIR [--photographs N] [--rounds R] [--experts N] [--runs DIR]
 
-Photographs of 2000x1500 in 8 bits are tiled from the pictures of the pack, with noise 25/255. Each
-round takes some of them, first from Python (loaded before, the solve alone), then on the command
-line (reading, solving, writing), and the other way round in the next. Both compile what is worth it
-from the start; the first image of each is left out, as it pays for that and for the start. Memory
-is the peak of the command after 5 images and after all. Learned experts are held against their
-passes (gradients of J) times the time of one. scikit-image is timed at the gap to the minimum that
-exact total variation has where its distance is certified to the same 1e-3.
+Photographs of 2000x1500, unless --height and --width say otherwise, are tiled from the pictures of
+the pack, with noise 25/255, in files of 8 bits. Each round takes some of them, first from Python
+(loaded before, the solve alone), then on the command line (reading, solving, writing), and the
+other way round in the next. Both compile what is worth it from the start; the first image of each
+is left out, as it pays for that and for the start. Memory is the peak of the command after 5 images
+and after all. Learned experts are held against their passes (gradients of J) times the time of one.
+scikit-image is timed at the gap to the minimum that exact total variation has where its distance is
+certified to the same 1e-3.
 
 Fits are taken from `DIR/tv` and `DIR/foe` of --runs, or learned (--seconds each).
 """
@@ -41,7 +42,7 @@ import bilevel as bl
 from bilevel.ground.memory import keep_freed_memory
 from bilevel.ground.randomness import generator
 
-HEIGHT, WIDTH, NOISE, ACCURACY = 1500, 2000, 25 / 255, 1e-3
+NOISE, ACCURACY = 25 / 255, 1e-3
 HERE = Path(__file__).parent
 EARLY = 5
 """Images after which memory is looked at first."""
@@ -67,7 +68,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
         runs = fits(folder, chosen, work)
-        photographs = tiled(folder / "bsd68", max(chosen.photographs, chosen.experts), work / "in")
+        count = max(chosen.photographs, chosen.experts)
+        size = chosen.height, chosen.width
+        photographs = tiled(folder / "bsd68", count, work / "in", size)
         lines, numbers = total_variation(
             runs["tv"], photographs[: chosen.photographs], chosen, work
         )
@@ -78,7 +81,8 @@ def main() -> None:
             more, found = measured()
             lines, numbers = lines + more, {**numbers, **found}
     header = ["what", "an image: median (least to most)"]
-    about = f"{WIDTH}x{HEIGHT}, {chosen.photographs} photographs in {chosen.rounds} rounds."
+    size = f"{chosen.width}x{chosen.height}"
+    about = f"{size}, {chosen.photographs} photographs in {chosen.rounds} rounds."
     save("batch", f"{about}\n\n{table(header, lines)}", numbers)
 
 
@@ -86,6 +90,8 @@ def options() -> argparse.Namespace:
     """Numbers of photographs and where fits are."""
     found = parser(__doc__ or "")
     found.add_argument("--photographs", type=int, default=30)
+    found.add_argument("--height", type=int, default=1500)
+    found.add_argument("--width", type=int, default=2000)
     found.add_argument("--rounds", type=int, default=3)
     found.add_argument("--experts", type=int, default=2, help="photographs for the experts")
     found.add_argument("--runs", type=Path, help="folder with the fits tv and foe")
@@ -112,17 +118,18 @@ def fits(folder: Path, chosen: argparse.Namespace, work: Path) -> dict[str, Path
     return found
 
 
-def tiled(folder: Path, count: int, out: Path) -> list[Path]:
+def tiled(folder: Path, count: int, out: Path, size: tuple[int, int]) -> list[Path]:
     """Photographs made of the pictures in ``folder``, with noise, in files of 8 bits."""
     out.mkdir()
+    height, width = size
     pictures = [x if x.shape[2] < x.shape[3] else x.mT for _, x in bl.data.load_images(folder)]
-    rows, columns = -(-HEIGHT // pictures[0].shape[2]), -(-WIDTH // pictures[0].shape[3])
+    rows, columns = -(-height // pictures[0].shape[2]), -(-width // pictures[0].shape[3])
     found: list[Path] = []
     for k in range(count):
         order = torch.randperm(len(pictures), generator=generator(k, "tiles")).tolist()
         tiles = [pictures[order[i % len(order)]] for i in range(rows * columns)]
         lines = [torch.cat(tiles[r * columns : (r + 1) * columns], 3) for r in range(rows)]
-        sharp = torch.cat(lines, 2)[..., :HEIGHT, :WIDTH]
+        sharp = torch.cat(lines, 2)[..., :height, :width]
         noise = torch.randn(sharp.shape, generator=generator(k, "noise of the photograph"))
         found.append(out / f"photograph{k:03d}.png")
         bl.data.save_image(found[-1], sharp + NOISE * noise, bits=8)
