@@ -256,7 +256,7 @@ def test_a_stack_is_one_file_of_many_pages(run: Run, fit: Path, tmp_path: Path) 
 
 
 def test_an_interrupt_loses_one_picture_and_a_second_run_finishes_the_rest(
-    fit: Path, tmp_path: Path
+    run: Run, fit: Path, tmp_path: Path
 ) -> None:
     names = [f"{k}.png" for k in range(6)]
     folder, out = pictures(tmp_path / "in", *names, size=(320, 320)), tmp_path / "out"
@@ -278,14 +278,8 @@ def test_an_interrupt_loses_one_picture_and_a_second_run_finishes_the_rest(
     assert f"interrupted: {len(done)} of 6 pictures are in {out}" in said
     assert results(out) == {line["id"] for line in done}
     before = times(out)
-    again = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments, "--accuracy", "1e-4"],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    told = {line["id"]: line["skipped"] for line in map(json.loads, again.stdout.splitlines())}
+    again = run(*arguments, "--accuracy", "1e-4")
+    told = {line["id"]: line["skipped"] for line in map(json.loads, again.out.splitlines())}
     assert told == {name: name in before for name in names}
     assert results(out) == set(names)
     assert {name: at for name, at in times(out).items() if name in before} == before

@@ -63,7 +63,7 @@ def test_a_broken_picture_is_named_and_the_others_are_reported(run: Run, tmp_pat
     assert entry(out, "a.png")["weight"] > 0
 
 
-def test_an_interrupt_and_a_second_run(tmp_path: Path) -> None:
+def test_an_interrupt_and_a_second_run(run: Run, tmp_path: Path) -> None:
     names = [f"{k}.png" for k in range(5)]
     folder, out = pictures(tmp_path / "in", *names, size=96), tmp_path / "out"
     arguments = ["select", str(folder), "--sigma", "0.1", "--out", str(out), "--json"]
@@ -83,15 +83,9 @@ def test_an_interrupt_and_a_second_run(tmp_path: Path) -> None:
     assert "Traceback" not in said
     assert results(out) == {*(line["id"] for line in done), *REPORT}
     assert json.loads((out / "choices.json").read_text())["interrupted"]
-    again = subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert again.returncode in (0, 3), again.stderr
-    told = {line["id"]: line["skipped"] for line in map(json.loads, again.stdout.splitlines())}
+    again = run(*arguments)
+    assert again.code == again.owed, again
+    told = {line["id"]: line["skipped"] for line in map(json.loads, again.out.splitlines())}
     assert told == {name: name in {line["id"] for line in done} for name in names}
     numbers = json.loads((out / "choices.json").read_text())
     assert set(numbers["images"]) == set(names) and not numbers["interrupted"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from bilevel.cli.settings.kinds import RuleSettings
 from bilevel.cli.settings.operators import FourierMask
 from bilevel.data import ImageFile
 from bilevel.ground.checks import check_finite
-from bilevel.ground.errors import InputError
+from bilevel.ground.errors import BilevelError, InputError
 from bilevel.report import Compared
 from bilevel.report.compare_page import SHOWN
 from bilevel.select import Curve
@@ -138,23 +139,28 @@ class _Choosing:
         return Made(images, lines, complete=not self.interrupted)
 
     def recall(self, done: Done, files: Files) -> None:
-        """Keep what an earlier run found."""
+        """Keep what an earlier run found; the first with their images, if these can be read."""
         for k, line in enumerate(done.lines):
-            if len(self.compared) >= SHOWN:
-                self.compared.append(compared_of(line))
-                continue
-            page = files.read(done.picture.path)
-            y = page.pages[k].to(self._own(page).dtype)
-            shown: dict[str, Tensor] = {}
-            for rule in line["rules"]:
-                suffix = f"-{rule}" if len(self.rules) > 1 else ""
-                shown[rule] = _result(done, files.out, suffix, page, k).to(y.dtype)
-            x = next(iter(shown.values()))
-            before = y
-            if x.shape != y.shape:
-                energy = self._own(page).energy((x.shape[1], x.shape[2], x.shape[3]))
-                before = energy.start(y).detach()
-            self.compared.append(compared_of(line, y, before, shown))
+            one = compared_of(line)
+            if len(self.compared) < SHOWN:
+                with suppress(BilevelError):
+                    one = self._whole(done, files, k)
+            self.compared.append(one)
+
+    def _whole(self, done: Done, files: Files, k: int) -> Compared:
+        """What an earlier run found for page k, with the images that it wrote."""
+        file, line = files.read(done.picture.path), done.lines[k]
+        own = self._own(file)
+        y = file.pages[k].to(own.dtype)
+        shown: dict[str, Tensor] = {}
+        for rule in line["rules"]:
+            suffix = f"-{rule}" if len(self.rules) > 1 else ""
+            shown[rule] = _result(done, files.out, suffix, file, k).to(own.dtype)
+        x = next(iter(shown.values()))
+        if x.shape == y.shape:
+            return compared_of(line, y, y, shown)
+        energy = own.energy((x.shape[1], x.shape[2], x.shape[3]))
+        return compared_of(line, y, energy.start(y).detach(), shown)
 
     def _keep(self, one: Compared) -> None:
         self.compared.append(one if len(self.compared) < SHOWN else light(one))
