@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import bilevel as bl
-from bilevel.cli import reconstructing
+from bilevel.cli import reconstructing, reconstruction
 from bilevel.cli.record import RECORD
 from cli.test_interrupt import PROGRAM
 from cli.tiny import CONFIGURATION, Run
@@ -253,6 +253,22 @@ def test_a_stack_is_one_file_of_many_pages(run: Run, fit: Path, tmp_path: Path) 
     assert np.load(tmp_path / "out" / "film.npy").shape == (3, 16, 20)
     outcome = run(*command, tmp_path / "out", "--json")
     assert [json.loads(text)["skipped"] for text in outcome.out.splitlines()] == [True] * 3
+
+
+def test_pages_begin_where_the_one_before_ended_if_that_is_nearer(
+    run: Run, fit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reconstruction, "_PIXELS", 1)  # one page after the other
+    rng = np.random.default_rng(0)
+    still, other = rng.random((16, 20)), 1 - rng.random((16, 20))
+    np.save(tmp_path / "film.npy", np.stack([still, still, other]))
+    np.save(tmp_path / "alone.npy", other)
+    arguments = ("--layout", "stack", "--out", tmp_path / "out", "--json")
+    files = (tmp_path / "film.npy", tmp_path / "alone.npy")
+    outcome = run("reconstruct", fit, *files, *arguments)
+    first, same, third, alone = (json.loads(text)["cost"] for text in outcome.out.splitlines())
+    assert same["steps"] == 0 < first["steps"]
+    assert third["steps"] == alone["steps"]
 
 
 def test_an_interrupt_loses_one_picture_and_a_second_run_finishes_the_rest(
