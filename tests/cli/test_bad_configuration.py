@@ -98,7 +98,6 @@ CASES = {
         'learn = ["weigth"]',
         "did you mean 'weight'?",
     ),
-    "nothing to learn": ("weight = 0.02", "learn = []", "learn = []", "nothing to learn"),
     "map that is not learned": (
         "weight = 0.02",
         'map = true\nlearn = ["smoothing"]',
@@ -283,4 +282,20 @@ def test_bad_configuration_is_refused_in_one_line(case: str, tmp_path: Path, run
     named = re.match(rf"error: {re.escape(str(path))}(?:, line (\d+))?: ", refused)
     assert named is not None
     assert (text.splitlines()[int(named[1]) - 1] if named[1] else "") == line
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["race", "check"])
+def test_where_nothing_is_learned_nothing_can_be_raced_or_checked(
+    command: str, tmp_path: Path, run: Run
+) -> None:
+    text = CONFIGURATION.replace("weight = 0.02", "learn = []")
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    options = ("--algorithms", "maid", "--out", tmp_path / "out") if command == "race" else ()
+    refused = run(command, path, *options).refused()
+    assert "nothing to learn" in refused
+    named = re.match(rf"error: {re.escape(str(path))}, line (\d+): ", refused)
+    assert named is not None
+    assert text.splitlines()[int(named[1]) - 1] == "learn = []"
     assert not (tmp_path / "out").exists()

@@ -174,16 +174,19 @@ def test_folders_without_images_are_refused(run: Run, fit: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize("kept", [0, 40, 300])
-def test_a_truncated_image_is_refused_and_no_other_is_written(
+def test_a_truncated_image_is_refused_and_none_comes_of_it(
     kept: int, run: Run, fit: Path, tmp_path: Path
 ) -> None:
     folder = pictures(tmp_path / "pictures", "a.png", "b.png")
     (folder / "b.png").write_bytes((folder / "b.png").read_bytes()[:kept])
     out = tmp_path / "out"
-    found = sorted(folder.iterdir())
-    assert "b.png" in run("reconstruct", fit, *found, "--out", out).refused()
+    assert "b.png" in run("reconstruct", fit, folder / "b.png", "--out", out).refused()
     assert "b.png" in run("evaluate", fit, "--images", folder, "--out", out).refused()
     assert not out.exists()
+    outcome = run("reconstruct", fit, folder, "--out", out)
+    assert outcome.code == outcome.owed == 3
+    assert "not answered: b.png: cannot read" in outcome.err
+    assert {path.name for path in out.iterdir()} == {"a.png", "results.jsonl"}
 
 
 def test_an_accuracy_of_zero_is_refused(run: Run, fit: Path, tmp_path: Path) -> None:

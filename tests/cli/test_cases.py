@@ -214,4 +214,4 @@ def test_reconstruct_keeps_pages_units_and_layout(run: Run, fit: Path, tmp_path:
     assert (single.shape, single.dtype) == ((16, 20), np.float64)
     run(*arguments, "--simulate", "--out", tmp_path / "sharp")
     names = {path.name for path in (tmp_path / "sharp").iterdir()}
-    assert names == {"a.tif", "a-before.tif", "b.npy", "b-before.npy"}
+    assert names == {"a.tif", "a-before.tif", "b.npy", "b-before.npy", "results.jsonl"}

@@ -90,7 +90,8 @@ def test_reconstruct_takes_images_as_data_unless_told_to_simulate(
     arguments = ["reconstruct", fit, tmp_path / "sharp.png", "--out"]
     outcome = run(*arguments, tmp_path / "a", "--simulate")
     assert outcome.code == 0
-    assert {p.name for p in (tmp_path / "a").iterdir()} == {"sharp.png", "sharp-before.png"}
+    written = {"sharp.png", "sharp-before.png", "results.jsonl"}
+    assert {p.name for p in (tmp_path / "a").iterdir()} == written
     data = tmp_path / "a" / "sharp-before.png"
     outcome = run("reconstruct", fit, data, "--out", tmp_path / "b")
     assert outcome.code == 0

@@ -341,7 +341,8 @@ def test_an_interrupt_keeps_the_images_that_are_done(
     assert outcome.code == 130
     assert "interrupted: the report" in outcome.err.splitlines()[-1]
     assert "Traceback" not in outcome.err
-    assert {path.name for path in out.iterdir()} == {"a.png", "choices.json", "report.html"}
+    written = {"a.png", "choices.json", "report.html", "results.jsonl"}
+    assert {path.name for path in out.iterdir()} == written
     assert json.loads((out / "choices.json").read_text())["interrupted"]
     outcome = run("select", images[1], "--sigma", 0.1, "--out", tmp_path / "nothing")
     assert outcome.code == 130

@@ -16,7 +16,7 @@ from torch.autograd import forward_ad
 
 from bilevel.ground import fused as module
 from bilevel.ground.errors import BilevelWarning, InputError
-from bilevel.ground.fused import fused
+from bilevel.ground.fused import fused, repeated
 
 
 def twice(x: Tensor) -> Tensor:
@@ -64,6 +64,23 @@ def test_what_is_mapped_over_runs_as_written(
         assert compilations == []
         function(torch.ones(2))
     assert compilations == [twice]
+
+
+def test_work_that_is_known_to_come_again_is_compiled_sooner(
+    compilations: list[Callable[..., Tensor]],
+) -> None:
+    function = fused(twice)
+    function.spent = 1.0  # of the 30 s that compiling takes
+    for times, expected in ((1.0, 0), (20.0, 0), (40.0, 1)):
+        with repeated(times):
+            assert float(function(torch.ones(()))) == 2.0
+        assert len(compilations) == expected
+    with pytest.raises(RuntimeError), repeated(1e9):
+        raise RuntimeError
+    other = fused(twice)
+    other.spent = 1.0
+    other(torch.ones(()))
+    assert len(compilations) == 1
 
 
 def test_always_and_never(

@@ -34,8 +34,9 @@ BAD_INPUT = 2
 EXIT_CODES = (
     "Exit codes: 0 answered; 1 `check` found a wrong derivative; 2 bad input, nothing was done; "
     "3 not answered: what was done is written, and one line each on standard error says what was "
-    "not found (no trusted weight, an accuracy that was missed, learning that diverged, got worse "
-    "or sits on a plateau, images further from the truth than the data); 130 after Ctrl-C."
+    "not found (no trusted weight, an accuracy that was missed, a picture that could not be read, "
+    "learning that diverged, got worse or sits on a plateau, images further from the truth than "
+    "the data); 130 after Ctrl-C."
 )
 """What scripts may rely on."""
 
@@ -65,7 +66,7 @@ def _example(command: str) -> str:
 app.command(epilog=_example("demo --seconds 20 --out runs/demo"))(demo)
 app.command(epilog=_example("learn examples/denoising.toml --out runs/tv"))(learn)
 app.command(
-    epilog=_example("reconstruct runs/tv noisy1.png noisy2.png --out restored")
+    epilog=_example("reconstruct runs/tv photographs --out restored")
     + "\n\n"
     + _example("reconstruct runs/tv sharp.png --simulate --out restored")
 )(reconstruct)
@@ -87,7 +88,11 @@ app.command(
     + _example("compare noisy.png --sigma 0.1 --rules sure,discrepancy --out runs/rules")
 )(compare)
 app.command(epilog=_example("noise stack.tif"))(noise)
-app.command(epilog=_example("evaluate runs/tv --images pictures"))(evaluate)
+app.command(
+    epilog=_example("evaluate runs/tv --images pictures")
+    + "\n\n"
+    + _example("evaluate runs/tv runs/experts fixed.toml --images pictures --out compared")
+)(evaluate)
 app.command(
     epilog=_example("race examples/denoising.toml --algorithms maid,l-bfgs --out runs/race")
 )(race)

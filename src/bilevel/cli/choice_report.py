@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,10 @@ from torch import Tensor
 
 from bilevel.cli.console import finish, results, say
 from bilevel.cli.learning import INTERRUPTED, REPORT
+from bilevel.cli.record import finite
 from bilevel.report import (
     ENDINGS,
+    Chosen,
     Compared,
     chosen,
     compare_page,
@@ -24,9 +25,10 @@ from bilevel.report import (
     write_page,
 )
 from bilevel.report.choices import failures
+from bilevel.select import Choice
 from bilevel.select.compare import LEARNED, ORACLE
 
-__all__ = ["write_report"]
+__all__ = ["entry", "unanswered", "write_report"]
 
 NUMBERS = "choices.json"
 
@@ -38,16 +40,19 @@ def write_report(
     *,
     title: str,
     interrupted: bool = False,
+    failed: Sequence[str] = (),
 ) -> None:
     """``report.html`` and ``choices.json``, and a table on standard output.
 
+    ``failed`` says what nothing came of, and why.
+
     Raises:
         InputError: the folder cannot be written to.
-        typer.Exit: with code 130 if the work was interrupted, 3 if there is an image for which no
-            rule found a weight.
+        typer.Exit: with code 130 if the work was interrupted, 3 if something failed or there is an
+            image for which no rule found a weight.
     """
     if not compared:
-        say("interrupted before there was anything to report")
+        say("interrupted before there was anything to report", owed=True)
         raise typer.Exit(INTERRUPTED)
     for name, why in failures(compared).items():
         say(f"leaving out {name}: {why}")
@@ -60,12 +65,12 @@ def write_report(
         console.print(sentence, markup=False)
     console.print(f"numbers: {numbers}\nreport:  {path}", markup=False, soft_wrap=True)
     if interrupted:
-        say(f"interrupted: the report in {out} tells of what was done until then")
+        say(f"interrupted: the report in {out} tells of what was done until then", owed=True)
         raise typer.Exit(INTERRUPTED)
-    finish(_unanswered(compared))
+    finish([*failed, *unanswered(compared)])
 
 
-def _unanswered(compared: Sequence[Compared]) -> list[str]:
+def unanswered(compared: Sequence[Compared]) -> list[str]:
     """Images for which no rule found a weight, with the first reason."""
     rows = [row for row in chosen(compared) if row.rule not in (LEARNED, ORACLE)]
     answered = {row.image for row in rows if ENDINGS[row.outcome].answered}
@@ -84,22 +89,12 @@ def _json(
     for group in compared:
         for row in chosen([group]):
             choice = group.comparison.choices[row.rule]
-            weights, values = choice.curve.row(group.ids.index(row.image))
-            images.setdefault(row.image, {})[row.rule] = {
-                "weight": row.weight,
-                "criterion": _finite(row.value),
-                "outcome": row.outcome.name,
-                "advice": row.advice,
-                "certificate": _finite(row.certificate),
-                "psnr": _finite(row.psnr),
-                "ssim": _finite(row.ssim),
-                "peak": row.peak,
-                "curve": {"weight": _list(weights), "criterion": _list(values)},
-            }
+            found = entry(row, choice, group.ids.index(row.image))
+            images.setdefault(row.image, {})[row.rule] = found
     return {
         "images": images,
         "rules": {
-            name: {"found": s.found, "psnr": _finite(s.psnr), "cost": vars(s.cost)}
+            name: {"found": s.found, "psnr": finite(s.psnr), "cost": vars(s.cost)}
             for name, s in summaries(compared).items()
         },
         "failures": dict(failures(compared)),
@@ -108,9 +103,21 @@ def _json(
     }
 
 
+def entry(row: Chosen, choice: Choice, k: int) -> dict[str, Any]:
+    """What a rule chose for image k; null stands for what is not proved or not known."""
+    weights, values = choice.curve.row(k)
+    return {
+        "weight": row.weight,
+        "criterion": finite(row.value),
+        "outcome": row.outcome.name,
+        "advice": row.advice,
+        "certificate": finite(row.certificate),
+        "psnr": finite(row.psnr),
+        "ssim": finite(row.ssim),
+        "peak": row.peak,
+        "curve": {"weight": _list(weights), "criterion": _list(values)},
+    }
+
+
 def _list(values: Iterable[Tensor]) -> list[float | None]:
-    return [_finite(float(value)) for value in values]
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+    return [finite(float(value)) for value in values]

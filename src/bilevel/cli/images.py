@@ -146,16 +146,12 @@ class Reading:
     missing: bool = False
     mask: str | Path | None = None
 
-    def files(self, paths: Sequence[Path]) -> list[ImageFile]:
-        """The files given, no two of one name."""
-        for stem, times in Counter(data.Place.of(path).stem for path in paths).items():
-            if times > 1:
-                given = f"{stem} {times} times"
-                raise InputError("every image needs a name of its own", given=given)
-        return [self.file(path) for path in paths]
-
     def file(self, path: Path) -> ImageFile:
-        """One of them."""
+        """All pages of a file.
+
+        Raises:
+            InputError: it is none, or a broken one.
+        """
         own = data.load_file(path, grey=self.grey, layout=self.layout, missing=self.missing)
         return own if self.mask is None else data.Masks(self.mask).on(own)
 
@@ -179,18 +175,18 @@ def about_file(file: ImageFile) -> str | None:
     return f"{file.name}: {'; '.join(notes)}" if notes else None
 
 
-def check_targets(files: Sequence[ImageFile], out: Path, form: data.Format | None) -> None:
-    """No result may be written over a file given.
+def check_targets(
+    stem: Path, file: ImageFile, form: data.Format | None, given: Iterable[Path]
+) -> None:
+    """No result of a file may be written over a file given (absolute paths).
 
     Raises:
         InputError: one would be.
     """
-    given = {data.Place.of(file.path).path.resolve() for file in files}
-    for file in files:
-        target = data.results_path(out / file.stem, file.storage, form)
-        if target.resolve() in given:
-            advice = "choose another folder with --out"
-            raise InputError(f"'{target}' would be overwritten", advice=advice)
+    target = data.results_path(stem, file.storage, form)
+    if target.resolve() in given:
+        advice = "choose another folder with --out"
+        raise InputError(f"'{target}' would be overwritten", advice=advice)
 
 
 def by_size(images: Iterable[Named]) -> tuple[Batch, ...]:

@@ -16,12 +16,12 @@ from bilevel.cli.console import check_writable, finish, results, say
 from bilevel.cli.images import Batch, LearningImages, Measurements
 from bilevel.cli.measured import learning_images, sampling
 from bilevel.cli.progress import Counter, LearningProgress
-from bilevel.cli.reconstruction import CONFIGURATION, Reconstructor, simulated
+from bilevel.cli.reconstruction import CONFIGURATION, Reconstructor, as_given, simulated
 from bilevel.cli.resuming import resumable
 from bilevel.data import Pairs
 from bilevel.ground.contrast import contrast
 from bilevel.ground.errors import InputError
-from bilevel.ground.theta import Theta
+from bilevel.ground.theta import Theta, learnable
 from bilevel.learn import (
     Algorithm,
     BilevelProblem,
@@ -49,7 +49,7 @@ from bilevel.report import (
     write_page,
 )
 
-__all__ = ["build_problem", "learn_and_report"]
+__all__ = ["build_problem", "check_learnable", "learn_and_report"]
 
 REPORT = "report.html"
 INTERRUPTED = 130
@@ -63,18 +63,23 @@ def learn_and_report(
 ) -> None:
     """Learn, save the fit in ``out``, and write the report beside it.
 
-    With ``resume`` the fit in ``out`` goes on, within one more budget.
+    With ``resume`` the fit in ``out`` goes on, within one more budget. Where nothing is to be
+    learned, the fit is what the configuration gives.
 
     Raises:
         BilevelError: ``out`` cannot be written to or the images do not fit, and nothing is
-            written; there is no fit to resume, or another one.
+            written; there is no fit to resume, or another one, or nothing to go on with.
         typer.Exit: with code 130 after Ctrl-C, the fit so far is saved; with 3 if learning, or a
             reconstruction for the report, did not find what was asked for.
     """
     check_writable(out)
+    as_it_is = document.configuration.as_it_is
+    if as_it_is and resume:
+        raise InputError("--resume: there is nothing to learn", advice="leave it out")
     before = resumable(document.configuration, out) if resume else None
     images = learning_images(document, data)
-    fit = _learned(document, images.training, out, before)
+    known, own = images.training, document
+    fit = _given(own, known, out) if as_it_is else _learned(own, known, out, before)
     if fit.status is Status.DIVERGED:
         finish([f"{fit.reason}; the last good parameters are saved in {out}"])
     try:
@@ -87,24 +92,43 @@ def learn_and_report(
         raise typer.Exit(INTERRUPTED) from None
 
 
+def check_learnable(document: Document) -> None:
+    """Something is to be learned.
+
+    Raises:
+        InputError: nothing is.
+    """
+    configuration = document.configuration
+    with document.blaming("regulariser.learn"):
+        if not learnable(configuration.energy((configuration.data.channels, *configuration.probe))):
+            advice = 'name what is to be learned, e.g. learn = ["weight"]'
+            raise InputError("there is nothing to learn", advice=advice)
+
+
 def build_problem(configuration: Configuration, training: Batch | Measurements) -> SeparableProblem:
     """The bilevel problem on the training images, or with a criterion on data alone.
 
     Raises:
         InputError: images or data that the energy cannot take.
     """
-    seen, differing = training.seen, isinstance(training, Batch) and training.differing
+    if configuration.criterion is not None or isinstance(training, Measurements):
+        return _blind(configuration, training)
+    energy, pairs = _settled(configuration, training)
+    return _problem(configuration, energy, pairs)
+
+
+def _settled(configuration: Configuration, training: Batch) -> tuple[Variational, Pairs]:
+    """The energy in the units of the training images, and these with their data."""
+    seen, differing = training.seen, training.differing
     common = seen.any(0) if seen is not None and differing else seen
     energy = configuration.energy(training.shape, common)
-    if configuration.criterion is not None or isinstance(training, Measurements):
-        return _blind(configuration, energy, training)
     pairs = simulated(configuration, training)
     energy.fidelity.operator = configuration.operator.shown_by(pairs.y, energy.fidelity.operator)
     energy.settle(pairs.y, contrast(pairs.target))
     if seen is not None and differing:
         energy.fidelity = Masked(cast(Fidelity, energy.fidelity))  # it refuses any other
         pairs = Pairs(Masked.data(pairs.y, seen[:, None]), pairs.target, pairs.ids)
-    return _problem(configuration, energy, pairs)
+    return energy, pairs
 
 
 def _problem(configuration: Configuration, energy: Variational, pairs: Pairs) -> BilevelProblem:
@@ -120,9 +144,7 @@ def _problem(configuration: Configuration, energy: Variational, pairs: Pairs) ->
     )
 
 
-def _blind(
-    configuration: Configuration, energy: Variational, training: Batch | Measurements
-) -> UnsupervisedProblem:
+def _blind(configuration: Configuration, training: Batch | Measurements) -> UnsupervisedProblem:
     """On the data alone, even where targets are known.
 
     Raises:
@@ -131,6 +153,7 @@ def _blind(
     if isinstance(training, Batch) and training.differing:
         what = "a criterion asks for data that exist at the same places in all samples"
         raise InputError(what, advice="learn from those of one mask, or leave out [criterion]")
+    energy = configuration.energy(training.shape, training.seen)
     alone = isinstance(training, Measurements)
     y = training.y if alone else simulated(configuration, training).y
     energy.settle(y)
@@ -150,6 +173,28 @@ def _blind(
         chunk=solver.chunk,
         max_steps=solver.max_steps,
     )
+
+
+def _given(document: Document, training: Batch | Measurements, out: Path) -> Fit:
+    """The parameters of the configuration, saved as they are."""
+    configuration = document.configuration
+    with document.blaming("data.size"):
+        if isinstance(training, Measurements):
+            energy = configuration.energy(training.shape, training.seen)
+            energy.settle(training.y)
+        else:
+            energy, _ = _settled(configuration, training)
+    fit = as_given(configuration, energy, document.text)
+    say("nothing is to be learned: the parameters are taken as they are given")
+    _begin(document, out)
+    fit.save(out)
+    return fit
+
+
+def _begin(document: Document, out: Path) -> None:
+    """Another fit begins: its configuration, and not the report of the one before."""
+    (out / REPORT).unlink(missing_ok=True)
+    write_page(out / CONFIGURATION, document.text)
 
 
 def _learned(
@@ -180,8 +225,7 @@ def _learned(
         say(f"going on after {max(len(before.history) - 1, 0)} steps of the fit in {out}")
     elif (out / REPORT).exists():
         say(f"replacing the fit in {out}")
-    (out / REPORT).unlink(missing_ok=True)
-    write_page(out / CONFIGURATION, document.text)
+    _begin(document, out)
     fit = _run(document, problem, algorithm, out, before)
     if not configuration.operator.binarises or binary or fit.status is Status.DIVERGED:
         return fit

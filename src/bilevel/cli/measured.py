@@ -180,14 +180,15 @@ def paired(configuration: Configuration, measured: data.Files, target: data.File
     return data.Recorded(measured, target, operator)
 
 
-def data_batches(configuration: Configuration, files: Sequence[data.ImageFile]) -> list[Batch]:
+def data_batches(
+    configuration: Configuration, file: data.ImageFile, ids: Sequence[str]
+) -> list[Batch]:
     """Data in place of images, those together that have one size and exist at the same places."""
     groups: dict[object, list[tuple[str, Tensor, Tensor | None]]] = {}
-    for file in files:
-        for name, page, known in zip(file.ids, file.pages, file.seen, strict=True):
-            seen = existing(configuration.operator, page, [name], [known])
-            key = (page.shape, None if seen is None else seen.numpy().tobytes())
-            groups.setdefault(key, []).append((name, page, seen))
+    for name, page, known in zip(ids, file.pages, file.seen, strict=True):
+        seen = existing(configuration.operator, page, [name], [known])
+        key = (page.shape, None if seen is None else seen.numpy().tobytes())
+        groups.setdefault(key, []).append((name, page, seen))
     return [
         Batch(
             tuple(name for name, _, _ in group),

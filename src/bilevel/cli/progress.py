@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
+from collections.abc import Sequence
+from statistics import median
 from types import TracebackType
 
 from rich.console import Console, Group
@@ -15,14 +17,15 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from bilevel.cli.console import say
+from bilevel.cli.console import quiet, say
+from bilevel.ground.memory import peak_memory
 from bilevel.learn import Budget, Record
 from bilevel.report.words import duration, number, plural
 
-__all__ = ["Counter", "LearningProgress", "WeightProgress"]
+__all__ = ["Bar", "Counter", "LearningProgress", "WeightProgress"]
 
 _SHOWN = 12
-_SILENCE = 2.0  # seconds
+_SILENCE, _LONG_SILENCE = 2.0, 10.0  # seconds
 _COLUMNS = (
     ("step", 4),
     ("loss", 10),
@@ -152,6 +155,86 @@ class Counter:
             say(f"{self.what}: {self.done} of {self.total}", end="\n" if ended else "\r")
         elif ended:
             say(f"{self.what}: {self.total}")
+
+
+class Bar:
+    """How many of a batch are done and about how long the rest takes, told from sizes of files.
+
+    A bar in a terminal if it is ``live``, elsewhere a line now and then. Before most of the work, a
+    line says what time and memory it takes: after the second picture, as the first may have been
+    slowed down by what happens once, or after the first where that took long.
+    """
+
+    def __init__(self, what: str, sizes: Sequence[int], *, live: bool) -> None:
+        self.what, self.sizes, self.done = what, sizes, 0
+        self.rates: deque[float] = deque(maxlen=_SHOWN)
+        """Of the last ones [second a byte]."""
+        self.estimated = False
+        self.console = Console(stderr=True, highlight=False)
+        self.start = self.said = self.last = time.monotonic()
+        live = live and self.console.is_terminal and not quiet() and len(sizes) > 1
+        shown = Live(self, console=self.console, refresh_per_second=2, redirect_stdout=False)
+        self.live = shown if live else None
+
+    def __enter__(self) -> Bar:
+        """Start the clock."""
+        if self.live is not None:
+            self.live.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Leave the last state on the screen."""
+        if self.live is not None:
+            self.live.stop()
+
+    def __call__(self, *, timed: bool) -> None:
+        """The next picture is done; ``timed`` if it tells how long others take."""
+        now = time.monotonic()
+        took, self.last = now - self.last, now
+        if timed:
+            self.rates.append(took / self.sizes[self.done])
+        self.done += 1
+        left = len(self.sizes) - self.done
+        if timed and left and not self.estimated:
+            if len(self.rates) > 1 or took > _LONG_SILENCE:
+                self._estimate(took, left)
+        elif left and self.live is None and now > self.said + _LONG_SILENCE:
+            self._say(f"{self.what}: {self._text()}")
+        elif not left and self.live is None and self.done > 1:
+            self._say(f"{self.what}: {self.done}")
+
+    @property
+    def seconds_left(self) -> float:
+        """For the rest; nan if nothing is known."""
+        return median(self.rates) * sum(self.sizes[self.done :]) if self.rates else math.nan
+
+    def _estimate(self, took: float, left: int) -> None:
+        self.estimated = True
+        memory = peak_memory()
+        peak = "" if memory is None else f" and at most {memory / 2**20:.0f} MiB of memory so far"
+        rest = f"{plural(left, 'more picture')}: about {duration(self.seconds_left)}"
+        self._say(f"{self.what}: {duration(took)}{peak} for a picture; {rest}")
+
+    def _say(self, text: str) -> None:
+        self.said = self.last
+        say(text)
+
+    def _text(self) -> str:
+        rest = "" if math.isnan(self.seconds_left) else f", {duration(self.seconds_left)} left"
+        return f"{self.done} of {len(self.sizes)}{rest}"
+
+    def __rich__(self) -> Table:
+        """The bar, and the time left."""
+        grid = Table.grid(padding=(0, 1))
+        hint = Text("Ctrl-C keeps what is done", style="dim")
+        bar = ProgressBar(total=len(self.sizes), completed=self.done, width=30)
+        grid.add_row(escape(self.what), bar, self._text(), hint)
+        return grid
 
 
 class WeightProgress:

@@ -15,7 +15,7 @@ from bilevel.cli.config import Configuration, Document, plain
 from bilevel.cli.config.validation import Problem, validate
 from bilevel.cli.console import check_writable, finish, results, say
 from bilevel.cli.images import LearningImages
-from bilevel.cli.learning import INTERRUPTED, REPORT, build_problem
+from bilevel.cli.learning import INTERRUPTED, REPORT, build_problem, check_learnable
 from bilevel.cli.measured import learning_images
 from bilevel.cli.progress import LearningProgress
 from bilevel.cli.settings.kinds import AlgorithmSettings
@@ -41,6 +41,7 @@ def race_and_report(
         typer.Exit: with code 130 after Ctrl-C; what is done until then is reported.
     """
     check_writable(out)
+    check_learnable(document)
     configuration = document.configuration
     runners = chosen(algorithms, configuration)
     images = learning_images(document, data)

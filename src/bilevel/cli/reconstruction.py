@@ -1,30 +1,35 @@
-"""Use a fit: adapt it to images of any size, reconstruct them batch by batch."""
+"""Use a fit, or the weights of a configuration, on images of any size, a few at a time."""
 
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor
 
-from bilevel.cli.config import Configuration, read, restore
+from bilevel.cli.config import Configuration, plain, read, restore
 from bilevel.cli.config.reading import table_in, text_in
 from bilevel.cli.images import Batch
 from bilevel.data import Pairs, simulate
+from bilevel.ground import rows
 from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
-from bilevel.learn import Fit, load
-from bilevel.model import Variational
+from bilevel.ground.fingerprint import fingerprint
+from bilevel.learn import Fit, Status, load
+from bilevel.learn.reconstruction import tolerance_of
+from bilevel.model import Cost, Objective, Variational
 from bilevel.model.fidelities import Masked
 from bilevel.model.operators import FourierMask, Mask, MultiCoil, Operator, Shape
 from bilevel.report import Samples
-from bilevel.solve import Solution
+from bilevel.solve import Solution, minimise
+from bilevel.solve.solvers import accelerated
 
-__all__ = ["CONFIGURATION", "FREE", "Answer", "Reconstructor", "simulated"]
+__all__ = ["CONFIGURATION", "FREE", "Answer", "Reconstructor", "as_given", "simulated"]
 
 CONFIGURATION = "config.toml"
 """What `bilevel learn` calls its copy of the configuration."""
@@ -49,13 +54,47 @@ def simulated(configuration: Configuration, batch: Batch) -> Pairs:
     return configuration.operator.aligned(pairs, operator)
 
 
+def as_given(configuration: Configuration, energy: Variational, source: str = "") -> Fit:
+    """A fit of which nothing was learned: its parameters are those given."""
+    unit = configuration.loss.build().unit
+    fit = Fit.of(energy, {}, [], Status.GIVEN, Cost(), unit)
+    return replace(fit, configuration=plain(configuration), source=source)
+
+
 @dataclass(frozen=True, eq=False)
 class Answer:
-    """Reconstructions (k, c, h, w), certified rms distances (k,) and how the solves ended (k,)."""
+    """Reconstructions (k, c, h, w), and of each what is proved and how its solve ended: (k,) each.
+
+    ``certificate`` is the certified rms distance, to what ``claim`` names; gradients and seconds
+    of images that were solved together are shared by their steps. All lies on the processor.
+    """
 
     x: Tensor
     certificate: Tensor
+    gap: Tensor
+    residual: Tensor
+    claim: Tensor
     status: Tensor
+    steps: Tensor
+    gradients: Tensor
+    seconds: Tensor
+
+    @staticmethod
+    def of(solution: Solution, x: Tensor, cost: Cost) -> Answer:
+        """The images ``x`` of a solution, and what it cost."""
+        proved, steps = solution.certificate, solution.steps.cpu()
+        share = (steps + 1).double() / (steps + 1).sum()
+        return Answer(
+            x=x.cpu(),
+            certificate=proved.rms.cpu(),
+            gap=proved.gap.cpu(),
+            residual=proved.residual.cpu(),
+            claim=proved.claim.cpu(),
+            status=solution.status.cpu(),
+            steps=steps,
+            gradients=(cost.gradient_evaluations * share).round().long(),
+            seconds=cost.seconds * share,
+        )
 
 
 @dataclass(frozen=True)
@@ -63,35 +102,59 @@ class Reconstructor:
     """A fit with its configuration; ``accuracy`` is the rms distance asked for [grey value].
 
     A thousandth of the contrast of the images if it is None. Where no strong convexity of use is
-    proved, the rms of the gradient is brought to 1 % of it instead.
+    proved, the rms of the gradient is brought to 1 % of it instead. What a configuration that was
+    not learned from leaves to the data is taken from each batch of data.
     """
 
     fit: Fit
     configuration: Configuration
     accuracy: float | None = None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    is_configuration: bool = False
+    _last: dict[tuple[Shape, torch.dtype], Variational] = field(
+        default_factory=dict[tuple[Shape, torch.dtype], Variational], repr=False
+    )
 
     @staticmethod
-    def load(folder: Path, accuracy: float | None) -> Reconstructor:
-        """From a folder that ``bilevel learn`` wrote, or is writing.
+    def load(
+        source: Path, accuracy: float | None, device: torch.device | None = None
+    ) -> Reconstructor:
+        """From a folder that ``bilevel learn`` wrote, or is writing; or a configuration as it is.
 
         Raises:
-            InputError: no fit, a damaged one, or one that was saved without a configuration.
+            InputError: no fit, a damaged one, or one that was saved without a configuration; a
+                configuration with a mistake; an accuracy that is not positive.
         """
-        fit, text = load(folder), folder / CONFIGURATION
+        if accuracy is not None:
+            check_positive(accuracy, "the accuracy")
+        device = device or torch.device("cpu")
+        if source.suffix.lower() == ".toml":
+            document = read(source)
+            configuration = document.configuration
+            energy = configuration.energy((configuration.data.channels, *configuration.probe))
+            fit = as_given(configuration, energy, document.text)
+            return Reconstructor(fit, configuration, accuracy, device, is_configuration=True)
+        fit, text = load(source), source / CONFIGURATION
         advice = "use a folder that `bilevel learn` wrote"
         if not isinstance(fit.energy, Variational):
-            raise InputError(f"the fit in '{folder}' has an energy of its own", advice=advice)
+            raise InputError(f"the fit in '{source}' has an energy of its own", advice=advice)
         if fit.configuration:
             _check_untouched(text, fit)
-            configuration = restore(fit.configuration, f"the configuration in '{folder}'")
+            configuration = restore(fit.configuration, f"the configuration in '{source}'")
         elif text.is_file():
             configuration = read(text).configuration
         else:
-            raise InputError(f"the fit in '{folder}' holds no configuration", advice=advice)
-        _check_same(fit.energy, configuration, folder)
-        if accuracy is not None:
-            check_positive(accuracy, "the accuracy")
-        return Reconstructor(fit, configuration, accuracy)
+            raise InputError(f"the fit in '{source}' holds no configuration", advice=advice)
+        _check_same(fit.energy, configuration, source)
+        return Reconstructor(fit, configuration, accuracy, device)
+
+    @property
+    def content(self) -> str:
+        """A fingerprint of all numbers in it: parameters, and those of the operator."""
+        operator = self.configuration.forward(self._probe)
+        options = {**operator.options(), **self.fit.energy.state_dict()}
+        tensors = {name: value for name, value in options.items() if isinstance(value, Tensor)}
+        return fingerprint(tensors, *tensors.values())
 
     def samples(
         self, pairs: Pairs, done: Callable[[int], None], seen: Tensor | None = None
@@ -100,30 +163,49 @@ class Reconstructor:
 
         ``done`` hears after each batch how many it had.
         """
-        _, c, h, w = pairs.target.shape
-        fit, y = self._adapted((c, h, w), pairs.y, seen), pairs.y
-        answer = self._answer(fit, y, (c, h, w), done)
-        operator = cast(Variational, fit.energy).fidelity.operator
-        rows, columns = operator.window((c, h, w))
-        x, target = (images[..., rows, columns] for images in (answer.x, pairs.target))
-        before = y if y.shape == target.shape else fit.energy.start(y).detach()[..., rows, columns]
-        return Samples(pairs.ids, before, x, target, answer.certificate, answer.status)
+        return self.scored(pairs, done, seen)[0]
 
-    def answer(self, y: Tensor, done: Callable[[int], None], seen: Tensor | None = None) -> Answer:
+    def scored(
+        self,
+        pairs: Pairs,
+        done: Callable[[int], None] | None = None,
+        seen: Tensor | None = None,
+    ) -> tuple[Samples, Answer]:
+        """As :meth:`samples`, and what it cost."""
+        _, c, h, w = pairs.target.shape
+        y, energy = pairs.y, self._energy((c, h, w), pairs.y, seen)
+        answer = self._answer(energy, y, done or _unheard)
+        rows_, columns = energy.fidelity.operator.window((c, h, w))
+        x, target = (images[..., rows_, columns] for images in (answer.x, pairs.target))
+        before = y if y.shape == target.shape else self._started(energy, y)[..., rows_, columns]
+        certificate, status = answer.certificate, answer.status
+        return Samples(pairs.ids, before, x, target, certificate, status), answer
+
+    def answer(
+        self, y: Tensor, done: Callable[[int], None] | None = None, seen: Tensor | None = None
+    ) -> Answer:
         """Reconstructions from data (k, c', h', w'), all of them ``seen`` (h', w') if None.
+
+        In the precision of the data, if that is more than the configuration asks for.
 
         Raises:
             InputError: data that do not fit.
         """
-        shape = self.configuration.image_shape((y.shape[1], y.shape[2], y.shape[3]))
-        y = y.to(self.configuration.dtype)
-        return self._answer(self._adapted(shape, y, seen), y, shape, done)
+        shape, y = self._taken(y)
+        return self._answer(self._energy(shape, y, seen), y, done or _unheard)
 
     def begin(self, y: Tensor, seen: Tensor | None = None) -> Tensor:
         """What one has without reconstruction: the data, or the start where they are no images."""
+        shape, y = self._taken(y)
+        return y if y.shape[1:] == shape else self._started(self._energy(shape, y, seen), y)
+
+    def _taken(self, y: Tensor) -> tuple[Shape, Tensor]:
+        """The shape of the images behind data, and these in the precision of the work."""
         shape = self.configuration.image_shape((y.shape[1], y.shape[2], y.shape[3]))
-        y = y.to(self.configuration.dtype)
-        return y if y.shape[1:] == shape else self._adapted(shape, y, seen).energy.start(y).detach()
+        return shape, y.to(torch.promote_types(y.dtype, self.configuration.dtype))
+
+    def _started(self, energy: Variational, y: Tensor) -> Tensor:
+        return energy.image(energy.start(y.to(self.device))).detach().cpu()
 
     def peak(self, samples: Iterable[Samples]) -> float | None:
         """What PSNR takes for white if the loss says so, or the largest modulus of complex images.
@@ -135,32 +217,67 @@ class Reconstructor:
             return given
         return max(float(s.target.square().sum(1).max()) for s in samples) ** 0.5 or 1.0
 
-    def _adapted(self, shape: Shape, y: Tensor, seen: Tensor | None = None) -> Fit:
+    @property
+    def _probe(self) -> Shape:
+        return (self.configuration.data.channels, *self.configuration.probe)
+
+    def _energy(self, shape: Shape, y: Tensor, seen: Tensor | None) -> Variational:
         """The same parameters, with an operator for that size, and what y shows of it."""
+        same = seen is None and not self.configuration.operator.varying
+        if self.is_configuration:
+            energy = self.configuration.energy(shape, seen)
+            own = energy.fidelity
+            own.operator = self.configuration.operator.shown_by(y, own.operator)
+            return energy.to(self.device, y.dtype)
+        if not same or (shape, y.dtype) not in self._last:
+            self._last.clear()
+            self._last[shape, y.dtype] = self._adapted(shape, y, seen).to(self.device, y.dtype)
+        found = self._last[shape, y.dtype]
+        if not same:
+            self._last.clear()
+        return found
+
+    def _adapted(self, shape: Shape, y: Tensor, seen: Tensor | None) -> Variational:
         energy = cast(Variational, copy.deepcopy(self.fit.energy))
         operator = self.configuration.assumed(shape, y, seen)
+        learned = list(energy.fidelity.operator.parameters())
         with torch.no_grad():
-            learned = energy.fidelity.operator.parameters()
             for own, value in zip(operator.parameters(), learned, strict=True):
                 own.copy_(value)
         if isinstance(energy.fidelity, Masked):
             energy.fidelity = energy.fidelity.fidelity
         energy.fidelity.operator = operator
-        return replace(self.fit, energy=energy)
+        return energy
 
-    def _answer(self, fit: Fit, y: Tensor, shape: Shape, done: Callable[[int], None]) -> Answer:
-        _, h, w = shape
-        found: list[Solution] = []
-        for part in torch.split(y, max(1, _PIXELS // (h * w))):
-            found.append(
-                fit.reconstruct(part, fit.tolerance(fit.energy.at(part), part, self.accuracy))
-            )
+    def _answer(self, energy: Variational, y: Tensor, done: Callable[[int], None]) -> Answer:
+        """A few at a time; from their own start, or from those before where J is lower there."""
+        _, _, h, w = energy.start(y[:1].to(self.device)).shape
+        parts = torch.split(y, max(1, _PIXELS // (h * w)))
+        found: list[Answer] = []
+        last: Tensor | None = None
+        for part in parts:
+            began, cost = time.perf_counter(), Cost()
+            data = part.to(self.device)
+            objective = energy.at(data, cost=cost)
+            tol = tolerance_of(energy, objective, data, self.accuracy)
+            start = None if last is None else _lower(objective, last)
+            solution = minimise(objective, accelerated(objective), start, tol=tol)
+            cost.seconds, last = time.perf_counter() - began, solution.x
+            found.append(Answer.of(solution, objective.image(solution.x), cost))
             done(len(part))
-        return Answer(
-            torch.cat([s.x for s in found]),
-            torch.cat([s.certificate.rms for s in found]),
-            torch.cat([s.status for s in found]),
-        )
+        return rows.join(found)
+
+
+def _lower(objective: Objective, last: Tensor) -> Tensor:
+    """The objective's own start, or ``last`` in rows where J is lower there."""
+    start = objective.start()
+    if last.shape != start.shape:
+        return start
+    return rows.choose(objective.value(last) < objective.value(start), last, start)
+
+
+def _unheard(count: int) -> None:
+    del count
 
 
 def _check_untouched(copy: Path, fit: Fit) -> None:
@@ -174,7 +291,7 @@ def _check_untouched(copy: Path, fit: Fit) -> None:
         raise InputError(what, advice=advice)
 
 
-def _check_same(energy: Variational, configuration: Configuration, folder: Path) -> None:
+def _check_same(energy: Variational, configuration: Configuration, source: Path) -> None:
     """The configuration builds the operator of the saved energy, and may do so for other sizes."""
     fidelity = energy.fidelity
     own = (fidelity.fidelity if isinstance(fidelity, Masked) else fidelity).operator
@@ -187,7 +304,7 @@ def _check_same(energy: Variational, configuration: Configuration, folder: Path)
     except InputError:
         meant = None
     if meant is None or not _same(own, meant, configuration.operator.varying):
-        what = f"the fit in '{folder}' has another operator than its configuration builds"
+        what = f"the fit in '{source}' has another operator than its configuration builds"
         advice = "reconstruct with fit.reconstruct in Python, or learn anew"
         raise InputError(what, given=f"{type(own).__name__} and [operator]", advice=advice)
 

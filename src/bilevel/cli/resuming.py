@@ -11,7 +11,7 @@ from bilevel.cli.reconstruction import CONFIGURATION, FREE
 from bilevel.ground.errors import InputError
 from bilevel.learn import Fit, load
 
-__all__ = ["resumable"]
+__all__ = ["difference", "resumable"]
 
 _MISSING = object()
 
@@ -33,20 +33,20 @@ def resumable(configuration: Configuration, out: Path) -> Fit:
         saved = plain(read(text).configuration)
     now = plain(configuration)
     for table in (name for name in {**saved, **now} if name not in FREE):
-        difference = _difference(saved.get(table, _MISSING), now.get(table, _MISSING))
-        if difference is not None:
-            key, before, given = difference
+        found = difference(saved.get(table, _MISSING), now.get(table, _MISSING))
+        if found is not None:
+            key, before, given = found
             what = f"--resume: the fit in '{out}' was learned with {table}{key} = {before}"
             raise InputError(what, given=given, advice=f"change it back, or {advice}")
     return fit
 
 
-def _difference(before: object, now: object) -> tuple[str, str, str] | None:
+def difference(before: object, now: object) -> tuple[str, str, str] | None:
     """The first key (dotted) that differs, with both values; None if there is none."""
     if _is_table(before) and _is_table(now):
         old, new = cast(Mapping[str, object], before), cast(Mapping[str, object], now)
         for key in dict.fromkeys([*old, *new]):
-            found = _difference(old.get(key, _MISSING), new.get(key, _MISSING))
+            found = difference(old.get(key, _MISSING), new.get(key, _MISSING))
             if found is not None:
                 return f".{key}{found[0]}", found[1], found[2]
         return None

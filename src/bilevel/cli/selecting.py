@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -11,17 +12,24 @@ import torch
 from torch import Tensor
 
 from bilevel import data
-from bilevel.cli.camera import Shot, taken
+from bilevel.cli.batch import Batch, Done, Files, Made, unanswered
+from bilevel.cli.camera import Shot
+from bilevel.cli.choice_lines import compared_of, light, line_of
 from bilevel.cli.choice_report import write_report
 from bilevel.cli.choosing import Job, Task, prepare
 from bilevel.cli.config import Selection, plain
-from bilevel.cli.console import check_writable, say
-from bilevel.cli.images import Reading, check_targets
+from bilevel.cli.console import say
 from bilevel.cli.measured import existing, sampling, shape_of
+from bilevel.cli.pictures import Picture
+from bilevel.cli.record import Line, file_hash
 from bilevel.cli.settings.kinds import RuleSettings
+from bilevel.data import ImageFile
 from bilevel.ground.checks import check_finite
-from bilevel.ground.errors import InputError
+from bilevel.ground.errors import BilevelError, InputError
 from bilevel.report import Compared
+from bilevel.report.compare_page import SHOWN
+from bilevel.select import Curve
+from bilevel.solve import Certificate
 
 __all__ = ["from_files"]
 
@@ -31,92 +39,155 @@ _UNITS = 10
 def from_files(
     selection: Selection,
     rules: Mapping[str, RuleSettings],
-    images: Sequence[Path],
-    out: Path,
+    files: Files,
     *,
-    reading: Reading,
     title: str,
-    form: data.Format | None = None,
+    device: torch.device | None = None,
 ) -> None:
     """Choose a weight for each picture of data; write reconstructions, report and numbers.
 
     Every page of a stack is a picture of its own. Files of float64 are computed in float64 unless
-    the selection says otherwise; results are in the units and the layout of the file.
+    the selection says otherwise; results are in the units and the layout of the file. What was
+    done before with the same settings is reported, and not done again.
 
     Raises:
-        BilevelError: files that cannot be read or written, or no rule that applies.
+        BilevelError: nothing can be read or written, or no rule applies.
         typer.Exit: with code 130 after Ctrl-C; what is done until then is written.
     """
-    check_writable(out)
-    files = reading.files(images)
-    if any(file.storage.complex for file in files):
-        selection = selection.for_complex()
-    check_targets(files, out, form)
-    shots = [taken(file, selection.camera) for file in files]
-    tasks = [_tasks(selection, rules, shot) for shot in shots]
-    files = [shot.file for shot in shots]
-    for about in filter(None, (shot.about for shot in shots)):
-        say(about)
-    for task in (task for pages in tasks for task in pages):
-        y, channels = task.job.y, selection.image_shape(shape_of(task.job.y))[0]
-        for words in sampling(selection.operator, task.job.ids[0], y, channels):
-            say(words)
-    if remark := selection.operator.remark:
-        say(remark)
-    for task in (task for pages in tasks for task in pages):
-        if isinstance(task.estimated, data.GaussianNoise):
-            level = f"sigma = {float(cast(float, task.estimated.sigma)):.3g}"
-            say(f"{task.job.ids[0]}: {level} estimated, for white noise; --sigma gives it")
-    compared: list[Compared] = []
-    for file, pages in zip(files, tasks, strict=True):
-        done = _run(pages)
-        compared += done
-        if done:
-            _save(file, done, out, form, suffixes=len(rules) > 1)
-        if len(done) < len(pages) or done[-1].comparison.interrupted:
-            break
-    total = sum(len(pages) for pages in tasks)
-    interrupted = len(compared) < total or compared[-1].comparison.interrupted
+    settings = files.settings(_about(selection, rules))
+    batch = Batch.of(files, settings, "choosing", live=False)
+    work = _Choosing(selection, rules, torch.device("cpu") if device is None else device)
+    done: list[Done] = []
+    interrupted = False
+    try:
+        for one in batch.run(work):
+            done.append(one)
+            if not one.fresh:
+                work.recall(one, files)
+            if work.interrupted:
+                break
+    except KeyboardInterrupt:
+        interrupted = True
+    interrupted = interrupted or work.interrupted
     about = plain(selection)
     estimated = {
-        task.job.ids[0]: vars(task.estimated)
-        for pages in tasks
-        for task in pages
-        if task.estimated is not None
+        line["id"]: line["noise"] for one in done for line in one.lines if line.get("noise")
     }
     if estimated:
         about["estimated_noise"] = estimated
-    write_report(compared, out, about, title=title, interrupted=interrupted)
+    failed = unanswered([one for one in done if one.failed])
+    write_report(
+        work.compared, files.out, about, title=title, interrupted=interrupted, failed=failed
+    )
 
 
-def _tasks(selection: Selection, rules: Mapping[str, RuleSettings], shot: Shot) -> list[Task]:
-    """One task for every page; one for all pages of equal size of a camera, which share its noise.
+def _about(selection: Selection, rules: Mapping[str, RuleSettings]) -> dict[str, object]:
+    """What results depend on, beside the file and how it is read."""
+    table = plain(selection)
+    named = [Path(value) for value in table["operator"].values() if isinstance(value, str)]
+    return {
+        "command": "select",
+        "selection": table,
+        "files": {str(path): file_hash(path) for path in named if path.is_file()},
+        "rules": {name: plain(rule) for name, rule in rules.items()},
+    }
 
-    Pages of a camera that lack some of their pixels have an operator of their own.
-    """
-    file, own = shot.file, selection.seen_by(shot.camera)
-    own = own if own.precision is not None else own.in_precision(file.dtype)
-    found: list[Task] = []
-    together: defaultdict[torch.Size, list[tuple[str, Tensor]]] = defaultdict(list)
-    for name, page, known in zip(file.ids, file.pages, file.seen, strict=True):
-        seen = existing(own.operator, page, [name], [known])
-        unit = own.operator.unit((page.shape[1], page.shape[2], page.shape[3]))
-        y = check_finite((page / unit).to(own.dtype), name)
-        noise = None if own.noise is None else own.noise.in_unit(unit)
-        _check_level(noise, y, name)
-        if shot.camera is None:
-            found.append(prepare(own, rules, Job((name,), y, noise, seen=seen)))
-            continue
-        y = _counted(y, cast(data.PoissonNoise, noise).background, name)
-        if seen is None:
-            together[y.shape].append((name, y))
-        else:
-            found.append(prepare(own, rules, Job((name,), y, noise, seen=seen, light=True)))
-    for pages in together.values():
-        names, values = zip(*pages, strict=True)
-        noise = None if own.noise is None else own.noise.build()
-        found.append(prepare(own, rules, Job(names, torch.cat(values), noise, light=True)))
-    return found
+
+@dataclass
+class _Choosing:
+    """The work on a file; ``compared`` has what was found, without images but for the first."""
+
+    selection: Selection
+    rules: Mapping[str, RuleSettings]
+    device: torch.device
+    compared: list[Compared] = field(default_factory=list[Compared])
+    interrupted: bool = False
+
+    def __call__(self, picture: Picture, shot: Shot) -> Made:
+        """A weight for each page.
+
+        Raises:
+            KeyboardInterrupt: before there was anything to keep.
+        """
+        ids = picture.ids(shot.file.ids)
+        tasks = self._tasks(shot, ids)
+        if (remark := self.selection.operator.remark) and not self.compared:
+            say(remark)
+        for task in tasks:
+            if isinstance(task.estimated, data.GaussianNoise):
+                level = f"sigma = {float(cast(float, task.estimated.sigma)):.3g}"
+                say(f"{task.job.ids[0]}: {level} estimated, for white noise; --sigma gives it")
+        images: dict[str, list[Tensor]] = {}
+        lines: list[Line] = []
+        for task in tasks:
+            one = _on_processor(task.run())
+            self.interrupted = one.comparison.interrupted
+            if one.comparison.choices:
+                for rule, choice in one.comparison.choices.items():
+                    suffix = f"-{rule}" if len(self.rules) > 1 else ""
+                    images.setdefault(suffix, []).append(choice.x)
+                lines.append(line_of(one, task.estimated))
+                self._keep(one)
+            if self.interrupted:
+                break
+        if not lines:
+            raise KeyboardInterrupt
+        for suffix, pages in images.items():
+            if len(pages) < len(ids):
+                say(f"{picture.name}{suffix}: {len(pages)} of {len(ids)} pages")
+        return Made(images, lines, complete=not self.interrupted)
+
+    def recall(self, done: Done, files: Files) -> None:
+        """Keep what an earlier run found; the first with their images, if these can be read."""
+        for k, line in enumerate(done.lines):
+            one = compared_of(line)
+            if len(self.compared) < SHOWN:
+                with suppress(BilevelError):
+                    one = self._whole(done, files, k)
+            self.compared.append(one)
+
+    def _whole(self, done: Done, files: Files, k: int) -> Compared:
+        """What an earlier run found for page k, with the images that it wrote."""
+        shot, line = files.read(done.picture.path), done.lines[k]
+        file, own = shot.file, self._own(shot)
+        y = file.pages[k].to(own.dtype)
+        shown: dict[str, Tensor] = {}
+        for rule in line["rules"]:
+            suffix = f"-{rule}" if len(self.rules) > 1 else ""
+            shown[rule] = _result(done, files.out, suffix, file, k).to(own.dtype)
+        x = next(iter(shown.values()))
+        if x.shape == y.shape:
+            return compared_of(line, y, y, shown)
+        energy = own.energy((x.shape[1], x.shape[2], x.shape[3]))
+        return compared_of(line, y, energy.start(y).detach(), shown)
+
+    def _keep(self, one: Compared) -> None:
+        self.compared.append(one if len(self.compared) < SHOWN else light(one))
+
+    def _own(self, shot: Shot) -> Selection:
+        """For what the camera saw, for complex data, in the precision of the file if none is."""
+        own = self.selection.seen_by(shot.camera)
+        own = own.for_complex() if shot.file.storage.complex else own
+        return own if own.precision is not None else own.in_precision(shot.file.dtype)
+
+    def _tasks(self, shot: Shot, ids: Sequence[str]) -> list[Task]:
+        """One task for every page."""
+        own, file, found = self._own(shot), shot.file, list[Task]()
+        for name, page, known in zip(ids, file.pages, file.seen, strict=True):
+            seen = existing(own.operator, page, [name], [known])
+            shape = shape_of(page)
+            for words in sampling(own.operator, name, page, own.image_shape(shape)[0]):
+                say(words)
+            unit = own.operator.unit(shape)
+            y = check_finite((page / unit).to(own.dtype), name)
+            noise = None if own.noise is None else own.noise.in_unit(unit)
+            _check_level(noise, y, name)
+            light = shot.camera is not None
+            if light:
+                y = _counted(y, cast(data.PoissonNoise, noise).background, name)
+            job = Job((name,), y.to(self.device), noise, seen=seen, light=light)
+            found.append(prepare(own, self.rules, job))
+        return found
 
 
 def _counted(y: Tensor, background: float, name: str) -> Tensor:
@@ -144,40 +215,36 @@ def _check_level(noise: data.Noise | None, y: Tensor, name: str) -> None:
         raise InputError(what, given=f"{noise.sigma:g}", advice=advice)
 
 
-def _run(tasks: Sequence[Task]) -> list[Compared]:
-    """What came of the pages of a file, up to an interrupt."""
-    done: list[Compared] = []
-    for task in tasks:
-        one = task.run()
-        if one.comparison.choices:
-            done.append(one)
-        if one.comparison.interrupted:
-            break
-    return done
+def _on_processor(one: Compared) -> Compared:
+    """Wherever it was computed."""
+    found = one.comparison
+    if found.y.device.type == "cpu":
+        return one
+    choices = {
+        name: replace(
+            choice,
+            weight=choice.weight.cpu(),
+            x=choice.x.cpu(),
+            certificate=Certificate(**{k: v.cpu() for k, v in vars(choice.certificate).items()}),
+            curve=Curve(choice.curve.weight.cpu(), choice.curve.value.cpu()),
+        )
+        for name, choice in found.choices.items()
+    }
+    moved = replace(found, y=found.y.cpu(), before=found.before.cpu(), choices=choices)
+    return Compared(one.ids, moved)
 
 
-def _save(
-    file: data.ImageFile,
-    done: Sequence[Compared],
-    out: Path,
-    form: data.Format | None,
-    *,
-    suffixes: bool,
-) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    rules = dict.fromkeys(rule for one in done for rule in one.comparison.choices)
-    for rule in rules:
-        pages = {
-            name: x
-            for one in done
-            if rule in one.comparison.choices
-            for name, x in zip(one.ids, one.comparison.choices[rule].x, strict=True)
-        }
-        stem = f"{file.stem}-{rule}" if suffixes else file.stem
-        ordered = [pages[name] for name in file.ids if name in pages]
-        path, word = data.save_results(out / stem, ordered, file.storage, form)
-        if word is not None:
-            say(word)
-        if len(pages) < len(file.pages):
-            lacking = ", ".join(name for name in file.ids if name not in pages)
-            say(f"{path.name}: without {lacking}")
+def _result(done: Done, out: Path, suffix: str, file: ImageFile, page: int) -> Tensor:
+    """A page of a result that was written before, (1, c, h, w) [grey value].
+
+    Raises:
+        InputError: it is not there.
+    """
+    stem = f"{done.picture.name}{suffix}"
+    for name in done.lines[0]["outputs"]:
+        if name.rpartition(".")[0] == stem:
+            layout = "stack" if file.storage.stack else "colour"
+            written = data.load_file(out / name, layout=layout)
+            unit = 1.0 if name.endswith(".png") else file.storage.unit
+            return written.pages[page] / unit
+    raise InputError(f"the record in {out} does not name the result of {done.picture.id}")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 import warnings
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import is_dataclass
 from typing import Any, Generic, ParamSpec, TypeVar, cast
@@ -17,7 +18,7 @@ from torch.autograd import forward_ad
 from bilevel.ground.checks import check_choice
 from bilevel.ground.errors import BilevelWarning
 
-__all__ = ["differentiating", "fused", "mapping"]
+__all__ = ["differentiating", "fused", "mapping", "repeated"]
 
 _VARIABLE = "BILEVEL_COMPILE"
 _MODES = ("auto", "always", "never")
@@ -28,6 +29,7 @@ _LANES = {"AVX512": 512, "AVX2": 256, "DEFAULT": 1}
 """Bits a vector, 1 for no vectors: the compiler's cache on disk does not tell them apart itself."""
 
 _AS_WRITTEN = ContextVar("_AS_WRITTEN", default=False)
+_TIMES = ContextVar("_TIMES", default=1.0)
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,7 +39,8 @@ class fused(Generic[P, R]):
     """A decorator: ``torch.compile`` for a pure function of tensors, where it pays.
 
     Calls that record a tape or tangents, and those under ``torch.func.vmap``, run as written.
-    Others do so too until 30 s were spent in the function; then it is compiled, for any shape.
+    Others do so too until 30 s were spent in the function, or are foreseen (:func:`repeated`); then
+    it is compiled, for any shape.
     BILEVEL_COMPILE=always compiles at once, =never not at all.
 
     The first call with inputs of each kind (shapes, types, layouts, options, threads) is computed
@@ -74,7 +77,7 @@ class fused(Generic[P, R]):
     def _pays(self) -> bool:
         mode = os.environ.get(_VARIABLE, "auto")
         check_choice(mode, _MODES, _VARIABLE)
-        return mode == "always" or (mode == "auto" and self.spent > _PAYS)
+        return mode == "always" or (mode == "auto" and self.spent * _TIMES.get() > _PAYS)
 
     def _call_compiled(self, *args: P.args, **options: P.kwargs) -> R:
         kind = torch.get_num_threads(), _kind(args), _kind(tuple(options.items()))
@@ -108,6 +111,21 @@ class fused(Generic[P, R]):
         self.failed, self.compiled = True, None
         name = getattr(self.function, "__qualname__", "a function")
         warnings.warn(f"{name} {why}", BilevelWarning, stacklevel=4)
+
+
+@contextmanager
+def repeated(times: float) -> Generator[None]:
+    """Work like that inside will be done so many times: it is compiled as soon as that pays.
+
+    Example:
+        >>> with repeated(100):
+        ...     pass  # the first of 100 images: functions are compiled after 0.3 s in them
+    """
+    token = _TIMES.set(times)
+    try:
+        yield
+    finally:
+        _TIMES.reset(token)
 
 
 def _compiled(function: Callable[P, R]) -> Callable[P, R]:
@@ -162,5 +180,5 @@ def differentiating() -> bool:
 
 def mapping() -> bool:
     """Whether ``torch.func.vmap`` or the like is at work, whose tensors no compiler knows."""
-    level = torch._C._functorch.maybe_current_level()  # pyright: ignore[reportPrivateUsage]
+    level = cast(Any, torch._C)._functorch.maybe_current_level()  # pyright: ignore[reportPrivateUsage]
     return level is not None

@@ -6,7 +6,7 @@ import ctypes
 import os
 import sys
 
-__all__ = ["keep_freed_memory", "physical_memory"]
+__all__ = ["keep_freed_memory", "peak_memory", "physical_memory"]
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
@@ -41,3 +41,18 @@ def physical_memory() -> int | None:
     if sys.platform == "win32":
         return None
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def peak_memory() -> int | None:
+    """The most that this process has had in memory [byte]; None where the system does not say.
+
+    Example:
+        >>> (peak_memory() or 2**40) > 2**20
+        True
+    """
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else 1024 * peak

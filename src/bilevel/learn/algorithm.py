@@ -38,6 +38,7 @@ class Status(Packable, Enum):
     RESOLVED = "the trust region has shrunk to the radius asked for (not proved)"
     KINKED = "a convex combination of the gradients nearby is small, as at a kink (not proved)"
     BUDGET = "the budget is used up"
+    GIVEN = "nothing was to be learned: all parameters are as they were given"
     INTERRUPTED = "interrupted"
     PLATEAU = (
         "the gradient is small because the loss hardly depends on θ here, yet it is lower far "

@@ -2,6 +2,7 @@
 
 from bilevel.report.blind_page import Reconstructed as Reconstructed
 from bilevel.report.blind_page import blind_page as blind_page
+from bilevel.report.choices import Chosen as Chosen
 from bilevel.report.choices import Compared as Compared
 from bilevel.report.choices import chosen as chosen
 from bilevel.report.choices import summaries as summaries
@@ -18,6 +19,15 @@ from bilevel.report.metrics import ssim as ssim
 from bilevel.report.page import evaluation_page as evaluation_page
 from bilevel.report.page import learning_page as learning_page
 from bilevel.report.page import write_page as write_page
+from bilevel.report.paired import Difference as Difference
+from bilevel.report.paired import Method as Method
+from bilevel.report.paired import Methods as Methods
+from bilevel.report.paired import methods_csv as methods_csv
+from bilevel.report.paired import methods_latex as methods_latex
+from bilevel.report.paired import methods_table as methods_table
+from bilevel.report.paired_page import Seen as Seen
+from bilevel.report.paired_page import methods_page as methods_page
+from bilevel.report.paired_page import methods_verdict as methods_verdict
 from bilevel.report.race_page import race_page as race_page
 from bilevel.report.race_page import race_verdict as race_verdict
 from bilevel.report.rates import Rate as Rate

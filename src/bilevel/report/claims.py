@@ -28,6 +28,9 @@ def claims(scores: Scores) -> list[Claim]:
 
 def learning_claims(fit: Fit) -> list[Claim]:
     """About θ and how it was found."""
+    if fit.status is Status.GIVEN:
+        text = "Nothing was learned: nothing says how much better other parameters would be."
+        return [Claim(Standing.OPEN, text)]
     found = [_end(fit)]
     if fit.history:
         last = fit.history[-1]

@@ -40,9 +40,8 @@ from bilevel.report.compare_words import (
     nearest,
     useful,
 )
-from bilevel.report.gallery import Tile
+from bilevel.report.gallery import Tile, shown_tile
 from bilevel.report.page import render
-from bilevel.report.pictures import picture, shown
 from bilevel.report.race_figures import Look
 from bilevel.report.words import (
     count,
@@ -55,10 +54,10 @@ from bilevel.report.words import (
 )
 from bilevel.select.compare import LEARNED, ORACLE
 
-__all__ = ["compare_page"]
+__all__ = ["SHOWN", "compare_page"]
 
-_SHOWN = 4
-"""So many images are shown; the table holds all."""
+SHOWN = 4
+"""So many images are shown, the first; the table holds all."""
 _BYTES, _LARGEST = 6_000_000, 1024
 
 
@@ -195,7 +194,7 @@ def _row(row: Chosen, looks: Mapping[str, Look]) -> dict[str, object]:
 
 
 def _cards(compared: Sequence[Compared], looks: Mapping[str, Look]) -> list[_Card]:
-    places = [(group, k) for group in compared for k in range(len(group.ids))][:_SHOWN]
+    places = [(group, k) for group in compared for k in range(len(group.ids))][:SHOWN]
     pictures = sum(len(group.comparison.choices) + 2 for group, _ in places)
     channels = max(group.comparison.before.shape[1] for group, _ in places)
     side = min(_LARGEST, math.isqrt(int(_BYTES * 3 / 4 / (pictures * min(channels, 3)))))
@@ -214,7 +213,7 @@ def _card(group: Compared, k: int, side: int, looks: Mapping[str, Look], place: 
     shows = [(data, "Data", ""), *((c.x[k], n, _caption(rows[n])) for n, c in choices.items())]
     shows += [] if truth is None else [(truth, "Truth", "")]
     window = window_of(next(iter(choices.values())).x[k] if truth is None else truth)
-    tiles = [_tile(*show, group.ids[k], side, window) for show in shows]
+    tiles = [shown_tile(*show, group.ids[k], side, window) for show in shows]
     curves = [n for n, c in choices.items() if n != ORACLE and drawable(c, k, n)]
     quality = ORACLE in choices and drawable(choices[ORACLE], k, ORACLE)
     return _Card(
@@ -244,9 +243,3 @@ def _seen(y: Tensor, before: Tensor) -> Tensor:
 def _caption(row: Chosen) -> str:
     quality = "" if math.isnan(row.psnr) else f" · {decibels(row.psnr)}"
     return f"weight {number(row.weight)}{quality}"
-
-
-def _tile(
-    x: Tensor, title: str, caption: str, name: str, side: int, window: tuple[float, float]
-) -> Tile:
-    return Tile(picture(shown(x[None], side)[0], window), title, caption, f"{name}, {title}")

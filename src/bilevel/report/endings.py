@@ -28,6 +28,7 @@ ENDINGS: dict[Status | Outcome | Solved, Ending] = {
     Status.RESOLVED: Ending("trust region small enough", True),
     Status.KINKED: Ending("stationary at a kink, not proved", True),
     Status.BUDGET: Ending("budget used up", True),
+    Status.GIVEN: Ending("as given", True),
     Status.INTERRUPTED: Ending("interrupted", False),
     Status.PLATEAU: Ending("on a plateau, where the loss hardly depends on θ", False),
     Status.BROKEN: Ending("adjoint systems broke down", False),

@@ -14,7 +14,7 @@ from bilevel.report.comparison import Samples, Score, Scores
 from bilevel.report.pictures import ColourBar, error, error_bar, modulus, picture, shown
 from bilevel.report.words import decibels, gain, number, similarity
 
-__all__ = ["Card", "Tile", "card", "gallery", "median_card", "shown_side"]
+__all__ = ["Card", "Tile", "card", "gallery", "median_card", "shown_side", "shown_tile"]
 
 _BYTES = 4_000_000
 """What all pictures of a page may take; noisy PNG holds about one byte a grey value."""
@@ -129,3 +129,10 @@ def _quality(psnr: float, ssim: float) -> str:
 
 def _tile(x: Tensor, title: str, caption: str, name: str, window: tuple[float, float]) -> Tile:
     return Tile(picture(x, window), title, caption, f"{name}, {title.lower()}")
+
+
+def shown_tile(
+    x: Tensor, title: str, caption: str, name: str, side: int, window: tuple[float, float]
+) -> Tile:
+    """The middle of an image (c, h, w), at most ``side`` pixels wide and high."""
+    return Tile(picture(shown(x[None], side)[0], window), title, caption, f"{name}, {title}")

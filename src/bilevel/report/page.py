@@ -13,7 +13,7 @@ from typing import Any, cast
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from bilevel.ground.errors import InputError
-from bilevel.learn import Fit
+from bilevel.learn import Fit, Status
 from bilevel.model import Cost
 from bilevel.model.fidelities import SampledL2
 from bilevel.model.losses import SquaredError
@@ -213,11 +213,10 @@ def _joined(scores: dict[str, Scores]) -> Scores:
 
 def _learning_lede(fit: Fit, scores: dict[str, Scores]) -> list[str]:
     mean, many = scores["training"].mean, len(scores["training"])
-    learned = words.plural(sum(v.numel() for v in fit.theta.values()), "parameter")
     images = words.plural(many, "training image")
     average = "" if many == 1 else " on average"
     sentences = [
-        f"{learned} of {model_name(fit)} learned in {words.duration(fit.cost.seconds)}.",
+        _learned(fit),
         f"Reconstruction raises PSNR on {images} by {words.gain(mean.gain)}{average}, from "
         f"{words.decibels(mean.psnr_before)} to {words.decibels(mean.psnr_after)}.",
     ]
@@ -229,7 +228,8 @@ def _learning_lede(fit: Fit, scores: dict[str, Scores]) -> list[str]:
         )
     sentences.append(words.for_peak(scores["training"].peak))
     sentences += _levels(fit)
-    return [*sentences, certainty(_joined(scores)), *_by(fit), f"Why it stopped: {fit.reason}."]
+    ended = [] if fit.status is Status.GIVEN else [f"Why it stopped: {fit.reason}."]
+    return [*sentences, certainty(_joined(scores)), *_by(fit), *ended]
 
 
 def _levels(fit: Fit) -> list[str]:
@@ -241,14 +241,23 @@ def _levels(fit: Fit) -> list[str]:
     return [f"Every image has noise of a level of its own, drawn from {low} to {high} grey values."]
 
 
+def _learned(fit: Fit) -> str:
+    """What was learned, if anything was."""
+    if fit.status is Status.GIVEN:
+        return f"Nothing was learned: {model_name(fit)} as it was given."
+    learned = words.plural(sum(v.numel() for v in fit.theta.values()), "parameter")
+    return f"{learned} of {model_name(fit)} learned in {words.duration(fit.cost.seconds)}."
+
+
 def _by(fit: Fit) -> list[str]:
     return [f"Learned by {fit.algorithm}."] if fit.algorithm else []
 
 
 def _evaluation_lede(fit: Fit, scores: Scores) -> list[str]:
     mean = scores.mean
+    learned = "" if fit.status is Status.GIVEN else "learned "
     return [
-        f"{words.plural(len(scores), 'image')} reconstructed with learned {model_name(fit)}: PSNR "
+        f"{words.plural(len(scores), 'image')} reconstructed with {learned}{model_name(fit)}: PSNR "
         f"rises by {words.gain(mean.gain)} on average, from {words.decibels(mean.psnr_before)} "
         f"to {words.decibels(mean.psnr_after)}. {words.for_peak(scores.peak)}",
         certainty(scores),

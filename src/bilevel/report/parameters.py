@@ -66,8 +66,13 @@ def parts(fit: Fit, kind: type[M]) -> Iterator[tuple[str, M]]:
 
 
 def model_name(fit: Fit) -> str:
-    """What is learned, e.g. "total variation"; several parts are joined by "and"."""
-    owners = dict.fromkeys(_owner(fit, name) for name in fit.theta)
+    """What is learned, e.g. "total variation"; several parts are joined by "and".
+
+    Where nothing is, all parts of the regulariser that have parameters.
+    """
+    named = (name for name, _ in fit.energy.named_parameters())
+    names = list(fit.theta) or [name for name in named if name.startswith("regulariser.")]
+    owners = dict.fromkeys(_owner(fit, name) for name in names)
     return " and ".join(o if o in _PROPER else o[:1].lower() + o[1:] for o in owners)
 
 

@@ -30,10 +30,11 @@ def check(config: ConfigArgument, data: DataOption = None, parts: ImportOption =
 
     from bilevel.cli.config import read
     from bilevel.cli.console import results
-    from bilevel.cli.learning import build_problem
+    from bilevel.cli.learning import build_problem, check_learnable
     from bilevel.cli.measured import learning_images
 
     document = read(config)
+    check_learnable(document)
     images = learning_images(document, data)
     with document.blaming("data.size"):
         problem = build_problem(document.configuration, images.training)

@@ -63,10 +63,10 @@ def compare(
     if there is an image for which no rule finds a weight to trust.
     """
     del parts
+    from bilevel.cli.batch import Files
     from bilevel.cli.choosing import named_rules
     from bilevel.cli.comparing import from_configuration
     from bilevel.cli.config import read, read_selection
-    from bilevel.cli.images import Reading
     from bilevel.cli.options import range_of
     from bilevel.cli.selecting import from_files
     from bilevel.ground.errors import InputError
@@ -78,9 +78,9 @@ def compare(
         selection = read_selection(None, {**options, "span": between})
         if data is not None:
             raise InputError("--data is for configurations", given=str(source))
-        title = "Comparing rules"
-        reading = Reading(True if grey else None, layout, missing, mask)
-        from_files(selection, wanted, [source], out, reading=reading, title=title, form=form)
+        own = True if grey else None
+        files = Files([source], out, own, layout, form, missing=missing, mask=mask)
+        from_files(selection, wanted, files, title="Comparing rules")
         return
     if options or grey or layout is not None or missing or mask is not None:
         advice = f"write that into {source}"

@@ -39,7 +39,8 @@ def noise(
     from bilevel.risk.pictures import picture_noise
 
     found: Found = {}
-    for file in Reading(True if grey else None, layout).files(pictures):
+    reading = Reading(True if grey else None, layout)
+    for file in map(reading.file, pictures):
         for name, page in zip(file.ids, file.pages, strict=True):
             found[name] = picture_noise(page), _unit(file)
     console = results()

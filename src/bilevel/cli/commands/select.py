@@ -8,11 +8,13 @@ from typing import Annotated, Literal
 import typer
 
 from bilevel.cli.commands.learn import ImportOption
+from bilevel.cli.running import DeviceOption, JsonOption, LogOption, QuietOption, ThreadsOption
 
 __all__ = [
     "CameraOption",
     "FormatOption",
     "GreyOption",
+    "ImagesArgument",
     "LayoutOption",
     "MaskOption",
     "MissingOption",
@@ -92,6 +94,14 @@ CameraOption = Annotated[
         show_default=False,
     ),
 ]
+ImagesArgument = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="IMAGE...",
+        help="The data: PNG, JPEG, TIFF, NPY, DICOM, NIfTI, or FILE:NAME of NPZ, HDF5, MAT; "
+        "folders of files, or patterns.",
+    ),
+]
 GreyOption = Annotated[bool, typer.Option("--grey", help="Take colour pictures as grey.")]
 
 
@@ -130,13 +140,7 @@ MaskOption = Annotated[
 
 
 def select(
-    images: Annotated[
-        list[Path],
-        typer.Argument(
-            metavar="IMAGE...",
-            help="The data: PNG, JPEG, TIFF, NPY, DICOM, NIfTI, or FILE:NAME of NPZ, HDF5, MAT.",
-        ),
-    ],
+    images: ImagesArgument,
     out: Annotated[
         Path,
         typer.Option("--out", metavar="DIR", help="Folder for results, report and numbers."),
@@ -174,18 +178,25 @@ def select(
     form: FormatOption = None,
     missing: MissingOption = False,
     mask: MaskOption = None,
+    quiet: QuietOption = False,
+    json: JsonOption = False,
+    log: LogOption = None,
+    threads: ThreadsOption = None,
+    device: DeviceOption = None,
 ) -> None:
     """Choose the weight of the regulariser for data without ground truth, and reconstruct them.
 
-    Writes NAME.png, NAME.tif or NAME.npy as the data are, report.html with the curve that the
-    rule followed, and choices.json. Ctrl-C keeps the images that are done. Exit code 3 if there is
-    one without a weight to trust.
+    Writes NAME.png, NAME.tif or NAME.npy as the data are, each when it is ready, a line of
+    results.jsonl for each, and in the end report.html with the curve that the rule followed, and
+    choices.json. What is done is not done again; Ctrl-C loses the present image alone. Exit code 3
+    if there is one that failed or is without a weight to trust.
     """
     del parts
+    from bilevel.cli.batch import Files
     from bilevel.cli.config import read_selection, tables_for_learning
     from bilevel.cli.console import say
-    from bilevel.cli.images import Reading
     from bilevel.cli.options import keys_of, range_of, table_of
+    from bilevel.cli.running import device_named, running
     from bilevel.cli.selecting import from_files
 
     options = tables(operator, noise, sigma, regulariser, positive=positive)
@@ -197,12 +208,23 @@ def select(
         options["rule"] = table_of(rule, "--rule")
     selection = read_selection(config, options)
     name, settings = selection.named_rule
-    title = "Choosing the weight"
-    reading = Reading(True if grey else None, layout, missing, mask)
-    from_files(selection, {name: settings}, images, out, reading=reading, title=title, form=form)
-    if config is not None and (unused := tables_for_learning(config)):
-        names = ", ".join(f"[{table}]" for table in unused)
-        say(f"only for learning, and not used here: {names} of {config}")
+    with running(quiet=quiet, json=json, log=log, threads=threads):
+        files = Files(
+            images,
+            out,
+            True if grey else None,
+            layout,
+            form,
+            missing=missing,
+            mask=mask,
+            camera=selection.camera,
+            lines=json,
+        )
+        chosen = device_named(device)
+        from_files(selection, {name: settings}, files, title="Choosing the weight", device=chosen)
+        if config is not None and (unused := tables_for_learning(config)):
+            unheeded = ", ".join(f"[{table}]" for table in unused)
+            say(f"only for learning, and not used here: {unheeded} of {config}")
 
 
 def tables(

@@ -87,7 +87,7 @@ class Configuration(Settings):
         default={},
         description="how far a unit of the algorithm moves a parameter, by name or prefix",
     )
-    budget: BudgetSettings
+    budget: BudgetSettings = BudgetSettings(steps=0)
     output: OutputSettings = OutputSettings()
 
     @property
@@ -163,6 +163,17 @@ class Configuration(Settings):
         return Variational(fidelity, regulariser).to(self.dtype)
 
     @property
+    def as_it_is(self) -> bool:
+        """Whether nothing is to be learned: no parameter is, or no step is made."""
+        return self.budget.steps == 0 or not learnable(
+            self.energy((self.data.channels, *self.probe))
+        )
+
+    @property
+    def _limited(self) -> bool:
+        return "budget" in self.model_fields_set
+
+    @property
     def probe(self) -> tuple[int, int]:
         """Size (h, w) of an image on which to try things: small, but one that everything takes."""
         if (size := self.operator.size_taken) is not None:
@@ -200,12 +211,13 @@ class Configuration(Settings):
             probe = self.probe
         size = probe if self.data.size is None else (self.data.size, self.data.size)
         learned = learnable(self.energy((self.data.channels, *size)))
-        advice = 'name what is to be learned, e.g. learn = ["weight"]'
-        if not learned:
-            raise Unfit("regulariser.learn", "there is nothing to learn", advice=advice)
+        if learned and not self._limited:
+            advice = "add it, e.g. with seconds = 60, or steps = 0 to learn nothing"
+            raise Unfit("budget", "the table [budget] is missing", advice=advice)
         if self.operator.binarises and set(learned) == {"fidelity.sampling"}:
             what = "there is nothing to learn anew with the binary mask"
-            raise Unfit("regulariser.learn", what, advice=f"{advice}, or set binarise = false")
+            advice = 'name what is to be learned, e.g. learn = ["weight"], or set binarise = false'
+            raise Unfit("regulariser.learn", what, advice=advice)
         self._check_solver()
         return self
 

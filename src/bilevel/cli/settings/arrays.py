@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import scipy.sparse  # pyright: ignore[reportMissingTypeStubs]
@@ -38,12 +38,12 @@ def array_in(key: str, file: str, kinds: str, dims: Collection[int]) -> Array:
         raise Unfit(key, f"cannot read the array {name}", advice=advice) from error
     if not isinstance(values, np.ndarray) or values.dtype.kind not in kinds:
         kind = "complex" if kinds == "c" else "real"
-        raise Unfit(key, f"{name} must hold {kind} numbers", given=getattr(values, "dtype", None))
+        raise Unfit(key, f"{name} must hold {kind} numbers")
     if values.ndim not in dims or not values.size:
         shapes = " or ".join(map(str, dims))
         given = f"dimensions {values.shape}"
         raise Unfit(key, f"{name} must have {shapes} dimensions, none empty", given=given)
-    return values
+    return cast(Array, values)
 
 
 def shape_of(key: str, file: str) -> tuple[int, ...]:

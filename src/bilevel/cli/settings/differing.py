@@ -331,7 +331,9 @@ class BudgetSettings(Settings):
     """What learning may cost; the first limit that is reached ends it."""
 
     seconds: Positive | None = Field(default=None, description="of the learning itself")
-    steps: Count | None = Field(default=None, description="outer steps")
+    steps: Annotated[int, Field(ge=0, le=10**9)] | None = Field(
+        default=None, description="outer steps; 0 to learn nothing"
+    )
     gradient_evaluations: Count | None = Field(default=None, description="of one image's energy")
 
     @model_validator(mode="after")
