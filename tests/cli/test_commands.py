@@ -11,6 +11,7 @@ import torch
 
 import bilevel as bl
 from bilevel.cli.config import plain, read
+from bilevel.cli.reconstruction import Reconstructor
 from bilevel.learn import TaylorTest
 from cli.tiny import CONFIGURATION, Run
 
@@ -242,6 +243,11 @@ def test_tomography_and_what_a_photograph_shows_are_learned_and_evaluated(
         outcome = run("evaluate", out, "--images", tmp_path / "pictures")
         assert outcome.code == outcome.owed, outcome
         assert (out / "evaluation-pictures" / "evaluation.html").is_file()
+    y, target = torch.rand(1, 1, 14, 14), torch.rand(1, 1, 16, 16)
+    reconstructor = Reconstructor.load(tmp_path / "fit0", None)
+    found = reconstructor.samples(bl.data.Pairs(y, target, ("a",)), lambda done: None)
+    assert torch.equal(found.before, y)
+    assert torch.equal(found.target, target[..., 1:15, 1:15])
     wrong = CONFIGURATION.replace(blur, 'name = "radon"\nsize = [16]')
     (tmp_path / "one.toml").write_text(wrong)
     assert "operator.size" in run("learn", tmp_path / "one.toml", "--out", tmp_path / "x").refused()

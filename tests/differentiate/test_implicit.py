@@ -237,3 +237,11 @@ def test_unknown_options_and_wrong_targets_are_refused() -> None:
     for target in (case.target[..., 1:], case.target.float()):
         with pytest.raises(InputError, match="target"):
             Implicit()(case.energy.at(case.y), Upper(LOSS, target), at)
+
+
+def test_targets_with_fewer_channels_than_the_image_are_refused() -> None:
+    energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(0.1))
+    lower, target = energy.at(torch.rand(1, 3, 8, 8)), torch.rand(1, 1, 8, 8)
+    found = bl.minimise(lower, bl.solvers.Nesterov(), tol=bl.Tolerance(rms=1e-4))
+    with pytest.raises(bl.InputError, match="shape of the reconstructions"):
+        bl.hypergradients.Implicit()(lower, bl.Upper(bl.losses.SquaredError(), target), found)

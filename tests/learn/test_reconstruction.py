@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import io
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import bilevel as bl
 from bilevel.ground.errors import InputError
@@ -69,3 +70,45 @@ def test_arrays_that_are_no_images_are_refused(y: np.ndarray) -> None:
     energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(1.0))
     with pytest.raises(InputError, match="real array"):
         bl.reconstruct(y, energy)
+
+
+def test_every_channel_of_the_image_comes_back() -> None:
+    operator = bl.operators.Matrix(torch.eye(48), (3, 4, 4))
+    energy = bl.Variational(bl.fidelities.SquaredL2(operator), bl.regularisers.Tikhonov(1.0))
+    y = np.arange(48.0)[None]
+    assert bl.reconstruct(y, energy, accuracy=1e-9) == pytest.approx(y.reshape(3, 4, 4) / 2)
+
+
+def test_complex_tensors_of_an_operator_stay_complex_in_any_precision() -> None:
+    class Turned(bl.operators.Operator):
+        """Pairs of channels times e^{iφ}."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.phase = torch.polar(torch.ones(()), torch.tensor(0.7))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self._turned(x, self.phase)
+
+        def adjoint(self, y: Tensor) -> Tensor:
+            return self._turned(y, self.phase.conj())
+
+        def _turned(self, x: Tensor, phase: Tensor) -> Tensor:
+            z = phase * torch.complex(x[:, :1], x[:, 1:])
+            return torch.cat([z.real, z.imag], 1)
+
+        def gram_bounds(self, image_shape: tuple[int, int, int]) -> bl.operators.Interval:
+            return bl.operators.Interval(1 - 1e-6, 1 + 1e-6)
+
+    operator = Turned()
+    assert operator.to(torch.float64).phase.dtype == torch.complex128
+    assert operator.to(torch.float32).phase.dtype == torch.complex64
+    assert copy.deepcopy(operator).double().phase.dtype == torch.complex128
+    x = np.random.default_rng(0).random((2, 4, 4))
+    energy = bl.Variational(bl.fidelities.SquaredL2(operator), bl.regularisers.Tikhonov(1.0))
+    data = operator.to(torch.float64)(torch.from_numpy(x)[None])[0].numpy()
+    assert bl.reconstruct(data, energy.to(torch.float32), accuracy=1e-6) == pytest.approx(
+        x / 2, abs=1e-5
+    )
+    operator.adjoint = operator.forward
+    assert not bl.check_adjoint(operator, (2, 4, 4)).passed

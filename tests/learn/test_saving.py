@@ -7,6 +7,7 @@ import json
 import math
 import random
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 
 import bilevel as bl
 from bilevel.learn import checkpoint
+from bilevel.model.group_norm import GroupNorm
 from bilevel.model.operators import Operator
 from bilevel.model.operators.operator import Interval
 
@@ -270,3 +272,28 @@ def test_damage_of_any_kind_is_told(tmp_path: Path) -> None:
 @pytest.mark.long
 def test_much_damage_of_any_kind_is_told(tmp_path: Path) -> None:
     fuzz(tmp_path, 1600)
+
+
+class Multiplied(bl.regularisers.ExactTotalVariation):
+    """Total variation times a factor that options() forgets."""
+
+    def __init__(self, weight: float = 0.05, factor: float = 1.0) -> None:
+        super().__init__(weight)
+        self.factor = factor
+
+    def term(self) -> GroupNorm:
+        found = super().term()
+        return replace(found, weight=self.factor * found.weight)
+
+    def options(self) -> dict[str, object]:
+        return {}
+
+
+def test_what_would_come_back_as_another_non_smooth_energy_is_not_saved(tmp_path: Path) -> None:
+    x = bl.data.embedded_images(size=12)[:1]
+    pairs = bl.data.simulate(x, bl.operators.Identity(), bl.data.GaussianNoise(0.1))
+    energy = bl.Variational(bl.fidelities.SquaredL2(), Multiplied(factor=4.0))
+    problem = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
+    fit = bl.learn(problem, budget=bl.Budget(steps=1))
+    with pytest.raises(bl.InputError, match="would change its value"):
+        fit.save(tmp_path)

@@ -264,3 +264,32 @@ def test_single_loops_in_other_units_see_the_same_levels() -> None:
     value = problem.value(problem.theta, tol=1e-6)
     fit = bl.learn(problem, scaled, budget=bl.Budget(steps=8))
     assert problem.value(fit.theta, tol=1e-6) < value
+
+
+def test_roughness_is_that_of_maps_alone() -> None:
+    """A learned kernel has two dimensions too, and is no map."""
+    blur = bl.operators.Convolution(torch.ones(3, 3) / 9, learn=("kernel",))
+    energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(0.1, blur))
+    y = torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    problems = [
+        bl.UnsupervisedProblem(energy, y, bl.criteria.SURE(0.1), roughness=rough)
+        for rough in (0.0, 5.0)
+    ]
+    one, other = (p.value_and_grad(p.theta, tol=1e-4).value for p in problems)
+    assert one == other
+
+
+def test_gsure_of_an_operator_of_unknown_norm_is_refused() -> None:
+    def forward(x: torch.Tensor) -> torch.Tensor:
+        return x.roll(1, -1) - 0.5 * x
+
+    def back(y: torch.Tensor) -> torch.Tensor:
+        return y.roll(-1, -1) - 0.5 * y
+
+    operator = bl.operators.Linear(forward, back, (1, 48, 48))
+    energy = bl.Variational(bl.fidelities.SquaredL2(operator), bl.regularisers.TotalVariation(0.1))
+    y = torch.rand(1, 1, 48, 48, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(bl.InputError, match="bound of the norm"):
+        bl.UnsupervisedProblem(energy, y, bl.criteria.GSURE(0.1))
+    with pytest.raises(bl.InputError, match="bound of the norm"):
+        bl.select(energy, y, bl.rules.GSURE(0.1))

@@ -42,6 +42,27 @@ class Gain(Operator):
         return {"gain": Box(0.1, 2.0)}
 
 
+class Gained(Convolution):
+    """A blur that inherits what is said of kernels, with a gain that it forgets."""
+
+    def __init__(self) -> None:
+        super().__init__(KERNEL)
+        self.gain = nn.Parameter(torch.tensor(0.8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gain * super().forward(x)
+
+    def adjoint(self, y: Tensor) -> Tensor:
+        return self.gain * super().adjoint(y)
+
+    def gram_bounds(self, image_shape: tuple[int, int, int]) -> Interval:
+        bounds, square = super().gram_bounds(image_shape), float(self.gain.detach()) ** 2
+        return Interval(bounds.lower * square, bounds.upper * square * (1 + 1e-6))
+
+    def gram_spectrum(self, image_shape: tuple[int, int, int]) -> None:
+        """Not that of the blur."""
+
+
 class Shifted(bl.regularisers.Tikhonov):
     """w/2 ‖x‖² + s Σ x²: a parameter that the inherited bounds forget."""
 
@@ -89,6 +110,10 @@ def fidelity(operator: Operator, kind: str) -> Fidelity:
 
 ENERGIES = {
     "operator": lambda: bl.Variational(SquaredL2(Gain()), bl.regularisers.Tikhonov(0.1)),
+    "inherited": lambda: bl.Variational(SquaredL2(Gained()), bl.regularisers.Tikhonov(0.1)),
+    "inherited in a sum": lambda: bl.Variational(
+        SquaredL2(2.0 * (Gained() + Convolution(KERNEL))), bl.regularisers.Tikhonov(0.1)
+    ),
     "composed": lambda: bl.Variational(
         SquaredL2(Convolution(KERNEL) @ Gain()), bl.regularisers.Tikhonov(0.1)
     ),

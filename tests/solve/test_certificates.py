@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import pytest
 import torch
+from torch import Tensor, nn
 
 import bilevel as bl
+from bilevel.linear import LinearMap
+from bilevel.model.bounds import Bounds, Magnitude, Variation
+from bilevel.model.group_norm import GroupNorm
+from bilevel.model.operators.operator import Shape
+from bilevel.model.regularisers.regulariser import ImageTerm
+from bilevel.model.smooth import Smooth
 from bilevel.solve import Tolerance, minimise
 from bilevel.solve.certificate import certify
 from bilevel.solve.solvers import Nesterov
@@ -99,3 +107,60 @@ def test_what_float64_says_of_a_row_leaves_the_floor_of_float32() -> None:
     torch.testing.assert_close(found.certificate.allowance, exact.allowance, rtol=0.1, atol=0.0)
     torch.testing.assert_close(found.certificate.floor, plain.floor, rtol=0.1, atol=0.0)
     assert bool((found.certificate.computed >= 0).all())
+
+
+@dataclass(frozen=True)
+class _Ridge(Smooth):
+    """½ ‖x‖² of all channels."""
+
+    def value(self, x: Tensor) -> Tensor:
+        return 0.5 * x.square().flatten(1).sum(1)
+
+    def grad(self, x: Tensor) -> Tensor:
+        return x.clone()
+
+    def hessian(self, x: Tensor) -> LinearMap:
+        return LinearMap.shared(lambda v: v)
+
+    def bounds(self, image_shape: Shape) -> Bounds:
+        return Bounds.of(1.0, 1.0)
+
+    def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
+        return Variation.zero(x)
+
+    def magnitude(self, image_shape: Shape) -> Magnitude:
+        return Magnitude(torch.ones(()).double(), torch.zeros(()).double())
+
+    def rows(self, index: Tensor) -> _Ridge:
+        return self
+
+
+class _Wide(ImageTerm):
+    """Total variation and a ridge of an image and one further channel."""
+
+    further = 1
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_weight = nn.Parameter(torch.tensor(0.01).log())
+
+    def at(self, y: Tensor | None) -> tuple[_Ridge, GroupNorm]:
+        return _Ridge(), GroupNorm(bl.operators.Differences(), self.log_weight.exp(), group=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        ridge, norm = self.at(None)
+        return ridge.value(x) + norm.value(norm.forward(x))
+
+
+def test_distances_of_states_wider_than_the_image_speak_of_the_image() -> None:
+    rng = torch.Generator().manual_seed(0)
+    y = 1e6 * (1 + 1e-3 * torch.rand(1, 1, 16, 16, generator=rng))
+    energy = bl.Variational(bl.fidelities.SquaredL2(weight=1e-3), _Wide())
+    fine = copy.deepcopy(energy).double().at(y.double())
+    exact = minimise(fine, bl.solvers.PDHG(), tol=Tolerance(rms=1e-4)).require()
+    objective = energy.at(y)
+    for rms in (8e-3, 3e-2):
+        found = minimise(objective, bl.solvers.PDHG(), tol=Tolerance(rms=rms), max_steps=5000)
+        off = objective.image(found.x).double() - fine.image(exact.x)
+        distance = float(off.square().mean().sqrt()) - float(exact.certificate.rms)
+        assert distance <= float(found.certificate.rms)

@@ -101,12 +101,18 @@ class Reconstructor:
     def samples(
         self, pairs: Pairs, done: Callable[[int], None], seen: Tensor | None = None
     ) -> Samples:
-        """Reconstructions beside the truth; ``done`` hears after each batch how many it had."""
+        """Reconstructions beside the truth, where data show it.
+
+        ``done`` hears after each batch how many it had.
+        """
         _, c, h, w = pairs.target.shape
         fit, y = self._adapted((c, h, w), seen), pairs.y
         answer = self._answer(fit, y, (c, h, w), done)
-        before = y if y.shape == pairs.target.shape else fit.energy.start(y).detach()
-        return Samples(pairs.ids, before, answer.x, pairs.target, answer.certificate, answer.status)
+        rows, columns = self.configuration.forward((c, h, w), seen).window((c, h, w))
+        x, target = (images[..., rows, columns] for images in (answer.x, pairs.target))
+        whole = y.shape == target.shape
+        before = y if whole else fit.energy.start(y).detach()[..., rows, columns]
+        return Samples(pairs.ids, before, x, target, answer.certificate, answer.status)
 
     def answer(self, y: Tensor, done: Callable[[int], None], seen: Tensor | None = None) -> Answer:
         """Reconstructions from data (k, c', h', w'), all of them ``seen`` (h', w') if None.

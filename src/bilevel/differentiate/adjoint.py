@@ -149,11 +149,11 @@ def relative_residual(asked: Asked) -> Tensor:
     rms = torch.where(torch.isfinite(reached.rms), reached.rms, reached.residual)
     distance = rms.double() * x[0].numel() ** 0.5
     slope = upper.grad(x)
-    size = rows.norm(slope).double()
+    size = rows.length(slope)
     error = upper.lipschitz(x, distance) * distance
     if not bool(torch.isfinite(error).all()):
         along = rows.expand((distance / size.clamp_min(1e-300)).to(x), x) * slope
-        change = rows.norm(upper.grad(x - along) - slope).double()
+        change = rows.length(upper.grad(x - along) - slope)
         error = torch.where(torch.isfinite(error), error, change)
     return (error / size.clamp_min(1e-300)).clamp(1e-12, 0.1)
 

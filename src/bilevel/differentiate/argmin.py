@@ -180,9 +180,9 @@ def _at_floor(lower: Objective, x: Tensor, adjoint: LinearSolution) -> Tensor:
     """Rows whose residual is what rounding of one product with the Hessian makes, (b,) bool."""
     if has_dual(lower) or bool(adjoint.converged.all()):
         return adjoint.converged
-    size = rows.norm(adjoint.x).double()
+    size = rows.length(adjoint.x)
     curved = required(lower, Curved, "the rounding of an adjoint")
-    product = rows.norm(curved.hessian(x)(adjoint.x)).double()
+    product = rows.length(curved.hessian(x)(adjoint.x))
     lipschitz = lower.bounds.lipschitz
     product = torch.where(torch.isfinite(lipschitz), lipschitz * size, product)
     return adjoint.residual.double() <= 8 * torch.finfo(x.dtype).eps * product

@@ -163,7 +163,7 @@ def _secant(
 
     def smooth(f: SmoothObjective) -> tuple[Tensor, Tensor, Tensor]:
         miss, noise, change = _chord_errors(f, upper, x, chord, q, inverse)
-        return q, rows.norm(miss) + noise + change.hessian.double(), change.cross.double()
+        return q, rows.length(miss) + noise + change.hessian.double(), change.cross.double()
 
     def composite(j: CompositeObjective) -> tuple[Tensor, Tensor, Tensor]:
         miss, noise, change = _chord_errors(j.smooth, upper, x, chord, q, inverse)
@@ -171,7 +171,7 @@ def _secant(
         free, _ = j.proximable.pieces(x)
         stiffness = j.bounds.lipschitz
         held = torch.where(free, q, upper.grad(x) / rows.expand(stiffness.to(x), x))
-        residual = rows.norm(torch.where(free, miss, 0.0)) + noise + stiffness * astray
+        residual = rows.length(torch.where(free, miss, 0.0)) + noise + stiffness * astray
         if not j.smooth.accounted:
             drift = drift + torch.inf
         leap = torch.where(astray > 0, change.cross_norm.double() * astray, 0.0)
@@ -187,7 +187,7 @@ def _chord_errors(
 ) -> tuple[Tensor, Tensor, Variation]:
     """By how much the chord's slope misses ∇ℓ(x), an allowance for it, and how f varies there."""
     a, b, double = chord.a.x, chord.b.x, f.double()
-    radius = torch.maximum(rows.norm(a - x), rows.norm(b - x)).double()
+    radius = torch.maximum(rows.length(a - x), rows.length(b - x)).double()
     change = f.variation(x, q, torch.where(inverse > 0, radius, 0.0))
     slope = rows.expand(inverse, x) * (double.grad(b.double()) - double.grad(a.double()))
     noise = inverse * (double.rounding(a.double()) + double.rounding(b.double()))
@@ -202,7 +202,7 @@ def _across_kinks(
     Both are 0 if a, b and x are on the same pieces of h: w ‖· - c‖₁ is then linear from a to b.
     """
     free, _ = lower.proximable.pieces(x)
-    astray = rows.norm(torch.where(free, 0.0, q)).double()
+    astray = rows.length(torch.where(free, 0.0, q))
     distance = lower.double().proximable.distance
     if distance is None:
         return astray, torch.zeros_like(astray)

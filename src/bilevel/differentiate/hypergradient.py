@@ -114,5 +114,5 @@ class Method(Hypergradient):
         estimate: bool = False,
     ) -> UpperGradient:
         """Hypergradient at ``solution``, whose targets are checked."""
-        upper.check(solution.x)
+        upper.check(lower.image(solution.x))
         return self.found(lower, Asked(upper, solution, rtol, start, estimate))

@@ -75,7 +75,7 @@ def as_hypergradient(
 def _interval(upper: Upper, x: Tensor, rms: Tensor) -> Tensor:
     radius = rms * x[0].numel() ** 0.5
     safe = torch.where(torch.isfinite(radius), radius, 0.0)
-    pull = rows.norm(upper.grad(x)).double() + upper.lipschitz(x, safe) * safe / 2
+    pull = rows.length(upper.grad(x)) + upper.lipschitz(x, safe) * safe / 2
     return torch.where(torch.isfinite(radius), pull * safe, torch.inf)
 
 

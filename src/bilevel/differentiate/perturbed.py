@@ -56,7 +56,7 @@ class LossPull(Pull):
         """|s| · 2 Lip(∇ℓ) ‖q‖; there is no θ."""
         most = 2 * self.strength.double().abs() * self.upper.lipschitz(x, radius)
         nothing = torch.zeros_like(most)
-        return Variation(most * rows.norm(q).double(), nothing, nothing)
+        return Variation(most * rows.length(q), nothing, nothing)
 
     def rounding(self, x: Tensor) -> Tensor:
         """4 eps of |s| Lip(∇ℓ) (‖x‖ + ‖target‖), what ∇ℓ subtracts; of ∇ℓ where Lip is unknown."""

@@ -70,7 +70,7 @@ def solve_saddle_adjoint(
         distance = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     at = linearise(lower, x, p, distance)
     nothing = tuple(torch.zeros_like(part) for part in p)
-    accuracy = torch.as_tensor(rtol).to(distance) * rows.norm(slope).double()
+    accuracy = torch.as_tensor(rtol).to(distance) * rows.length(slope)
     rhs = at.pack(at.free * slope, nothing)
     found = usable(minres(at.system, rhs, atol=accuracy, max_steps=max_steps))
     image, dual = at.unpack(found.x)

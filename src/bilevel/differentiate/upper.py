@@ -21,11 +21,11 @@ class Upper:
     loss: Loss
     target: Tensor
 
-    def check(self, x: Tensor) -> None:
-        """Raise InputError unless the targets fit the reconstructions."""
-        check_matching(self.target, "target", x, "x")
-        if self.target.shape != self._image(x).shape:
-            expected = f"targets must have the shape of the reconstructions, {tuple(x.shape)}"
+    def check(self, image: Tensor) -> None:
+        """Raise InputError unless the targets fit the images that were reconstructed."""
+        check_matching(self.target, "target", image, "x")
+        if self.target.shape != image.shape:
+            expected = f"targets must have the shape of the reconstructions, {tuple(image.shape)}"
             raise InputError(expected, given=tuple(self.target.shape))
 
     def _image(self, x: Tensor) -> Tensor:

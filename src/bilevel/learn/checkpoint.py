@@ -68,10 +68,15 @@ def check(energy: Energy, y: Tensor | None = None) -> None:
         return
     x = energy.start(y[:1]).detach()
     with torch.no_grad():
-        before, after = (e.split(y[:1]).smooth.grad(x) for e in (energy, again))
-    off, size = float((before - after).abs().max()), float(before.abs().max())
-    if not off <= ROUNDING * torch.finfo(before.dtype).eps * size:
-        raise InputError(f"saving this {name} would change its gradient", given=off, advice=advice)
+        slopes = [e.split(y[:1]).smooth.grad(x) for e in (energy, again)]
+        values = [e.at(y[:1]).value(x) for e in (energy, again)]
+    for what, (before, after) in (("gradient", slopes), ("value", values)):
+        off, size = float((before - after).abs().max()), float(before.abs().max())
+        if not off <= ROUNDING * torch.finfo(before.dtype).eps * size:
+            given = f"a difference of {off:g}"
+            raise InputError(
+                f"saving this {name} would change its {what}", given=given, advice=advice
+            )
 
 
 def write_state(folder: Path, state: Packable | None) -> None:

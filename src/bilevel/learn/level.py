@@ -167,9 +167,9 @@ class LowerLevel:
             found: list[Tensor] = []
             order: list[Tensor] = []
             for place, index in self.places(ids):
-                _, solution = self.solve(theta, index, tol)
+                lower, solution = self.solve(theta, index, tol)
                 upper = upper_at(theta, index)
-                upper.check(solution.x)
+                upper.check(lower.image(solution.x))
                 found.append(upper.double().value(solution.x.double()))
                 parts.append(_looked(theta, tol, found[-1], solution))
                 order.append(place)

@@ -69,7 +69,7 @@ class Reconstruction(nn.Module):
         with torch.no_grad():
             at = y.detach()
             tol = tolerance_of(self.energy, self.energy.at(at), at, self.accuracy)
-        return argmin(self.energy, y, tol=tol, max_steps=self.max_steps)
+        return self.energy.image(argmin(self.energy, y, tol=tol, max_steps=self.max_steps))
 
     def extra_repr(self) -> str:
         """The accuracy."""
@@ -89,7 +89,8 @@ def reconstruct(
         max_steps: limit of the solver.
 
     Returns:
-        The images, with as many dimensions as y.
+        The images: (b, c, h, w) for data of four dimensions, (c, h, w) for three; for two (h, w),
+        or (c, h, w) if there are several channels.
 
     Raises:
         InputError: data that are complex or do not fit the energy.
@@ -114,4 +115,6 @@ def reconstruct(
     objective = own.at(data)
     tol = tolerance_of(own, objective, data, accuracy)
     found = minimise(objective, accelerated(objective), tol=tol, max_steps=max_steps).require()
-    return found.x[(0,) * (4 - given.ndim)].numpy()
+    x = own.image(found.x)
+    alone = x[0, 0] if x.shape[:2] == (1, 1) else x[0]  # of one channel, of several
+    return (x if given.ndim == 4 else x[0] if given.ndim == 3 else alone).numpy()

@@ -108,7 +108,7 @@ class UnsupervisedProblem(SeparableProblem):
         )
         operator = energy.fidelity.operator
         loss = _OfData(prepared.loss, operator, copy.deepcopy(operator).double())
-        self.roughness = check_nonnegative(roughness, "the roughness")
+        self.roughness, self._size = check_nonnegative(roughness, "the roughness"), start.shape[2:]
         super().__init__(
             level,
             samples,
@@ -137,7 +137,7 @@ class UnsupervisedProblem(SeparableProblem):
         named = leaves(theta)
         with torch.enable_grad():
             total = torch.zeros((), dtype=torch.float64)
-            for value in (value for value in named.values() if value.ndim == 2):
+            for value in (value for value in named.values() if value.shape == self._size):
                 squares = DIFFERENCES(value[None, None]).square().sum().double()
                 total = total + self.roughness * squares / value.numel()
             return float(total.detach()), derivative(total, named)

@@ -209,11 +209,11 @@ class CompositeObjective(NonSmoothObjective, Curved):
         inner = torch.where(free, q, 0.0)
         own, unsure = self.smooth.variation(x, inner, radius), self._undecided(x, radius)
         leap = torch.where(unsure, q, 0.0)
-        size, lipschitz = rows.norm(leap).double(), self.bounds.lipschitz
+        size, lipschitz = rows.length(leap), self.bounds.lipschitz
         jump = torch.zeros_like(size)
         if bool(unsure.any()):
             turned = self.smooth.hessian(x)(inner) - rows.expand(lipschitz.to(q), q) * q
-            jump = 2 * lipschitz * size + rows.norm(torch.where(unsure, turned, 0.0)).double()
+            jump = 2 * lipschitz * size + rows.length(torch.where(unsure, turned, 0.0))
         pull = torch.where(size > 0, own.cross_norm * size, 0.0)
         pull = pull + 2 * self.steepness * leap.abs().flatten(1).sum(1).double()
         count = (free | unsure).flatten(1).sum(1).double()

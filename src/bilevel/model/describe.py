@@ -16,7 +16,7 @@ from bilevel.model.energy import Energy
 from bilevel.model.part import Part
 from bilevel.model.variational import Variational
 
-__all__ = ["build", "describe", "in_precision"]
+__all__ = ["build", "describe"]
 
 Description = dict[str, Any]
 
@@ -57,7 +57,7 @@ def build(description: Description, tensors: Mapping[str, Tensor]) -> nn.Module:
     if len(dtypes) > 1:
         raise InputError("the saved tensors must share one dtype", given=sorted(map(str, dtypes)))
     for dtype in dtypes:
-        in_precision(module, dtype)
+        module.to(dtype)
     for name, tensor in cast(dict[str, Tensor], module.state_dict()).items():
         saved = state[name]
         if saved.shape != tensor.shape or saved.dtype != tensor.dtype:
@@ -69,20 +69,6 @@ def build(description: Description, tensors: Mapping[str, Tensor]) -> nn.Module:
         if isinstance(part, Part):
             part.left.clear()  # what was left to the data has been saved
     return module
-
-
-def in_precision(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """``module`` itself in the precision of ``dtype``, float32 or float64.
-
-    ``module.to(dtype)`` would make complex tensors real; here they stay complex.
-    """
-
-    def moved(t: Tensor) -> Tensor:
-        if t.is_complex():
-            return t.to(dtype.to_complex())
-        return t.to(dtype) if t.is_floating_point() else t
-
-    return module._apply(moved)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
 
 
 def _describe(value: object, path: str, tensors: dict[str, Tensor]) -> Any:

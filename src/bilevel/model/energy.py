@@ -205,7 +205,7 @@ class _Differentiated(Smooth):
         """L ‖x‖ and ‖∇J(0)‖."""
         zero = self.energy.grad(torch.zeros_like(self.energy.start(self.y)), self.y)
         bounds = self.energy.bounds(self.y).for_rows(self.y)
-        return Magnitude(bounds.lipschitz, rows.norm(zero).double())
+        return Magnitude(bounds.lipschitz, rows.length(zero))
 
     def rows(self, index: Tensor) -> Smooth:
         return _Differentiated(self.energy.rows(index), self.y[index])

@@ -85,8 +85,9 @@ class GroupNorm:
     def polar(self, t: Tensor) -> Tensor:
         """The p in ∂F(t) that vanishes where t = c."""
         s = self.residual(t)
-        scale = self.weight / torch.maximum(self.sizes(s), 1e-30 * self.weight)
-        return self._shrink(s * scale.repeat(1, self.parts(s), 1, 1))
+        size, parts = self.sizes(s), self.parts(s)
+        unit = s / torch.where(size > 0, size, 1.0).repeat(1, parts, 1, 1)
+        return self._shrink(unit * self.weight.expand_as(size).repeat(1, parts, 1, 1))
 
     def slack(self, t: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         """F(t) + F*(p) - ⟨t, p⟩ >= 0, a sum of terms >= 0, and F(t); (b,) each, float64.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +73,17 @@ class Part(nn.Module):
                 shift = grey * math.log(units.grey) + fidelity * math.log(units.fidelity)
                 self.get_parameter(name).add_(shift)
         self.left.clear()
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Any:
+        """Complex tensors are converted like the pairs of numbers they are, and stay complex."""
+
+        def kept(t: Tensor) -> Any:
+            if not t.is_complex():
+                return fn(t)
+            pairs = fn(torch.view_as_real(t.resolve_conj()))
+            return fn(t) if pairs.is_complex() else torch.view_as_complex(pairs.contiguous())
+
+        return super()._apply(kept, recurse)  # pyright: ignore[reportUnknownMemberType]
 
     def __setattr__(self, name: str, value: object) -> None:
         """As for any module; plain tensors with a new name are registered as buffers."""

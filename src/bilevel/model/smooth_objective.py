@@ -197,7 +197,7 @@ class SmoothObjective(Curved):
             with torch.no_grad():
                 found = self.function.magnitude(self._shape)
             self._own_magnitude = found.for_rows(self.y)
-        terms = self._own_magnitude.slope * rows.norm(x).double() + self._own_magnitude.offset
+        terms = self._own_magnitude.slope * rows.length(x) + self._own_magnitude.offset
         own = 4 * torch.finfo(x.dtype).eps * terms
         return own + sum(pull.rounding(x) for pull in self.pulls)
 

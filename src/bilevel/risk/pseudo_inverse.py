@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import cast
@@ -10,6 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from bilevel.ground.errors import InputError
 from bilevel.linear import LinearMap, cg
 from bilevel.model.operators import Mask, Operator, Shape
 
@@ -32,6 +34,9 @@ class PseudoInverse:
         image_shape: (c, h, w).
         truncation: t [1], of singular values in comparison with the largest.
 
+    Raises:
+        InputError: diagonal in no known basis, and no bound of the norm.
+
     Example:
         >>> inverse = PseudoInverse(Mask(torch.tensor([[2.0, 0.01]])), (1, 1, 2), 0.1)
         >>> inverse(torch.ones(1, 1, 1, 2))
@@ -41,6 +46,13 @@ class PseudoInverse:
     operator: Operator
     image_shape: Shape
     truncation: float
+
+    def __post_init__(self) -> None:
+        """An operator that is diagonal in no known basis needs a bound of its norm."""
+        if self._eigenvalues is None and not math.isfinite(self._ridge):
+            what = "GSURE needs a bound of the norm of the operator, and none is known"
+            advice = "give it one (`norm`, `gram_bounds`), or take a rule that needs none"
+            raise InputError(what, given=type(self.operator).__name__, advice=advice)
 
     def __call__(self, y: Tensor) -> Tensor:
         """L y: (b, c', h', w') -> (b, c, h, w)."""

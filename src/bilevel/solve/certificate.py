@@ -202,7 +202,8 @@ def _in_double(objective: SaddleObjective, x: Tensor, dual: Dual) -> Certificate
         return direct
     there = objective.primal(x, dual)
     further = objective.gap(there, dual)
-    detour = rows.rms(there - x) * (1 + 1e-12) + _from_gap(objective, further).rms
+    root = math.sqrt(objective.image(x)[0].numel())
+    detour = rows.length(there - x) / root * (1 + 1e-12) + _from_gap(objective, further).rms
     return replace(direct, rms=torch.minimum(direct.rms, detour))
 
 

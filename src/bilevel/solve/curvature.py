@@ -115,7 +115,7 @@ def curvature(
     image = double.hessian(x)(direction)
     quotient = rows.inner(direction, image) / rows.inner(direction, direction)
     declared = torch.isfinite(bounds.lipschitz)
-    allowance = _rounding(x, torch.where(declared, bounds.lipschitz, rows.norm(image)))
+    allowance = _rounding(x, torch.where(declared, bounds.lipschitz, rows.length(image)))
     return Curvature(torch.maximum(lower, floor), quotient + allowance, direction)
 
 
@@ -128,7 +128,7 @@ def spectrum(objective: Curved, x: Tensor) -> Spectrum:
     matrix = _written_out(objective.hessian(x), x)
     symmetric = (matrix + matrix.mT) / 2
     values, vectors = cast(tuple[Tensor, Tensor], torch.linalg.eigh(symmetric))
-    skew = rows.norm(matrix - symmetric)
+    skew = rows.length(matrix - symmetric)
     error = _rounding(x, values.abs().amax(1) + objective.bounds.lipschitz) + skew
     return Spectrum(values, error, vectors)
 

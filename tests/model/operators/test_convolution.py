@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bilevel.ground.errors import InputError
-from bilevel.model.operators import Convolution
+from bilevel.model.operators import Convolution, Identity
 from bilevel.model.operators.boundary import Boundary
 from contracts.operators import Case, OperatorContract, dense, images
 
@@ -170,3 +170,15 @@ def test_kernel_larger_than_the_image(shape: tuple[int, int, int]) -> None:
 def test_wrong_channels() -> None:
     with pytest.raises(InputError, match="kernel has 3 channels, but got an image with 1"):
         Convolution(KERNELS)(images((1, 6, 6)))
+
+
+@pytest.mark.parametrize("size", [(3, 3), (4, 6), (5, 2)])
+def test_the_window_of_valid_data_is_where_they_show_the_image(size: tuple[int, int]) -> None:
+    kernel = torch.zeros(size)
+    kernel[size[0] // 2, size[1] // 2] = 1.0
+    x = torch.rand(1, 2, 9, 11)
+    operator = Convolution(kernel, "valid")
+    for whole in (operator, 1.0 * operator, Identity() @ operator, operator @ Identity()):
+        rows, columns = whole.window((2, 9, 11))
+        torch.testing.assert_close(whole(x), x[..., rows, columns])
+    assert Convolution(kernel).window((2, 9, 11)) == (slice(0, 9), slice(0, 11))

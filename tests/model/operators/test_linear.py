@@ -158,3 +158,15 @@ def test_check_adjoint_leaves_the_operator_as_it_is() -> None:
     operator = bl.operators.Convolution(torch.ones(3, 3, dtype=torch.float64) / 9)
     bl.check_adjoint(operator, (1, 8, 8))
     assert operator.state_dict()["kernel"].dtype == torch.float64
+
+
+def test_gradients_that_would_reach_nothing_are_refused() -> None:
+    factor = torch.tensor(2.0, requires_grad=True)
+    with pytest.raises(InputError, match="require a gradient"):
+        Linear(lambda x: factor * x, lambda y: factor * y, (1, 4, 4))
+
+
+def test_a_norm_that_some_image_refutes_is_refused() -> None:
+    with pytest.raises(InputError, match="upper bound"):
+        Linear(lambda x: 3 * x, lambda y: 3 * y, (1, 4, 4), norm=1.0)
+    Linear(lambda x: 3 * x, lambda y: 3 * y, (1, 4, 4), norm=3.0)

@@ -145,13 +145,13 @@ class KullbackLeibler(WeightedFidelity):
                 self._curvature(t - reach, z) - here, here - self._curvature(t + reach, z)
             )
             steepest = (self._steepness(t - reach, z) * aq).flatten(1).amax(1)
-            change = torch.minimum(rows.norm(jump * aq), steepest * norm * radius)
+            change = torch.minimum(rows.length(jump * aq), steepest * norm * radius)
             turn = weight * norm * change
             total = Variation(turn, *self._turned(x, y, q, radius.double(), change))
             if not self.log_weight.requires_grad:
                 return total
-            bent = rows.norm(self.hessian(x, y)(q)).double() + turn
-            pull, upper = rows.norm(self.grad(x, y)).double(), self.bounds(shape, y).lipschitz
+            bent = rows.length(self.hessian(x, y)(q)) + turn
+            pull, upper = rows.length(self.grad(x, y)), self.bounds(shape, y).lipschitz
             return total + Variation(0 * turn, bent * radius, pull + upper * radius)
 
     def _turned(
@@ -168,10 +168,10 @@ class KullbackLeibler(WeightedFidelity):
         t, z = self.mean(x).double(), self.counts(y).double()
         norm = self.operator.gram_bounds(shape).upper ** 0.5
         stiff = norm * (z.flatten(1).amax(1) / self.background**2 + 2 / self.background)
-        bent = rows.norm(self._curvature(t, z) * self.operator(q).double()) + change
-        size, scale = rows.norm(x).double(), self.weight.detach().double() * sensitivity
-        cross = (rows.norm(q).double() * stiff + bent) * radius + change * size
-        pull = rows.norm(self._slope(t, z)) + stiff * (size + 2 * radius)
+        bent = rows.length(self._curvature(t, z) * self.operator(q).double()) + change
+        size, scale = rows.length(x), self.weight.detach().double() * sensitivity
+        cross = (rows.length(q) * stiff + bent) * radius + change * size
+        pull = rows.length(self._slope(t, z)) + stiff * (size + 2 * radius)
         return torch.where(cross > 0, scale * cross, 0.0), scale * pull
 
     def accounted(self) -> frozenset[str]:
@@ -191,7 +191,7 @@ class KullbackLeibler(WeightedFidelity):
         weight, norm = self.exact_weight, self._scale(image_shape) ** 0.5
         errors = self.operator.roundings / 2
         z = self.counts(y).double()
-        offset = z[0].numel() ** 0.5 + 2 * rows.norm(z) / self.background
+        offset = z[0].numel() ** 0.5 + 2 * rows.length(z) / self.background
         slope = errors * self.bounds(image_shape, y).lipschitz
         return Magnitude(slope, errors * weight.sqrt() * norm * offset)
 

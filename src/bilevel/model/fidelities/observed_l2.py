@@ -135,8 +135,7 @@ class ObservedL2(WeightedFidelity):
             nothing = torch.zeros(len(x), dtype=torch.float64, device=x.device)
             if not self.log_weight.requires_grad:
                 return Variation(nothing, nothing, nothing)
-            turn = rows.norm(self.hessian(x, y)(q)).double()
-            pull = rows.norm(self.grad(x, y)).double()
+            turn, pull = rows.length(self.hessian(x, y)(q)), rows.length(self.grad(x, y))
             upper = self.bounds(shape, y).lipschitz
             return Variation(nothing, turn * radius, pull + upper * radius)
 

@@ -92,8 +92,8 @@ class SquaredL2(WeightedFidelity):
             total = turned(self.operator, self.weight, x, residual, q, radius)
             if not self.log_weight.requires_grad:
                 return total
-            pull = rows.norm(self.weight * self.operator.adjoint(residual))
-            turn, upper = rows.norm(self.hessian(x, y)(q)), self.bounds(shape, y).lipschitz
+            pull = rows.length(self.weight * self.operator.adjoint(residual))
+            turn, upper = rows.length(self.hessian(x, y)(q)), self.bounds(shape, y).lipschitz
             nothing = torch.zeros_like(total.hessian)
             return total + Variation(nothing, turn * radius, pull + upper * radius)
 

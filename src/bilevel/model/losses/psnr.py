@@ -72,7 +72,7 @@ class PSNR(Loss):
 
     def lipschitz(self, x: Tensor, target: Tensor, radius: Tensor) -> Tensor:
         """20/ln 10 / (s² + n peak² 1e-8), s the least ‖r‖ in the ball: a bound of the Hessian."""
-        least = (rows.norm(x - target).double() - radius.double()).clamp_min(0.0)
+        least = (rows.length(x - target) - radius.double()).clamp_min(0.0)
         return 2 * _DECIBEL / (least.square() + self._floor * x[0].numel())
 
     def scale(self, value: float) -> float:

@@ -75,6 +75,10 @@ class Accompanied(Operator):
         channels, h, w = self.operator.data_shape(image_shape)
         return (2 * channels, h, w)
 
+    def window(self, image_shape: Shape) -> tuple[slice, slice]:
+        """That of A."""
+        return self.operator.window(image_shape)
+
     def options(self) -> dict[str, object]:
         """The arguments that build this operator again."""
         return {"operator": self.operator}

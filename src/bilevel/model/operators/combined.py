@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from bilevel.ground.errors import InputError
 from bilevel.model.operators.operator import Interval, Operator, Shape, check_operator
+from bilevel.model.part import accounted_under
 
 __all__ = ["Added", "Scaled", "Stacked"]
 
@@ -38,6 +39,11 @@ class _Several(Operator):
     def sensitivity(self, image_shape: Shape) -> float:
         """The sum of all: by the triangle inequality, as all may move at once."""
         return sum(one.sensitivity(image_shape) for one in self) * _SLACK
+
+    def accounted(self) -> frozenset[str]:
+        """What all have."""
+        known = (accounted_under(f"operators.{k}", one) for k, one in enumerate(self))
+        return frozenset[str]().union(*known)
 
     def image_shape(self, data_shape: Shape) -> Shape:
         """That of the first; see the class."""
@@ -198,6 +204,14 @@ class Scaled(Operator):
     def roundings(self) -> float:
         """One more."""
         return self.operator.roundings + 1
+
+    def accounted(self) -> frozenset[str]:
+        """What B has."""
+        return accounted_under("operator", self.operator)
+
+    def window(self, image_shape: Shape) -> tuple[slice, slice]:
+        """That of B."""
+        return self.operator.window(image_shape)
 
     def sensitivity(self, image_shape: Shape) -> float:
         """|factor| times."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from bilevel.model.operators.operator import Interval, Operator, Shape, check_operator
+from bilevel.model.part import accounted_under
 
 __all__ = ["Composition"]
 
@@ -67,6 +68,15 @@ class Composition(Operator):
     def image_shape(self, data_shape: Shape) -> Shape:
         """The shape of an image whose data have that shape."""
         return self.inner.image_shape(self.outer.image_shape(data_shape))
+
+    def accounted(self) -> frozenset[str]:
+        """What both have."""
+        return accounted_under("outer", self.outer) | accounted_under("inner", self.inner)
+
+    def window(self, image_shape: Shape) -> tuple[slice, slice]:
+        """That of the operator applied first, or of the other where the first keeps the size."""
+        own, between = self.inner.window(image_shape), self.inner.data_shape(image_shape)
+        return self.outer.window(image_shape) if between == image_shape else own
 
     def data_shape(self, image_shape: Shape) -> Shape:
         """The shape of the data; raises InputError if either operator does not fit."""

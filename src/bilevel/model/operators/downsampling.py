@@ -14,6 +14,7 @@ from bilevel.model.operators.derived import Derived
 from bilevel.model.operators.inputs import check_adjoint, check_forward
 from bilevel.model.operators.operator import Interval, Operator, Shape
 from bilevel.model.operators.spectra import interval, power
+from bilevel.model.part import accounted_under
 
 __all__ = ["Downsampling"]
 
@@ -81,6 +82,10 @@ class Downsampling(Operator):
     def sensitivity(self, image_shape: Shape) -> float:
         """That of the blur."""
         return self.blur.sensitivity(image_shape)
+
+    def accounted(self) -> frozenset[str]:
+        """What the blur has."""
+        return accounted_under("blur", self.blur)
 
     def gram_spectrum(self, image_shape: Shape) -> Tensor | None:
         """That of the blur if the factor is 1; otherwise None, since frequencies are mixed."""

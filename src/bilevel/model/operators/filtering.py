@@ -113,6 +113,11 @@ class Filtering(Operator):
         del image_shape
         return (2 if self.boundary == "reflecting" else 1) * self.slope()
 
+    def accounted(self) -> frozenset[str]:
+        """What the kernel is made from."""
+        own = self.named_parameters(remove_duplicate=False)
+        return frozenset(name for name, value in own if value is self.source)
+
     def gram_spectrum(self, image_shape: Shape) -> Tensor | None:
         """|k̂|² (h, w), float64, for the circular boundary and one kernel; otherwise None."""
         self.data_shape(image_shape)
@@ -142,6 +147,14 @@ class Filtering(Operator):
         c, h, w = data_shape
         kh, kw = self.shape[-2:]
         return (c, h + kh - 1, w + kw - 1) if self.boundary == "valid" else data_shape
+
+    def window(self, image_shape: Shape) -> tuple[slice, slice]:
+        """Where the centre of the kernel can lie; the whole image unless the boundary is valid."""
+        _, h, w = image_shape
+        if self.boundary != "valid":
+            return slice(0, h), slice(0, w)
+        kh, kw = self.shape[-2:]
+        return slice(kh - 1 - kh // 2, h - kh // 2), slice(kw - 1 - kw // 2, w - kw // 2)
 
     def gram_stencil(self, x: Tensor) -> Stencil:
         """The kernel, made odd-sided and turned; at the border as if the image were periodic."""

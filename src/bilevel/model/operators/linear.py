@@ -75,12 +75,20 @@ class Linear(Operator):
         if not found.passed:
             advice = "let transpose be the exact adjoint; errors of gradients would not be known"
             raise InputError(str(found), advice=advice)
+        if self._norm is not None and found.stretch > self._norm * (1 + 1e-9):
+            what = "norm must be an upper bound: some images grow more"
+            given = f"{self._norm:g}, where one grew {found.stretch:g} times"
+            raise InputError(what, given=given, advice="give a larger one, or none")
 
     def _tried(self) -> tuple[torch.Size, bool, Shape]:
         """The shape of data that the functions speak of, whether they are complex, and here."""
         for dtype in (torch.float64, torch.float32):
             x = torch.zeros(2, *self._image_shape, dtype=dtype)
             y = _called(self._functions[0], self._complex(x), "apply")
+            if y.requires_grad:
+                what = "apply holds tensors that require a gradient, which none would reach"
+                advice = "detach them, or derive a class from bilevel.operators.Operator"
+                raise InputError(what, advice=advice)
             if y.ndim < 2 or len(y) != 2 or 0 in y.shape:
                 what = "apply must give one row of data for each image, not empty"
                 raise InputError(what, given=f"{tuple(y.shape)} for two images")

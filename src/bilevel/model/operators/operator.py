@@ -94,6 +94,11 @@ class Operator(Part, ABC):
         """The shape of the data of such an image; raises InputError if the image does not fit."""
         return image_shape
 
+    def window(self, image_shape: Shape) -> tuple[slice, slice]:
+        """The rows and columns of the image that the data show; beyond them nothing was seen."""
+        _, h, w = image_shape
+        return slice(0, h), slice(0, w)
+
     def check_data(self, y: Tensor) -> None:
         """Raise InputError unless ``y`` (b, c', h', w') can be data of this operator."""
         given = (y.shape[1], y.shape[2], y.shape[3])
@@ -104,8 +109,8 @@ class Operator(Part, ABC):
             )
 
     def accounted(self) -> frozenset[str]:
-        """All of them: :meth:`sensitivity` is infinite where it does not know."""
-        return frozenset(name for name, _ in self.named_parameters(remove_duplicate=False))
+        """The parameters that :meth:`sensitivity` knows; who overrides that names them here."""
+        return frozenset()
 
     def __matmul__(self, first: Operator) -> Operator:
         """``self @ first``: apply ``first``, then ``self``."""

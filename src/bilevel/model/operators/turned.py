@@ -29,7 +29,7 @@ def turned(
     scale = weight.detach().double() * sensitivity
     norm = operator.gram_bounds(shape).upper ** 0.5
     reach = radius.double()
-    bent = rows.norm(q).double() * norm + rows.norm(operator(q)).double()
-    pull = rows.norm(residual).double() + norm * (rows.norm(x).double() + 2 * reach)
+    bent = rows.length(q) * norm + rows.length(operator(q))
+    pull = rows.length(residual) + norm * (rows.length(x) + 2 * reach)
     cross = torch.where(reach > 0, scale * bent * reach, 0.0)
     return Variation(torch.zeros_like(cross), cross, scale * pull)

@@ -190,8 +190,8 @@ class FilteredRegulariser(Regulariser):
         stiff = self.weight * self.penalty.size(ball.u)
         spread = self.penalty.potential.curvature_spread / self.smoothing * stiff
         gradual = self.penalty.lipschitz / self.smoothing**2 * stiff
-        sudden = rows.norm(torch.where(ball.jump, spread, 0.0))
-        return torch.minimum(rows.norm(spread), rows.norm_inf(gradual) * ball.move + sudden)
+        sudden = rows.length(torch.where(ball.jump, spread, 0.0))
+        return torch.minimum(rows.length(spread), rows.norm_inf(gradual) * ball.move + sudden)
 
     def _weight_variation(self, ball: FeatureBall, x: Tensor, norm: Tensor) -> Variation:
         if not self.log_weight.requires_grad:
@@ -206,7 +206,7 @@ class FilteredRegulariser(Regulariser):
         smooth = self._parameter_variation(self.smoothing, force, ball, norm, _shape(x))
         leap = torch.where(ball.jump, self.weight, 0.0)
         cross = (leap * self.penalty.size(ball.u)).flatten(1).sum(1)
-        return smooth + Variation(torch.zeros_like(cross), cross, norm * rows.norm(leap))
+        return smooth + Variation(torch.zeros_like(cross), cross, norm * rows.length(leap))
 
     def _parameter_variation(
         self, parameter: Tensor, force: Tensor, ball: FeatureBall, norm: Tensor, shape: Shape
@@ -218,7 +218,7 @@ class FilteredRegulariser(Regulariser):
         drift = norm * stiff.max() * ball.move
         reach = norm * _grouped_norm(self.penalty.size(pull), parameter)
         if parameter.numel() == 1:
-            reach = torch.minimum(reach, rows.norm(self.features_adjoint(pull, shape)))
+            reach = torch.minimum(reach, rows.length(self.features_adjoint(pull, shape)))
         return Variation(torch.zeros_like(cross), cross, reach + drift)
 
 

@@ -172,12 +172,12 @@ class FieldsOfExperts(FilteredRegulariser):
         if not self.filters.requires_grad:
             return Variation.zero(x)
         taps = math.sqrt(self.filters[0, 0].numel())
-        image, adjoint = taps * rows.norm(x), taps * rows.norm(q)
+        image, adjoint = taps * rows.length(x), taps * rows.length(q)
         stiff = (self.weight / self.smoothing).max()
-        turn = rows.norm(self.weight * ball.u) / self.smoothing
+        turn = rows.length(self.weight * ball.u) / self.smoothing
         cross = adjoint * stiff * ball.move + image * bend + taps * ball.radius * turn
         force = self.weight * self.penalty.force(ball.t, self.smoothing)
         norm = self._norm(x)
-        reach = taps * (rows.norm(force) + stiff * ball.move)
+        reach = taps * (rows.length(force) + stiff * ball.move)
         reach = reach + norm * stiff * (image + taps * ball.radius)
         return Variation(torch.zeros_like(cross), cross, reach)

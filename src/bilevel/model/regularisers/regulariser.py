@@ -108,7 +108,7 @@ class Regulariser(ImageTerm):
     def magnitude(self, image_shape: Shape) -> Magnitude:
         """Size of the terms whose sum is ∇R: at most L ‖x‖ and ‖∇R(0)‖."""
         with torch.no_grad():
-            offset = rows.norm(self.grad(zeros_for(self, image_shape))).double()
+            offset = rows.length(self.grad(zeros_for(self, image_shape)))
         return Magnitude(self.bounds(image_shape).lipschitz.to(offset), offset)
 
 

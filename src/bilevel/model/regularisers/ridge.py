@@ -280,7 +280,7 @@ class RidgeRegulariser(Regulariser):
             ball = self._ball(x, q, radius)
             weight, rho = self.log_weight.exp(), float(self.weakly_convex)
             leap = ball.sharp * self._b + ball.blunt * rho
-            bend = weight * rows.norm(leap * ball.u)
+            bend = weight * rows.length(leap * ball.u)
             if self.filters[0].requires_grad:
                 return replace(Variation.unknown(x), hessian=(ball.norm * bend).double())
             parts = [
@@ -317,8 +317,10 @@ class RidgeRegulariser(Regulariser):
         if not self.log_weight.requires_grad:
             return Variation.zero(x)
         stiff = self.log_weight.exp() * self._b.clamp_min(1.0)
-        cross = stiff * rows.norm(ball.u) * ball.move
-        return Variation(cross * 0, cross, rows.norm(self.grad(x)) + stiff * ball.norm * ball.move)
+        cross = stiff * rows.length(ball.u) * ball.move
+        return Variation(
+            cross * 0, cross, rows.length(self.grad(x)) + stiff * ball.norm * ball.move
+        )
 
     def _sharpness_variation(self, ball: _Ball) -> Variation:
         if not self.log_sharpness.requires_grad:
@@ -327,8 +329,8 @@ class RidgeRegulariser(Regulariser):
         slope = force * ball.s * (ball.s.abs() <= 1)
         stiff = self.log_weight.exp() * self._b
         leap = force * ball.sharp
-        cross = stiff * rows.norm(ball.u) * ball.move + (leap * ball.u.abs()).flatten(1).sum(1)
-        reach = rows.norm(slope) + stiff * ball.move + rows.norm(leap)
+        cross = stiff * rows.length(ball.u) * ball.move + (leap * ball.u.abs()).flatten(1).sum(1)
+        reach = rows.length(slope) + stiff * ball.move + rows.length(leap)
         return Variation(cross * 0, cross, ball.norm * reach)
 
     def _scaling_variation(self, ball: _Ball) -> Variation:

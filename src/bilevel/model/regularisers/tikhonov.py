@@ -122,7 +122,7 @@ class Tikhonov(Regulariser):
             total = turned(self.operator, self.weight, x, self.operator(x), q, radius)
             if not self.log_weight.requires_grad:
                 return total
-            pull, turn = rows.norm(self.grad(x)), rows.norm(self.grad(q))
+            pull, turn = rows.length(self.grad(x)), rows.length(self.grad(q))
             upper = self.bounds((x.shape[1], x.shape[2], x.shape[3])).lipschitz
             nothing = torch.zeros_like(total.hessian)
             return total + Variation(nothing, turn * radius, pull + upper * radius)
