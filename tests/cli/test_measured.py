@@ -119,6 +119,7 @@ def test_a_race_and_a_comparison_of_pairs(run: Run, pairs: Path, tmp_path: Path)
     assert run("check", pairs).code == 0
 
 
+@pytest.mark.long
 def test_stacks_in_containers_are_pairs_by_number(run: Run, pairs: Path, tmp_path: Path) -> None:
     x = np.stack([picture(16, k) for k in range(4)])
     with h5py.File(tmp_path / "all.h5", "w") as file:
@@ -200,7 +201,7 @@ def test_data_alone_are_learned_from_with_a_criterion(
     replaced(pairs, 'target = "sharp"\n', "")
     replaced(pairs, "[budget]", '[noise]\nname = "gaussian"\nsigma = 0.1\n\n[budget]')
     replaced(pairs, "[budget]", '[criterion]\nname = "sure"\n\n[budget]')
-    replaced(pairs, "steps = 2", "steps = 12")
+    replaced(pairs, "steps = 2", "steps = 8")
     outcome = run("learn", pairs, "--out", tmp_path / "fit")
     assert outcome.code == outcome.owed, outcome
     assert "3 measurements of 16x16" in outcome.err
@@ -301,6 +302,7 @@ def test_kspace_without_its_operator_is_noticed(run: Run, tmp_path: Path) -> Non
     assert "fourier-mask" in said
 
 
+@pytest.mark.long
 def test_kspace_pairs_are_learned_from_and_reconstructed(run: Run, tmp_path: Path) -> None:
     seen = lines(16)
     for kind in ("k", "x"):
@@ -396,6 +398,7 @@ def test_masks_are_one_for_all_or_one_for_each(run: Run, tmp_path: Path) -> None
     assert "is of 5x5 pixels, but got dead.npy of 24x24" in run(*arguments).refused()
 
 
+@pytest.mark.long
 def test_a_fit_of_data_with_dead_pixels_is_learned_and_used(
     run: Run, pairs: Path, tmp_path: Path
 ) -> None:
@@ -422,6 +425,7 @@ def test_a_fit_of_data_with_dead_pixels_is_learned_and_used(
         torch.testing.assert_close(second[name], value)
 
 
+@pytest.mark.long
 def test_a_page_of_a_stack_keeps_its_own_mask(run: Run, pairs: Path, tmp_path: Path) -> None:
     y = np.stack([picture(16), picture(16, 1)]).astype(np.float32)
     y[0, 1, 2] = y[1, 7, 8] = np.nan
@@ -440,6 +444,7 @@ def test_layouts_are_declared_in_the_configuration(pairs: Path) -> None:
     assert (found.layout, found.image_layout) == ("coils", "stack")
 
 
+@pytest.mark.long
 def test_kspace_of_either_norm_gives_the_same_image(run: Run, tmp_path: Path) -> None:
     k = kspace(picture(16) * np.exp(0.5j), lines(16), 0.05).astype(np.complex128)
     np.save(tmp_path / "backward.npy", k)
