@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Collection
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import scipy.sparse  # pyright: ignore[reportMissingTypeStubs]
@@ -32,13 +32,14 @@ def array_in(key: str, file: str, kinds: str, dims: Collection[int]) -> Array:
     """
     name = Path(file).name
     try:
-        values: object = np.load(file, allow_pickle=False)
+        found: object = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         advice = "save an array with numpy.save"
         raise Unfit(key, f"cannot read the array {name}", advice=advice) from error
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in kinds:
+    values = cast(Array, found) if isinstance(found, np.ndarray) else None
+    if values is None or values.dtype.kind not in kinds:
         kind = "complex" if kinds == "c" else "real"
-        given = values.dtype if isinstance(values, np.ndarray) else "an archive"
+        given = "an archive" if values is None else str(values.dtype)
         raise Unfit(key, f"{name} must hold {kind} numbers", given=given)
     if values.ndim not in dims or not values.size:
         shapes = " or ".join(map(str, dims))
