@@ -32,18 +32,20 @@ def array_in(key: str, file: str, kinds: str, dims: Collection[int]) -> Array:
     """
     name = Path(file).name
     try:
-        values: Any = np.load(file, allow_pickle=False)
+        found: object = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         advice = "save an array with numpy.save"
         raise Unfit(key, f"cannot read the array {name}", advice=advice) from error
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in kinds:
+    values = cast(Array, found) if isinstance(found, np.ndarray) else None
+    if values is None or values.dtype.kind not in kinds:
         kind = "complex" if kinds == "c" else "real"
-        raise Unfit(key, f"{name} must hold {kind} numbers")
+        given = "an archive" if values is None else str(values.dtype)
+        raise Unfit(key, f"{name} must hold {kind} numbers", given=given)
     if values.ndim not in dims or not values.size:
         shapes = " or ".join(map(str, dims))
         given = f"dimensions {values.shape}"
         raise Unfit(key, f"{name} must have {shapes} dimensions, none empty", given=given)
-    return cast(Array, values)
+    return values
 
 
 def shape_of(key: str, file: str) -> tuple[int, ...]:
