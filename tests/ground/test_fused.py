@@ -54,6 +54,7 @@ def test_compiled_once_it_has_cost_enough(
     assert compilations == [twice]
 
 
+@torch.no_grad()
 def test_work_that_is_known_to_come_again_is_compiled_sooner(
     compilations: list[Callable[..., Tensor]],
 ) -> None:
