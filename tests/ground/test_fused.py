@@ -66,6 +66,7 @@ def test_what_is_mapped_over_runs_as_written(
     assert compilations == [twice]
 
 
+@torch.no_grad()
 def test_work_that_is_known_to_come_again_is_compiled_sooner(
     compilations: list[Callable[..., Tensor]],
 ) -> None:
