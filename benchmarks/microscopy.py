@@ -3,7 +3,7 @@
     python benchmarks/microscopy.py [--stacks N] [--side N] [--span LOW,HIGH] [--threads N]
 
 Twelve stacks of five pages of 64x64 pixels (``--side``): ellipsoids and filaments of random place,
-size and brightness (100 to 350 photons), cut into pages, seen through a Gaussian blur of 1.3 pixels,
+size and brightness (100 to 350 photons), cut into pages, behind a Gaussian blur of 1.3 pixels,
 with photon noise, offset 100, gain 1 and read noise 2, in whole numbers of 16 bits. The scene is
 larger than the picture, so that nobody knows the border.
 
