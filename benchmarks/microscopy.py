@@ -1,6 +1,6 @@
 """Deconvolution of simulated stacks of a fluorescence microscope, against Richardson and Lucy.
 
-    python benchmarks/microscopy.py [--stacks N] [--side N] [--span LOW,HIGH] [--threads N]
+    python benchmarks/microscopy.py [--stacks N] [--side N] [--pages N] [--span LOW,HIGH]
 
 Twelve stacks of five pages of 64x64 pixels (``--side``): ellipsoids and filaments of random place,
 size and brightness (100 to 350 photons), cut into pages, behind a Gaussian blur of 1.3 pixels,
@@ -12,7 +12,7 @@ gaussian-blur:size=9,sigma=1.3,boundary=reflecting --camera offset=100,gain=1,re
 for, on all pages at once. Beside it
 Richardson-Lucy with the same blur, border and offset, in two versions (data above the offset cut
 off at 0, and with read_noise² added to data and model), each stopped for every page where it is
-nearest to the truth: no user can do that. PSNR is of all five pages of a stack, with the brightest
+nearest to the truth: no user can do that. PSNR is of all pages of a stack, with the brightest
 true pixel as peak.
 """
 
@@ -150,11 +150,14 @@ def main() -> None:
     options = parser(__doc__ or "")
     options.add_argument("--stacks", type=int, default=STACKS)
     options.add_argument("--side", type=int, default=SIDE)
+    options.add_argument("--pages", type=int, default=PAGES, help="of each stack, the middle ones")
     options.add_argument("--span", help="of weights, LOW,HIGH; found from the data if left out")
     chosen = options.parse_args()
     torch.set_num_threads(chosen.threads)
     span = None if chosen.span is None else range_of(chosen.span, "--span")
+    pages, first = chosen.pages, (PAGES - chosen.pages) // 2
     stacks = [measured(seed, chosen.side) for seed in range(chosen.stacks)]
+    stacks = [(x[first : first + pages], y[first : first + pages]) for x, y in stacks]
     values = [torch.from_numpy(y.astype(np.float64))[:, None] for _, y in stacks]
     began = time.monotonic()
     choice = ours(torch.cat(values).float(), span)
@@ -162,7 +165,7 @@ def main() -> None:
     print(f"{seconds:.0f} s, outcomes {Counter(one.name for one in choice.outcome)}", flush=True)
     lines, numbers = [], []
     for k, (truth, _) in enumerate(stacks):
-        rows, light = slice(PAGES * k, PAGES * (k + 1)), CAMERA.light(values[k])
+        rows, light = slice(pages * k, pages * (k + 1)), CAMERA.light(values[k])
         plain, when = richardson_lucy(light, truth, 0.0)
         aware, then = richardson_lucy(light, truth, CAMERA.read_noise**2 / CAMERA.gain)
         found: dict[str, Any] = {
@@ -179,7 +182,7 @@ def main() -> None:
         best = max(found["RL"], found["RL, read noise"])
         cells = [f"{found[name]:.2f}" for name in ("data", "RL", "RL, read noise", "ours")]
         sure = sum(one == "FOUND" for one in found["outcome"])
-        lines.append([str(k), *cells, f"{found['ours'] - best:+.2f}", f"{sure} of {PAGES}"])
+        lines.append([str(k), *cells, f"{found['ours'] - best:+.2f}", f"{sure} of {pages}"])
         print(*lines[-1], flush=True)
     gain = np.array([n["ours"] - max(n["RL"], n["RL, read noise"]) for n in numbers])
     spread = float(gain.std(ddof=1)) if len(gain) > 1 else math.nan
@@ -188,8 +191,8 @@ def main() -> None:
     text += (
         f"\n\nPSNR [dB]. Gain over the better Richardson-Lucy at its best stops: mean "
         f"{gain.mean():.2f} dB, standard deviation {spread:.2f}, least {gain.min():.2f}, over "
-        f"{len(gain)} stacks of {PAGES} pages of {chosen.side}x{chosen.side} pixels; weights "
-        f"sought {'where the data say' if span is None else f'from {span[0]:g} to {span[1]:g}'}."
+        f"{len(gain)} stacks, {pages} of their pages, of {chosen.side}x{chosen.side} pixels; "
+        f"weights sought {'where the data say' if span is None else f'from {span[0]:g} to {span[1]:g}'}."
     )
     summary = {"mean": float(gain.mean()), "deviation": spread, "least": float(gain.min())}
     save("microscopy", text, {"gain": summary, "seconds": seconds, "stacks": numbers})
