@@ -187,12 +187,13 @@ def main() -> None:
     gain = np.array([n["ours"] - max(n["RL"], n["RL, read noise"]) for n in numbers])
     spread = float(gain.std(ddof=1)) if len(gain) > 1 else math.nan
     header = ["stack", "data", "RL", "RL, read noise", "ours", "gain", "found"]
+    where = "where the data say" if span is None else f"from {span[0]:g} to {span[1]:g}"
     text = table(header, lines)
     text += (
         f"\n\nPSNR [dB]. Gain over the better Richardson-Lucy at its best stops: mean "
         f"{gain.mean():.2f} dB, standard deviation {spread:.2f}, least {gain.min():.2f}, over "
         f"{len(gain)} stacks, {pages} of their pages, of {chosen.side}x{chosen.side} pixels; "
-        f"weights sought {'where the data say' if span is None else f'from {span[0]:g} to {span[1]:g}'}."
+        f"weights sought {where}."
     )
     summary = {"mean": float(gain.mean()), "deviation": spread, "least": float(gain.min())}
     save("microscopy", text, {"gain": summary, "seconds": seconds, "stacks": numbers})
