@@ -121,7 +121,7 @@ def test_the_solver_fits_the_energy(energy: str) -> None:
 def test_solvers_are_those_of_the_library_with_its_defaults(name: str) -> None:
     entry = CATALOGUE["solvers"][name]
     assert issubclass(entry, SolverSettings)
-    kind = {"fista": "box", "pdhg": "exact"}.get(name, "smooth")
+    kind = {"fista": "box", "proximal-newton": "box", "pdhg": "exact"}.get(name, "smooth")
     shape = (1, 16, 16)
     built = entry().build(configured(kind).energy(shape).at(torch.zeros(1, *shape)))
     assert built == type(built)()

@@ -99,11 +99,12 @@ def test_bounds_and_kinks_are_chosen_like_anything(
     bl.data.save_image(tmp_path / "noisy.npy", y)
     box = tmp_path / "box.toml"
     box.write_text('regulariser = { name = "exact-tv" }\n[box]\nlower = 0.0\nupper = 0.9\n')
+    out = tmp_path / "out"
     given = [option.format(box=box) for option in options]
-    outcome = run("select", tmp_path / "noisy.npy", "--sigma", SIGMA, *given, "--out", tmp_path)
+    outcome = run("select", tmp_path / "noisy.npy", "--sigma", SIGMA, *given, "--out", out)
     assert outcome.code == outcome.owed, outcome
-    assert entry(tmp_path, "noisy.npy")["certificate"] < 1e-3
-    x = bl.data.load_image(tmp_path / "noisy.npy")
+    assert entry(out, "noisy.npy")["certificate"] < 1e-3
+    x = bl.data.load_image(out / "noisy.npy")
     assert (float(x.min()) == 0) == (options[0] != "--regulariser")
     if options[0] == "--config":
         assert float(x.max()) == pytest.approx(0.9)

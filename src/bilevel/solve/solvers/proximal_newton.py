@@ -42,9 +42,6 @@ class ProximalNewton(Solver[ProximalNewtonState]):
     step is halved until J is no larger than at z, to rounding; failing that z is taken, so that J
     falls at least as fast as with proximal gradients.
 
-    Counts with a small background have an L many times the curvature that is met: there it needs a
-    tenth of the products that FISTA needs gradients.
-
     Args:
         forcing: largest relative residual of a Newton system, in (0, 1).
         max_products: largest number of Hessian-vector products a step.
