@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ __all__ = ["Downsampling"]
 
 
 class Downsampling(Operator):
-    """Means of square blocks of pixels, or another kernel: super-resolution.
+    """Means of blocks of pixels, or another kernel: super-resolution.
 
     A x = (k * x) at every ``factor``-th pixel of each axis, with a circular convolution.
 
@@ -28,7 +29,8 @@ class Downsampling(Operator):
     the means of the factor x factor blocks of the image.
 
     Args:
-        factor: an integer >= 1; it must divide the height and the width of the image.
+        factor: an integer >= 1 for both axes, or (rows, columns); they must divide the height and
+            the width of the image.
         kernel: (kh, kw) or (c, kh, kw), as for ``Convolution``; by default the box average.
         learn: ``("kernel",)`` to learn the kernel, from the one given.
 
@@ -38,32 +40,37 @@ class Downsampling(Operator):
     Example:
         >>> Downsampling(2)(torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]]))
         tensor([[[[3.]]]])
+        >>> Downsampling((1, 2))(torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]]))
+        tensor([[[[1.5000],
+                  [4.5000]]]])
     """
 
     def __init__(
-        self, factor: int, kernel: Tensor | None = None, *, learn: Collection[str] = ()
+        self,
+        factor: int | tuple[int, int],
+        kernel: Tensor | None = None,
+        *,
+        learn: Collection[str] = (),
     ) -> None:
         super().__init__()
-        if factor not in range(1, 2**15):
-            raise InputError("factor must be an integer >= 1", given=factor)
-        self.factor = int(factor)
-        box = torch.full((self.factor, self.factor), 1 / self.factor**2)
+        self.factors = _factors(factor)
+        box = torch.full(self.factors, 1 / (self.factors[0] * self.factors[1]))
         self.blur = Convolution(box if kernel is None else kernel, "circular", learn=learn)
         self._derived = Derived()
 
     def forward(self, x: Tensor) -> Tensor:
         """A x: (b, c, h, w) -> (b, c, h / factor, w / factor)."""
         check_forward(self, x, self.blur.kernel)
-        first, step = (self.factor - 1) // 2, self.factor
-        return self.blur.forward(x)[..., first::step, first::step]
+        rows, columns = (slice((f - 1) // 2, None, f) for f in self.factors)
+        return self.blur.forward(x)[..., rows, columns]
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Aᵀ y: (b, c, h / factor, w / factor) -> (b, c, h, w)."""
         check_adjoint(self, y, self.blur.kernel)
-        before, after = (self.factor - 1) // 2, self.factor // 2
-        blocks = functional.pad(y[..., None, :, None], (before, after, 0, 0, before, after))
-        b, c, h, w = y.shape
-        return self.blur.adjoint(blocks.reshape(b, c, h * self.factor, w * self.factor))
+        (above, below), (left, right) = (((f - 1) // 2, f // 2) for f in self.factors)
+        blocks = functional.pad(y[..., None, :, None], (left, right, 0, 0, above, below))
+        c, h, w = self.image_shape((y.shape[1], y.shape[2], y.shape[3]))
+        return self.blur.adjoint(blocks.reshape(len(y), c, h, w))
 
     def gram_bounds(self, image_shape: Shape) -> Interval:
         """Exact: AAᵀ is circulant on the coarse grid, with the mean of |k̂|² over the aliases."""
@@ -73,10 +80,10 @@ class Downsampling(Operator):
 
     def _gram_bounds(self, image_shape: Shape) -> Interval:
         _, h, w = image_shape
-        f, kernel = self.factor, self.blur.kernel
-        aliases = power(kernel, (h, w)).reshape(-1, f, h // f, f, w // f)
+        (down, across), kernel = self.factors, self.blur.kernel
+        aliases = power(kernel, (h, w)).reshape(-1, down, h // down, across, w // across)
         modulus = aliases.mean((1, 3)).sqrt()
-        smallest = modulus.min() if f == 1 else torch.zeros(())
+        smallest = modulus.min() if self.factors == (1, 1) else torch.zeros(())
         return interval(smallest, modulus.max(), kernel)
 
     def sensitivity(self, image_shape: Shape) -> float:
@@ -89,22 +96,38 @@ class Downsampling(Operator):
 
     def gram_spectrum(self, image_shape: Shape) -> Tensor | None:
         """That of the blur if the factor is 1; otherwise None, since frequencies are mixed."""
-        return self.blur.gram_spectrum(image_shape) if self.factor == 1 else None
+        return self.blur.gram_spectrum(image_shape) if self.factors == (1, 1) else None
 
     def image_shape(self, data_shape: Shape) -> Shape:
         """(c, factor h, factor w) for data (c, h, w)."""
         c, h, w = data_shape
-        return (c, h * self.factor, w * self.factor)
+        return (c, h * self.factors[0], w * self.factors[1])
 
     def data_shape(self, image_shape: Shape) -> Shape:
         """(c, h / factor, w / factor); raises InputError unless the factor divides both."""
         c, h, w = self.blur.data_shape(image_shape)
-        if h % self.factor or w % self.factor:
-            what = f"height and width must be multiples of the factor {self.factor}"
+        down, across = self.factors
+        if h % down or w % across:
+            factor = f"factor {down}" if down == across else f"factors {down} and {across}"
+            what = f"height and width must be multiples of the {factor}"
             raise InputError(what, given=f"an image of {h}x{w}", advice="crop the image")
-        return (c, h // self.factor, w // self.factor)
+        return (c, h // down, w // across)
 
     def options(self) -> dict[str, object]:
         """The arguments that build this operator again."""
         blur = self.blur.options()
-        return {"factor": self.factor, "kernel": blur["kernel"], "learn": blur["learn"]}
+        return {"factor": self.factors, "kernel": blur["kernel"], "learn": blur["learn"]}
+
+
+def _factors(given: object) -> tuple[int, int]:
+    match given:
+        case [object() as down, object() as across]:
+            return _factor(down), _factor(across)
+        case _:
+            return _factor(given), _factor(given)
+
+
+def _factor(given: object) -> int:
+    if given not in range(1, 2**15):
+        raise InputError("factor must be an integer >= 1, or two", given=given)
+    return int(cast(int, given))
