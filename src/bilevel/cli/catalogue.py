@@ -143,7 +143,7 @@ FAMILIES: Mapping[str, Family] = {
         fidelities.DataTerm,
         kinds.FidelitySettings,
         {},
-        (fidelities.Fidelities, fidelities.Fidelity),
+        (fidelities.Fidelities, fidelities.Fidelity, fidelities.Masked),
     ),
     "regularisers": Family(
         regularisers,

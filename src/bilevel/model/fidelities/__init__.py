@@ -6,6 +6,7 @@ from bilevel.model.fidelities.fidelity import Fidelities as Fidelities
 from bilevel.model.fidelities.fidelity import Fidelity as Fidelity
 from bilevel.model.fidelities.kullback_leibler import KullbackLeibler as KullbackLeibler
 from bilevel.model.fidelities.l1 import L1 as L1
+from bilevel.model.fidelities.masked import Masked as Masked
 from bilevel.model.fidelities.squared_l2 import SquaredL2 as SquaredL2
 
 __doc__ = _contents(__name__)
