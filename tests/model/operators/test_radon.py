@@ -10,8 +10,10 @@ from torch import Tensor
 
 import bilevel as bl
 from bilevel.ground.errors import InputError
+from bilevel.linear import LinearMap
+from bilevel.linear.bounds import power_estimate
 from bilevel.model.operators import Radon
-from contracts.operators import Case, OperatorContract
+from contracts.operators import Case, OperatorContract, dense
 
 
 def fan(size: tuple[int, int] = (7, 9), angles: int = 11) -> Radon:
@@ -57,14 +59,69 @@ def test_integrals_of_a_smooth_disc(source: float | None, pixel: float) -> None:
     assert float((found - expected).abs().max()) <= 0.01 * float(expected.max())
 
 
-def test_filtered_back_projection_gives_the_image_back() -> None:
-    image = bump(96, 8.0, -5.0, 30.0, 1.0).float()
-    for spacing in (1.0, 0.5):
-        operator = Radon((96, 96), 180, spacing=spacing)
-        found = operator.filtered_back_projection(operator(image))
-        inside = image > 0.05
-        assert float((found - image)[inside].abs().max()) <= 0.04
-        assert float(found[inside].mean()) == pytest.approx(float(image[inside].mean()), rel=0.01)
+def test_entries_are_those_of_the_formula() -> None:
+    """Line integrals of the piecewise linear interpolation, ray by ray."""
+    size, pixel = (6, 9), 0.7
+    for operator in (
+        Radon(size, 7, detectors=10, spacing=0.8, pixel=pixel, precise=True),
+        Radon(size, [3.0, 44.0, 130.0], 8, pixel=pixel, source=9.0, behind=2.0, precise=True),
+    ):
+        matrix = dense(operator, (1, *size)).reshape(-1, *size)
+        g = operator.geometry
+        for k, degrees in enumerate(g.degrees):
+            theta = math.radians(degrees)
+            along = (math.cos(theta), math.sin(theta))
+            ahead = (-along[1], along[0])
+            for j in range(g.count):
+                t = (j - (g.count - 1) / 2) * g.spacing
+                end = [t * along[i] + g.behind * ahead[i] for i in (0, 1)]
+                far = g.source is not None
+                begin = [-g.source * ahead[i] if far else end[i] - ahead[i] for i in (0, 1)]
+                expected = one_ray(begin, end, size, pixel)
+                found = matrix[k * g.count + j]
+                torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-6)
+
+
+def one_ray(begin: list[float], end: list[float], size: tuple[int, int], pixel: float) -> Tensor:
+    """Joseph's method, pixel by pixel."""
+    found = torch.zeros(size, dtype=torch.float64)
+    move = [end[i] - begin[i] for i in (0, 1)]
+    main = 0 if abs(move[0]) >= abs(move[1]) else 1  # along x, or y
+    steps, across = (size[1], size[0]) if main == 0 else size
+    length = pixel * math.hypot(*move) / abs(move[main])
+    for step in range(steps):
+        at = (step - (steps - 1) / 2) * pixel
+        place = begin[1 - main] + (at - begin[main]) * move[1 - main] / move[main]
+        place = place / pixel + (across - 1) / 2
+        for cross in range(across):
+            share = max(0.0, 1 - abs(place - cross))
+            found[(cross, step) if main == 0 else (step, cross)] += share * length
+    return found
+
+
+@pytest.mark.parametrize("source", [None, 90.0])
+def test_of_a_larger_one_the_bound_is_near_the_norm(source: float | None) -> None:
+    operator = Radon((64, 64), 90, detectors=100, source=source, precise=True)
+    gram = LinearMap.shared(lambda x: operator.adjoint(operator(x)))
+    below = power_estimate(gram, (1, 64, 64)) ** 0.5
+    assert below <= operator.gram_bounds((1, 64, 64)).upper ** 0.5 <= 1.35 * below
+
+
+@pytest.mark.parametrize(("spacing", "pixel"), [(1.0, 1.0), (0.5, 2.0)])
+@pytest.mark.parametrize("source", [None, 150.0])
+def test_filtered_back_projection_gives_the_image_back(
+    source: float | None, spacing: float, pixel: float
+) -> None:
+    image = bump(96, 8.0 * pixel, -5.0 * pixel, 30.0 * pixel, pixel).float()
+    far = None if source is None else source * pixel
+    angles = 180 if source is None else 240
+    lengths = {"spacing": spacing * pixel, "pixel": pixel, "source": far}
+    operator = Radon((96, 96), angles, behind=20.0 * pixel, **lengths)
+    found = operator.filtered_back_projection(operator(image))
+    inside = image > 0.05
+    assert float((found - image)[inside].abs().max()) <= 0.04
+    assert float(found[inside].mean()) == pytest.approx(float(image[inside].mean()), rel=0.01)
+    assert torch.equal(operator.start(operator(image)), found)
 
 
 def test_reconstruction_starts_from_it_and_is_certified() -> None:
@@ -111,6 +168,7 @@ def test_one_geometry_is_assembled_once() -> None:
         lambda: Radon((8, 8), 5, source=4.0),
         lambda: Radon((8, 8), 5, source=40.0, behind=-1.0),
         lambda: fan().filtered_back_projection(torch.zeros(1, 1, 11, 14)),
+        lambda: Radon((8, 8), 5).filtered_back_projection(torch.zeros(1, 1, 5, 3)),
         lambda: Radon((8, 8), 5, detectors=9)(torch.zeros(1, 1, 9, 8)),
         lambda: Radon((8, 8), 5, detectors=9).adjoint(torch.zeros(1, 1, 9, 5)),
     ],

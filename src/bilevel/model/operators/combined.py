@@ -13,7 +13,7 @@ from bilevel.ground.errors import InputError
 from bilevel.model.operators.operator import Interval, Operator, Shape, check_operator
 from bilevel.model.part import accounted_under
 
-__all__ = ["Added", "Scaled", "Stacked"]
+__all__ = ["Added", "Scaled", "Stacked", "side_by_side"]
 
 _SLACK = 1 + 1e-12
 
@@ -83,10 +83,7 @@ class Stacked(_Several):
     def forward(self, x: Tensor) -> Tensor:
         """A x: (b, c, h, w) -> (b, c', h', w')."""
         self.data_shape((x.shape[1], x.shape[2], x.shape[3]))
-        parts = [one.forward(x) for one in self]
-        if self._side_by_side:
-            return torch.cat(parts, 1)
-        return torch.cat([part.flatten(1) for part in parts], 1)[:, None, None]
+        return side_by_side([one.forward(x) for one in self])
 
     def adjoint(self, y: Tensor) -> Tensor:
         """Aᵀ y = Σ_j A_jᵀ y_j."""
@@ -238,6 +235,18 @@ class Scaled(Operator):
     def options(self) -> dict[str, object]:
         """The arguments that build this operator again."""
         return {"operator": self.operator, "factor": self.factor}
+
+
+def side_by_side(parts: Sequence[Tensor]) -> Tensor:
+    """Channels after channels if all have the same sides, else one line (b, 1, 1, m) of all.
+
+    Example:
+        >>> side_by_side([torch.ones(1, 1, 2, 2), torch.ones(1, 1, 1, 3)]).shape
+        torch.Size([1, 1, 1, 7])
+    """
+    if len({part.shape[2:] for part in parts}) == 1:
+        return torch.cat(list(parts), 1)
+    return torch.cat([part.flatten(1) for part in parts], 1)[:, None, None]
 
 
 def _sum(spectra: Sequence[Tensor | None]) -> Tensor | None:

@@ -17,7 +17,7 @@ from bilevel.model.operators.adjointness import check_adjoint
 from bilevel.model.operators.matrix import eigenvalue_bounds
 from bilevel.model.operators.operator import Interval, Operator, Shape
 
-__all__ = ["Linear"]
+__all__ = ["Linear", "as_data"]
 
 Map = Callable[[Tensor], Tensor]
 _ENTRIES, _RANK, _BATCH = 2**22, 2048, 64
@@ -96,7 +96,7 @@ class Linear(Operator):
                 advice = "convert what the functions hold to the dtype of their argument"
                 given = f"{y.dtype} for {dtype}"
                 raise InputError("apply must keep the precision of x", given=given, advice=advice)
-        _, c, h, w = _as_data(y).shape
+        _, c, h, w = as_data(y).shape
         return y.shape[1:], y.is_complex(), (c, h, w)
 
     def _complex(self, x: Tensor) -> Tensor:
@@ -105,7 +105,7 @@ class Linear(Operator):
 
     def _ahead(self, x: Tensor) -> Tensor:
         y = _called(self._functions[0], self._complex(x), "apply")
-        return _as_data(y).to(x.dtype)
+        return as_data(y).to(x.dtype)
 
     def _back(self, y: Tensor) -> Tensor:
         """Of data as the functions speak of them."""
@@ -231,7 +231,7 @@ def _called(function: Map, x: Tensor, name: str) -> Tensor:
     return found
 
 
-def _as_data(y: Tensor) -> Tensor:
+def as_data(y: Tensor) -> Tensor:
     """(b, c', h', w') real, whatever the functions speak of."""
     if y.ndim == 3:
         y = y[:, None]

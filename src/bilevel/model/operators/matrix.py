@@ -48,12 +48,10 @@ class Matrix(Operator):
 
     def __init__(self, matrix: object, image_shape: Shape, *, saved: bool = True) -> None:
         super().__init__()
-        rows = _compressed(matrix)
-        dense = real_tensor(matrix, "matrix", (2,)) if rows is None else None
+        pair = _compressed(matrix)
+        dense = None if pair else real_tensor(matrix, "matrix", (2,))
         self.register_buffer("dense", dense)
-        self.sparse = nn.ModuleList(
-            [] if rows is None else [_Rows(rows, saved), _Rows(rows.t(), saved)]
-        )
+        self.sparse = nn.ModuleList([_Rows(part, saved) for part in pair])
         self._derived = Derived()
         m, n = self._pair()[0].shape
         self._image_shape = _image_shape(image_shape, n)
@@ -134,7 +132,6 @@ class _Rows(nn.Module):
 
     def __init__(self, matrix: Tensor, saved: bool) -> None:
         super().__init__()
-        matrix = matrix.to_sparse_csr()
         self.shape = matrix.shape
         starts, columns = matrix.crow_indices(), matrix.col_indices()
         self.register_buffer("starts", starts.to(torch.int32), persistent=saved)
@@ -186,24 +183,35 @@ def _multiply(x: Tensor, matrix: Tensor, transposed: Tensor) -> Tensor:
     return cast(Tensor, _Product.apply(x, matrix, transposed))
 
 
-def _compressed(matrix: object) -> Tensor | None:
-    """A sparse matrix as a real CSR tensor; None if it is dense."""
+def _compressed(matrix: object) -> tuple[Tensor, ...]:
+    """A sparse matrix and its transpose as real CSR tensors; nothing if it is dense."""
+    device = torch.device("cpu")
+    if isinstance(matrix, Tensor) and matrix.layout is not torch.strided:
+        found = matrix.detach().to_sparse_coo().coalesce()
+        device, values = found.device, check_real(found.values(), "matrix")
+        if found.ndim != 2 or values.ndim != 1:
+            raise InputError("matrix must have shape (m, n)", given=tuple(found.shape))
+        places = tuple(found.indices().cpu().numpy())
+        entries = cast(Any, (values.cpu().numpy(), places))
+        matrix = scipy.sparse.coo_array(entries, shape=cast(Any, tuple(found.shape)))
+    if not scipy.sparse.issparse(matrix):
+        return ()
+    rows = cast(Any, scipy.sparse.csr_array(cast(Any, matrix)))
+    if len(rows.shape) != 2 or 0 in rows.shape:
+        raise InputError("matrix must have shape (m, n), not empty", given=rows.shape)
+    if not rows.has_canonical_format:
+        rows = rows.copy()
+        rows.sum_duplicates()
+    return _tensor(rows, device), _tensor(rows.T.tocsr(), device)
+
+
+def _tensor(rows: Any, device: torch.device) -> Tensor:
+    starts, columns, values = map(torch.as_tensor, (rows.indptr, rows.indices, rows.data))
+    values = check_real(values, "matrix")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        if scipy.sparse.issparse(matrix):
-            rows = cast(Any, scipy.sparse.csr_array(cast(Any, matrix)))
-            starts, columns, values = map(torch.as_tensor, (rows.indptr, rows.indices, rows.data))
-            shape = cast(tuple[int, ...], rows.shape)
-        elif isinstance(matrix, Tensor) and matrix.layout is not torch.strided:
-            found = matrix.detach().to_sparse_csr()
-            starts, columns, values = found.crow_indices(), found.col_indices(), found.values()
-            shape = tuple(found.shape)
-        else:
-            return None
-        if len(shape) != 2 or 0 in shape:
-            raise InputError("matrix must have shape (m, n), not empty", given=shape)
-        values = check_real(values, "matrix")
-        return torch.sparse_csr_tensor(starts, columns, values, shape, check_invariants=True)
+        made = torch.sparse_csr_tensor(starts, columns, values, rows.shape, check_invariants=True)
+    return made.to(device)
 
 
 def _image_shape(given: object, entries: int) -> Shape:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import pi
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +14,21 @@ from torch import Tensor
 
 from bilevel.ground.checks import check_count, check_positive
 from bilevel.ground.errors import InputError
+from bilevel.model.operators.back_projection import back_projected_fan, filtered
 from bilevel.model.operators.inputs import real_tensor
 from bilevel.model.operators.joseph import Rays, joseph
+from bilevel.model.operators.kept import kept
 from bilevel.model.operators.matrix import Matrix
 from bilevel.model.operators.operator import Shape
 
 __all__ = ["Radon"]
 
 _KEPT = 4
+"""Matrices in memory."""
+_WORTH = 2**21
+"""Points on rays from which on a matrix is kept on disk."""
+_METHOD = "joseph 1"
+"""Another number wherever the entries change."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +48,13 @@ class Radon(Matrix):
     """Tomography: integrals of an image along lines.
 
     The data (1, angles, detectors) are line integrals by Joseph's method, assembled once into a
-    sparse matrix, so that the adjoint is exact. At angle θ the detector points along
-    (cos θ, sin θ), x along the rows and y down the columns from the centre of the image; its
-    elements lie at (j - (n - 1)/2) · spacing. With ``source`` the rays start at a point so far
-    from the centre, on the side against (-sin θ, cos θ), and the detector stands as far behind the
-    centre as ``behind`` says (fan beam, flat detector).
+    sparse matrix, so that the adjoint is exact. Large matrices are kept on disk, in ``bilevel`` of
+    the user's cache folder; ``BILEVEL_CACHE`` names another folder, or is "off".
+
+    At angle θ the detector points along (cos θ, sin θ), x along the rows and y down the columns
+    from the centre of the image; its elements lie at (j - (n - 1)/2) · spacing. With ``source``
+    the rays start at a point so far from the centre, on the side against (-sin θ, cos θ), and the
+    detector stands as far behind the centre as ``behind`` says (fan beam, flat detector).
 
     Args:
         size: (h, w) of the image [pixel].
@@ -93,33 +102,33 @@ class Radon(Matrix):
         needed = int(np.ceil(diagonal * magnified / spacing))
         count = needed if detectors is None else detectors
         self.geometry = Geometry((h, w), degrees, count, spacing, pixel, source, behind)
-        matrix = _assembled(self.geometry).astype(np.float32)
+        matrix = _assembled(self.geometry)
         super().__init__(matrix.astype(float) if precise else matrix, (1, h, w), saved=False)
         self._data_shape: Shape = (1, len(degrees), count)
 
     def start(self, y: Tensor) -> Tensor:
-        """Filtered back-projection of parallel rays; from a point, as for any operator."""
-        if self.geometry.source is None and len(self.geometry.degrees) > 1:
+        """Filtered back-projection, of two angles and more."""
+        if len(self.geometry.degrees) > 1:
             return self.filtered_back_projection(y)
         return super().start(y)
 
     def filtered_back_projection(self, y: Tensor) -> Tensor:
-        """The ramp filter (Ram-Lak) along the detector, then Aᵀ times π/angles: parallel rays.
+        """The ramp filter (Ram-Lak) along the detector, then back along the rays.
 
-        The angles should be spread over 180 degrees. What lies beyond the detector is zero.
+        The angles should be spread over 180 degrees, from a point over 360. What lies beyond the
+        detector is zero.
 
         Raises:
-            InputError: rays from a point, or data of another shape.
+            InputError: data of another shape.
         """
         self.check_data(y)
-        if self.geometry.source is not None:
-            raise InputError("filtered back-projection needs parallel rays", given="a fan")
-        count = self.geometry.count
-        length = 2 ** (2 * count - 1).bit_length()
-        z = cast(Tensor, torch.fft.rfft(y, length)) * _ramp(length).to(y)
-        filtered = cast(Tensor, torch.fft.irfft(z, length))[..., :count]
-        scale = pi / (len(self.geometry.degrees) * self.geometry.pixel**2)
-        return scale * self.adjoint(filtered)
+        g = self.geometry
+        if g.source is None:
+            return (pi / (len(g.degrees) * g.pixel**2)) * self.adjoint(filtered(y))
+        angles = torch.deg2rad(torch.tensor(g.degrees, dtype=torch.float64))
+        source = g.source / g.pixel
+        spacing = g.spacing / g.pixel * g.source / (g.source + g.behind)
+        return back_projected_fan(y, angles, g.size, spacing, source) / g.pixel
 
     def options(self) -> dict[str, object]:
         """The geometry: the matrix is assembled again."""
@@ -136,21 +145,17 @@ class Radon(Matrix):
         }
 
 
-def _ramp(length: int) -> Tensor:
-    """The spectrum of the ramp filter on a detector of spacing 1, (length // 2 + 1,) float64.
-
-    Kak and Slaney 1988, (3.61): 1/4 at 0, -1/(π n)² at odd n.
-    """
-    n = torch.arange(length)
-    n = torch.minimum(n, length - n).double()
-    filtered = torch.where(n.remainder(2) == 1, -1 / (pi * n.clamp_min(1)) ** 2, 0.0)
-    filtered[0] = 0.25
-    return cast(Tensor, torch.fft.rfft(filtered)).real
-
-
 @lru_cache(maxsize=_KEPT)
 def _assembled(geometry: Geometry) -> Any:
-    """The matrix: rays of all angles, one after the other, in pixels."""
+    """The matrix, SciPy CSR, float32."""
+    points = len(geometry.degrees) * geometry.count * max(geometry.size)
+    if points < _WORTH:
+        return _matrix(geometry)
+    return kept(f"{_METHOD} {geometry!r}", lambda: _matrix(geometry))
+
+
+def _matrix(geometry: Geometry) -> Any:
+    """Rays of all angles, one after the other, in pixels."""
     g = geometry
     theta = np.deg2rad(np.asarray(g.degrees))[:, None, None]
     t = ((np.arange(g.count) - (g.count - 1) / 2) * (g.spacing / g.pixel))[None, :, None]
