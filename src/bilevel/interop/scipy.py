@@ -1,4 +1,4 @@
-"""Operators of SciPy, and of PyLops, which derives from it."""
+"""Operators of SciPy."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor
 from bilevel.ground.errors import InputError
 from bilevel.model.operators import Linear, Shape
 
-__all__ = ["from_scipy"]
+__all__ = ["from_columns", "from_scipy"]
 
 
 def from_scipy(operator: object, image_shape: Shape, norm: float | None = None) -> Linear:
-    """A ``scipy.sparse.linalg.LinearOperator``, PyLops operators among them.
+    """A ``scipy.sparse.linalg.LinearOperator``.
 
     Data are (b, 1, 1, m), or pairs of real and imaginary part (b, 2, 1, m) of a complex operator,
     whose images are real here.
@@ -37,26 +37,38 @@ def from_scipy(operator: object, image_shape: Shape, norm: float | None = None) 
         tensor([[[[2., 2.]]]])
     """
     if not isinstance(operator, scipy.sparse.linalg.LinearOperator):
-        advice = "sparse and dense matrices are bl.operators.Matrix(matrix, image_shape)"
+        advice = "matrices are bl.operators.Matrix(matrix, image_shape), PyLops has from_pylops"
         raise InputError(
             "a SciPy LinearOperator is needed", given=type(operator).__name__, advice=advice
         )
     found = cast(Any, operator)
-    m, n = found.shape
+    return from_columns(found, image_shape, (1, 1, found.shape[0]), norm)
+
+
+def from_columns(
+    operator: Any, image_shape: Shape, data_shape: tuple[int, ...], norm: float | None
+) -> Linear:
+    """Whatever has ``shape`` (m, n), ``matmat`` and ``rmatmat``; its data are laid out as said.
+
+    Raises:
+        InputError: another number of columns, or an ``rmatmat`` that is not the adjoint.
+    """
+    _, n = operator.shape
     if int(np.prod(image_shape)) != n:
         what = f"image_shape (c, h, w) must have as many entries as the operator columns, {n}"
         raise InputError(what, given=image_shape)
 
     def forward(x: Tensor) -> Tensor:
-        return _as_given(found.matmat(_columns(x)), x).reshape(-1, 1, 1, m)
+        return _as_given(operator.matmat(_columns(x)), x).reshape(-1, *data_shape)
 
     def adjoint(y: Tensor) -> Tensor:
-        return _as_given(found.rmatmat(_columns(y)), y).reshape(-1, *image_shape)
+        return _as_given(operator.rmatmat(_columns(y)), y).reshape(-1, *image_shape)
 
     return Linear(forward, adjoint, image_shape, norm)
 
 
 def _columns(x: Tensor) -> Any:
+    """The rows of a batch as the columns of a NumPy matrix, (m, b)."""
     return x.detach().cpu().resolve_conj().reshape(len(x), -1).numpy().T
 
 

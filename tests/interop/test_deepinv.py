@@ -1,0 +1,390 @@
+"""Physics, noises and optimisers of deepinv, run for real where it is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import bilevel as bl
+from bilevel.ground.errors import BilevelWarning
+from bilevel.model.describe import in_precision
+from contracts.operators import Case, OperatorContract, dense, images
+from interop.foreign import imported
+
+deepinv = imported("deepinv")
+physics = deepinv.physics
+
+SHAPE, PAIR = (1, 8, 10), (2, 8, 10)
+KERNEL = torch.tensor([[0.05, 0.1, 0.0], [0.1, 0.4, 0.2], [0.0, 0.05, 0.1]], dtype=torch.float64)
+SEEN = torch.rand(8, 10, generator=torch.Generator().manual_seed(0)) < 0.6
+LINES = (torch.rand(10, generator=torch.Generator().manual_seed(1)) < 0.6).double().expand(8, 10)
+
+
+def maps() -> Tensor:
+    return bl.data.birdcage((8, 10), 3, dtype=torch.complex128)
+
+
+def blur(padding: str) -> Any:
+    return physics.Blur(filter=KERNEL[None, None].float(), padding=padding)
+
+
+Pair = tuple[Callable[[], Any], Callable[[], bl.operators.Operator], tuple[int, int, int]]
+PAIRS: dict[str, Pair] = {
+    "blur": (
+        lambda: blur("circular"),
+        lambda: bl.operators.Convolution(KERNEL.float(), "circular"),
+        SHAPE,
+    ),
+    "valid blur": (
+        lambda: blur("valid"),
+        lambda: bl.operators.Convolution(KERNEL.float(), "valid"),
+        SHAPE,
+    ),
+    "inpainting": (
+        lambda: physics.Inpainting(img_size=SHAPE, mask=SEEN[None].float()),
+        lambda: bl.operators.Mask(SEEN),
+        SHAPE,
+    ),
+    "downsampling": (
+        lambda: physics.Downsampling(
+            img_size=SHAPE, filter=KERNEL[None, None].float(), factor=2, padding="circular"
+        ),
+        lambda: bl.operators.Downsampling(2, KERNEL.float()),
+        SHAPE,
+    ),
+    "MRI": (
+        lambda: physics.MRI(mask=LINES.float()),
+        lambda: bl.operators.MultiCoil(LINES.float(), centred=True),
+        PAIR,
+    ),
+    "coils": (
+        lambda: physics.MultiCoilMRI(mask=LINES.float(), coil_maps=maps()[None].cfloat()),
+        lambda: bl.operators.MultiCoil(LINES.float(), maps().cfloat(), centred=True),
+        PAIR,
+    ),
+}
+
+
+def adapted(name: str) -> bl.operators.Operator:
+    theirs, _, shape = PAIRS[name]
+    return bl.interop.from_deepinv(theirs(), shape)
+
+
+class TestPhysics(OperatorContract):
+    cases = tuple(
+        Case(name, lambda name=name: adapted(name), PAIRS[name][2], loose=1.0 + 1e-9)
+        for name in ("valid blur", "inpainting", "coils")
+    )
+
+
+def energy(operator: bl.operators.Operator) -> bl.Variational:
+    tv = bl.regularisers.TotalVariation(0.02, 0.05)
+    ridge = bl.regularisers.Tikhonov(1e-3)
+    return bl.Variational(bl.fidelities.SquaredL2(operator), tv + ridge).double()
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_the_same_reconstruction_as_by_our_own_operator(name: str) -> None:
+    _, ours, shape = PAIRS[name]
+    x = images(shape, batch=2)
+    found: list[Tensor] = []
+    for operator in (adapted(name), ours()):
+        whole = energy(operator)
+        y = whole.fidelity.operator(x).detach()
+        tol = bl.Tolerance(rms=1e-8)
+        found.append(bl.minimise(whole.at(y), bl.solvers.LBFGS(), tol=tol).require().x)
+    assert float((found[0] - found[1]).norm()) <= 1e-5 * float(found[1].norm())
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_tomography_is_its_own_dense_matrix(normalize: bool) -> None:
+    theirs = physics.Tomography(angles=7, img_width=8, normalize=normalize)
+    y = theirs(torch.rand(2, 1, 8, 8))
+    theirs.A_adjoint(y)  # which it keeps in the precision of y
+    operator = bl.interop.from_deepinv(theirs, (1, 8, 8))
+    matrix = dense(operator, (1, 8, 8))
+    x = images((1, 8, 8))
+    assert float((operator(x).flatten(1) - x.flatten(1) @ matrix.T).abs().max()) <= 1e-12
+    data = operator(x)
+    back = (data.flatten(1) @ matrix).view_as(x)
+    torch.testing.assert_close(operator.adjoint(data), back, rtol=1e-12, atol=1e-12)
+    single = operator(x.float()).double()
+    assert float((single - data).abs().max()) <= 1e-5 * float(data.abs().max())
+
+
+def test_a_stack_is_its_parts_side_by_side() -> None:
+    both = physics.stack(PAIRS["inpainting"][0](), PAIRS["valid blur"][0]())
+    operator = bl.interop.from_deepinv(both, SHAPE)
+    x = images(SHAPE, torch.float32)
+    y = bl.interop.data_from_deepinv(both.A(x))
+    torch.testing.assert_close(operator(x), y)
+    torch.testing.assert_close(operator.adjoint(y), both.A_adjoint(both.A(x)))
+    assert bl.check_adjoint(operator, SHAPE).passed
+    with pytest.raises(bl.InputError, match="stack"):
+        bl.interop.from_deepinv(both, SHAPE, norm=1.0)
+
+
+class Unflipped(physics.LinearPhysics):  # type: ignore[misc, name-defined]
+    def A(self, x: Tensor, **kwargs: object) -> Tensor:
+        return x.roll(1, 3)
+
+    def A_adjoint(self, y: Tensor, **kwargs: object) -> Tensor:
+        return y.roll(1, 3)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: bl.interop.from_deepinv(Unflipped(), SHAPE), "NOT"),
+        (lambda: bl.interop.from_deepinv(physics.Physics(), SHAPE), "LinearPhysics"),
+        (lambda: bl.interop.from_deepinv(PAIRS["inpainting"][0](), (1, 2, 2)), "apply failed"),
+        (lambda: bl.interop.data_from_deepinv([torch.ones(1, 1, 2, 2), 3]), "TensorList"),
+        (lambda: bl.interop.data_from_deepinv(3), "TensorList"),
+    ],
+)
+def test_what_is_no_physics_is_refused(make, said: str) -> None:
+    with pytest.raises(bl.InputError, match=said):
+        make()
+
+
+NOISES = {
+    "none": (physics.ZeroNoise, bl.fidelities.SquaredL2, 1.0),
+    "Gaussian": (lambda: physics.GaussianNoise(0.25), bl.fidelities.SquaredL2, 16.0),
+    "Laplace": (lambda: physics.LaplaceNoise(0.5), bl.fidelities.L1, 2.0),
+    "impulses": (lambda: physics.SaltPepperNoise(0.1, 0.1), bl.fidelities.L1, 1.0),
+    "counts": (lambda: physics.PoissonNoise(0.5), bl.fidelities.KullbackLeibler, 2.0),
+}
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_a_noise_is_the_fidelity_of_its_likelihood(name: str) -> None:
+    make, kind, weight = NOISES[name]
+    found = bl.interop.fidelity_from_deepinv(make(), bl.operators.Identity())
+    assert isinstance(found, kind)
+    assert float(found.weight) == pytest.approx(weight)
+
+
+@pytest.mark.parametrize("multiplied", [True, False])
+def test_counts_give_their_likelihood(multiplied: bool) -> None:
+    """Differences of the fidelity are those of the log-likelihood, the background added to both."""
+    gain, background = 0.25, 0.5
+    noise = physics.PoissonNoise(gain, normalize=multiplied)
+    found = bl.interop.fidelity_from_deepinv(noise, bl.operators.Identity(), background).double()
+    x, other = torch.rand(2, 3, 1, 4, 4, dtype=torch.float64) * 5
+    counts = torch.poisson(x / gain)
+    y = gain * counts if multiplied else counts
+    own = background / gain if multiplied else background
+
+    def likelihood(u: Tensor) -> Tensor:
+        t, z = u / gain + own, counts + own
+        return (t - z * t.log()).flatten(1).sum(1)
+
+    torch.testing.assert_close(found(x, y) - found(other, y), likelihood(x) - likelihood(other))
+    point = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(likelihood(point).sum(), point)
+    torch.testing.assert_close(found.grad(x, y), slope)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (physics.GammaNoise, "GammaNoise"),
+        (lambda: physics.RicianNoise(0.1), "RicianNoise"),
+        (physics.PoissonGaussianNoise, "PoissonGaussianNoise"),
+        (lambda: physics.GaussianNoise(torch.tensor([0.1, 0.2])), "one number for all samples"),
+        (lambda: physics.GaussianNoise(0.0), "positive"),
+        (lambda: deepinv.optim.data_fidelity.PoissonLikelihood(bkg=0.1), "background = 0.1"),
+        (deepinv.optim.data_fidelity.IndicatorL2, "IndicatorL2"),
+    ],
+)
+def test_other_noises_are_refused(make, said: str) -> None:
+    with pytest.raises(bl.InputError, match=said):
+        bl.interop.fidelity_from_deepinv(make(), bl.operators.Identity())
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.25])
+def test_the_wrong_gradient_of_the_poisson_likelihood_is_noticed(gain: float) -> None:
+    theirs = deepinv.optim.data_fidelity.PoissonLikelihood(gain=gain)
+    with pytest.warns(BilevelWarning, match="values of a batch") as told:
+        found = bl.interop.fidelity_from_deepinv(theirs, bl.operators.Identity(), 1e-7).double()
+    assert ("grad is not the derivative" in str(told[0].message)) == (gain != 1.0)
+    x, y = 1 + torch.rand(2, 2, 1, 4, 4, dtype=torch.float64)
+    alone = torch.cat([theirs.d.fn(x[k : k + 1], y[k : k + 1]) for k in range(2)])
+    other = torch.cat([theirs.d.fn(y[k : k + 1], y[k : k + 1]) for k in range(2)])
+    ours = found(x, y) - found(y, y)
+    torch.testing.assert_close(ours, alone - other, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["L2", "L1"])
+def test_what_is_right_is_taken_without_a_word(kind: str) -> None:
+    theirs = getattr(deepinv.optim.data_fidelity, kind)()
+    found = bl.interop.fidelity_from_deepinv(theirs, bl.operators.Identity()).double()
+    x, y = torch.rand(2, 2, 1, 4, 4, dtype=torch.float64)
+    torch.testing.assert_close(found(x, y), theirs.d.fn(x, y))
+
+
+def tv() -> bl.regularisers.ImageTerm:
+    return bl.regularisers.TotalVariation(0.3, 0.05).double()
+
+
+PRIORS = {
+    "smooth": tv,
+    "sum": lambda: tv() + bl.regularisers.Tikhonov(0.1).double(),
+    "exact TV": lambda: bl.regularisers.ExactTotalVariation(0.1).double(),
+}
+
+
+@pytest.mark.parametrize("gamma", [0.1, 3.0])
+@pytest.mark.parametrize("name", PRIORS)
+def test_proximal_points_are_what_their_definition_says(name: str, gamma: float) -> None:
+    regulariser = PRIORS[name]()
+    prior = bl.interop.to_deepinv_prior(regulariser, accuracy=1e-7)
+    z = images(SHAPE, batch=2)
+    found = prior.prox(z, None, gamma=gamma).detach()
+
+    def defined(x: Tensor) -> Tensor:
+        distance = (x - z).square().flatten(1).sum(1) / 2
+        return gamma * regulariser(x).detach() + distance
+
+    rng = torch.Generator().manual_seed(0)
+    for size in (1e-1, 1e-2, 1e-3):
+        for _ in range(5):
+            other = found + size * torch.randn(z.shape, generator=rng, dtype=z.dtype)
+            assert bool((defined(other) > defined(found)).all())
+
+
+def test_gradient_and_value_are_those_of_the_regulariser() -> None:
+    prior, x = bl.interop.to_deepinv_prior(tv()), images(SHAPE)
+    assert prior.explicit_prior
+    point = x.clone().requires_grad_()
+    value = prior(point, None)
+    assert value.shape == (3,)
+    (slope,) = torch.autograd.grad(value.sum(), point)
+    torch.testing.assert_close(prior.grad(x, None).detach(), slope)
+    assert not x.requires_grad
+
+
+def test_a_term_without_a_gradient_says_so() -> None:
+    prior = bl.interop.to_deepinv_prior(bl.regularisers.ExactTotalVariation(0.1))
+    with pytest.raises(bl.InputError, match="not smooth"):
+        prior.grad(torch.ones(SHAPE)[None])
+
+
+def test_proximal_points_are_differentiable_by_all_that_they_depend_on() -> None:
+    prior = bl.interop.to_deepinv_prior(tv(), accuracy=1e-10)
+    z, gamma = images(SHAPE, batch=1), torch.tensor(0.7, dtype=torch.float64)
+    log = prior.energy.regulariser.log_weight
+
+    def value(shift: float, name: str) -> Tensor:
+        with torch.no_grad():
+            log.add_(shift if name == "weight" else 0.0)
+            step = gamma + (shift if name == "gamma" else 0.0)
+            found = prior.prox(z, None, gamma=step).square().sum()
+            log.sub_(shift if name == "weight" else 0.0)
+        return found
+
+    step = gamma.clone().requires_grad_()
+    prior.prox(z, None, gamma=step).square().sum().backward()
+    for name, found in (("weight", log.grad), ("gamma", step.grad)):
+        expected = (value(1e-4, name) - value(-1e-4, name)) / 2e-4
+        assert found is not None
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: bl.interop.to_deepinv_prior(bl.regularisers.TotalVariation()), "left to data"),
+        (lambda: bl.interop.to_deepinv_prior(bl.fidelities.SquaredL2()), "regulariser"),
+        (lambda: bl.interop.to_deepinv_prior(tv()).prox(images(SHAPE), gamma=0.0), "gamma"),
+        (
+            lambda: bl.interop.to_deepinv_prior(tv()).prox(
+                images(SHAPE), gamma=torch.tensor([1.0, 2.0, 3.0])
+            ),
+            "gamma",
+        ),
+        (lambda: bl.interop.to_deepinv_reconstructor(tv()), "energy"),
+    ],
+)
+def test_what_makes_no_prior_is_refused(make, said: str) -> None:
+    with pytest.raises(bl.InputError, match=said):
+        make()
+
+
+OPTIMISERS = {
+    "PGD": {"stepsize": 1.0},
+    "FISTA": {"stepsize": 1.0},
+    "ADMM": {"stepsize": 1.0},
+    "GD": {"stepsize": 0.02},
+}
+
+
+@pytest.mark.parametrize("name", OPTIMISERS)
+def test_optimisers_of_deepinv_find_our_minimiser(name: str) -> None:
+    theirs, ours, _ = PAIRS["blur"]
+    forward = theirs().to(torch.float64)
+    regulariser = tv() + bl.regularisers.Tikhonov(0.1).double()
+    y = forward.A(images(SHAPE, batch=2))
+    whole = bl.Variational(bl.fidelities.SquaredL2(ours()), regulariser).double()
+    tol = bl.Tolerance(rms=1e-9)
+    expected = bl.minimise(whole.at(y), bl.solvers.LBFGS(), tol=tol).require().x
+    optimiser = getattr(deepinv.optim, name)(
+        data_fidelity=deepinv.optim.data_fidelity.L2(),
+        prior=bl.interop.to_deepinv_prior(regulariser, accuracy=1e-8),
+        max_iter=800 if name == "GD" else 80,
+        **OPTIMISERS[name],
+    )
+    found = optimiser(y, forward)
+    assert float((found - expected).norm()) <= 1e-4 * float(expected.norm())
+
+
+def learned() -> bl.Fit:
+    operator = PAIRS["blur"][1]().double()
+    pairs = bl.data.simulate(images(SHAPE), operator, bl.data.GaussianNoise(0.02))
+    problem = bl.BilevelProblem(energy(operator), bl.losses.SquaredError(), pairs)
+    return bl.learn(problem, budget=bl.Budget(steps=2))
+
+
+def test_a_fit_is_a_reconstructor_with_or_without_a_physics() -> None:
+    fit, forward = learned(), PAIRS["blur"][0]().to(torch.float64)
+    y = forward.A(images(SHAPE, batch=2))
+    expected = fit.reconstruct(y, bl.Tolerance(rms=1e-8)).require().x
+    model = bl.interop.to_deepinv_reconstructor(fit.energy, accuracy=1e-8)
+    assert isinstance(model, deepinv.models.Reconstructor)
+    for found in (model(y), model(y, forward)):
+        torch.testing.assert_close(found.detach(), expected, rtol=0.0, atol=1e-6)
+    model(y, forward).sum().backward()
+    named = dict(model.named_parameters())
+    assert any(p.grad is not None and float(p.grad.abs().max()) > 0 for p in named.values())
+
+
+@pytest.mark.parametrize("name", ["inpainting", "downsampling", "stack"])
+def test_another_physics_takes_the_place_of_the_operator(name: str) -> None:
+    fit = learned()
+    if name == "stack":
+        forward = physics.stack(PAIRS["inpainting"][0](), PAIRS["valid blur"][0]())
+    else:
+        forward = PAIRS[name][0]()
+    for part in getattr(forward, "physics_list", [forward]):
+        in_precision(part, torch.float64)  # part.to(torch.float64) makes complex buffers real
+    y = forward.A(images(SHAPE, batch=2))
+    found = bl.interop.to_deepinv_reconstructor(fit.energy, accuracy=1e-8)(y, forward).detach()
+    regulariser = fit.energy.regulariser
+    operator = bl.interop.from_deepinv(forward, SHAPE)
+    own = bl.Variational(bl.fidelities.SquaredL2(operator), regulariser).double()
+    data = bl.interop.data_from_deepinv(y)
+    expected = bl.minimise(own.at(data), bl.solvers.LBFGS(), tol=bl.Tolerance(rms=1e-9)).require()
+    torch.testing.assert_close(found, expected.x, rtol=0.0, atol=1e-6)
+
+
+def test_it_can_be_saved_and_moved_like_any_module() -> None:
+    fit = learned()
+    model, twin = (bl.interop.to_deepinv_reconstructor(fit.energy) for _ in range(2))
+    twin.load_state_dict(model.state_dict())
+    y = images(SHAPE, torch.float32, batch=1)
+    assert model.float()(y).dtype == torch.float32
+    assert torch.equal(twin.float()(y), model(y))
