@@ -13,7 +13,16 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 import bilevel as bl
 from bilevel.ground.errors import InputError
-from bilevel.interop import from_arrays, from_deepinv, from_scipy
+from bilevel.interop import (
+    NonCartesian,
+    fidelity_from_deepinv,
+    from_arrays,
+    from_deepinv,
+    from_pylops,
+    from_scipy,
+    to_deepinv_prior,
+    to_deepinv_reconstructor,
+)
 from bilevel.model.operators import Matrix
 from contracts.operators import Case, OperatorContract, images
 
@@ -97,13 +106,32 @@ def test_what_is_no_operator_is_refused(make, said: str | None) -> None:
         make()
 
 
-def test_without_the_library_one_sentence_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+MISSING = {
+    "deepinv.physics": ("deepinv", lambda: from_deepinv(object(), (1, 4, 4))),
+    "deepinv.optim": ("deepinv", lambda: to_deepinv_prior(bl.regularisers.TotalVariation(0.1))),
+    "deepinv.models": ("deepinv", lambda: to_deepinv_reconstructor(object())),
+    "pylops": ("pylops", lambda: from_pylops(object(), (1, 4, 4))),
+    "finufft": ("nufft", lambda: NonCartesian(torch.zeros(3, 2), (4, 4))),
+}
+
+
+@pytest.mark.parametrize("module", MISSING)
+def test_without_the_library_one_sentence_names_the_extra(
+    module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extra, make = MISSING[module]
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(InputError, match=rf"bilevel\[{extra}\]"):
+        make()
+
+
+def test_noises_need_the_library_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "deepinv.physics", None)
     with pytest.raises(InputError, match=r"bilevel\[deepinv\]"):
-        from_deepinv(object(), (1, 4, 4))
+        fidelity_from_deepinv(object(), bl.operators.Identity())
 
 
 def test_nothing_foreign_is_imported_before_it_is_asked_for() -> None:
-    code = "import sys, bilevel; print(sorted({'deepinv', 'pylops'} & set(sys.modules)))"
+    code = "import sys, bilevel; print(sorted({'deepinv', 'pylops', 'finufft'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

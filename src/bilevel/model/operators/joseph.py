@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 __all__ = ["Rays", "joseph"]
 
 Array = NDArray[np.float64]
-_TOGETHER = 1024
+_TOGETHER = 256
 """Rays assembled at once, so that what they take stays in the cache of a processor."""
+_LAST = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +47,7 @@ def joseph(rays: Rays, size: tuple[int, int], pixel: float) -> Any:
     if starts[-1] < 2**31:
         starts = starts.astype(np.int32)
     shape = len(rays.point), size[0] * size[1]
-    found: Any = scipy.sparse.csr_array((weights, columns, starts), shape=shape)
-    return found.tocsc().tocsr()  # two counting sorts put the columns in order
+    return scipy.sparse.csr_array((weights, columns, starts), shape=shape)
 
 
 def _runs(rays: Rays) -> Iterator[tuple[slice, int]]:
@@ -82,4 +82,19 @@ def _part(
     column = np.clip(low, -1, across).astype(np.int32) * np.int32(stride)
     column += np.arange(steps, dtype=np.int32) * np.int32(step)
     columns = np.stack([column, column + np.int32(stride)], -1)
-    return seen.sum((1, 2)), columns[seen], share[seen].astype(np.float32)
+    weights, counts = share.astype(np.float32), seen.sum((1, 2))
+    if along == 0:
+        return counts, *_in_order(columns, weights, seen)
+    return counts, columns[seen], weights[seen]
+
+
+def _in_order(
+    columns: NDArray[np.int32], weights: NDArray[np.float32], seen: NDArray[np.bool_]
+) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    """Entries that are seen, by their columns: both as halves of one integer, sorted ray by ray."""
+    keys = columns.astype(np.int64) << 32
+    keys |= weights.view(np.int32)  # of positive floats
+    keys[~seen] = _LAST
+    keys = np.sort(keys.reshape(len(keys), -1), axis=1)
+    keys = keys[keys != _LAST]
+    return (keys >> 32).astype(np.int32), keys.astype(np.int32).view(np.float32)

@@ -202,15 +202,17 @@ def _compressed(matrix: object) -> tuple[Tensor, ...]:
     if not rows.has_canonical_format:
         rows = rows.copy()
         rows.sum_duplicates()
-    return _tensor(rows, device), _tensor(rows.T.tocsr(), device)
+    return _tensor(rows, device, checked=True), _tensor(rows.T.tocsr(), device, checked=False)
 
 
-def _tensor(rows: Any, device: torch.device) -> Tensor:
+def _tensor(rows: Any, device: torch.device, *, checked: bool) -> Tensor:
     starts, columns, values = map(torch.as_tensor, (rows.indptr, rows.indices, rows.data))
     values = check_real(values, "matrix")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-        made = torch.sparse_csr_tensor(starts, columns, values, rows.shape, check_invariants=True)
+        made = torch.sparse_csr_tensor(
+            starts, columns, values, rows.shape, check_invariants=checked
+        )
     return made.to(device)
 
 
