@@ -59,9 +59,9 @@ def _of_noise(term: object, operator: Operator, background: float | None) -> Dat
     known, noise = deepinv("physics"), cast(Any, term)
     if isinstance(term, known.ZeroNoise | known.GaussianNoise):
         none = isinstance(term, known.ZeroNoise)
-        return SquaredL2(operator, 1.0 if none else _level(noise.sigma, "sigma") ** -2)
+        return SquaredL2(operator, weight=1.0 if none else _level(noise.sigma, "sigma") ** -2)
     if isinstance(term, known.LaplaceNoise):
-        return L1(operator, 1 / _level(noise.b, "b"))
+        return L1(operator, weight=1 / _level(noise.b, "b"))
     if isinstance(term, known.SaltPepperNoise):
         return L1(operator)
     if isinstance(term, known.PoissonNoise):
@@ -76,7 +76,7 @@ def _of_fidelity(term: object, operator: Operator, background: float | None) -> 
         return _likelihood(fidelity, operator, background)
     if isinstance(term, known.L2):
         _compare(fidelity, SquaredL2(weight=float(fidelity.norm)))
-        return SquaredL2(operator, float(fidelity.norm))
+        return SquaredL2(operator, weight=float(fidelity.norm))
     if isinstance(term, known.L1):
         _compare(fidelity, L1())
         return L1(operator)
@@ -97,9 +97,11 @@ def _counts(
     operator: Operator, gain: float, multiplied: bool, background: float | None
 ) -> KullbackLeibler:
     """Data are the counts, times the gain if ``multiplied``."""
+    count = gain if multiplied else 1.0
+    own = count if background is None else background
     if multiplied:
-        return KullbackLeibler(operator, gain if background is None else background, 1 / gain)
-    return KullbackLeibler((1 / gain) * operator, 1.0 if background is None else background)
+        return KullbackLeibler(operator, background=own, weight=1 / gain)
+    return KullbackLeibler((1 / gain) * operator, background=own)
 
 
 def _likelihood(term: Any, operator: Operator, background: float | None) -> KullbackLeibler:
@@ -113,7 +115,7 @@ def _likelihood(term: Any, operator: Operator, background: float | None) -> Kull
         raise InputError("the likelihood must be without background", given=own, advice=advice)
     one = (1.0 if multiplied else 1 / gain) * Identity()
     weight = 1 / gain if multiplied else 1.0
-    _compare(term, KullbackLeibler(one, _SMALL, weight))
+    _compare(term, KullbackLeibler(one, background=_SMALL, weight=weight))
     return _counts(operator, gain, multiplied, background)
 
 
