@@ -37,17 +37,21 @@ from bilevel.model.operators.matrix import Matrix
 
 SIZE, ANGLES, DETECTORS, NOISE = 362, 60, 512, 0.7
 REPEATS = 15
-WEIGHTS = (4.0, 8.0, 16.0)
+WEIGHTS = (1.0, 2.0, 4.0, 8.0)
 SMOOTHING, RIDGE, ACCURACY = 0.01, 1.0, 1e-3
 FAN = {"source": 1000.0, "behind": 300.0, "spacing": 1.3}
 
 
-def build(**options: Any) -> tuple[bl.operators.Radon, float]:
+Seconds = tuple[float, float]
+"""That pass, and of the processor."""
+
+
+def build(**options: Any) -> tuple[bl.operators.Radon, Seconds]:
     """As for the first time in a process, and the seconds that it takes."""
     radon._assembled.cache_clear()
-    start = time.perf_counter()
+    start = time.perf_counter(), time.process_time()
     operator = bl.operators.Radon((SIZE, SIZE), ANGLES, detectors=DETECTORS, **options)
-    return operator, time.perf_counter() - start
+    return operator, (time.perf_counter() - start[0], time.process_time() - start[1])
 
 
 def in_turn(*runs: Callable[[], object]) -> list[float]:
@@ -118,6 +122,11 @@ def looseness(operator: bl.operators.Radon) -> float:
     return operator.gram_bounds((1, SIZE, SIZE)).upper ** 0.5 / below
 
 
+def in_words(seconds: Seconds) -> str:
+    """Both."""
+    return f"{seconds[0]:.1f}, of the processor {seconds[1]:.1f}"
+
+
 def psnr(x: Tensor, truth: Tensor) -> float:
     """Of grey values in [0, 1]."""
     return -10 * math.log10(float((x - truth).square().mean()))
@@ -138,16 +147,16 @@ def reconstruction(operator: bl.operators.Radon) -> tuple[list[list[str]], dict[
         ["filtered back-projection", f"{found['fbp']:.2f} dB"],
         [f"the same, smoothed by its best Gaussian ({width:g})", f"{smooth[width]:.2f} dB"],
     ]
-    best = (-math.inf, 0.0, None, 0.0)
+    best = (-math.inf, 0.0, None, (0.0, 0.0))
     for weight in WEIGHTS:
         tv = bl.regularisers.TotalVariation(weight, SMOOTHING)
         energy = bl.Variational(
             bl.fidelities.SquaredL2(operator), tv + bl.regularisers.Tikhonov(RIDGE)
         )
-        start = time.perf_counter()
+        start = time.perf_counter(), time.process_time()
         tol = bl.Tolerance(rms=ACCURACY)
         solved = bl.minimise(energy.at(y), bl.solvers.LBFGS(), tol=tol, max_steps=2000)
-        seconds = time.perf_counter() - start
+        seconds = time.perf_counter() - start[0], time.process_time() - start[1]
         reached = psnr(solved.x, truth)
         print(weight, reached, int(solved.steps), float(solved.certificate.rms), seconds)
         best = max(best, (reached, weight, solved, seconds), key=lambda one: one[0])
@@ -158,7 +167,8 @@ def reconstruction(operator: bl.operators.Radon) -> tuple[list[list[str]], dict[
     found |= {"steps": int(solved.steps), "status": solved.status[0].name}
     lines.append([f"total variation, weight {weight:g}", f"{reached:.2f} dB"])
     lines.append(["its certificate: rms distance to the minimiser at most", f"{certified:.1e}"])
-    lines.append(["its steps and seconds", f"{int(solved.steps)}, {seconds:.0f}"])
+    lines.append(["its steps", f"{int(solved.steps)}"])
+    lines.append(["its seconds", in_words(seconds)])
     return lines, found
 
 
@@ -175,13 +185,13 @@ def main() -> None:
         (file,) = Path(folder).iterdir()
         numbers["bytes"] = file.stat().st_size
     os.environ["BILEVEL_CACHE"] = "off"
-    start = time.perf_counter()
+    start = time.perf_counter(), time.process_time()
     operator.gram_bounds((1, SIZE, SIZE))
-    numbers["bound"] = time.perf_counter() - start
+    numbers["bound"] = time.perf_counter() - start[0], time.process_time() - start[1]
     numbers["entries"] = int(operator._pair()[0].values().numel())
     lines.append(["entries", f"{numbers['entries'] / 1e6:.1f} million"])
     for name in ("assembly", "from disk", "bound"):
-        lines.append([f"{name} [s]", f"{numbers[name]:.2f}"])
+        lines.append([f"{name}, seconds", in_words(numbers[name])])
     for batch in (1, 2, 4, 8):
         found = dict(zip(("A", "Aᵀ"), products(operator, batch), strict=True))
         numbers[f"batch of {batch}"] = found
@@ -189,7 +199,7 @@ def main() -> None:
             words = f"{1e3 * ours:.0f} ms, {ours / theirs:.2f} times SciPy's"
             lines.append([f"{name} of {batch} image{'s' * (batch > 1)}", words])
     fan, numbers["assembly, fan"] = build(**FAN)
-    lines.append(["assembly, fan [s]", f"{numbers['assembly, fan']:.2f}"])
+    lines.append(["assembly of a fan, seconds", in_words(numbers["assembly, fan"])])
     for name, one in (("parallel", operator), ("fan", fan)):
         numbers[name] = {"discs": disc_error(one), "looseness": looseness(one)}
         lines.append([f"line integrals of discs, {name}", f"{100 * numbers[name]['discs']:.2f} %"])
