@@ -65,10 +65,9 @@ def test_of_a_large_one_the_adjoint_is_checked_and_no_norm_is_claimed() -> None:
 
 
 def test_an_image_comes_back_from_radial_lines() -> None:
-    size = (32, 32)
-    image = bl.data.shepp_logan(32)[0, 0]
+    image = bl.data.shepp_logan(16)[0, 0]
     x = torch.stack([image, 0.5 * image])[None]
-    operator = NonCartesian(spokes(24, 32, 32, 32), size)
+    operator = NonCartesian(spokes(14, 16, 16, 16), (16, 16))
     y = operator(x)
     tv = bl.regularisers.TotalVariation(1e-3, 0.01, coupled=True)
     energy = bl.Variational(bl.fidelities.SquaredL2(operator), tv)

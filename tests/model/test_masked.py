@@ -59,8 +59,8 @@ def test_every_row_is_reconstructed_as_alone_with_its_mask(kind: type[Fidelity])
 
 
 def test_a_weight_is_learned_from_samples_of_different_masks() -> None:
-    x = bl.data.embedded_images(size=12)[:2].double()
-    seen = masks((1, 12, 1), 2).expand(-1, -1, 12, 12)
+    x = bl.data.embedded_images(size=8)[:2].double()
+    seen = masks((1, 8, 1), 2).expand(-1, -1, 8, 8)
     noise = 0.05 * torch.randn(x.shape, generator=torch.Generator().manual_seed(0)).double()
     data = Masked.data(seen * (x + noise), seen)
     tv = bl.regularisers.TotalVariation(0.02, 0.05, learn=("weight",))
