@@ -10,7 +10,6 @@ from torch import Tensor
 
 from bilevel.ground.errors import InputError
 from bilevel.ground.extras import load
-from bilevel.model.describe import in_precision
 from bilevel.model.operators import Linear, Operator, Shape, Stacked
 from bilevel.model.operators.combined import side_by_side
 from bilevel.model.operators.linear import as_data
@@ -77,7 +76,8 @@ def _copy(physics: Any, dtype: torch.dtype) -> Any:
 
     Sensitivities of coils stay complex, of which ``physics.to(dtype)`` would drop one half.
     """
-    found: Any = in_precision(physics.clone(), dtype)
+    found = physics.clone()
+    found._apply(lambda t: _in_precision(t, dtype))
     for part in found.modules():
         own = cast(dict[str, Any], vars(part))
         if isinstance(own.get("dtype"), torch.dtype) and own["dtype"].is_floating_point:
@@ -85,6 +85,12 @@ def _copy(physics: Any, dtype: torch.dtype) -> Any:
         if own.get("_auto_grad_adjoint_fn") is not None:
             part._auto_grad_adjoint_fn = None  # made by the physics that this is a copy of
     return found
+
+
+def _in_precision(t: Tensor, dtype: torch.dtype) -> Tensor:
+    if t.is_complex():
+        return t.to(dtype.to_complex())
+    return t.to(dtype) if t.is_floating_point() else t
 
 
 def data_from_deepinv(y: object) -> Tensor:
