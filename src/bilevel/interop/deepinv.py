@@ -76,8 +76,14 @@ def _copy(physics: Any, dtype: torch.dtype) -> Any:
 
     Sensitivities of coils stay complex, of which ``physics.to(dtype)`` would drop one half.
     """
+
+    def moved(t: Tensor) -> Tensor:
+        if t.is_complex():
+            return t.to(dtype.to_complex())
+        return t.to(dtype) if t.is_floating_point() else t
+
     found = physics.clone()
-    found._apply(lambda t: _in_precision(t, dtype))
+    found._apply(moved)
     for part in found.modules():
         own = cast(dict[str, Any], vars(part))
         if isinstance(own.get("dtype"), torch.dtype) and own["dtype"].is_floating_point:
@@ -85,12 +91,6 @@ def _copy(physics: Any, dtype: torch.dtype) -> Any:
         if own.get("_auto_grad_adjoint_fn") is not None:
             part._auto_grad_adjoint_fn = None  # made by the physics that this is a copy of
     return found
-
-
-def _in_precision(t: Tensor, dtype: torch.dtype) -> Tensor:
-    if t.is_complex():
-        return t.to(dtype.to_complex())
-    return t.to(dtype) if t.is_floating_point() else t
 
 
 def data_from_deepinv(y: object) -> Tensor:
