@@ -11,7 +11,6 @@ from torch import Tensor
 
 import bilevel as bl
 from bilevel.ground.errors import BilevelWarning
-from bilevel.model.describe import in_precision
 from contracts.operators import Case, OperatorContract, dense, images
 from interop.foreign import imported
 
@@ -362,6 +361,13 @@ def test_a_fit_is_a_reconstructor_with_or_without_a_physics() -> None:
     assert any(p.grad is not None and float(p.grad.abs().max()) > 0 for p in named.values())
 
 
+def in_double(t: Tensor) -> Tensor:
+    """As ``to(torch.float64)``, which makes complex buffers real."""
+    if t.is_complex():
+        return t.to(torch.complex128)
+    return t.double() if t.is_floating_point() else t
+
+
 @pytest.mark.parametrize("name", ["inpainting", "downsampling", "stack"])
 def test_another_physics_takes_the_place_of_the_operator(name: str) -> None:
     fit = learned()
@@ -370,7 +376,7 @@ def test_another_physics_takes_the_place_of_the_operator(name: str) -> None:
     else:
         forward = PAIRS[name][0]()
     for part in getattr(forward, "physics_list", [forward]):
-        in_precision(part, torch.float64)  # part.to(torch.float64) makes complex buffers real
+        part._apply(in_double)
     y = forward.A(images(SHAPE, batch=2))
     found = bl.interop.to_deepinv_reconstructor(fit.energy, accuracy=1e-8)(y, forward).detach()
     regulariser = fit.energy.regulariser

@@ -13,7 +13,6 @@ from bilevel.ground.extras import load
 from bilevel.model.operators import Linear, Operator, Shape, Stacked
 from bilevel.model.operators.combined import side_by_side
 from bilevel.model.operators.linear import as_data
-from bilevel.model.part import Part
 
 __all__ = ["data_from_deepinv", "deepinv", "from_deepinv"]
 
@@ -77,9 +76,14 @@ def _copy(physics: Any, dtype: torch.dtype) -> Any:
 
     Sensitivities of coils stay complex, of which ``physics.to(dtype)`` would drop one half.
     """
-    holder, found = Part(), physics.clone()
-    holder.physics = found
-    holder.to(dtype)  # a part keeps complex tensors complex
+
+    def moved(t: Tensor) -> Tensor:
+        if t.is_complex():
+            return t.to(dtype.to_complex())
+        return t.to(dtype) if t.is_floating_point() else t
+
+    found = physics.clone()
+    found._apply(moved)
     for part in found.modules():
         own = cast(dict[str, Any], vars(part))
         if isinstance(own.get("dtype"), torch.dtype) and own["dtype"].is_floating_point:

@@ -184,8 +184,12 @@ class _After(Operator):
         """One more."""
         return self.inner.roundings + 1
 
+    def window(self, image_shape: Shape) -> tuple[slice, slice]:
+        """That of the operator."""
+        return self.inner.window(image_shape)
+
     def accounted(self) -> frozenset[str]:
-        """What A has."""
+        """What the operator has."""
         return accounted_under("inner", self.inner)
 
     def options(self) -> dict[str, object]:

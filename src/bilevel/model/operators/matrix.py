@@ -18,7 +18,7 @@ from bilevel.model.operators.operator import Interval, Operator, Shape
 __all__ = ["Matrix", "eigenvalue_bounds"]
 
 _EXACT_RANK, _EXACT_SIZE = 4096, 2**25
-_FEW = 4
+_FEW = 2
 """Images from which on PyTorch multiplies faster than SciPy."""
 
 
