@@ -20,6 +20,7 @@ from bilevel.cli.settings.base import Settings
 from bilevel.cli.settings.forward import OperatorSettings
 from bilevel.cli.settings.kinds import Table, table
 from bilevel.cli.settings.reflect import parameters_of
+from bilevel.cli.settings.rules import CountingRule, CriterionSettings, RuleSettings
 from bilevel.differentiate import Hypergradient, hypergradients
 from bilevel.ground.contents import summary
 from bilevel.ground.errors import InputError
@@ -59,8 +60,8 @@ class Family:
     def kind_of(self, part: type) -> type[Table]:
         """The base of the table for a class."""
         options = parameters_of(part)
-        if self.kind is kinds.RuleSettings and "degrees" in options:
-            return kinds.CountingRule
+        if self.kind is RuleSettings and "degrees" in options:
+            return CountingRule
         accurate = "accuracy" in options and isinstance(options["accuracy"].default, Accuracy)
         return kinds.AccurateAlgorithm if accurate else self.kind
 
@@ -172,7 +173,7 @@ FAMILIES: Mapping[str, Family] = {
         ),
     ),
     "losses": Family(losses, losses.Loss, kinds.LossSettings, {}),
-    "criteria": Family(criteria, criteria.Criterion, kinds.CriterionSettings, {}),
+    "criteria": Family(criteria, criteria.Criterion, CriterionSettings, {}),
     "solvers": Family(
         solvers,
         Solver,
@@ -199,7 +200,7 @@ FAMILIES: Mapping[str, Family] = {
     "rules": Family(
         rules,
         Rule,
-        kinds.RuleSettings,
+        RuleSettings,
         {"whiteness": table(rules.Whiteness, differing.WhitenessSettings)},
         (rules.Oracle,),
     ),

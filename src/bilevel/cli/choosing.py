@@ -12,7 +12,7 @@ from bilevel.cli.catalogue import CATALOGUE
 from bilevel.cli.config import Selection, made
 from bilevel.cli.nonnegative import nonnegative
 from bilevel.cli.progress import WeightProgress
-from bilevel.cli.settings.kinds import RuleSettings
+from bilevel.cli.settings.rules import RuleSettings
 from bilevel.ground.contrast import contrast
 from bilevel.ground.errors import InputError, nearest
 from bilevel.model import Variational

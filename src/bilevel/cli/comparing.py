@@ -16,7 +16,7 @@ from bilevel.cli.learning import INTERRUPTED
 from bilevel.cli.measured import learning_images
 from bilevel.cli.progress import LearningProgress
 from bilevel.cli.reconstruction import simulated
-from bilevel.cli.settings.kinds import RuleSettings
+from bilevel.cli.settings.rules import RuleSettings
 from bilevel.data import drawn_levels
 from bilevel.ground.contrast import contrast
 from bilevel.ground.errors import InputError

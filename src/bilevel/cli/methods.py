@@ -111,11 +111,12 @@ class Ruled(Way):
     def made_for(self, data: Configuration) -> str | None:
         """What it takes the noise for, where its file says so."""
         own, given = self.selection.noise, data.noise
-        known = own is not None and given is not None
-        found = difference(plain(own), plain(given)) if known else None
-        return (
-            None if found is None else f"noise{found[0]} = {found[1]}, where these have {found[2]}"
-        )
+        if own is None or given is None:
+            return None
+        found = difference(plain(own), plain(given))
+        if found is None:
+            return None
+        return f"noise{found[0]} = {found[1]}, where these have {found[2]}"
 
 
 def ways_of(

@@ -22,7 +22,7 @@ from bilevel.cli.console import say
 from bilevel.cli.measured import existing, sampling, shape_of
 from bilevel.cli.pictures import Picture
 from bilevel.cli.record import Line, file_hash
-from bilevel.cli.settings.kinds import RuleSettings
+from bilevel.cli.settings.rules import RuleSettings
 from bilevel.data import ImageFile
 from bilevel.ground.checks import check_finite
 from bilevel.ground.errors import BilevelError, InputError

@@ -28,7 +28,6 @@ from bilevel.cli.settings.forward import OperatorSettings
 from bilevel.cli.settings.kinds import (
     AccurateAlgorithm,
     AlgorithmSettings,
-    CriterionSettings,
     FidelitySettings,
     HypergradientSettings,
     LossSettings,
@@ -37,6 +36,7 @@ from bilevel.cli.settings.kinds import (
     SolverSettings,
     table,
 )
+from bilevel.cli.settings.rules import CriterionSettings
 from bilevel.data import PoissonGaussianNoise
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import learnable

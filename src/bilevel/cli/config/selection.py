@@ -32,9 +32,9 @@ from bilevel.cli.settings.kinds import (
     FidelitySettings,
     NoiseSettings,
     RegulariserSettings,
-    RuleSettings,
     table,
 )
+from bilevel.cli.settings.rules import RuleSettings
 from bilevel.ground.checks import check_choice
 from bilevel.ground.errors import InputError, nearest, shortened
 from bilevel.model import Variational

@@ -16,12 +16,12 @@ from bilevel.cli.settings.kinds import (
     HypergradientSettings,
     NoiseSettings,
     RegulariserSettings,
-    RuleSettings,
     SolverSettings,
     Table,
     first_weight,
     table,
 )
+from bilevel.cli.settings.rules import RuleSettings
 from bilevel.differentiate import Hypergradient
 from bilevel.ground.randomness import generator
 from bilevel.learn import Budget

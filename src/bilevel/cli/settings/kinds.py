@@ -8,7 +8,6 @@ from functools import cache
 from typing import Annotated, Any, ClassVar, TypeVar, cast
 
 from pydantic import Field, create_model, model_validator
-from torch import Tensor
 
 from bilevel import data
 from bilevel.cli.settings.base import Choice, Positive, Settings, Unfit
@@ -17,7 +16,6 @@ from bilevel.differentiate import Hypergradient
 from bilevel.ground.contents import summary
 from bilevel.ground.errors import InputError
 from bilevel.learn import Accuracy, Algorithm, schedules
-from bilevel.learn.criteria import Criterion
 from bilevel.model import CompositeObjective, Objective, SaddleObjective, SmoothObjective
 from bilevel.model.fidelities import DataTerm
 from bilevel.model.kinds import is_kind
@@ -25,21 +23,16 @@ from bilevel.model.losses import Loss
 from bilevel.model.operators import Identity, Operator, Shape
 from bilevel.model.part import Units
 from bilevel.model.regularisers import ImageTerm
-from bilevel.select import Rule
-from bilevel.select.degrees import Degrees
 from bilevel.solve import Solver
 
 __all__ = [
     "AccurateAlgorithm",
     "AlgorithmSettings",
-    "CountingRule",
-    "CriterionSettings",
     "FidelitySettings",
     "HypergradientSettings",
     "LossSettings",
     "NoiseSettings",
     "RegulariserSettings",
-    "RuleSettings",
     "ScheduleSettings",
     "SolverSettings",
     "Table",
@@ -277,79 +270,6 @@ class SolverSettings(Table):
             raise Unfit("name", f"the solver is for {kind}", advice=advice)
         solver = self.build(objective)
         solver.step(objective, solver.init(objective, objective.start()))
-
-
-class RuleSettings(Table):
-    """A rule that chooses a weight; what it knows of the noise is that of the configuration."""
-
-    given_elsewhere = ("sigma", "peak", "degrees")
-
-    @property
-    def needs_noise(self) -> bool:
-        """Whether the noise must be known, or estimated."""
-        return bool({"sigma", "peak"} & set(parameters_of(self.stands_for)))
-
-    def build(self, noise: data.Noise | None, levels: Tensor | None = None) -> Rule:
-        """The rule for data with that noise; None will do unless ``needs_noise``.
-
-        ``levels`` (b,) are those of Gaussian noise where every row has its own.
-
-        Raises:
-            InputError: noise that the rule is not made for.
-        """
-        known = _known(self.stands_for, noise, "rules")
-        return self.make(**(known if levels is None else dict.fromkeys(known, levels)))
-
-    def trial(self) -> None:
-        """With noise of level and peak 1."""
-        self.make(**dict.fromkeys({"sigma", "peak"} & set(parameters_of(self.stands_for)), 1.0))
-
-
-class CountingRule(RuleSettings):
-    """A rule that counts the degrees of freedom of a reconstruction."""
-
-    probes: int = Field(default=1, description="random images that the counting takes")
-    seed: int = Field(default=0, description="of these")
-
-    def make(self, **given: object) -> Any:
-        """With what counts."""
-        return super().make(degrees=Degrees(probes=self.probes, seed=self.seed), **given)
-
-
-def _known(part: type, noise: data.Noise | None, family: str) -> dict[str, object]:
-    """What a rule or a criterion is to know of the noise."""
-    known: dict[str, object] = {}
-    for name, kind, words in (
-        ("sigma", data.GaussianNoise, "Gaussian noise of known level"),
-        ("peak", data.PoissonNoise, "Poisson noise of known peak"),
-    ):
-        if name in parameters_of(part):
-            if not isinstance(noise, kind):
-                what = f"{part.__name__} is for {words}"
-                advice = f"`bilevel list {family}` has others"
-                raise InputError(what, given=type(noise).__name__, advice=advice)
-            known[name] = getattr(noise, name)
-    return known
-
-
-class CriterionSettings(Table):
-    """What learning without ground truth minimises; it knows the noise of the configuration."""
-
-    given_elsewhere = ("sigma", "peak")
-
-    def build(self, noise: data.Noise | None) -> Criterion:
-        """The criterion for data with that noise; Gaussian noise of a level to estimate if None.
-
-        Raises:
-            InputError: noise that the criterion is not made for.
-        """
-        if noise is None and "sigma" in parameters_of(self.stands_for):
-            return self.make(sigma=None)
-        return self.make(**_known(self.stands_for, noise, "criteria"))
-
-    def trial(self) -> None:
-        """With noise of level and peak 1."""
-        self.make(**dict.fromkeys({"sigma", "peak"} & set(parameters_of(self.stands_for)), 1.0))
 
 
 @cache
