@@ -32,6 +32,7 @@ from bilevel.learn import (
     learn,
     load,
 )
+from bilevel.learn.checkpoint import PLAIN
 from bilevel.learn.scaling import resolved
 from bilevel.learn.separable import SeparableProblem
 from bilevel.model import Variational
@@ -48,6 +49,7 @@ from bilevel.report import (
     scores_table,
     write_page,
 )
+from bilevel.report.words import plural
 
 __all__ = ["build_problem", "check_learnable", "learn_and_report"]
 
@@ -223,8 +225,8 @@ def _learned(
         if before.snapshot is not None:
             before.snapshot.restore(algorithm, problem)  # raises before anything is written
         say(f"going on after {max(len(before.history) - 1, 0)} steps of the fit in {out}")
-    elif (out / REPORT).exists():
-        say(f"replacing the fit in {out}")
+    elif any((out / name).exists() for name in (REPORT, PLAIN)):
+        say(f"replacing the fit in {out}; --resume would go on with it")
     _begin(document, out)
     fit = _run(document, problem, algorithm, out, before)
     if not configuration.operator.binarises or binary or fit.status is Status.DIVERGED:
@@ -314,7 +316,8 @@ def _run(
         )
     fit.save(out)
     if fit.status is Status.INTERRUPTED:
-        say(f"interrupted after {max(len(fit.history) - 1, 0)} steps: the fit so far is in {out}")
+        steps = plural(max(len(fit.history) - 1, 0), "step")
+        say(f"interrupted after {steps}: the fit so far is in {out}")
         raise typer.Exit(INTERRUPTED)
     return fit
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from bilevel.cli.config import Configuration, plain, read, restore
+from bilevel.cli.config.noise import check_level
 from bilevel.cli.config.reading import table_in, text_in
 from bilevel.cli.images import Batch
 from bilevel.data import Pairs, simulate
@@ -50,6 +51,8 @@ def simulated(configuration: Configuration, batch: Batch) -> Pairs:
         return Pairs(batch.y.to(configuration.dtype), images, batch.ids)
     operator = configuration.forward(batch.shape)
     noise = configuration.drawn(operator.data_shape(batch.shape))
+    advice = "give noise.sigma in the units of the images, e.g. 25/255 for pictures from 0 to 1"
+    check_level(noise, float(images.max() - images.min()), "these images", advice)
     pairs = simulate(images, operator, noise, configuration.data.seed, batch.ids)
     return configuration.operator.aligned(pairs, operator)
 

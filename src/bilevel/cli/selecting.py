@@ -18,6 +18,7 @@ from bilevel.cli.choice_lines import compared_of, light, line_of
 from bilevel.cli.choice_report import write_report
 from bilevel.cli.choosing import Job, Task, prepare
 from bilevel.cli.config import Selection, plain
+from bilevel.cli.config.noise import check_level
 from bilevel.cli.console import say
 from bilevel.cli.measured import existing, sampling, shape_of
 from bilevel.cli.pictures import Picture
@@ -32,8 +33,6 @@ from bilevel.select import Curve
 from bilevel.solve import Certificate
 
 __all__ = ["from_files"]
-
-_UNITS = 10
 
 
 def from_files(
@@ -181,7 +180,7 @@ class _Choosing:
             unit = own.operator.unit(shape)
             y = check_finite((page / unit).to(own.dtype), name)
             noise = None if own.noise is None else own.noise.in_unit(unit)
-            _check_level(noise, y, name)
+            _check_level(noise, y, name, file.storage.unit)
             light = shot.camera is not None
             if light:
                 y = _counted(y, cast(data.PoissonNoise, noise).background, name)
@@ -201,7 +200,7 @@ def _counted(y: Tensor, background: float, name: str) -> Tensor:
     return y.clamp_min(-background)
 
 
-def _check_level(noise: data.Noise | None, y: Tensor, name: str) -> None:
+def _check_level(noise: data.Noise | None, y: Tensor, name: str, unit: float) -> None:
     """Noise of more than ten times the range of all the data was given in another unit."""
     reach = float(y.max() - y.min())
     if not isinstance(noise, data.GaussianNoise):
@@ -209,10 +208,11 @@ def _check_level(noise: data.Noise | None, y: Tensor, name: str) -> None:
     if isinstance(noise.sigma, tuple):
         what = "measured data have a level of their own, not one that is drawn"
         raise InputError(what, given=noise.sigma, advice="give it, or --sigma estimate")
-    if noise.sigma > _UNITS * reach > 0:
-        what = f"noise of that level cannot be in {name}, whose values span {reach:.3g}"
-        advice = "give the level in the units of the data, e.g. --sigma 5/65535 for 16-bit files"
-        raise InputError(what, given=f"{noise.sigma:g}", advice=advice)
+    where, advice = name, "give the level in the units of the data"
+    if unit != 1:
+        where += f" (whole numbers count as parts of {unit:g})"
+        advice = f"a level in numbers of the file is --sigma {noise.sigma:g}/{unit:g}"
+    check_level(noise, reach, where, advice)
 
 
 def _on_processor(one: Compared) -> Compared:

@@ -123,6 +123,7 @@ def load_file(
         raise InputError(f"cannot read {path} ({_reason(error)})", advice=advice) from error
     pages: list[Tensor] = []
     seen: list[Tensor | None] = []
+    coloured = False
     for values in found.values:
         x = _in_channels(values)
         known = ~x.isnan().any(1)[0]
@@ -134,11 +135,14 @@ def load_file(
         else:
             seen.append(None)
         if grey is True and not found.storage.complex:
-            x = to_grey(x)
+            coloured, x = coloured or x.shape[1] == 3, to_grey(x)
         elif grey is False and not found.storage.complex:
             x = x.expand(1, 3, -1, -1)
         pages.append(check_finite(x, str(path)).contiguous())
-    return ImageFile(path, tuple(pages), found.storage, tuple(seen))
+    storage = found.storage
+    if coloured:
+        storage = replace(storage, notes=(*storage.notes, "colour is taken as grey"))
+    return ImageFile(path, tuple(pages), storage, tuple(seen))
 
 
 def _in_channels(values: Raw) -> Tensor:
@@ -195,4 +199,5 @@ def load_image(
 
 
 def _reason(error: Exception) -> str:
-    return str(error).split("\n")[0] or type(error).__name__
+    text = str(error).split("\n")[0].partition(" <_io")[0]  # and no address of a buffer
+    return text or type(error).__name__

@@ -32,6 +32,10 @@ class InputError(BilevelError, ValueError):
         super().__init__(message if advice is None else f"{message}; {advice}")
 
 
+class UnknownPart(InputError):
+    """What was saved names a class of one's own that is not imported."""
+
+
 class NotCertified(BilevelError):
     """A solution was required to meet its tolerance and does not; names the rows and what to do."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypeVar
 
-from bilevel.ground.errors import InputError, nearest
+from bilevel.ground.errors import InputError, UnknownPart, nearest
 
 __all__ = ["class_named", "name_of_class"]
 
@@ -44,8 +44,12 @@ def class_named(name: str, *roots: type[T]) -> type[T]:
         raise InputError(f"'{name}' is not imported, and others have its name", given=given)
     if moved:
         return moved[-1]
-    advice = nearest(name, {name_of_class(cls) for cls in known})
-    raise InputError(f"unknown class '{name}'", advice=f"import it first; {advice}")
+    if ":" in name and name.partition(":")[0].partition(".")[0] != LIBRARY:
+        module = name.partition(":")[0]
+        advice = "import the file that defines it; on the command line, --import FILE.py"
+        raise UnknownPart(f"'{bare}' of {module} is not imported", advice=advice)
+    own = {name_of_class(cls) for cls in known if not cls.__name__.startswith("_")}
+    raise InputError(f"unknown class '{name}'", advice=nearest(name, own))
 
 
 def _own(cls: type[object]) -> bool:

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load, save
 from torch import Tensor
 
-from bilevel.ground.errors import InputError
+from bilevel.ground.errors import InputError, UnknownPart
 from bilevel.ground.packing import Packable, pack, unpack
 from bilevel.ground.typed import parsed, table
 from bilevel.model.describe import build, describe
@@ -129,6 +129,8 @@ def read(folder: Path) -> tuple[Energy, dict[str, Any]]:
                 raise InputError(f"'{folder / PLAIN}' was not written by bilevel as {FORMAT}")
             if about.get("tensors") == hashlib.sha256(content).hexdigest():
                 return _energy(about.get("energy"), _complex(load(content))), about
+        except UnknownPart as error:
+            raise UnknownPart(f"the fit in '{folder}' has a part of one's own: {error}") from error
         except (OSError, SafetensorError, InputError) as error:
             raise damaged(folder, error) from error
         time.sleep(_PAUSE * (again > 0))

@@ -106,11 +106,16 @@ def contradictions(point: Point, seen: Residuals | None, sigma: Tensor | None) -
         told = math.nan if sigma is None else float(sigma[k])
         if not float(left[k]) > LEFT:
             text = "nearly all noise is kept, so that residuals tell nothing"
+            if sigma is not None:
+                text += ": sigma may be far too small; where none is given, it is estimated"
+        elif not math.isfinite(float(spread[k])):
+            text = "nothing is left that could be noise: the data are constant, or free of noise"
         elif not float(spread[k]) <= SPREAD:
+            wrong = "A or sigma" if sigma is not None else "A or the level of the noise"
             text = (
                 "residuals are not what white noise leaves, coarse and fine bands differ "
-                f"{float(spread[k]):.1f} times in level: the noise is not white (correlated, or "
-                "absent), or A or sigma is wrong"
+                f"{float(spread[k]):.1f} times in level: the noise is not white (correlated, "
+                f"growing with the signal, or absent), or {wrong} is wrong"
             )
         elif not float(tails[k]) >= TAILS:
             text = "residuals are not of one size: the noise has outliers, or varies over the image"

@@ -6,11 +6,24 @@ from bilevel.cli.settings.base import Unfit
 from bilevel.cli.settings.forward import OperatorSettings
 from bilevel.cli.settings.kinds import FidelitySettings, NoiseSettings
 from bilevel.cli.settings.operators import FourierMask
-from bilevel.data import PoissonGaussianNoise, PoissonNoise
+from bilevel.data import GaussianNoise, Noise, PoissonGaussianNoise, PoissonNoise
+from bilevel.ground.errors import InputError
 from bilevel.model.fidelities import KullbackLeibler
 from bilevel.model.operators import Identity
 
-__all__ = ["check_noise"]
+__all__ = ["check_level", "check_noise"]
+
+_UNITS = 10
+
+
+def check_level(noise: Noise | None, reach: float, where: str, advice: str) -> None:
+    """Raise InputError for more than ten times the range ``reach`` of all values: another unit."""
+    if not isinstance(noise, GaussianNoise):
+        return
+    level = max(noise.sigma) if isinstance(noise.sigma, tuple) else noise.sigma
+    if level > _UNITS * reach > 0:
+        what = f"noise of that level cannot be in {where}, whose values span {reach:.3g}"
+        raise InputError(what, given=f"{level:g}", advice=advice)
 
 
 def check_noise(
