@@ -188,12 +188,21 @@ def test_counts_give_their_likelihood(multiplied: bool) -> None:
     torch.testing.assert_close(found.grad(x, y), slope)
 
 
+def test_counts_with_read_noise_are_the_infimal_convolution_of_both() -> None:
+    noise = physics.PoissonGaussianNoise(0.25, 0.5)
+    found = bl.interop.fidelity_from_deepinv(noise, bl.operators.Identity())
+    assert isinstance(found, bl.fidelities.GaussianPoisson)
+    shares = found.log_gaussian.exp(), found.log_poisson.exp()
+    assert [float(one) for one in shares] == pytest.approx([4.0, 4.0])
+    assert found.background == 0.25
+
+
 @pytest.mark.parametrize(
     ("make", "said"),
     [
         (physics.GammaNoise, "GammaNoise"),
         (lambda: physics.RicianNoise(0.1), "RicianNoise"),
-        (physics.PoissonGaussianNoise, "PoissonGaussianNoise"),
+        (lambda: physics.PoissonGaussianNoise(0.0, 0.1), "gain must be positive"),
         (lambda: physics.GaussianNoise(torch.tensor([0.1, 0.2])), "one number for all samples"),
         (lambda: physics.GaussianNoise(0.0), "positive"),
         (lambda: deepinv.optim.data_fidelity.PoissonLikelihood(bkg=0.1), "background = 0.1"),

@@ -12,7 +12,7 @@ from torch import Tensor
 from bilevel.ground.errors import BilevelWarning, InputError
 from bilevel.ground.randomness import generator
 from bilevel.interop.deepinv import deepinv
-from bilevel.model.fidelities import L1, DataTerm, KullbackLeibler, SquaredL2
+from bilevel.model.fidelities import L1, DataTerm, GaussianPoisson, KullbackLeibler, SquaredL2
 from bilevel.model.operators import Identity, Operator
 
 __all__ = ["fidelity_from_deepinv"]
@@ -28,7 +28,8 @@ def fidelity_from_deepinv(
     """The fidelity for a noise model or a data fidelity of deepinv, with certified derivatives.
 
     ``GaussianNoise`` and ``L2`` become ½‖A x - y‖²/σ², ``PoissonNoise`` and ``PoissonLikelihood``
-    the Kullback-Leibler divergence over the gain, ``LaplaceNoise`` ‖A x - y‖₁/b, ``L1`` and
+    the Kullback-Leibler divergence over the gain, ``PoissonGaussianNoise`` the infimal convolution
+    of both, with λ₁ = 1/σ² and λ₂ = 1/gain, ``LaplaceNoise`` ‖A x - y‖₁/b, ``L1`` and
     ``SaltPepperNoise`` ‖A x - y‖₁, ``ZeroNoise`` ½‖A x - y‖². What a data fidelity of deepinv
     computes itself is compared once: a warning says where its gradient is not the derivative of
     its values or a batch is not its rows, as for ``PoissonLikelihood``; it is not used anyway.
@@ -67,6 +68,10 @@ def _of_noise(term: object, operator: Operator, background: float | None) -> Dat
     if isinstance(term, known.PoissonNoise):
         gain = _level(noise.gain, "gain")
         return _counts(operator, gain, bool(noise.normalize), background)
+    if isinstance(term, known.PoissonGaussianNoise):
+        gain, read = _level(noise.gain, "gain"), _level(noise.sigma, "sigma")
+        own = gain if background is None else background
+        return GaussianPoisson(operator, read**-2, 1 / gain, own)
     return None
 
 

@@ -50,7 +50,7 @@ class GroupNorm:
         return _sizes(s, self.parts(s))
 
     def residual(self, t: Tensor) -> Tensor:
-        """T - c."""
+        """t - c."""
         return t if self.shift is None else t - self.shift
 
     def value(self, t: Tensor) -> Tensor:

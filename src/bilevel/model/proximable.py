@@ -16,13 +16,13 @@ __all__ = ["Distance", "Proximable"]
 
 @dataclass(frozen=True)
 class Distance:
-    """W ‖x - c‖₁: ``weight`` () or (b, 1, 1, 1), and ``centre``, () or with the rows of x."""
+    """w ‖x - c‖₁: ``weight`` () or (b, 1, 1, 1), and ``centre``, () or with the rows of x."""
 
     weight: Tensor
     centre: Tensor
 
     def sizes(self, x: Tensor) -> Tensor:
-        """W |x - c|, pixel by pixel."""
+        """w |x - c|, pixel by pixel."""
         return self.weight * (x - self.centre).abs()
 
     def scaled(self, factor: Tensor) -> Distance:
@@ -140,7 +140,7 @@ class Proximable:
         return torch.where(r > weight, lower, torch.where(r < -weight, upper, rest))
 
     def sizes(self, x: Tensor) -> Tensor:
-        """H of a point of the box, pixel by pixel."""
+        """h of a point of the box, pixel by pixel."""
         return torch.zeros_like(x) if self.distance is None else self.distance.sizes(x)
 
     def reach(self, x: Tensor) -> Tensor:

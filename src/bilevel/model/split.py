@@ -65,6 +65,6 @@ class Split:
 
 
 def as_norm(distance: Distance) -> GroupNorm:
-    """W ‖x - c‖₁ as a dual term."""
+    """w ‖x - c‖₁ as a dual term."""
     shift = distance.centre if distance.centre.ndim else None
     return GroupNorm(Identity(), distance.weight, shift=shift)

@@ -96,7 +96,7 @@ class KullbackLeibler(Photons):
             raise InputError(what, given=f"a least value of {float(y.min()):.3g}", advice=advice)
 
     def counts(self, y: Tensor) -> Tensor:
-        """Z = y + background, the counts over the peak."""
+        """z = y + background, the counts over the peak."""
         return super().counts(y).clamp_min(0.0)
 
     def _phi(self, s: Tensor, z: Tensor) -> Tensor:

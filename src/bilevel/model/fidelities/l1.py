@@ -43,7 +43,7 @@ class L1(Weighted):
         return (GroupNorm(self.operator, weight, shift=y),)
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
-        """W ‖A x - y‖₁, (b,)."""
+        """w ‖A x - y‖₁, (b,)."""
         return self.weight * (self.operator(x) - y).abs().flatten(1).sum(1)
 
     def accounted(self) -> frozenset[str]:

@@ -78,11 +78,11 @@ class Photons(WeightedFidelity):
         return {**super().options(), "background": self.background}
 
     def mean(self, x: Tensor) -> Tensor:
-        """T = A x + background, what the scaled counts are on average."""
+        """t = A x + background, what the scaled counts are on average."""
         return self.operator(x) + self.background
 
     def counts(self, y: Tensor) -> Tensor:
-        """Z = y + background."""
+        """z = y + background."""
         return y + self.background
 
     def start(self, y: Tensor) -> Tensor:
@@ -94,7 +94,7 @@ class Photons(WeightedFidelity):
         return self._value(self.mean(x), self.counts(y))
 
     def grad(self, x: Tensor, y: Tensor) -> Tensor:
-        """W Aᵀψ'(t)."""
+        """w Aᵀψ'(t)."""
         return self._pull(self.mean(x), self.counts(y))
 
     def value_and_grad(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,7 +103,7 @@ class Photons(WeightedFidelity):
         return self._value(t, z), self._pull(t, z)
 
     def hessian(self, x: Tensor, y: Tensor) -> LinearMap:
-        """W Aᵀ diag(ψ''(t)) A."""
+        """w Aᵀ diag(ψ''(t)) A."""
         curvature = self.weight * self._curvature(self.mean(x), self.counts(y))
         return self._weighted(curvature)
 
@@ -245,7 +245,7 @@ class Photons(WeightedFidelity):
 
 
 def divergence(s: Tensor, z: Tensor) -> Tensor:
-    """S - z - z log(s/z) for s > 0 and z >= 0, to a few eps of itself where s is near z.
+    """s - z - z log(s/z) for s > 0 and z >= 0, to a few eps of itself where s is near z.
 
     With v = (s - z)/(s + z), log(s/z) = 2 artanh v, whose series is as short as v is small.
     """

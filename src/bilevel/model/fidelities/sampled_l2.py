@@ -157,7 +157,7 @@ class SampledL2(WeightedFidelity):
         return 0.5 * self.weight * (self.mask * residual.square()).flatten(1).sum(1)
 
     def grad(self, x: Tensor, y: Tensor) -> Tensor:
-        """W Aᵀ m (A x - y)."""
+        """w Aᵀ m (A x - y)."""
         return self.weight * self.operator.adjoint(self.mask * (self.operator(x) - y))
 
     def value_and_grad(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -167,7 +167,7 @@ class SampledL2(WeightedFidelity):
         return self._value(residual), slope
 
     def hessian(self, x: Tensor, y: Tensor) -> LinearMap:
-        """W Aᵀ m A."""
+        """w Aᵀ m A."""
         operator, mask = self.operator, self.mask
         return LinearMap.shared(lambda v: self.weight * operator.adjoint(mask * operator(v)))
 
@@ -176,7 +176,7 @@ class SampledL2(WeightedFidelity):
         return self.hessian(x, y)
 
     def bounds(self, image_shape: Shape, y: Tensor) -> Bounds:
-        """W times the extremes of m times the bounds of AᵀA."""
+        """w times the extremes of m times the bounds of AᵀA."""
         gram, weight = self.operator.gram_bounds(image_shape), self.exact_weight
         least, most = self._extremes()
         lower = min(least * gram.lower, least * gram.upper)

@@ -111,7 +111,7 @@ class SquaredL2(WeightedFidelity):
         return 0.5 * self.weight * (self._weighed(residual) * residual).flatten(1).sum(1)
 
     def grad(self, x: Tensor, y: Tensor) -> Tensor:
-        """W Aᵀ m (A x - y)."""
+        """w Aᵀ m (A x - y)."""
         return self.weight * self.operator.adjoint(self._weighed(self.operator(x) - y))
 
     def _weighed(self, residual: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class SquaredL2(WeightedFidelity):
         return float(m.min()), float(m.max())
 
     def summands(self, y: Tensor) -> tuple[Summand, ...] | None:
-        """W m (x - y) for the identity."""
+        """w m (x - y) for the identity."""
         if not isinstance(self.operator, Identity):
             return None
         return ((_pull, (y, self._weighed(self.weight))),)
@@ -138,7 +138,7 @@ class SquaredL2(WeightedFidelity):
         return value, self.weight * self.operator.adjoint(pull)
 
     def hessian(self, x: Tensor, y: Tensor) -> LinearMap:
-        """W Aᵀ m A."""
+        """w Aᵀ m A."""
         return LinearMap.shared(
             lambda v: self.weight * self.operator.adjoint(self._weighed(self.operator(v)))
         )
@@ -158,13 +158,13 @@ class SquaredL2(WeightedFidelity):
         return [gram.times((self.weight.detach() * self.weights).expand(1, *datum))]
 
     def bounds(self, image_shape: Shape, y: Tensor) -> Bounds:
-        """W times the bounds of AᵀA, times the least and the greatest m."""
+        """w times the bounds of AᵀA, times the least and the greatest m."""
         gram, weight = self.operator.gram_bounds(image_shape), self.exact_weight
         least, most = self._extent()
         return Bounds.of(weight * gram.lower * least, weight * gram.upper * most)
 
     def spectrum(self, image_shape: Shape) -> Tensor | None:
-        """W times the spectrum of AᵀA; with weights of the data none is known."""
+        """w times the spectrum of AᵀA; with weights of the data none is known."""
         gram = None if self.weights is not None else self.operator.gram_spectrum(image_shape)
         return None if gram is None else self.exact_weight * gram
 
@@ -195,7 +195,7 @@ class SquaredL2(WeightedFidelity):
         return Smoothness.quadratic(x)
 
     def magnitude(self, image_shape: Shape, y: Tensor) -> Magnitude:
-        """W m ‖A‖² ‖x‖ + W ‖A‖ ‖m y‖, times what A adds to the rounding of a few operations."""
+        """w m ‖A‖² ‖x‖ + w ‖A‖ ‖m y‖, times what A adds to the rounding of a few operations."""
         square = self.operator.gram_bounds(image_shape).upper
         weight, size = (
             self.exact_weight * self.operator.roundings / 2,

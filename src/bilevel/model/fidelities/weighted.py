@@ -45,7 +45,7 @@ class Weighted(DataTerm):
 
     @property
     def exact_weight(self) -> Tensor:
-        """W in float64, for proofs: exp in float32 may be off by more than they allow for."""
+        """w in float64, for proofs: exp in float32 may be off by more than they allow for."""
         return self.log_weight.detach().double().exp()
 
     def sets(self) -> Mapping[str, Set]:

@@ -65,7 +65,7 @@ class Sparsity(NonSmoothRegulariser):
         return Proximable(distance=Distance(weight, weight.new_zeros(())))
 
     def forward(self, x: Tensor) -> Tensor:
-        """W ‖x‖₁: (b, c, h, w) -> (b,)."""
+        """w ‖x‖₁: (b, c, h, w) -> (b,)."""
         return self.weight * x.abs().flatten(1).sum(1)
 
     def widened(self, y: Tensor, lower: Tensor, upper: Tensor) -> tuple[Tensor, Tensor]:

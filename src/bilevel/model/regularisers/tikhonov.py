@@ -78,18 +78,18 @@ class Tikhonov(Regulariser):
         return 0.5 * self.weight * self.operator(x).square().flatten(1).sum(1)
 
     def grad(self, x: Tensor) -> Tensor:
-        """W BᵀB x."""
+        """w BᵀB x."""
         return self.weight * self._gram(x)
 
     def summands(self) -> tuple[Summand, ...] | None:
-        """W x for the identity."""
+        """w x for the identity."""
         return ((torch.mul, (self.weight,)),) if isinstance(self.operator, Identity) else None
 
     def _gram(self, x: Tensor) -> Tensor:
         return self.operator.adjoint(self.operator(x))
 
     def hessian(self, x: Tensor) -> LinearMap:
-        """W BᵀB."""
+        """w BᵀB."""
         return LinearMap.shared(self.grad)
 
     def majoriser(self, x: Tensor) -> LinearMap:
@@ -102,13 +102,13 @@ class Tikhonov(Regulariser):
         return None if gram is None else [gram.times(self.weight.detach())]
 
     def bounds(self, image_shape: Shape) -> Bounds:
-        """W times the bounds of BᵀB."""
+        """w times the bounds of BᵀB."""
         gram = self.operator.gram_bounds(image_shape)
         weight = self.log_weight.detach().double().exp()
         return Bounds.of(weight * gram.lower, weight * gram.upper)
 
     def spectrum(self, image_shape: Shape) -> Tensor | None:
-        """W times the spectrum of BᵀB."""
+        """w times the spectrum of BᵀB."""
         gram = self.operator.gram_spectrum(image_shape)
         return None if gram is None else self.log_weight.detach().double().exp() * gram
 
