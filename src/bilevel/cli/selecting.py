@@ -68,7 +68,7 @@ def from_files(
     except KeyboardInterrupt:
         interrupted = True
     interrupted = interrupted or work.interrupted
-    about = plain(selection)
+    about = plain(selection.for_complex() if work.complex else selection)
     estimated = {
         line["id"]: line["noise"] for one in done for line in one.lines if line.get("noise")
     }
@@ -101,6 +101,7 @@ class _Choosing:
     device: torch.device
     compared: list[Compared] = field(default_factory=list[Compared])
     interrupted: bool = False
+    complex: bool = False
 
     def __call__(self, picture: Picture, shot: Shot) -> Made:
         """A weight for each page.
@@ -166,7 +167,8 @@ class _Choosing:
     def _own(self, shot: Shot) -> Selection:
         """For what the camera saw, for complex data, in the precision of the file if none is."""
         own = self.selection.seen_by(shot.camera)
-        own = own.for_complex() if shot.file.storage.complex else own
+        if shot.file.storage.complex:
+            self.complex, own = True, own.for_complex()
         return own if own.precision is not None else own.in_precision(shot.file.dtype)
 
     def _tasks(self, shot: Shot, ids: Sequence[str]) -> list[Task]:

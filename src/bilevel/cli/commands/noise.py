@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bilevel.cli.commands.select import GreyOption, LayoutOption
+from bilevel.ground.errors import InputError
 
 if TYPE_CHECKING:
     from bilevel.data import ImageFile
@@ -41,6 +42,11 @@ def noise(
     found: Found = {}
     reading = Reading(True if grey else None, layout)
     for file in map(reading.file, pictures):
+        if file.storage.complex:
+            what = f"{file.name} is complex, and levels are those of pictures"
+            raise InputError(what, advice="save real and imaginary part as pictures of their own")
+        if repeated := found.keys() & set(file.ids):
+            raise InputError("every picture needs a name of its own", given=min(repeated))
         for name, page in zip(file.ids, file.pages, strict=True):
             found[name] = picture_noise(page), _unit(file)
     console = results()

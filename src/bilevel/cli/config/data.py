@@ -89,6 +89,9 @@ class DataSettings(Settings):
                 what = "data that are simulated exist everywhere"
                 advice = 'take name = "mask" in [operator], or name measured data'
                 raise Unfit(key, what, advice=advice)
+        if self.complex and self.measured is None and self.images == EMBEDDED:
+            what = "the pictures in the package are real"
+            raise Unfit("complex", what, advice="name a folder of complex arrays as images")
         if self.complex and not self.grey:
             what = "complex images have real and imaginary part, and no colours"
             raise Unfit("complex", what, advice="leave grey out")

@@ -108,9 +108,9 @@ class Photons(WeightedFidelity):
         return self._weighted(curvature)
 
     def stencils(self, x: Tensor, y: Tensor) -> list[Stencil] | None:
-        """Those of AᵀA with ψ''(t) at every datum."""
+        """Those of AᵀA with ψ''(t) at every datum, where data are as large as the image."""
         gram = self.operator.gram_stencil(x)
-        if gram is None:
+        if gram is None or y.shape != x.shape:
             return None
         curvature = self.weight * self._curvature(self.mean(x), self.counts(y))
         return [gram.times(curvature.detach())]
