@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from cli.tiny import CONFIGURATION, Run
-
-PART = '''
-import torch
-import bilevel as bl
-
-
-class Doubled(bl.regularisers.TotalVariation):
-    """Total variation under another name."""
-'''
 
 
 def test_noise_far_beyond_the_range_of_the_pictures_is_in_another_unit(
@@ -28,18 +20,14 @@ def test_noise_far_beyond_the_range_of_the_pictures_is_in_another_unit(
     assert "25/255" in run("learn", path, "--out", tmp_path / "fit").refused()
 
 
-def test_a_fit_with_a_part_of_ones_own_asks_for_it(run: Run, tmp_path: Path) -> None:
-    part, path, out = tmp_path / "doubled_part.py", tmp_path / "c.toml", tmp_path / "fit"
-    part.write_text(PART)
-    text = CONFIGURATION.replace('"total-variation"', '"doubled"')
-    path.write_text(text)
-    run("learn", path, "--out", out, "--import", part)
+def test_a_fit_with_a_part_of_ones_own_asks_for_it(run: Run, fit: Path, tmp_path: Path) -> None:
+    out = tmp_path / "own"
+    shutil.copytree(fit, out)
     written = (out / "fit.json").read_text()
-    assert ":Doubled" in written
-    (out / "fit.json").write_text(written.replace(":Doubled", ":Vanished"))
-    picture = tmp_path / "a.npy"
-    np.save(picture, np.random.default_rng(0).random((16, 16)))
-    said = run("reconstruct", out, picture, "--out", tmp_path / "x").refused()
+    assert '"TotalVariation"' in written
+    (out / "fit.json").write_text(written.replace('"TotalVariation"', '"elsewhere:Vanished"'))
+    np.save(tmp_path / "a.npy", np.random.default_rng(0).random((16, 16)))
+    said = run("reconstruct", out, tmp_path / "a.npy", "--out", tmp_path / "x").refused()
     assert "--import" in said
     assert "damaged" not in said
 
@@ -78,3 +66,14 @@ def test_a_broken_picture_is_named_without_addresses(run: Run, tmp_path: Path) -
     (tmp_path / "a.png").write_bytes(b"no picture")
     said = run("select", tmp_path / "a.png", "--sigma", "0.1", "--out", tmp_path / "x").refused()
     assert "0x" not in said
+
+
+def test_files_that_float32_would_round_are_reconstructed_in_float64(
+    run: Run, fit: Path, tmp_path: Path
+) -> None:
+    values = 1e8 + np.random.default_rng(0).random((16, 16))
+    np.save(tmp_path / "a.npy", values)
+    run("reconstruct", fit, tmp_path / "a.npy", "--out", tmp_path / "x")
+    found = np.load(tmp_path / "x" / "a.npy")
+    assert found.dtype == np.float64
+    assert len(np.unique(found)) > 100

@@ -213,7 +213,7 @@ def _check_level(noise: data.Noise | None, y: Tensor, name: str, unit: float) ->
     where, advice = name, "give the level in the units of the data"
     if unit != 1:
         where += f" (whole numbers count as parts of {unit:g})"
-        advice = f"a level in numbers of the file is --sigma {noise.sigma:g}/{unit:g}"
+        advice += f", one in numbers of the file as --sigma {noise.sigma:g}/{unit:g}"
     check_level(noise, reach, where, advice)
 
 
