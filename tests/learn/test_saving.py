@@ -297,3 +297,29 @@ def test_what_would_come_back_as_another_non_smooth_energy_is_not_saved(tmp_path
     fit = bl.learn(problem, budget=bl.Budget(steps=1))
     with pytest.raises(bl.InputError, match="would change its value"):
         fit.save(tmp_path)
+
+
+@pytest.mark.parametrize("first", [checkpoint.PLAIN, checkpoint.TENSORS])
+def test_a_writer_killed_between_its_two_files_leaves_a_whole_fit(
+    first: str, tmp_path: Path
+) -> None:
+    x = bl.data.embedded_images(size=12)[:1]
+    pairs = bl.data.simulate(x, bl.operators.Identity(), bl.data.GaussianNoise(0.1))
+    fits = []
+    for weight in (0.05, 0.08):
+        tv = bl.regularisers.TotalVariation(weight, 0.05)
+        energy = bl.Variational(bl.fidelities.SquaredL2(), tv)
+        problem = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
+        fits.append(bl.learn(problem, budget=bl.Budget(steps=1)))
+    old, new = tmp_path / "old", tmp_path / "new"
+    fits[0].save(old)
+    fits[1].save(new)
+    waiting = old / ".saving-abc"
+    waiting.mkdir()
+    other = {checkpoint.PLAIN: checkpoint.TENSORS, checkpoint.TENSORS: checkpoint.PLAIN}[first]
+    (new / checkpoint.STATE).replace(old / checkpoint.STATE)
+    (new / first).replace(old / first)
+    (new / other).replace(waiting / other)
+    assert bl.load(old).theta.keys() == fits[1].theta.keys()
+    for name, value in bl.load(old).theta.items():
+        assert torch.equal(value, fits[1].theta[name])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import tempfile
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,6 +33,7 @@ COMPLEX = ".complex"
 ROUNDING = 100.0
 """Of gradients of the same energy [1], as one may be compiled and the other not."""
 _TRIES, _PAUSE = 20, 0.01
+_SCRATCH = ".saving-"
 """How often, and how many seconds apart, files that do not belong together are read again."""
 
 
@@ -134,7 +137,25 @@ def read(folder: Path) -> tuple[Energy, dict[str, Any]]:
         except (OSError, SafetensorError, InputError) as error:
             raise damaged(folder, error) from error
         time.sleep(_PAUSE * (again > 0))
-    raise damaged(folder, InputError(f"{TENSORS} is not what {PLAIN} was written with"))
+    found = _left(folder)
+    if found is None:
+        raise damaged(folder, InputError(f"{TENSORS} is not what {PLAIN} was written with"))
+    return found
+
+
+def _left(folder: Path) -> tuple[Energy, dict[str, Any]] | None:
+    """The fit of a writer that was killed while it renamed: its other half waits beside."""
+    texts, contents = (
+        [path.read_bytes() for path in (folder / name, *folder.glob(f"{_SCRATCH}*/{name}"))]
+        for name in (PLAIN, TENSORS)
+    )
+    for text, content in itertools.product(texts, contents):
+        with suppress(SafetensorError, InputError):
+            about = table(parsed(text), PLAIN)
+            whole = about.get("tensors") == hashlib.sha256(content).hexdigest()
+            if whole and about.get("format") == FORMAT:
+                return _energy(about.get("energy"), _complex(load(content))), about
+    return None
 
 
 def damaged(folder: Path, error: Exception) -> InputError:
@@ -187,7 +208,7 @@ def _replace(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write all files next to their places, then rename them into these."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=_SCRATCH) as scratch:
             for name, content in files.items():
                 (Path(scratch) / name).write_bytes(content)
             for name in files:
