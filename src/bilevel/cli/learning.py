@@ -75,13 +75,11 @@ def learn_and_report(
             reconstruction for the report, did not find what was asked for.
     """
     check_writable(out)
-    as_it_is = document.configuration.as_it_is
-    if as_it_is and resume:
+    if document.configuration.as_it_is and resume:
         raise InputError("--resume: there is nothing to learn", advice="leave it out")
     before = resumable(document.configuration, out) if resume else None
     images = learning_images(document, data)
-    known, own = images.training, document
-    fit = _given(own, known, out) if as_it_is else _learned(own, known, out, before)
+    fit = _fitted(document, images.training, out, before)
     if fit.status is Status.DIVERGED:
         finish([f"{fit.reason}; the last good parameters are saved in {out}"])
     try:
@@ -92,6 +90,15 @@ def learn_and_report(
     except KeyboardInterrupt:
         say(f"interrupted: the fit is saved in {out}, its report is not written")
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _fitted(
+    document: Document, training: Batch | Measurements, out: Path, before: Fit | None
+) -> Fit:
+    """What is learned, or the parameters given where nothing is to be."""
+    if document.configuration.as_it_is:
+        return _given(document, training, out)
+    return _learned(document, training, out, before)
 
 
 def check_learnable(document: Document) -> None:

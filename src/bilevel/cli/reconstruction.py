@@ -226,19 +226,19 @@ class Reconstructor:
 
     def _energy(self, shape: Shape, y: Tensor, seen: Tensor | None) -> Variational:
         """The same parameters, with an operator for that size, and what y shows of it."""
-        same = seen is None and not self.configuration.operator.varying
         if self.is_configuration:
             energy = self.configuration.energy(shape, seen)
             own = energy.fidelity
             own.operator = self.configuration.operator.shown_by(y, own.operator)
             return energy.to(self.device, y.dtype)
-        if not same or (shape, y.dtype) not in self._last:
+        if seen is not None or self.configuration.operator.varying:
+            return self._adapted(shape, y, seen)
+        kept = self._last.get((shape, y.dtype))
+        if kept is None:
+            kept = self._adapted(shape, y, seen)
             self._last.clear()
-            self._last[shape, y.dtype] = self._adapted(shape, y, seen).to(self.device, y.dtype)
-        found = self._last[shape, y.dtype]
-        if not same:
-            self._last.clear()
-        return found
+            self._last[shape, y.dtype] = kept
+        return kept
 
     def _adapted(self, shape: Shape, y: Tensor, seen: Tensor | None) -> Variational:
         energy = cast(Variational, copy.deepcopy(self.fit.energy))
@@ -250,7 +250,7 @@ class Reconstructor:
         if isinstance(energy.fidelity, Masked):
             energy.fidelity = energy.fidelity.fidelity
         energy.fidelity.operator = operator
-        return energy
+        return energy.to(self.device, y.dtype)
 
     def _answer(self, energy: Variational, y: Tensor, done: Callable[[int], None]) -> Answer:
         """A few at a time; from their own start, or from those before where J is lower there."""

@@ -68,7 +68,7 @@ def from_files(
     except KeyboardInterrupt:
         interrupted = True
     interrupted = interrupted or work.interrupted
-    about = plain(selection.for_complex() if work.complex else selection)
+    about = plain(selection)
     estimated = {
         line["id"]: line["noise"] for one in done for line in one.lines if line.get("noise")
     }
@@ -101,7 +101,6 @@ class _Choosing:
     device: torch.device
     compared: list[Compared] = field(default_factory=list[Compared])
     interrupted: bool = False
-    complex: bool = False
 
     def __call__(self, picture: Picture, shot: Shot) -> Made:
         """A weight for each page.
@@ -165,10 +164,8 @@ class _Choosing:
         self.compared.append(one if len(self.compared) < SHOWN else light(one))
 
     def _own(self, shot: Shot) -> Selection:
-        """For what the camera saw, for complex data, in the precision of the file if none is."""
+        """For what the camera saw, in the precision of the file unless one is asked for."""
         own = self.selection.seen_by(shot.camera)
-        if shot.file.storage.complex:
-            self.complex, own = True, own.for_complex()
         return own if own.precision is not None else own.in_precision(shot.file.dtype)
 
     def _tasks(self, shot: Shot, ids: Sequence[str]) -> list[Task]:

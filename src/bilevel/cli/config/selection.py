@@ -106,13 +106,6 @@ class Selection(Settings):
         name = "float64" if dtype == torch.float64 else "float32"
         return self.model_copy(update={"precision": name})
 
-    def for_complex(self) -> Selection:
-        """For real and imaginary parts: their edges lie together unless it is said otherwise."""
-        own = self.regulariser
-        if "coupled" not in type(own).model_fields or "coupled" in own.model_fields_set:
-            return self
-        return self.model_copy(update={"regulariser": own.model_copy(update={"coupled": True})})
-
     def image_shape(self, data_shape: Shape) -> Shape:
         """Of the images behind data (c', h', w')."""
         return self.operator.build(data_shape).image_shape(data_shape)
