@@ -21,7 +21,8 @@ settings.load_profile("bilevel")
 
 
 LONG = (Path(__file__).parent / "long.txt").read_text().splitlines()
-"""Tests that take seconds and try what shorter ones try too; with /2, every second of its rows."""
+"""Tests that take seconds and try what shorter ones try too: with all rows, one [row] or, by /2,
+every second one."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -29,7 +30,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         name = item.nodeid.partition("[")[0]
         rows[name] += 1
-        if item.nodeid in LONG or (f"{name} /2" in LONG and rows[name] % 2 == 0):
+        listed = item.nodeid in LONG or name in LONG
+        if listed or (f"{name} /2" in LONG and rows[name] % 2 == 0):
             item.add_marker(pytest.mark.long)
 
 
