@@ -33,10 +33,9 @@ from common import parser, save, table
 from torch import Tensor
 
 import bilevel as bl
-from bilevel.cli.nonnegative import nonnegative
 from bilevel.cli.options import range_of
 from bilevel.ground.randomness import generator
-from bilevel.select import Choice, Comparison
+from bilevel.select import Choice
 
 STACKS, PAGES, SIDE, MARGIN = 12, 5, 64, 8
 DENSITY = 45 / 144**2
@@ -134,10 +133,8 @@ def ours(numbers: Tensor, span: tuple[float, float] | None = None) -> Choice:
     noise = CAMERA.noise.shifted
     y = CAMERA.light(numbers).clamp_min(-noise.background)
     fidelity = bl.fidelities.KullbackLeibler(blur("reflecting").float(), noise.background)
-    energy = bl.Variational(fidelity, bl.regularisers.TotalVariation(1.0))
-    choice = bl.select(energy, y, bl.rules.PURE(noise.peak), span=span)
-    print("weights chosen", flush=True)
-    return nonnegative(energy, Comparison(y, y, {"pure": choice})).choices["pure"]
+    light = bl.regularisers.TotalVariation(1.0) + bl.regularisers.Box(0.0)
+    return bl.select(bl.Variational(fidelity, light), y, bl.rules.PURE(noise.peak), span=span)
 
 
 def psnr(x: Tensor, truth: Tensor) -> float:

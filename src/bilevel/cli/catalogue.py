@@ -21,6 +21,7 @@ from bilevel.cli.settings.forward import OperatorSettings
 from bilevel.cli.settings.kinds import Table, table
 from bilevel.cli.settings.reflect import parameters_of
 from bilevel.cli.settings.rules import CountingRule, CriterionSettings, RuleSettings
+from bilevel.cli.settings.weighted import SquaredL2Settings
 from bilevel.differentiate import Hypergradient, hypergradients
 from bilevel.ground.contents import summary
 from bilevel.ground.errors import InputError
@@ -147,7 +148,7 @@ FAMILIES: Mapping[str, Family] = {
         fidelities,
         fidelities.DataTerm,
         kinds.FidelitySettings,
-        {},
+        {"squared-l2": table(fidelities.SquaredL2, SquaredL2Settings)},
         (
             fidelities.Fidelities,
             fidelities.Fidelity,

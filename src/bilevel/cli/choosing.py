@@ -10,7 +10,6 @@ from torch import Tensor
 from bilevel import data
 from bilevel.cli.catalogue import CATALOGUE
 from bilevel.cli.config import Selection, made
-from bilevel.cli.nonnegative import nonnegative
 from bilevel.cli.progress import WeightProgress
 from bilevel.cli.settings.rules import RuleSettings
 from bilevel.ground.contrast import contrast
@@ -30,8 +29,7 @@ class Job:
     """Data (k, c', h', w') of one size with names; the truth and a learned weight if known.
 
     ``noise`` None is Gaussian noise of unknown level, ``levels`` (k,) those of noise that every
-    image has its own of. ``seen`` (h', w') tells which of the data exist; all if None. ``light`` is
-    never negative.
+    image has its own of. ``seen`` (h', w') tells which of the data exist; all if None.
     """
 
     ids: tuple[str, ...]
@@ -41,7 +39,6 @@ class Job:
     learned: float | None = None
     seen: Tensor | None = None
     levels: Tensor | None = None
-    light: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,8 +65,6 @@ class Task:
             span=self.span,
             heard=lambda name: WeightProgress(f"{name} on {where}"),
         )
-        if self.job.light:
-            found = nonnegative(self.energy, found)
         return Compared(ids, replace(found, failures={**self.unfit, **found.failures}))
 
 

@@ -202,8 +202,8 @@ def by_size(images: Iterable[Named]) -> tuple[Batch, ...]:
 
 def fitting(configuration: Configuration, image: Tensor) -> Tensor:
     """The middle of an image with sides that the operator takes."""
-    multiple = configuration.operator.multiple
-    h, w = (side - side % multiple for side in image.shape[2:])
+    multiples = configuration.operator.multiples
+    h, w = (n - n % multiple for n, multiple in zip(image.shape[2:], multiples, strict=True))
     return image if (h, w) == image.shape[2:] else data.centre_crop(image, (h, w))
 
 

@@ -83,7 +83,8 @@ def from_files(
 def _about(selection: Selection, rules: Mapping[str, RuleSettings]) -> dict[str, object]:
     """What results depend on, beside the file and how it is read."""
     table = plain(selection)
-    named = [Path(value) for value in table["operator"].values() if isinstance(value, str)]
+    tables = [table[name] for name in ("operator", "fidelity") if name in table]
+    named = [Path(value) for one in tables for value in one.values() if isinstance(value, str)]
     return {
         "command": "select",
         "selection": table,
@@ -180,10 +181,9 @@ class _Choosing:
             y = check_finite((page / unit).to(own.dtype), name)
             noise = None if own.noise is None else own.noise.in_unit(unit)
             _check_level(noise, y, name, file.storage.unit)
-            light = shot.camera is not None
-            if light:
+            if shot.camera is not None:
                 y = _counted(y, cast(data.PoissonNoise, noise).background, name)
-            job = Job((name,), y.to(self.device), noise, seen=seen, light=light)
+            job = Job((name,), y.to(self.device), noise, seen=seen)
             found.append(prepare(own, self.rules, job))
         return found
 

@@ -37,6 +37,7 @@ from bilevel.cli.settings.kinds import (
     table,
 )
 from bilevel.cli.settings.rules import CriterionSettings
+from bilevel.cli.settings.weighted import SquaredL2Settings
 from bilevel.data import PoissonGaussianNoise
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import learnable
@@ -67,7 +68,7 @@ class Configuration(Settings):
     camera: CameraTable | None = None
     noise: Annotated[NoiseSettings | None, Choice("noises")] = None
     fidelity: Annotated[FidelitySettings, Choice("fidelities", "squared-l2")] = table(
-        SquaredL2, FidelitySettings
+        SquaredL2, SquaredL2Settings
     )()
     regulariser: Annotated[RegulariserSettings, Choice("regularisers")]
     ridge: Ridge | None = None
@@ -178,12 +179,15 @@ class Configuration(Settings):
         """Size (h, w) of an image on which to try things: small, but one that everything takes."""
         if (size := self.operator.size_taken) is not None:
             return size
-        side, multiple = (
-            max(32, self.operator.smallest, self.regulariser.smallest),
-            self.operator.multiple,
-        )
-        side = math.ceil(side / multiple) * multiple
-        return side, side
+        side = max(32, self.operator.smallest, self.regulariser.smallest)
+        h, w = (math.ceil(side / multiple) * multiple for multiple in self.operator.multiples)
+        taken = self.fidelity.data_taken
+        if taken is None:
+            return h, w
+        shape = (self.data.channels, h, w)
+        channels = self.forward(shape).data_shape(shape)[0]
+        _, h, w = self.image_shape((channels, taken[-2], taken[-1]))
+        return h, w
 
     @model_validator(mode="before")
     @classmethod

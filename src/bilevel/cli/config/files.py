@@ -19,53 +19,49 @@ from bilevel.ground.errors import InputError, shortened
 __all__ = ["named", "with_files"]
 
 _FAR = 0.5
-_KERNELS, _PATHS = ("kernel", "first_kernel"), ("file", "mask", "matrix", "sensitivities")
+_KERNELS, _NUMBERS = ("kernel", "first_kernel"), ("angles",)
+_PATHS = {
+    "data": ("mask",),
+    "operator": ("file", "mask", "matrix", "sensitivities"),
+    "fidelity": ("weights", "variance"),
+}
 _PART = 200
 
 
 def with_files(tables: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    """The tables with what the files of [operator], sought in ``folder``, stand for.
+    """The tables with what their files, sought in ``folder``, stand for.
 
-    The mask of [data] gets its whole path.
+    Kernels and angles of [operator] are read, the others get their whole path.
 
     Raises:
         Unfit: a kernel that cannot be read, or that has no positive sum; angles that cannot.
     """
-    tables = {
-        name: _with_mask(value, folder) if name == "data" else value
-        for name, value in tables.items()
+    return {
+        name: _with_files(name, cast(Mapping[str, Any], table), folder)
+        if name in _PATHS and isinstance(table, Mapping)
+        else table
+        for name, table in tables.items()
     }
-    operator = tables.get("operator")
-    if not isinstance(operator, Mapping):
-        return dict(tables)
-    table = dict(cast(Mapping[str, Any], operator))
-    for key, value in table.items():
-        if not isinstance(value, str) or key not in (*_KERNELS, *_PATHS, "angles"):
+
+
+def _with_files(name: str, table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    own = dict(table)
+    read = (*_KERNELS, *_NUMBERS) if name == "operator" else ()
+    for key in (*_PATHS[name], *read):
+        value = own.get(key)
+        if not isinstance(value, str) or (key == "sensitivities" and value in WORDS):
             continue
-        if key == "sensitivities" and value in WORDS:
-            continue
-        path = folder / named(f"operator.{key}", value)
+        path = folder / named(f"{name}.{key}", value)
         try:
-            table[key] = _content(key, path)
+            own[key] = str(path.absolute()) if key in _PATHS[name] else _content(key, path)
         except InputError as error:
-            raise Unfit(f"operator.{key}", str(error)) from error
-    return {**tables, "operator": table}
-
-
-def _with_mask(table: Any, folder: Path) -> Any:
-    if not isinstance(table, Mapping):
-        return table
-    own = dict(cast(Mapping[str, Any], table))
-    if isinstance(own.get("mask"), str):
-        own["mask"] = str((folder / named("data.mask", own["mask"])).absolute())
+            raise Unfit(f"{name}.{key}", str(error)) from error
     return own
 
 
 def _content(key: str, path: Path) -> object:
     if key in _KERNELS:
         return _kernel(path)
-    if key in _PATHS:
-        return str(path.absolute())
     return array_in(key, str(path), "fiu", (1,)).astype(float).tolist()
 
 

@@ -85,7 +85,7 @@ class Selection(Settings):
         return Selection(**{name: getattr(configuration, name) for name in shared})
 
     def seen_by(self, camera: data.Camera | None) -> Selection:
-        """The same model for light that such a camera saw.
+        """The same model for light that such a camera saw, which is never negative.
 
         Raises:
             InputError: a camera without read noise.
@@ -93,7 +93,8 @@ class Selection(Settings):
         if camera is None:
             return self
         noise = {"name": "poisson", **vars(camera.noise.shifted)}
-        own = {"camera": None, "noise": made("noises", noise, NoiseSettings)}
+        box = Box(lower=0.0) if self.box is None else self.box.above(0.0)
+        own = {"camera": None, "noise": made("noises", noise, NoiseSettings), "box": box}
         return self.model_copy(update=own)
 
     @property

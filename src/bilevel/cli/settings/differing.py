@@ -247,6 +247,10 @@ class Box(Settings):
             raise Unfit("upper", f"must exceed lower = {self.lower}", given=self.upper)
         return self
 
+    def above(self, floor: float) -> Box:
+        """The same box; with that lower bound where it has none."""
+        return self if self.lower is not None else Box(lower=floor, upper=self.upper)
+
     def build(self) -> ImageTerm:
         """The constraint."""
         return regularisers.Box(self.lower, self.upper)

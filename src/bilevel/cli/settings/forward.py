@@ -65,7 +65,7 @@ class OperatorSettings(Table):
 
     def fidelity(self, chosen: FidelitySettings, operator: Operator, shape: Shape) -> DataTerm:
         """The fidelity of the configuration with that operator."""
-        del shape
+        chosen.fits(operator.data_shape(shape))
         return chosen.build(operator)
 
     @property
@@ -94,9 +94,9 @@ class OperatorSettings(Table):
         return 1
 
     @property
-    def multiple(self) -> int:
-        """What the sides of an image must be multiples of [pixel]."""
-        return 1
+    def multiples(self) -> tuple[int, int]:
+        """What height and width of an image must be multiples of [pixel]."""
+        return 1, 1
 
     @property
     def remark(self) -> str | None:

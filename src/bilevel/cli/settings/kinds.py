@@ -142,6 +142,14 @@ class FidelitySettings(Table):
         """The fidelity with that operator."""
         return self.make(operator=operator)
 
+    @property
+    def data_taken(self) -> tuple[int, ...] | None:
+        """The one shape of data, (h', w') or (c', h', w'), that it takes; None if it takes many."""
+        return None
+
+    def fits(self, data_shape: Shape) -> None:
+        """Raise Unfit for data of a shape that it does not take."""
+
     def trial(self) -> None:
         """With the identity."""
         self.make(operator=Identity())

@@ -175,6 +175,9 @@ class FourierMask(OperatorSettings):
         if chosen.stands_for is not SquaredL2:
             advice = "leave [fidelity] out, or learn in [operator]"
             raise Unfit("name", "masks are learned with squared-l2", advice=advice)
+        if chosen.data_taken is not None:
+            what = "weights of the data are what a learned mask is"
+            raise Unfit("name", what, advice="leave the file of weights or variances out")
         profile, kept, budget = self._budget(shape[1], shape[2])
         options = chosen.model_dump()
         learn = ("mask", *options["learn"])

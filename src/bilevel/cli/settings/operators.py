@@ -210,10 +210,12 @@ class Mask(OperatorSettings):
 
 
 class Downsampling(OperatorSettings):
-    """Means of square blocks of pixels: super-resolution."""
+    """Means of blocks of pixels: super-resolution."""
 
     decisive: ClassVar[str] = "factor"
-    factor: Side = Field(default=2, description="side of the blocks [pixel]")
+    factor: Side | Annotated[tuple[Side, Side], Field(strict=False)] = Field(
+        default=2, description="side of the blocks, or [height, width] [pixel]"
+    )
 
     def build(self, shape: Shape) -> Operator:
         """The block means, whatever the size of the image."""
@@ -223,12 +225,12 @@ class Downsampling(OperatorSettings):
     @property
     def smallest(self) -> int:
         """One block."""
-        return self.factor
+        return max(self.multiples)
 
     @property
-    def multiple(self) -> int:
-        """The side of a block."""
-        return self.factor
+    def multiples(self) -> tuple[int, int]:
+        """The sides of a block."""
+        return self.factor if isinstance(self.factor, tuple) else (self.factor, self.factor)
 
 
 class Radon(OperatorSettings):
