@@ -132,7 +132,7 @@ def tiled(folder: Path, count: int, out: Path, size: tuple[int, int]) -> list[Pa
         sharp = torch.cat(lines, 2)[..., :height, :width]
         noise = torch.randn(sharp.shape, generator=generator(k, "noise of the photograph"))
         found.append(out / f"photograph{k:03d}.png")
-        bl.data.save_image(found[-1], sharp + NOISE * noise, bits=8)
+        bl.data.save_image(found[-1], (sharp + NOISE * noise).clamp(0, 1), bits=8)
     return found
 
 

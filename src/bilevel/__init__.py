@@ -29,6 +29,7 @@ from bilevel.differentiate import argmin as argmin
 from bilevel.differentiate import finite_differences as finite_differences
 from bilevel.differentiate import hypergradients as hypergradients
 from bilevel.ground import BilevelError as BilevelError
+from bilevel.ground import BilevelWarning as BilevelWarning
 from bilevel.ground import InputError as InputError
 from bilevel.ground import NotCertified as NotCertified
 from bilevel.ground import Theta as Theta

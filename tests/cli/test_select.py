@@ -21,7 +21,7 @@ SIGMA = 0.1
 def picture(folder: Path, name: str = "noisy.png", size: int = 24, channels: int = 1) -> Path:
     truth = bl.data.shepp_logan(size).float().expand(1, channels, -1, -1).contiguous()
     pairs = bl.data.simulate(truth, bl.operators.Identity(), bl.data.GaussianNoise(SIGMA))
-    bl.data.save_image(folder / name, pairs.y, bits=16)
+    bl.data.save_image(folder / name, pairs.y.clamp(0, 1), bits=16)
     return folder / name
 
 

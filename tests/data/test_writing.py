@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bilevel.data import load_image, save_image
-from bilevel.ground.errors import InputError
+from bilevel.ground.errors import BilevelWarning, InputError
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif", ".tiff"])
@@ -43,8 +43,9 @@ def test_rounding_error_is_half_a_level(
     assert float((load_image(path) - x).abs().max()) <= 0.5001 / (2**bits - 1)
 
 
-def test_grey_values_are_clipped(tmp_path: Path) -> None:
-    save_image(tmp_path / "image.png", torch.tensor([[-1.0, 0.5, 2.0]]))
+def test_grey_values_are_clipped_with_a_word(tmp_path: Path) -> None:
+    with pytest.warns(BilevelWarning, match=r"image.png: 2 of 3 values lie outside 0 to 1"):
+        save_image(tmp_path / "image.png", torch.tensor([[-1.0, 0.5, 2.0]]))
     read = load_image(tmp_path / "image.png").flatten()
     torch.testing.assert_close(read, torch.tensor([0.0, 128 / 255, 1.0]))
 

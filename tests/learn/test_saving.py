@@ -299,6 +299,18 @@ def test_what_would_come_back_as_another_non_smooth_energy_is_not_saved(tmp_path
         fit.save(tmp_path)
 
 
+def test_a_box_that_the_data_leave_is_saved(tmp_path: Path) -> None:
+    """J of the data themselves is infinite: nothing differs for that."""
+    x = bl.data.embedded_images(size=12)[:1]
+    pairs = bl.data.simulate(x, bl.operators.Identity(), bl.data.GaussianNoise(0.1))
+    box = bl.regularisers.Box(0.4, 0.5)
+    energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.TotalVariation(0.1) + box)
+    problem = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
+    fit = bl.load(bl.learn(problem, budget=bl.Budget(steps=1)).save(tmp_path))
+    found = fit.reconstruct(pairs.y).x
+    assert 0.4 <= float(found.min()) <= float(found.max()) <= 0.5
+
+
 @pytest.mark.parametrize("first", [checkpoint.PLAIN, checkpoint.TENSORS])
 def test_a_writer_killed_between_its_two_files_leaves_a_whole_fit(
     first: str, tmp_path: Path

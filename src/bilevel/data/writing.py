@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import struct
+import warnings
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from bilevel.data.medical import fills_volume, write_nifti
 from bilevel.data.storage import Storage
 from bilevel.data.tiff import write_tiff
 from bilevel.ground.checks import check_finite
-from bilevel.ground.errors import InputError
+from bilevel.ground.errors import BilevelWarning, InputError
 
 __all__ = ["Format", "results_path", "save_image", "save_results"]
 
@@ -40,8 +41,8 @@ _KEPT = (*_FORMATS, ".nii", ".nii.gz")
 def save_image(path: str | Path, x: Tensor, *, bits: int = 8) -> None:
     """Write one image (h, w), (c, h, w) or (1, c, h, w) with c = 1 or 3 as PNG, TIFF or NPY.
 
-    PNG and TIFF hold grey values clipped to [0, 1] in 8 or 16 bits; NPY holds the floats as they
-    are. The file appears complete or not at all.
+    PNG and TIFF hold grey values clipped to [0, 1] in 8 or 16 bits, with a warning of how many were
+    outside; NPY holds the floats as they are. The file appears complete or not at all.
 
     Raises:
         InputError: no such format or shape, values that are not finite, or no place to write to.
@@ -49,7 +50,10 @@ def save_image(path: str | Path, x: Tensor, *, bits: int = 8) -> None:
     path = Path(path)
     if bits not in (8, 16):
         raise InputError("bits must be 8 or 16", given=bits)
-    _write(path, _encode(path, _pixels(x), bits))
+    pixels = _pixels(x)
+    _write(path, _encode(path, pixels, bits))
+    if path.suffix.lower() != ".npy" and (what := _clipped(path, pixels)):
+        warnings.warn(f"{what}; .npy keeps them", BilevelWarning, stacklevel=2)
 
 
 def results_path(stem: Path, storage: Storage, form: Format | None = None) -> Path:
@@ -103,10 +107,16 @@ def _save_png(path: Path, pages: Sequence[Tensor], *, complex: bool) -> str | No
     if len(pages) != 1:
         raise InputError(f"cannot write {len(pages)} pages to {path}", advice=advice)
     pixels = _pixels(pages[0])
-    outside = int(np.count_nonzero((pixels < 0) | (pixels > 1)))
     _write(path, _encode(path, pixels, 16))
+    what = _clipped(path, pixels)
+    return what and f"{what}; --format tiff or npy keeps them"
+
+
+def _clipped(path: Path, pixels: Pixels) -> str | None:
+    """What is lost of values outside 0 to 1; None if nothing is."""
+    outside = int(np.count_nonzero((pixels < 0) | (pixels > 1)))
     what = f"{path.name}: {outside} of {pixels.size} values lie outside 0 to 1 and are clipped"
-    return f"{what}; --format tiff or npy keeps them" if outside else None
+    return what if outside else None
 
 
 def _encode(path: Path, pixels: Pixels, bits: int) -> bytes:

@@ -69,7 +69,7 @@ def check(energy: Energy, y: Tensor | None = None) -> None:
         raise InputError(f"saving this {name} would change it", advice=advice)
     if y is None:
         return
-    x = energy.start(y[:1]).detach()
+    x = energy.at(y[:1]).start()
     with torch.no_grad():
         slopes = [e.split(y[:1]).smooth.grad(x) for e in (energy, again)]
         values = [e.at(y[:1]).value(x) for e in (energy, again)]

@@ -49,6 +49,13 @@ def test_it_is_the_transform_of_what_each_coil_sees() -> None:
         torch.testing.assert_close(operator(x), torch.cat([expected.real, expected.imag], 1))
 
 
+def test_maps_are_not_rounded_to_the_precision_of_the_mask() -> None:
+    s = torch.complex(*torch.rand(2, 2, *SIZE, dtype=torch.float64))
+    operator = MultiCoil(mask(), s)
+    assert torch.equal(operator.sensitivities, s)
+    assert operator(images((2, *SIZE)).double()).dtype == torch.float64
+
+
 def test_coils_on_a_circle_see_every_pixel_as_well() -> None:
     power = birdcage((12, 9), 5, dtype=torch.complex128).abs().square().sum(0)
     torch.testing.assert_close(power, torch.ones(12, 9, dtype=torch.float64))

@@ -24,7 +24,8 @@ class MultiCoil(Operator):
 
     Args:
         mask: booleans or weights [1], (h, w).
-        sensitivities: S, complex, (N, h, w); a single coil that sees all pixels alike if None.
+        sensitivities: S, complex, (N, h, w); a single coil that sees all pixels alike if None. The
+            operator computes in the finer precision of S and the mask.
         centred: whether frequency zero lies in the middle, at (h // 2, w // 2), of mask and data,
             as raw data of scanners have it; at [0, 0] otherwise.
 
@@ -45,8 +46,11 @@ class MultiCoil(Operator):
         self, mask: Tensor, sensitivities: Tensor | None = None, *, centred: bool = False
     ) -> None:
         super().__init__()
-        self.register_buffer("mask", mask_weights(mask, (2,)))
-        self.register_buffer("parts", _real_parts(sensitivities, self.mask))
+        weights = mask_weights(mask, (2,))
+        parts = _real_parts(sensitivities, weights)
+        precision = torch.promote_types(weights.dtype, parts.dtype)
+        self.register_buffer("mask", weights.to(precision))
+        self.register_buffer("parts", parts.to(precision))
         self.centred = centred
 
     @property
@@ -127,7 +131,7 @@ def decoded(y: Tensor, mask: Tensor, sensitivities: Tensor, centred: bool) -> Te
 
 
 def _real_parts(sensitivities: object, mask: Tensor) -> Tensor:
-    """(2, N, h, w) in the precision of the mask."""
+    """(2, N, h, w) in the precision of the maps, or of the mask if there are none."""
     if sensitivities is None:
         return torch.stack([torch.ones_like(mask), torch.zeros_like(mask)])[:, None]
     check_constant(sensitivities, "sensitivities")
@@ -141,4 +145,4 @@ def _real_parts(sensitivities: object, mask: Tensor) -> Tensor:
         raise InputError(
             "sensitivities are zero everywhere", advice="check how they were estimated"
         )
-    return parts.to(mask.dtype)
+    return parts
