@@ -240,6 +240,18 @@ def test_threads_and_devices(
     assert "--device nonsense cannot be used" in run(*command, "--device", "nonsense").refused()
 
 
+def test_data_in_another_unit_than_the_fit_is_for_are_named(
+    run: Run, fit: Path, tmp_path: Path
+) -> None:
+    y = bl.data.embedded_image("camera")[0, 0, 100:116, 100:116].double().numpy()
+    for name, scale in (("same", 1.0), ("other", 255.0)):
+        np.save(tmp_path / f"{name}.npy", scale * y)
+    said = run("reconstruct", fit, tmp_path / "same.npy", "--out", tmp_path / "a").err
+    assert "contrast" not in said
+    said = run("reconstruct", fit, tmp_path / "other.npy", "--out", tmp_path / "b").err
+    assert "warning: other.npy: these images have a contrast of" in said
+
+
 def test_a_stack_is_one_file_of_many_pages(run: Run, fit: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     still = rng.random((16, 20))

@@ -311,6 +311,18 @@ def test_a_box_that_the_data_leave_is_saved(tmp_path: Path) -> None:
     assert 0.4 <= float(found.min()) <= float(found.max()) <= 0.5
 
 
+@pytest.mark.parametrize("scale", [1 / 100, 255.0])
+def test_a_fit_for_images_of_another_unit_warns(scale: float, tmp_path: Path) -> None:
+    own = problem()
+    fit = bl.learn(own, budget=bl.Budget(steps=1))
+    again = bl.load(fit.save(tmp_path))
+    y = own.samples.batch(torch.arange(1)).y
+    assert again.contrast == fit.contrast
+    again.reconstruct(0.3 * y)
+    with pytest.warns(bl.BilevelWarning, match="bring the data to that scale"):
+        again.reconstruct(scale * y)
+
+
 @pytest.mark.parametrize("first", [checkpoint.PLAIN, checkpoint.TENSORS])
 def test_a_writer_killed_between_its_two_files_leaves_a_whole_fit(
     first: str, tmp_path: Path

@@ -93,6 +93,8 @@ class _Data:
             y = part.images
             for words in sampling(configuration.operator, part.ids[0], y, self._channels):
                 say(words)
+            if (doubts := self.reconstructor.doubts(y.to(file.dtype), part.seen)) is not None:
+                say(f"warning: {part.ids[0]}: {doubts}")
             answer = self.reconstructor.answer(y.to(file.dtype), seen=part.seen)
             for k, name in enumerate(part.ids):
                 images[name], lines[name] = answer.x[k], _line(name, answer, k)

@@ -197,6 +197,11 @@ class Reconstructor:
         shape, y = self._taken(y)
         return self._answer(self._energy(shape, y, seen), y, done or _unheard)
 
+    def doubts(self, y: Tensor, seen: Tensor | None = None) -> str | None:
+        """As :meth:`~bilevel.learn.fit.Fit.doubts`, for data of any size."""
+        shape, y = self._taken(y)
+        return replace(self.fit, energy=self._energy(shape, y, seen)).doubts(y.to(self.device))
+
     def begin(self, y: Tensor, seen: Tensor | None = None) -> Tensor:
         """What one has without reconstruction: the data, or the start where they are no images."""
         shape, y = self._taken(y)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bilevel.ground.checks import check_images
-from bilevel.ground.errors import InputError, nearest
+from bilevel.ground.checks import check_images, check_positive
+from bilevel.ground.errors import BilevelWarning, InputError, nearest
 from bilevel.ground.theta import Theta
 from bilevel.ground.typed import made
 from bilevel.learn import checkpoint
@@ -47,6 +48,8 @@ class Fit:
     """The text that the configuration was read from."""
     algorithm: str = ""
     """What learned it, in words."""
+    contrast: float | None = None
+    """Of the images that it was learned from [grey value]; None if nothing was learned."""
     snapshot: Snapshot | None = field(default=None, repr=False)
     example: Tensor | None = field(default=None, repr=False)
     """Data of one sample, (1, ...), at which :meth:`save` compares gradients; not saved."""
@@ -101,8 +104,13 @@ class Fit:
 
         Raises:
             InputError: ``y`` does not fit the energy.
+
+        Warns:
+            BilevelWarning: images of another scale than those learned from; see :meth:`doubts`.
         """
         objective = self.energy.at(check_images(y, "y"))
+        if (doubts := self.doubts(y)) is not None:
+            warnings.warn(doubts, BilevelWarning, stacklevel=2)
         if tol is None:
             tol = self.tolerance(objective, y)
         return minimise(objective, accelerated(objective), tol=tol, max_steps=max_steps)
@@ -115,6 +123,23 @@ class Fit:
         The contrast is that of the images behind ``y``.
         """
         return tolerance_of(self.energy, objective, y, accuracy)
+
+    def doubts(self, y: Tensor) -> str | None:
+        """What speaks against using what was learned on data ``y``, in words; None if nothing.
+
+        Weights and smoothing are for grey values of one unit: images of ten times or a tenth of the
+        contrast of those learned from are in another one.
+
+        Raises:
+            InputError: ``y`` does not fit the energy.
+        """
+        here, there = self.energy.contrast(y), self.contrast
+        if there is None or there / FAR <= here <= there * FAR:
+            return None
+        return (
+            f"these images have a contrast of {here:.3g}, those that the fit was learned from of "
+            f"{there:.3g}: bring the data to that scale, or learn from such"
+        )
 
     def module(self, accuracy: float | None = None, max_steps: int = 20_000) -> Reconstruction:
         """The learned energy as a layer for other models, y -> x; a copy.
@@ -157,6 +182,7 @@ class Fit:
             "cost": asdict(self.cost),
             "unit": self.unit,
             "algorithm": self.algorithm,
+            "contrast": self.contrast,
             "configuration": dict(self.configuration),
             "source": self.source,
         }
@@ -190,6 +216,7 @@ def load(folder: str | Path) -> Fit:
             configuration=plain.configuration,
             source=plain.source,
             algorithm=plain.algorithm,
+            contrast=_contrast(plain.contrast),
         )
         snapshot = checkpoint.read_state(folder)
         if snapshot is None:
@@ -213,6 +240,11 @@ class _Plain:
     algorithm: str
     configuration: dict[str, Any]
     source: str
+    contrast: float | None = None
+
+
+def _contrast(value: float | None) -> float | None:
+    return None if value is None else check_positive(value, "the contrast of a fit")
 
 
 def _status(name: str) -> Status:
@@ -220,6 +252,9 @@ def _status(name: str) -> Status:
         raise InputError(f"unknown status '{name}'", advice=nearest(name, Status.__members__))
     return Status[name]
 
+
+FAR = 10.0
+"""Times the contrast of the images learned from: those of one unit do not differ by as much."""
 
 _SHOWN = 6
 """Parameters that ``print(fit)`` names."""

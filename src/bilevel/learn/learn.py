@@ -219,6 +219,8 @@ class _Run:
         fit = Fit.of(problem.sought, theta, self.history, status, cost, unit)
         about = {"configuration": self.configuration, "source": self.source}
         fit = replace(fit, **about, algorithm=self.about, example=problem.level.first)
+        if problem.separable:  # otherwise there are no images
+            fit = replace(fit, contrast=problem.contrast)
         if not isinstance(self.state, Packable):
             return fit
         if self.identity is None:
