@@ -121,6 +121,7 @@ def test_units_left_to_the_data_are_those_of_what_is_seen() -> None:
     [
         (lambda: Masked(L1()), "smooth fidelity"),  # type: ignore[arg-type]
         (lambda: Masked(Identity()), "smooth fidelity"),  # type: ignore[arg-type]
+        (lambda: Masked(Masked(SquaredL2())), "once"),
         (lambda: Masked.data(torch.ones(2, 1, 4, 4), torch.ones(3, 1, 4, 4)), "masks must fit"),
         (lambda: energy_at(torch.ones(1, 1, 4, 4)), "channels of masks"),
         (lambda: energy_at(Masked.data(torch.ones(2, 1, 4, 4), torch.eye(2)[:, :1, None, None])),

@@ -153,6 +153,7 @@ FAMILIES: Mapping[str, Family] = {
             fidelities.Fidelities,
             fidelities.Fidelity,
             fidelities.Masked,
+            fidelities.OwnCoils,
             fidelities.SampledL2,
         ),
     ),

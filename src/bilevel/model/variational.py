@@ -152,8 +152,8 @@ class Variational(Energy):
         self.check(y)
         with torch.no_grad():
             x = self.fidelity.start(y)
-            seen = self.fidelity.operator(x).double().flatten()
-            size, along = float(seen @ seen), float(seen @ y.double().flatten())
+            seen, data = (part.double().flatten() for part in self.fidelity.compared(x, y))
+            size, along = float(seen @ seen), float(seen @ data)
         return contrast(x) * (along / size if along > 0 else 1.0)
 
     def start(self, y: Tensor) -> Tensor:

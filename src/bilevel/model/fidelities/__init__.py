@@ -8,6 +8,7 @@ from bilevel.model.fidelities.gaussian_poisson import GaussianPoisson as Gaussia
 from bilevel.model.fidelities.kullback_leibler import KullbackLeibler as KullbackLeibler
 from bilevel.model.fidelities.l1 import L1 as L1
 from bilevel.model.fidelities.masked import Masked as Masked
+from bilevel.model.fidelities.own_coils import OwnCoils as OwnCoils
 from bilevel.model.fidelities.sampled_l2 import SampledL2 as SampledL2
 from bilevel.model.fidelities.squared_l2 import SquaredL2 as SquaredL2
 

@@ -33,6 +33,10 @@ class DataTerm(Term):
     def start(self, y: Tensor) -> Tensor:
         """A sensible first image."""
 
+    def compared(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """A x, and the data that it is compared with."""
+        return self.operator(x), y
+
     def check(self, y: Tensor) -> None:
         """Raise InputError unless ``y`` can be data of the operator."""
         self.operator.check_data(y)
