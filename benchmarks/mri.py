@@ -216,7 +216,7 @@ def sampling(source: Path, count: int, steps: int, half: bool) -> tuple[str, dic
     fit = learned(energy(best, WEIGHT), pairs, REFIT)
     theta = {**fit.theta, "fidelity.sampling": best.sampling.detach()}
     tol = whole.first_accuracy(theta)
-    better = bl.exchanged(whole, theta, tol=tol, evaluations=2 * steps)["fidelity.sampling"]
+    better = bl.exchanged(whole, theta, tol=tol, evaluations=5 * steps)["fidelity.sampling"]
     with torch.no_grad():
         best.sampling.copy_(better)
     fit = learned(energy(best, WEIGHT), pairs, REFIT)

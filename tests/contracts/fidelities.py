@@ -144,12 +144,13 @@ class FidelityContract:
 
     def test_a_batch_gives_what_its_rows_give(self, name: str) -> None:
         fidelity, x, y, _ = self.make(name, 0)
+        shape = tuple(x.shape[1:])
         alone = torch.cat([fidelity.grad(x[k : k + 1], y[k : k + 1]) for k in range(3)])
         torch.testing.assert_close(fidelity.grad(x, y), alone, rtol=1e-13, atol=1e-14)
         lone = torch.cat(
-            [fidelity.bounds(tuple(x.shape[1:]), y[k : k + 1]).for_rows(y[:1]).lipschitz for k in range(3)]
+            [fidelity.bounds(shape, y[k : k + 1]).for_rows(y[:1]).lipschitz for k in range(3)]
         )
-        torch.testing.assert_close(fidelity.bounds(tuple(x.shape[1:]), y).for_rows(y).lipschitz, lone)
+        torch.testing.assert_close(fidelity.bounds(shape, y).for_rows(y).lipschitz, lone)
 
     @pytest.mark.parametrize("seed", range(len(OPERATORS)))
     def test_variation_bounds_every_change_in_the_ball(self, name: str, seed: int) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
+from torch import Tensor
 
 from bilevel.ground.checks import check_count, check_positive
 from bilevel.ground.errors import InputError
@@ -25,7 +28,8 @@ def exchanged(
     The largest weights of a mask that was learned between 0 and 1 are not the best to take alone:
     small weights everywhere see all of the data, as noise does not grow when a weight falls. Here
     the entries taken whose derivatives are largest are exchanged for those left out whose
-    derivatives are least, a quarter of them at first; where the loss does not fall, half as many.
+    derivatives are least, a quarter of them at first; where the loss does not fall, half as many,
+    and single ones in the end, one pair after the other.
 
     Args:
         problem: whose energy holds the mask as a parameter.
@@ -65,15 +69,38 @@ def exchanged(
         raise InputError("the mask must be 0 or 1", given=float(mask.median()), advice=advice)
     at = problem.value_and_grad(theta, tol=tol)
     taken = int(mask.sum())
-    count = min(max(1, taken // 4), taken, mask.numel() - taken)
+    moves = _moves(mask, at.grad[name], min(max(1, taken // 4), taken, mask.numel() - taken))
     for _ in range(evaluations - 1):
+        count, moved = next(moves, (0, mask))
         if count < 1:
             break
-        mask, slope = at.theta[name], at.grad[name]
-        worst = torch.where(mask == 1, slope, -torch.inf).flatten().topk(count).indices
-        best = torch.where(mask == 0, -slope, -torch.inf).flatten().topk(count).indices
-        moved = mask.flatten().clone()
-        moved[worst], moved[best] = 0.0, 1.0
-        new = problem.value_and_grad({**at.theta, name: moved.view_as(mask)}, tol=tol)
-        at, count = (new, count) if new.corrected < at.corrected else (at, count // 2)
+        new = problem.value_and_grad({**at.theta, name: moved}, tol=tol)
+        if new.corrected < at.corrected:
+            at, moves = new, _moves(moved, new.grad[name], count)
     return at.theta
+
+
+def _moves(mask: Tensor, slope: Tensor, count: int) -> Iterator[tuple[int, Tensor]]:
+    """So many entries exchanged, then half as many; in the end one, in the order of promise."""
+    taken = torch.where(mask == 1, slope, -torch.inf).flatten()
+    left = torch.where(mask == 0, -slope, -torch.inf).flatten()
+    while count > 1:
+        yield count, _exchanged(mask, taken.topk(count).indices, left.topk(count).indices)
+        count //= 2
+    if count < 1:
+        return
+    most = min(SINGLES, int(mask.sum()), int((mask == 0).sum()))
+    worst, best = taken.topk(most), left.topk(most)
+    promise = (worst.values[:, None] + best.values).flatten()
+    for place in promise.argsort(descending=True).tolist():
+        yield 1, _exchanged(mask, worst.indices[place // most], best.indices[place % most])
+
+
+def _exchanged(mask: Tensor, out: Tensor, taken: Tensor) -> Tensor:
+    moved = mask.flatten().clone()
+    moved[out], moved[taken] = 0.0, 1.0
+    return moved.view_as(mask)
+
+
+SINGLES = 32
+"""Entries on either side of which single exchanges are tried."""

@@ -20,8 +20,8 @@ _SLACK = 1 + 1e-12
 class OwnCoils(Accompanied):
     """A fidelity of m_k F (S_k x): every sample has sensitivities and a mask of its own.
 
-    Ψ(m_k ⊙ A_k x; y_k) in row k, where A_k is the ``MultiCoil`` of the fidelity with the maps S_k in
-    place of its own: those tell how many coils there are. Data are (b, 6N, h, w): y_k as for
+    Ψ(m_k ⊙ A_k x; y_k) in row k, where A_k is the ``MultiCoil`` of the fidelity with the maps S_k
+    in place of its own: those tell how many coils there are. Data are (b, 6N, h, w): y_k as for
     ``MultiCoil``, then real and imaginary parts of S_k, then m_k; :meth:`data` joins them.
 
     Args:
