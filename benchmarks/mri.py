@@ -34,8 +34,9 @@ from torch import Tensor
 import bilevel as bl
 from bilevel.cli.app import main as bilevel
 from bilevel.cli.config import read
-from bilevel.cli.images import Batch, by_size, learning_images
+from bilevel.cli.images import Batch, by_size
 from bilevel.cli.learning import build_problem
+from bilevel.cli.measured import learning_images
 from bilevel.cli.reconstruction import Reconstructor, simulated
 from bilevel.ground.randomness import generator
 
