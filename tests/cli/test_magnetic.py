@@ -134,6 +134,17 @@ def test_masks_and_sensitivities_come_from_files(folder: Path) -> None:
         assert torch.equal(operator.sensitivities, maps)
 
 
+def test_what_is_learned_with_files_is_loaded_and_used(run: Run, folder: Path) -> None:
+    bl.data.save_image(folder / "mask.png", (torch.rand(1, *SIZE) < 0.7).float())
+    np.save(folder / "maps.npy", bl.data.birdcage(SIZE, 5).numpy())
+    drawn = "acceleration = 2\ncentre_fraction = 0.25\ncoils = 3"
+    path = written(folder, (drawn, 'mask = "mask.png"\nsensitivities = "maps.npy"'))
+    found = run("learn", path, "--out", folder / "fit")
+    assert found.code == found.owed, found.err
+    found = run("evaluate", folder / "fit", "--images", folder / "slices")
+    assert found.code == found.owed, found.err
+
+
 def test_points_are_chosen_within_the_budget_around_the_centre(folder: Path) -> None:
     for centred in ("false", "true"):
         text = f'coils = 3\nlearn = ["mask"]\nby = "points"\ncentred = {centred}'

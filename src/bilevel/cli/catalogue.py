@@ -150,6 +150,7 @@ FAMILIES: Mapping[str, Family] = {
         kinds.FidelitySettings,
         {"squared-l2": table(fidelities.SquaredL2, SquaredL2Settings)},
         (
+            fidelities.Accompanied,
             fidelities.Fidelities,
             fidelities.Fidelity,
             fidelities.Masked,

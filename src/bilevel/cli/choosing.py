@@ -96,9 +96,9 @@ def prepare(selection: Selection, rules: Mapping[str, RuleSettings], job: Job) -
     like = job.y if job.target is None else job.target
     shape = (like.shape[1], like.shape[2], like.shape[3])
     shape = selection.image_shape(shape) if job.target is None else shape
-    energy = selection.energy(shape, seen=job.seen)
+    energy = _shown(selection, selection.energy(shape, seen=job.seen), job)
     grey = energy.contrast(job.y) if job.target is None else contrast(job.target)
-    energy = selection.energy(shape, contrast=grey, seen=job.seen)
+    energy = _shown(selection, selection.energy(shape, contrast=grey, seen=job.seen), job)
     energy.settle(job.y, grey)
     built: dict[str, Rule] = {}
     unfit: dict[str, str] = {}
@@ -123,6 +123,13 @@ def prepare(selection: Selection, rules: Mapping[str, RuleSettings], job: Job) -
         reasons = "; ".join(unfit.values())
         raise InputError(reasons if len(unfit) == 1 else f"no rule applies: {reasons}")
     return Task(job, energy, built, unfit, selection.span, estimated[0] if estimated else None)
+
+
+def _shown(selection: Selection, energy: Variational, job: Job) -> Variational:
+    """With what the data, or their names, show of the operator."""
+    own = energy.fidelity
+    own.operator = selection.operator.shown_by(job.y, own.operator, job.ids)
+    return energy
 
 
 def _estimated(energy: Variational, y: Tensor) -> data.Noise:

@@ -61,10 +61,10 @@ def from_configuration(
             what = "rules are compared with what is learned from targets"
             advice = "name target, or give one picture of data in place of the configuration"
             raise InputError(what, advice=advice)
-    if training.differing:
+    if training.differing or configuration.operator.of_samples:
         with document.blaming("data.measured"):
-            what = "rules are compared on data that exist at the same places in all samples"
-            raise InputError(what, advice="take those of one mask")
+            what = "rules are compared on data of one operator that exist at the same places"
+            raise InputError(what, advice="take those of one mask and of one set of coils")
     with document.blaming("regulariser.name"):
         selection.energy(training.shape)
     learned = _learned(selection, configuration, training)

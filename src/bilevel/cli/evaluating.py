@@ -89,7 +89,7 @@ class Given:
             files = Files(self.source, grey=configuration.data.grey, layout=layout)
             check_complex(configuration.data, str(self.source), complex=files.complex)
             whole = by_size((name, fitting(configuration, image)) for name, image in files)
-        return [part for one in whole for part in one.apart()]
+        return [part for one in whole for part in one.apart(each=configuration.operator.of_samples)]
 
 
 def evaluate_fit(reconstructor: Reconstructor, given: Given, folder: Path) -> None:

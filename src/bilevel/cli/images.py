@@ -64,15 +64,15 @@ class Batch:
         """Whether the data of samples exist at places of their own."""
         return self.seen is not None and self.seen.ndim == 3
 
-    def apart(self) -> tuple[Batch, ...]:
-        """Samples one by one where their data exist at places of their own."""
-        if self.seen is None or not self.differing:
+    def apart(self, *, each: bool = False) -> tuple[Batch, ...]:
+        """Samples one by one where their data exist at places of their own, or in any case."""
+        if not (each or self.differing):
             return (self,)
-        rows = range(len(self.ids))
-        y = self.images if self.y is None else self.y
-        return tuple(
-            Batch((self.ids[k],), self.images[k : k + 1], y[k : k + 1], self.seen[k]) for k in rows
-        )
+        known = self.seen
+        seen = [known] * len(self.ids) if known is None or not self.differing else list(known)
+        y = [None] * len(self.ids) if self.y is None else torch.split(self.y, 1)
+        parts = zip(self.ids, torch.split(self.images, 1), y, seen, strict=True)
+        return tuple(Batch((name,), x, data, one) for name, x, data, one in parts)
 
     def __str__(self) -> str:
         """How many and how large."""

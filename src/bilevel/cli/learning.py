@@ -36,7 +36,7 @@ from bilevel.learn.checkpoint import PLAIN
 from bilevel.learn.scaling import resolved
 from bilevel.learn.separable import SeparableProblem
 from bilevel.model import Variational
-from bilevel.model.fidelities import Fidelity, Masked, SampledL2
+from bilevel.model.fidelities import SampledL2
 from bilevel.report import (
     ENDINGS,
     Reconstructed,
@@ -128,15 +128,14 @@ def build_problem(configuration: Configuration, training: Batch | Measurements) 
 
 def _settled(configuration: Configuration, training: Batch) -> tuple[Variational, Pairs]:
     """The energy in the units of the training images, and these with their data."""
-    seen, differing = training.seen, training.differing
-    common = seen.any(0) if seen is not None and differing else seen
+    seen, settings = training.seen, configuration.operator
+    common = seen.any(0) if seen is not None and training.differing else seen
     energy = configuration.energy(training.shape, common)
     pairs = simulated(configuration, training)
-    energy.fidelity.operator = configuration.operator.shown_by(pairs.y, energy.fidelity.operator)
+    operator = settings.shown_by(pairs.y, energy.fidelity.operator, pairs.ids)
+    energy.fidelity.operator = operator
     energy.settle(pairs.y, contrast(pairs.target))
-    if seen is not None and differing:
-        energy.fidelity = Masked(cast(Fidelity, energy.fidelity))  # it refuses any other
-        pairs = Pairs(Masked.data(pairs.y, seen[:, None]), pairs.target, pairs.ids)
+    energy.fidelity, pairs = settings.accompanied(energy.fidelity, pairs, seen)
     return energy, pairs
 
 
@@ -378,7 +377,7 @@ def _samples(
         Samples.joined(
             [
                 reconstructor.samples(simulated(configuration, part), counter, part.seen)
-                for part in batch.apart()
+                for part in batch.apart(each=configuration.operator.of_samples)
             ]
         )
         for batch in batches

@@ -187,7 +187,8 @@ def data_batches(
     groups: dict[object, list[tuple[str, Tensor, Tensor | None]]] = {}
     for name, page, known in zip(ids, file.pages, file.seen, strict=True):
         seen = existing(configuration.operator, page, [name], [known])
-        key = (page.shape, None if seen is None else seen.numpy().tobytes())
+        own = name if configuration.operator.of_samples else None
+        key = (page.shape, None if seen is None else seen.numpy().tobytes(), own)
         groups.setdefault(key, []).append((name, page, seen))
     return [
         Batch(

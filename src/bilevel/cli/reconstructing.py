@@ -93,9 +93,10 @@ class _Data:
             y = part.images
             for words in sampling(configuration.operator, part.ids[0], y, self._channels):
                 say(words)
-            if (doubts := self.reconstructor.doubts(y.to(file.dtype), part.seen)) is not None:
+            y, seen = y.to(file.dtype), part.seen
+            if (doubts := self.reconstructor.doubts(y, seen, part.ids)) is not None:
                 say(f"warning: {part.ids[0]}: {doubts}")
-            answer = self.reconstructor.answer(y.to(file.dtype), seen=part.seen)
+            answer = self.reconstructor.answer(y, seen=seen, ids=part.ids)
             for k, name in enumerate(part.ids):
                 images[name], lines[name] = answer.x[k], _line(name, answer, k)
         return Made({"": [images[name] for name in ids]}, [lines[name] for name in ids])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
@@ -24,7 +24,7 @@ from bilevel.ground.fingerprint import fingerprint
 from bilevel.learn import Fit, Status, load
 from bilevel.learn.reconstruction import tolerance_of
 from bilevel.model import Cost, Objective, Variational
-from bilevel.model.fidelities import Masked
+from bilevel.model.fidelities import Accompanied
 from bilevel.model.operators import FourierMask, Mask, MultiCoil, Operator, Shape
 from bilevel.report import Samples
 from bilevel.solve import Solution, minimise
@@ -49,6 +49,9 @@ def simulated(configuration: Configuration, batch: Batch) -> Pairs:
     images = batch.images.to(configuration.dtype)
     if batch.y is not None:
         return Pairs(batch.y.to(configuration.dtype), images, batch.ids)
+    if configuration.operator.of_samples:
+        what = "operators of samples go with measured data, and these are images"
+        raise InputError(what, advice="give --measured and --target")
     operator = configuration.forward(batch.shape)
     noise = configuration.drawn(operator.data_shape(batch.shape))
     advice = "give noise.sigma in the units of the images, e.g. 25/255 for pictures from 0 to 1"
@@ -176,7 +179,7 @@ class Reconstructor:
     ) -> tuple[Samples, Answer]:
         """As :meth:`samples`, and what it cost."""
         _, c, h, w = pairs.target.shape
-        y, energy = pairs.y, self._energy((c, h, w), pairs.y, seen)
+        y, energy = pairs.y, self._energy((c, h, w), pairs.y, seen, pairs.ids)
         answer = self._answer(energy, y, done or _unheard)
         rows_, columns = energy.fidelity.operator.window((c, h, w))
         x, target = (images[..., rows_, columns] for images in (answer.x, pairs.target))
@@ -185,22 +188,28 @@ class Reconstructor:
         return Samples(pairs.ids, before, x, target, certificate, status), answer
 
     def answer(
-        self, y: Tensor, done: Callable[[int], None] | None = None, seen: Tensor | None = None
+        self,
+        y: Tensor,
+        done: Callable[[int], None] | None = None,
+        seen: Tensor | None = None,
+        ids: Sequence[str] = (),
     ) -> Answer:
         """Reconstructions from data (k, c', h', w'), all of them ``seen`` (h', w') if None.
 
-        In the precision of the data, if that is more than the configuration asks for.
+        ``ids`` are their names, where samples have an operator of their own: then k is 1. In the
+        precision of the data, if that is more than the configuration asks for.
 
         Raises:
             InputError: data that do not fit.
         """
         shape, y = self._taken(y)
-        return self._answer(self._energy(shape, y, seen), y, done or _unheard)
+        return self._answer(self._energy(shape, y, seen, ids), y, done or _unheard)
 
-    def doubts(self, y: Tensor, seen: Tensor | None = None) -> str | None:
+    def doubts(self, y: Tensor, seen: Tensor | None = None, ids: Sequence[str] = ()) -> str | None:
         """As :meth:`~bilevel.learn.fit.Fit.doubts`, for data of any size."""
         shape, y = self._taken(y)
-        return replace(self.fit, energy=self._energy(shape, y, seen)).doubts(y.to(self.device))
+        energy = self._energy(shape, y, seen, ids)
+        return replace(self.fit, energy=energy).doubts(y.to(self.device))
 
     def begin(self, y: Tensor, seen: Tensor | None = None) -> Tensor:
         """What one has without reconstruction: the data, or the start where they are no images."""
@@ -229,30 +238,34 @@ class Reconstructor:
     def _probe(self) -> Shape:
         return (self.configuration.data.channels, *self.configuration.probe)
 
-    def _energy(self, shape: Shape, y: Tensor, seen: Tensor | None) -> Variational:
+    def _energy(
+        self, shape: Shape, y: Tensor, seen: Tensor | None, ids: Sequence[str] = ()
+    ) -> Variational:
         """The same parameters, with an operator for that size, and what y shows of it."""
         if self.is_configuration:
             energy = self.configuration.energy(shape, seen)
             own = energy.fidelity
-            own.operator = self.configuration.operator.shown_by(y, own.operator)
+            own.operator = self.configuration.operator.shown_by(y, own.operator, ids)
             return energy.to(self.device, y.dtype)
         if seen is not None or self.configuration.operator.varying:
-            return self._adapted(shape, y, seen)
+            return self._adapted(shape, y, seen, ids)
         kept = self._last.get((shape, y.dtype))
         if kept is None:
-            kept = self._adapted(shape, y, seen)
+            kept = self._adapted(shape, y, seen, ids)
             self._last.clear()
             self._last[shape, y.dtype] = kept
         return kept
 
-    def _adapted(self, shape: Shape, y: Tensor, seen: Tensor | None) -> Variational:
+    def _adapted(
+        self, shape: Shape, y: Tensor, seen: Tensor | None, ids: Sequence[str]
+    ) -> Variational:
         energy = cast(Variational, copy.deepcopy(self.fit.energy))
-        operator = self.configuration.assumed(shape, y, seen)
+        operator = self.configuration.assumed(shape, y, seen, ids)
         learned = list(energy.fidelity.operator.parameters())
         with torch.no_grad():
             for own, value in zip(operator.parameters(), learned, strict=True):
                 own.copy_(value)
-        if isinstance(energy.fidelity, Masked):
+        if isinstance(energy.fidelity, Accompanied):
             energy.fidelity = energy.fidelity.fidelity
         energy.fidelity.operator = operator
         return energy.to(self.device, y.dtype)
@@ -302,7 +315,7 @@ def _check_untouched(copy: Path, fit: Fit) -> None:
 def _check_same(energy: Variational, configuration: Configuration, source: Path) -> None:
     """The configuration builds the operator of the saved energy, and may do so for other sizes."""
     fidelity = energy.fidelity
-    own = (fidelity.fidelity if isinstance(fidelity, Masked) else fidelity).operator
+    own = (fidelity.fidelity if isinstance(fidelity, Accompanied) else fidelity).operator
     tensors = [t for t in own.options().values() if isinstance(t, Tensor)]
     sizes = [t.shape[-2:] for t in tensors if t.ndim >= 2]
     seen = _seen(own) if configuration.data.measured is not None else None

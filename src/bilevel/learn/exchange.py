@@ -92,7 +92,7 @@ def _moves(mask: Tensor, slope: Tensor, count: int) -> Iterator[tuple[int, Tenso
     most = min(SINGLES, int(mask.sum()), int((mask == 0).sum()))
     worst, best = taken.topk(most), left.topk(most)
     promise = (worst.values[:, None] + best.values).flatten()
-    for place in promise.argsort(descending=True).tolist():
+    for place in promise.argsort(descending=True):
         yield 1, _exchanged(mask, worst.indices[place // most], best.indices[place % most])
 
 

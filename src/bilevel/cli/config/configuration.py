@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
@@ -122,16 +122,20 @@ class Configuration(Settings):
         return self.operator.build(shape).to(self.dtype)
 
     def assumed(
-        self, shape: Shape, y: Tensor | None = None, seen: Tensor | None = None
+        self,
+        shape: Shape,
+        y: Tensor | None = None,
+        seen: Tensor | None = None,
+        ids: Sequence[str] = (),
     ) -> Operator:
         """The one that reconstructions begin with, of whose data those ``seen`` (h', w') exist.
 
-        ``y`` are data that may show more of it.
+        ``y`` are data that may show more of it, ``ids`` their names.
         """
         own = self.operator
         operator = own.assumed(shape) if seen is None else own.seeing(shape, seen)
         operator = operator.to(self.dtype)
-        return operator if y is None else own.shown_by(y, operator)
+        return operator if y is None else own.shown_by(y, operator, ids)
 
     def image_shape(self, data_shape: Shape) -> Shape:
         """Of the images behind data (c', h', w').
@@ -233,7 +237,14 @@ class Configuration(Settings):
         if self.data.measured is not None and self.data.target is None and self.criterion is None:
             advice = 'name the images that the data are of, or add [criterion], with name = "sure"'
             raise Unfit("data.target", "measured data alone need a criterion", advice=advice)
+        if self.operator.of_samples and self.data.measured is None:
+            what = "operators of samples go with measured data"
+            raise Unfit("operator.sensitivities", what, advice="name measured in [data]")
         if self.criterion is not None:
+            if self.operator.of_samples:
+                what = "a criterion asks for one operator for all samples"
+                advice = "name one file of sensitivities, or leave out [criterion]"
+                raise Unfit("operator.sensitivities", what, advice=advice)
             if (key := self.operator.left_open) is not None:
                 what = "a criterion of the data cannot learn the operator"
                 raise Unfit(f"operator.{key}", what, advice="leave out [criterion], and give pairs")

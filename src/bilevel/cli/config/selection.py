@@ -47,6 +47,8 @@ __all__ = ["Selection", "made", "read_selection", "tables_for_learning"]
 Kind = TypeVar("Kind", bound=Settings)
 _REFUSED = {"solver": "rules choose their own solver"}
 """Tables that change what is computed, but not here."""
+_COMPLEX = 2
+"""Channels of a complex image."""
 BACKGROUND = 0.01
 """Of counts that none is given for [grey value]."""
 
@@ -109,7 +111,9 @@ class Selection(Settings):
 
     def image_shape(self, data_shape: Shape) -> Shape:
         """Of the images behind data (c', h', w')."""
-        return self.operator.build(data_shape).image_shape(data_shape)
+        channels = _COMPLEX if self.operator.for_complex else data_shape[0]
+        like = (channels, data_shape[1], data_shape[2])
+        return self.operator.build(like).image_shape(data_shape)
 
     def energy(
         self,

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import ClassVar
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import ClassVar, cast
 
 from torch import Tensor
 
 from bilevel.cli.settings.kinds import FidelitySettings, Table
 from bilevel.data import Pairs
-from bilevel.model.fidelities import DataTerm
+from bilevel.model.fidelities import DataTerm, Fidelity, Masked
 from bilevel.model.operators import Mask, Operator, Shape
 
 __all__ = ["OperatorSettings"]
@@ -36,10 +37,30 @@ class OperatorSettings(Table):
         """What is known of it at first, with its learnable parameters; all unless overridden."""
         return self.build(shape)
 
-    def shown_by(self, y: Tensor, operator: Operator) -> Operator:
-        """``operator`` with what the data y show of it; as it is unless overridden."""
-        del y
+    @property
+    def of_samples(self) -> bool:
+        """Whether each sample has an operator of its own, which goes by its name."""
+        return False
+
+    def shown_by(self, y: Tensor, operator: Operator, ids: Sequence[str]) -> Operator:
+        """``operator`` with what the data y, or their names, show of it; as it is by default."""
+        del y, ids
         return operator
+
+    def accompanied(
+        self, fidelity: DataTerm, pairs: Pairs, seen: Tensor | None
+    ) -> tuple[DataTerm, Pairs]:
+        """Fidelity and pairs to learn from, where samples bring along what they do not share.
+
+        Args:
+            fidelity: of what they share.
+            pairs: data and targets.
+            seen: which data exist, (h', w') for all samples or (k, h', w'); all if None.
+        """
+        if seen is None or seen.ndim == 2:
+            return fidelity, pairs
+        masked = Masked(cast(Fidelity, fidelity))  # it refuses any other
+        return masked, replace(pairs, y=Masked.data(pairs.y, seen[:, None]))
 
     def sampled(self, y: Tensor) -> Tensor | None:
         """Which data (h', w') were taken, where measured ones tell by themselves; None if all.

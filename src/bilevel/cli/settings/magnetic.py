@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, cast
 
 import torch
@@ -17,7 +18,7 @@ from bilevel.cli.settings.forward import OperatorSettings
 from bilevel.cli.settings.kinds import FidelitySettings
 from bilevel.data import Pairs, birdcage, estimated_sensitivities, kspace
 from bilevel.model import operators
-from bilevel.model.fidelities import DataTerm, SampledL2, SquaredL2
+from bilevel.model.fidelities import DataTerm, Fidelity, OwnCoils, SampledL2, SquaredL2
 from bilevel.model.operators import Operator, Shape
 from bilevel.model.operators.fourier import line_mask
 
@@ -25,7 +26,7 @@ __all__ = ["FourierMask", "MultiCoil"]
 
 WORDS = ("birdcage", "estimated")
 """Sensitivities that are no file."""
-_DECAY = 3.0
+_COILS, _DECAY = 4, 3.0
 _LEAST = 4
 
 
@@ -75,17 +76,19 @@ class FourierMask(OperatorSettings):
 
     @model_validator(mode="after")
     def _fits(self) -> FourierMask:
-        given = self.model_fields_set
-        drawn = sorted({"acceleration", "centre_fraction", "seed"} & given)
+        drawn = [k for k in ("acceleration", "centre_fraction", "seed") if self._asked_for(k)]
         if self.mask is not None and (drawn or self.learn):
             what = "a mask is read from a file, drawn or learned"
             others = [*drawn, *(["learn"] if self.learn else [])]
             raise Unfit("mask", what, given=f"mask and {' and '.join(others)}")
-        for key in sorted({"by", "binarise"} & given):
-            if not self.learn and getattr(self, key) != type(self).model_fields[key].default:
+        for key in ("by", "binarise"):
+            if not self.learn and self._asked_for(key):
                 advice = 'add learn = ["mask"]'
                 raise Unfit(key, "only a learned mask has this", advice=advice)
         return self
+
+    def _asked_for(self, key: str) -> bool:
+        return getattr(self, key) != type(self).model_fields[key].default
 
     @property
     def size_taken(self) -> tuple[int, int] | None:
@@ -205,13 +208,15 @@ class MultiCoil(FourierMask):
     """The same of complex images, seen by several coils: parallel magnetic resonance."""
 
     for_complex: ClassVar[bool | None] = True
-    coils: Annotated[int, Field(ge=1, le=256)] = Field(
-        default=4, description="how many, on a circle; those of a file are as many as it holds"
+    coils: Annotated[int, Field(ge=1, le=256)] | None = Field(
+        default=None,
+        description="how many, on a circle, 4 if none; those of a file are as many as it holds",
     )
     sensitivities: str = Field(
         default="birdcage",
-        description='"birdcage", "estimated" for what the centre of k-space shows of them, or a '
-        "file of a complex array (coils, h, w)",
+        description='"birdcage", "estimated" for what the centre of k-space shows of them, a '
+        "file of a complex array (coils, h, w), or a folder with one for each file of data, of its "
+        "name",
     )
 
     @model_validator(mode="after")
@@ -219,14 +224,34 @@ class MultiCoil(FourierMask):
         if self.sensitivities == "estimated" and self.coils == 1:
             what = "a single coil has no sensitivities to be estimated"
             raise Unfit("coils", what, advice="set coils to 2 or more")
-        if self._file and "coils" in self.model_fields_set:
+        if self._file and self.coils is not None:
             what = "the file of sensitivities says how many coils there are"
             raise Unfit("coils", what, given=self.coils, advice="leave coils out")
         return self
 
+    def seeing(self, shape: Shape, seen: Tensor) -> Operator:
+        """Of complex images, whatever the shape."""
+        return operators.MultiCoil(seen, self._maps(shape), centred=self.centred)
+
     @property
     def _file(self) -> bool:
         return self.sensitivities not in WORDS
+
+    @property
+    def of_samples(self) -> bool:
+        """With a folder of sensitivities."""
+        return self._file and Path(self.sensitivities).is_dir()
+
+    @property
+    def _first(self) -> str:
+        """The file of sensitivities, or the first of a folder: how large and how many they are."""
+        if not self.of_samples:
+            return self.sensitivities
+        found = sorted(Path(self.sensitivities).glob("*.npy"))
+        if not found:
+            what = f"there are no arrays in the folder {Path(self.sensitivities).name}"
+            raise Unfit("sensitivities", what, advice="save one a sample with numpy.save")
+        return str(found[0])
 
     @property
     def size_taken(self) -> tuple[int, int] | None:
@@ -234,7 +259,7 @@ class MultiCoil(FourierMask):
         own = super().size_taken
         if own is not None or not self._file:
             return own
-        shape = shape_of("sensitivities", self.sensitivities)
+        shape = shape_of("sensitivities", self._first)
         return (shape[1], shape[2]) if len(shape) == 3 else None
 
     @property
@@ -244,8 +269,9 @@ class MultiCoil(FourierMask):
 
     @property
     def varying(self) -> Collection[str]:
-        """Sensitivities that come from the data."""
-        return ("sensitivities",) if self.sensitivities == "estimated" else ()
+        """Sensitivities that come from the data, or with them."""
+        given = self.sensitivities == "estimated" or self.of_samples
+        return ("sensitivities",) if given else ()
 
     def sampled(self, y: Tensor) -> Tensor:
         """The data that are not 0 in all coils."""
@@ -254,19 +280,26 @@ class MultiCoil(FourierMask):
     def _maps(self, shape: Shape) -> Tensor | None:
         size = shape[1], shape[2]
         if not self._file:
-            maps = birdcage(size, self.coils, dtype=torch.complex128)
+            maps = birdcage(size, self.coils or _COILS, dtype=torch.complex128)
             return None if self.coils == 1 else maps
-        maps = torch.from_numpy(array_in("sensitivities", self.sensitivities, "c", (3,)))
-        if maps.shape[1:] != size:
-            h, w = maps.shape[1:]
-            given = f"an image of {size[0]}x{size[1]}"
-            raise Unfit("sensitivities", f"they are for images of {h}x{w} pixels", given=given)
-        return maps
+        return _maps_in(self._first, size)
 
-    def shown_by(self, y: Tensor, operator: Operator) -> Operator:
-        """With the sensitivities that the middle of y shows, if they are to be estimated."""
-        if self.sensitivities != "estimated" or not isinstance(operator, operators.MultiCoil):
+    def _maps_of(self, name: str, size: tuple[int, int]) -> Tensor:
+        """The sensitivities of the sample of that name."""
+        file = Path(self.sensitivities) / f"{Path(name).stem}.npy"
+        if not file.is_file():
+            what = f"there are no sensitivities for {name} in the folder {file.parent.name}"
+            raise Unfit("sensitivities", what, advice=f"save them as {file.name}")
+        return _maps_in(str(file), size)
+
+    def shown_by(self, y: Tensor, operator: Operator, ids: Sequence[str]) -> Operator:
+        """With the sensitivities that the middle of y shows, or of the one sample that y is of."""
+        if not self.varying or not isinstance(operator, operators.MultiCoil):
             return operator
+        if self.of_samples:
+            maps = self._maps_of(ids[0], (y.shape[2], y.shape[3])) if len(ids) == 1 else None
+            given = operator.sensitivities if maps is None else maps
+            return operators.MultiCoil(operator.mask, given, centred=self.centred).to(y)
         side = min(round(y.shape[3] * self.centre_fraction), y.shape[2])
         if side < _LEAST:
             what = f"sensitivities need a centre of {_LEAST} lines or more"
@@ -274,18 +307,41 @@ class MultiCoil(FourierMask):
         maps = estimated_sensitivities(y, side, centred=self.centred)
         return operators.MultiCoil(operator.mask, maps, centred=self.centred).to(y)
 
+    def accompanied(
+        self, fidelity: DataTerm, pairs: Pairs, seen: Tensor | None
+    ) -> tuple[DataTerm, Pairs]:
+        """With the sensitivities of each sample, if a folder holds them."""
+        if not self.of_samples:
+            return super().accompanied(fidelity, pairs, seen)
+        size = pairs.y.shape[2], pairs.y.shape[3]
+        maps = torch.stack([self._maps_of(name, size) for name in pairs.ids])
+        mask = seen[:, None] if seen is not None and seen.ndim == 3 else None
+        data = OwnCoils.data(pairs.y, maps, mask)
+        return OwnCoils(cast(Fidelity, fidelity)), replace(pairs, y=data)
+
     def aligned(self, pairs: Pairs, operator: Operator) -> Pairs:
         """Targets as all of k-space would give them with the sensitivities estimated.
 
         These are known up to a phase at each pixel, which moves to the images: Σ S̄'_k S_k x.
         """
-        own = self.shown_by(pairs.y, operator)
+        own = self.shown_by(pairs.y, operator, pairs.ids)
         if own is operator or not isinstance(own, operators.MultiCoil):
             return pairs
         given = cast(operators.MultiCoil, operator).sensitivities
         factor = (own.sensitivities.conj() * given.to(own.sensitivities)).sum(0)
         x = factor * torch.complex(*pairs.target.chunk(2, 1))
         return replace(pairs, target=torch.cat([x.real, x.imag], 1))
+
+
+def _maps_in(file: str, size: tuple[int, int]) -> Tensor:
+    """The complex array (coils, h, w) of a file, for images of that size."""
+    maps = torch.from_numpy(array_in("sensitivities", file, "c", (3,)))
+    if maps.shape[1:] != size:
+        h, w = maps.shape[1:]
+        given = f"an image of {size[0]}x{size[1]}"
+        what = f"those in {Path(file).name} are for images of {h}x{w} pixels"
+        raise Unfit("sensitivities", what, given=given)
+    return maps
 
 
 def _frequency(count: int) -> Tensor:

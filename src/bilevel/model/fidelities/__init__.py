@@ -1,6 +1,7 @@
 """Fidelities Ψ_θ(A x; y)."""
 
 from bilevel.ground.contents import contents as _contents
+from bilevel.model.fidelities.accompanied import Accompanied as Accompanied
 from bilevel.model.fidelities.fidelity import DataTerm as DataTerm
 from bilevel.model.fidelities.fidelity import Fidelities as Fidelities
 from bilevel.model.fidelities.fidelity import Fidelity as Fidelity
