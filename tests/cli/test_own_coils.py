@@ -90,6 +90,28 @@ def test_each_sample_is_seen_by_its_own_coils(run: Run, folder: Path) -> None:
         assert np.abs(x - truth).std() < np.abs(filled - truth).std()
 
 
+def test_other_sensitivities_make_results_again(run: Run, folder: Path) -> None:
+    config = written(folder, CONFIGURATION.replace("steps = 2", "steps = 0"))
+    given = ("reconstruct", config, folder / "measured", "--layout", "coils")
+    assert run(*given, "--out", folder / "x").code in (0, 3)
+    before = np.load(folder / "x" / "b.npy")
+    np.save(folder / "maps" / "b.npy", 2 * np.load(folder / "maps" / "b.npy"))
+    assert run(*given, "--out", folder / "x").code in (0, 3)
+    assert np.abs(np.load(folder / "x" / "b.npy")).max() < 0.8 * np.abs(before).max()
+
+
+def test_pages_of_a_stack_have_pages_of_sensitivities(run: Run, folder: Path) -> None:
+    single = written(folder, CONFIGURATION.replace("steps = 2", "steps = 0"))
+    given = ("reconstruct", single, "--layout", "coils")
+    run(*given, folder / "measured", "--out", folder / "x")
+    for kind in ("measured", "maps"):
+        pages = [np.load(folder / kind / f"{name}.npy") for name in NAMES]
+        np.save(folder / kind / "stack.npy", np.stack(pages))
+    assert run(*given, folder / "measured" / "stack.npy", "--out", folder / "z").code in (0, 3)
+    each = np.stack([np.load(folder / "x" / f"{name}.npy") for name in NAMES])
+    np.testing.assert_allclose(np.load(folder / "z" / "stack.npy"), each, atol=4e-3)
+
+
 def test_a_weight_is_chosen_with_them(run: Run, folder: Path) -> None:
     model = folder / "model.toml"
     text = '[operator]\nname = "multi-coil"\nsensitivities = "maps"\n'
@@ -108,6 +130,7 @@ def test_a_weight_is_chosen_with_them(run: Run, folder: Path) -> None:
         (lambda folder: (folder / "maps/b.npy").unlink(), "no sensitivities for b"),
         (lambda folder: np.save(folder / "maps/b.npy", np.ones((3, 4, 4), complex)), "4x4"),
         (lambda folder: np.save(folder / "maps/b.npy", np.zeros((3, *SIZE), complex)), "zero"),
+        (lambda folder: np.save(folder / "maps/b.npy", np.ones((2, *SIZE), complex)), "2 coils"),
         (lambda folder: [p.unlink() for p in (folder / "maps").iterdir()], "no arrays"),
     ],
 )

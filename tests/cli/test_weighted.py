@@ -75,6 +75,20 @@ def test_rules_heed_the_weights(run: Run, tmp_path: Path, weights: np.ndarray) -
     assert torch.allclose(x, found.x[0, 0], atol=1e-3)
 
 
+def test_variances_are_in_the_unit_of_the_data(run: Run, tmp_path: Path) -> None:
+    """Those of a transform without factor are h w times as large; files of any byte order."""
+    np.save(tmp_path / "large.npy", np.full((SIZE, SIZE), 4.0 * SIZE**2).astype(">f8"))
+    text = CONFIGURATION.replace(
+        '"gaussian-blur"\nsize = 3\nsigma = 0.7', '"fourier-mask"\nnorm = "backward"'
+    )
+    config = written(tmp_path, 'variance = "large.npy"', text)
+    assert run("learn", config, "--out", tmp_path / "fit").code in (0, 3)
+    fidelity = bl.load(tmp_path / "fit").energy.fidelity
+    assert isinstance(fidelity, bl.fidelities.SquaredL2)
+    assert fidelity.weights is not None
+    assert torch.equal(fidelity.weights, torch.full((SIZE, SIZE), 0.25))
+
+
 @pytest.mark.parametrize(
     ("table", "said"),
     [

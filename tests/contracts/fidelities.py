@@ -151,6 +151,8 @@ class FidelityContract:
             [fidelity.bounds(shape, y[k : k + 1]).for_rows(y[:1]).lipschitz for k in range(3)]
         )
         torch.testing.assert_close(fidelity.bounds(shape, y).for_rows(y).lipschitz, lone)
+        starts = torch.cat([fidelity.start(y[k : k + 1]) for k in range(3)])
+        torch.testing.assert_close(fidelity.start(y), starts)
 
     @pytest.mark.parametrize("seed", range(len(OPERATORS)))
     def test_variation_bounds_every_change_in_the_ball(self, name: str, seed: int) -> None:

@@ -311,6 +311,22 @@ def test_a_box_that_the_data_leave_is_saved(tmp_path: Path) -> None:
     assert 0.4 <= float(found.min()) <= float(found.max()) <= 0.5
 
 
+def test_a_fit_does_not_doubt_what_it_was_learned_from() -> None:
+    """Pixels that are missing count as zeros, in learning as later."""
+    rng = torch.Generator().manual_seed(0)
+    x = 1000 + 10 * torch.rand(2, 1, 12, 12, generator=rng)
+    mask = torch.rand(12, 12, generator=rng) > 0.3
+    pairs = bl.data.simulate(x, bl.operators.Mask(mask), bl.data.GaussianNoise(1.0))
+    fidelity = bl.fidelities.SquaredL2(bl.operators.Mask(mask))
+    energy = bl.Variational(fidelity, bl.regularisers.TotalVariation() + bl.regularisers.Tikhonov())
+    fit = bl.learn(
+        bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs), budget=bl.Budget(steps=1)
+    )
+    assert fit.doubts(pairs.y) is None
+    assert fit.doubts(0 * pairs.y) is None
+    assert fit.doubts(1e-3 * pairs.y) is not None
+
+
 @pytest.mark.parametrize("scale", [1 / 100, 255.0])
 def test_a_fit_for_images_of_another_unit_warns(scale: float, tmp_path: Path) -> None:
     own = problem()

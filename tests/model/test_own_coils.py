@@ -12,7 +12,7 @@ import bilevel as bl
 from bilevel.data import birdcage
 from bilevel.ground import rows
 from bilevel.ground.randomness import generator
-from bilevel.model.fidelities import Fidelity, OwnCoils, SquaredL2
+from bilevel.model.fidelities import Fidelity, Masked, OwnCoils, SquaredL2
 from bilevel.model.operators import Identity, MultiCoil
 from contracts.fidelities import FidelityContract
 from contracts.zoo import Random
@@ -100,6 +100,27 @@ def test_units_left_to_the_data_are_those_of_the_coils() -> None:
     alone = bl.Variational(plain, tv).double()
     whole = bl.Variational(OwnCoils(of_size(size)), tv).double()
     assert whole.contrast(OwnCoils.data(y, own)) == pytest.approx(alone.contrast(y), rel=1e-9)
+
+
+def test_strong_coils_of_other_rows_change_no_contrast() -> None:
+    rng, size = generator(3, "strong coils"), (12, 12)
+    x = torch.rand(1, 2, *size, generator=rng).double().expand(3, -1, -1, -1)
+    own = maps(3, rng, size) * torch.tensor([0.1, 0.1, 10.0]).reshape(-1, 1, 1, 1)
+    y = torch.cat([MultiCoil(torch.ones(size), own[k])(x[k : k + 1]) for k in range(3)])
+    tv = bl.regularisers.TotalVariation(coupled=True)
+    whole, data = bl.Variational(OwnCoils(of_size(size)), tv).double(), OwnCoils.data(y, own)
+    alone = [whole.contrast(data[k : k + 1]) for k in range(3)]
+    assert min(alone) / 2 <= whole.contrast(data) <= 2 * max(alone)
+
+
+@pytest.mark.parametrize("inner", [SquaredL2, bl.fidelities.KullbackLeibler])
+def test_a_sum_compares_as_its_first_term(inner: type[Fidelity]) -> None:
+    rng = generator(4, "sum of masked")
+    x, mask = torch.rand(2, 1, 8, 8, generator=rng), torch.rand(2, 1, 8, 8, generator=rng) > 0.3
+    first = Masked(SquaredL2())
+    data, tv = Masked.data(mask * x, mask), bl.regularisers.TotalVariation()
+    both = bl.Variational(first + Masked(inner()), tv)
+    assert both.contrast(data) == bl.Variational(first, tv).contrast(data)
 
 
 @pytest.mark.parametrize(

@@ -132,8 +132,9 @@ def _settled(configuration: Configuration, training: Batch) -> tuple[Variational
     common = seen.any(0) if seen is not None and training.differing else seen
     energy = configuration.energy(training.shape, common)
     pairs = simulated(configuration, training)
-    operator = settings.shown_by(pairs.y, energy.fidelity.operator, pairs.ids)
-    energy.fidelity.operator = operator
+    if not settings.of_samples:
+        operator = settings.shown_by(pairs.y, energy.fidelity.operator, pairs.ids)
+        energy.fidelity.operator = operator
     energy.settle(pairs.y, contrast(pairs.target))
     energy.fidelity, pairs = settings.accompanied(energy.fidelity, pairs, seen)
     return energy, pairs

@@ -20,7 +20,7 @@ from bilevel.cli.learning import INTERRUPTED
 from bilevel.cli.measured import data_batches, sampling
 from bilevel.cli.pictures import Picture
 from bilevel.cli.reconstruction import FREE, Answer, Reconstructor, simulated
-from bilevel.cli.record import Line, finite, from_null
+from bilevel.cli.record import Line, files_of, finite, from_null
 from bilevel.report import ENDINGS, Samples, Score, Scores, scores_table
 from bilevel.report.words import count, number, plural, proved
 from bilevel.solve import Claim, Status
@@ -72,6 +72,7 @@ def _about(reconstructor: Reconstructor, *, simulate: bool) -> dict[str, object]
         "configuration": {k: v for k, v in tables.items() if k not in _UNUSED},
         "seed": tables["data"]["seed"],
         "content": reconstructor.content,
+        "files": files_of(tables),
         "accuracy": reconstructor.accuracy,
         "simulate": simulate,
     }
@@ -93,10 +94,7 @@ class _Data:
             y = part.images
             for words in sampling(configuration.operator, part.ids[0], y, self._channels):
                 say(words)
-            y, seen = y.to(file.dtype), part.seen
-            if (doubts := self.reconstructor.doubts(y, seen, part.ids)) is not None:
-                say(f"warning: {part.ids[0]}: {doubts}")
-            answer = self.reconstructor.answer(y, seen=seen, ids=part.ids)
+            answer = self.reconstructor.answer(y.to(file.dtype), seen=part.seen, ids=part.ids)
             for k, name in enumerate(part.ids):
                 images[name], lines[name] = answer.x[k], _line(name, answer, k)
         return Made({"": [images[name] for name in ids]}, [lines[name] for name in ids])

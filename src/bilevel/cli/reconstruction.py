@@ -15,6 +15,7 @@ from torch import Tensor
 from bilevel.cli.config import Configuration, plain, read, restore
 from bilevel.cli.config.noise import check_level
 from bilevel.cli.config.reading import table_in, text_in
+from bilevel.cli.console import say
 from bilevel.cli.images import Batch
 from bilevel.data import Pairs, simulate
 from bilevel.ground import rows
@@ -203,13 +204,11 @@ class Reconstructor:
             InputError: data that do not fit.
         """
         shape, y = self._taken(y)
-        return self._answer(self._energy(shape, y, seen, ids), y, done or _unheard)
-
-    def doubts(self, y: Tensor, seen: Tensor | None = None, ids: Sequence[str] = ()) -> str | None:
-        """As :meth:`~bilevel.learn.fit.Fit.doubts`, for data of any size."""
-        shape, y = self._taken(y)
         energy = self._energy(shape, y, seen, ids)
-        return replace(self.fit, energy=energy).doubts(y.to(self.device))
+        doubts = replace(self.fit, energy=energy).doubts(y[:1].to(self.device))
+        if doubts is not None:
+            say(f"warning: {ids[0]}: {doubts}" if ids else f"warning: {doubts}")
+        return self._answer(energy, y, done or _unheard)
 
     def begin(self, y: Tensor, seen: Tensor | None = None) -> Tensor:
         """What one has without reconstruction: the data, or the start where they are no images."""

@@ -16,7 +16,17 @@ from bilevel.cli.pictures import Picture
 from bilevel.ground.errors import InputError
 from bilevel.report.words import plural
 
-__all__ = ["RECORD", "Line", "Origin", "Record", "file_hash", "finite", "from_null", "text_hash"]
+__all__ = [
+    "RECORD",
+    "Line",
+    "Origin",
+    "Record",
+    "file_hash",
+    "files_of",
+    "finite",
+    "from_null",
+    "text_hash",
+]
 
 RECORD = "results.jsonl"
 Line = dict[str, Any]
@@ -39,6 +49,14 @@ def file_hash(path: Path) -> str:
         reason = "there is no such file" if missing else error.strerror
         raise InputError(f"cannot read {path}: {reason}") from error
     return digest.hexdigest()
+
+
+def files_of(tables: Mapping[str, Any]) -> dict[str, str]:
+    """The hashes of the files, and of those in folders, that [operator] and [fidelity] name."""
+    given = [tables[name] for name in ("operator", "fidelity") if name in tables]
+    named = [Path(value) for table in given for value in table.values() if isinstance(value, str)]
+    found = [one for path in named for one in (path.iterdir() if path.is_dir() else [path])]
+    return {str(path): file_hash(path) for path in sorted(found) if path.is_file()}
 
 
 def text_hash(settings: Mapping[str, object]) -> str:

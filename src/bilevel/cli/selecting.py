@@ -22,7 +22,7 @@ from bilevel.cli.config.noise import check_level
 from bilevel.cli.console import say
 from bilevel.cli.measured import existing, sampling, shape_of
 from bilevel.cli.pictures import Picture
-from bilevel.cli.record import Line, file_hash
+from bilevel.cli.record import Line, files_of
 from bilevel.cli.settings.rules import RuleSettings
 from bilevel.data import ImageFile
 from bilevel.ground.checks import check_finite
@@ -83,12 +83,10 @@ def from_files(
 def _about(selection: Selection, rules: Mapping[str, RuleSettings]) -> dict[str, object]:
     """What results depend on, beside the file and how it is read."""
     table = plain(selection)
-    tables = [table[name] for name in ("operator", "fidelity") if name in table]
-    named = [Path(value) for one in tables for value in one.values() if isinstance(value, str)]
     return {
         "command": "select",
         "selection": table,
-        "files": {str(path): file_hash(path) for path in named if path.is_file()},
+        "files": files_of(table),
         "rules": {name: plain(rule) for name, rule in rules.items()},
     }
 

@@ -52,7 +52,7 @@ def save_image(path: str | Path, x: Tensor, *, bits: int = 8) -> None:
         raise InputError("bits must be 8 or 16", given=bits)
     pixels = _pixels(x)
     _write(path, _encode(path, pixels, bits))
-    if path.suffix.lower() != ".npy" and (what := _clipped(path, pixels)):
+    if path.suffix.lower() != ".npy" and (what := _clipped(path, pixels, bits)):
         warnings.warn(f"{what}; .npy keeps them", BilevelWarning, stacklevel=2)
 
 
@@ -108,13 +108,14 @@ def _save_png(path: Path, pages: Sequence[Tensor], *, complex: bool) -> str | No
         raise InputError(f"cannot write {len(pages)} pages to {path}", advice=advice)
     pixels = _pixels(pages[0])
     _write(path, _encode(path, pixels, 16))
-    what = _clipped(path, pixels)
+    what = _clipped(path, pixels, 16)
     return what and f"{what}; --format tiff or npy keeps them"
 
 
-def _clipped(path: Path, pixels: Pixels) -> str | None:
-    """What is lost of values outside 0 to 1; None if nothing is."""
-    outside = int(np.count_nonzero((pixels < 0) | (pixels > 1)))
+def _clipped(path: Path, pixels: Pixels, bits: int) -> str | None:
+    """What values outside 0 to 1 lose, beyond what rounding to levels does; None if nothing."""
+    half = 0.5 / (2**bits - 1)
+    outside = int(np.count_nonzero((pixels < -half) | (pixels > 1 + half)))
     what = f"{path.name}: {outside} of {pixels.size} values lie outside 0 to 1 and are clipped"
     return what if outside else None
 

@@ -71,9 +71,10 @@ def exchanged(
     taken = int(mask.sum())
     moves = _moves(mask, at.grad[name], min(max(1, taken // 4), taken, mask.numel() - taken))
     for _ in range(evaluations - 1):
-        count, moved = next(moves, (0, mask))
-        if count < 1:
+        move = next(moves, None)
+        if move is None:
             break
+        count, moved = move
         new = problem.value_and_grad({**at.theta, name: moved}, tol=tol)
         if new.corrected < at.corrected:
             at, moves = new, _moves(moved, new.grad[name], count)
@@ -82,23 +83,23 @@ def exchanged(
 
 def _moves(mask: Tensor, slope: Tensor, count: int) -> Iterator[tuple[int, Tensor]]:
     """So many entries exchanged, then half as many; in the end one, in the order of promise."""
-    taken = torch.where(mask == 1, slope, -torch.inf).flatten()
-    left = torch.where(mask == 0, -slope, -torch.inf).flatten()
+    out = torch.where(mask == 1, slope, -torch.inf).flatten()
+    into = torch.where(mask == 0, -slope, -torch.inf).flatten()
     while count > 1:
-        yield count, _exchanged(mask, taken.topk(count).indices, left.topk(count).indices)
+        yield count, _exchanged(mask, out.topk(count).indices, into.topk(count).indices)
         count //= 2
     if count < 1:
         return
     most = min(SINGLES, int(mask.sum()), int((mask == 0).sum()))
-    worst, best = taken.topk(most), left.topk(most)
+    worst, best = out.topk(most), into.topk(most)
     promise = (worst.values[:, None] + best.values).flatten()
     for place in promise.argsort(descending=True):
         yield 1, _exchanged(mask, worst.indices[place // most], best.indices[place % most])
 
 
-def _exchanged(mask: Tensor, out: Tensor, taken: Tensor) -> Tensor:
+def _exchanged(mask: Tensor, out: Tensor, into: Tensor) -> Tensor:
     moved = mask.flatten().clone()
-    moved[out], moved[taken] = 0.0, 1.0
+    moved[out], moved[into] = 0.0, 1.0
     return moved.view_as(mask)
 
 

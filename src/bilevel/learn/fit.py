@@ -49,7 +49,10 @@ class Fit:
     algorithm: str = ""
     """What learned it, in words."""
     contrast: float | None = None
-    """Of the images that it was learned from [grey value]; None if nothing was learned."""
+    """Of the images that the energy sees behind the data of the first sample [grey value].
+
+    None if nothing was learned from images.
+    """
     snapshot: Snapshot | None = field(default=None, repr=False)
     example: Tensor | None = field(default=None, repr=False)
     """Data of one sample, (1, ...), at which :meth:`save` compares gradients; not saved."""
@@ -128,13 +131,16 @@ class Fit:
         """What speaks against using what was learned on data ``y``, in words; None if nothing.
 
         Weights and smoothing are for grey values of one unit: images of ten times or a tenth of the
-        contrast of those learned from are in another one.
+        contrast of those learned from are in another one. The first row is looked at.
 
         Raises:
             InputError: ``y`` does not fit the energy.
         """
-        here, there = self.energy.contrast(y), self.contrast
-        if there is None or there / FAR <= here <= there * FAR:
+        there = self.contrast
+        if there is None or not bool(y[:1].any()):
+            return None
+        here = self.energy.contrast(y[:1])
+        if there / FAR <= here <= there * FAR:
             return None
         return (
             f"these images have a contrast of {here:.3g}, those that the fit was learned from of "

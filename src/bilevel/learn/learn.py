@@ -220,7 +220,7 @@ class _Run:
         about = {"configuration": self.configuration, "source": self.source}
         fit = replace(fit, **about, algorithm=self.about, example=problem.level.first)
         if problem.separable:  # otherwise there are no images
-            fit = replace(fit, contrast=problem.contrast)
+            fit = replace(fit, contrast=problem.sought.contrast(problem.level.first))
         if not isinstance(self.state, Packable):
             return fit
         if self.identity is None:

@@ -135,7 +135,7 @@ class Selection(Settings):
         unit = self.regulariser.model_copy(update={"weight": 1.0, "learn": ()})
         own = self.operator
         operator = own.build(shape) if seen is None else own.seeing(shape, seen)
-        built, regulariser = fidelity.build(operator), unit.build(shape)
+        built, regulariser = own.fidelity(fidelity, operator, shape), unit.build(shape)
         regulariser.check(shape)
         if self.ridge is not None:
             strength = self.ridge.first_weight(contrast, fidelity.degree)
@@ -200,6 +200,8 @@ class Selection(Settings):
         for name in ("noise", "fidelity"):
             if getattr(self, name) is not None:
                 raise Unfit(name, f"the {name} is that of [camera]", advice="leave it out")
+        if self.box is not None and self.box.upper is not None and self.box.upper <= 0:
+            raise Unfit("box.upper", "light is not negative", given=self.box.upper)
         try:
             self.seen_by(cast(CameraTable, self.camera).build())
         except InputError as error:

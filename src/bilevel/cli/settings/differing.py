@@ -248,8 +248,9 @@ class Box(Settings):
         return self
 
     def above(self, floor: float) -> Box:
-        """The same box; with that lower bound where it has none."""
-        return self if self.lower is not None else Box(lower=floor, upper=self.upper)
+        """What of it is not below that."""
+        lower = floor if self.lower is None else max(self.lower, floor)
+        return Box(lower=lower, upper=self.upper)
 
     def build(self) -> ImageTerm:
         """The constraint."""

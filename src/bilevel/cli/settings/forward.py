@@ -86,8 +86,9 @@ class OperatorSettings(Table):
 
     def fidelity(self, chosen: FidelitySettings, operator: Operator, shape: Shape) -> DataTerm:
         """The fidelity of the configuration with that operator."""
-        chosen.fits(operator.data_shape(shape))
-        return chosen.build(operator)
+        data_shape = operator.data_shape(shape)
+        chosen.fits(data_shape)
+        return chosen.build(operator, self.unit(data_shape))
 
     @property
     def left_open(self) -> str | None:

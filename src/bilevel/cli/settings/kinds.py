@@ -138,8 +138,9 @@ class FidelitySettings(Table):
         """Ψ(c A x; c y) = c^degree Ψ(A x; y)."""
         return self.stands_for.degree
 
-    def build(self, operator: Operator) -> DataTerm:
-        """The fidelity with that operator."""
+    def build(self, operator: Operator, unit: float = 1.0) -> DataTerm:
+        """The fidelity with that operator, of data that were divided by ``unit``."""
+        del unit
         return self.make(operator=operator)
 
     @property

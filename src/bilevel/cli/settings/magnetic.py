@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, cast
 
+import numpy as np
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor
@@ -16,7 +17,8 @@ from bilevel.cli.settings.arrays import array_in, black_and_white, shape_of
 from bilevel.cli.settings.base import Seed, Unfit
 from bilevel.cli.settings.forward import OperatorSettings
 from bilevel.cli.settings.kinds import FidelitySettings
-from bilevel.data import Pairs, birdcage, estimated_sensitivities, kspace
+from bilevel.data import Pairs, Place, birdcage, estimated_sensitivities, kspace
+from bilevel.data.places import SUFFIXES
 from bilevel.model import operators
 from bilevel.model.fidelities import DataTerm, Fidelity, OwnCoils, SampledL2, SquaredL2
 from bilevel.model.operators import Operator, Shape
@@ -243,23 +245,23 @@ class MultiCoil(FourierMask):
         return self._file and Path(self.sensitivities).is_dir()
 
     @property
-    def _first(self) -> str:
-        """The file of sensitivities, or the first of a folder: how large and how many they are."""
+    def _count(self) -> int:
+        """How many coils there are."""
         if not self.of_samples:
-            return self.sensitivities
+            return self.coils or _COILS
         found = sorted(Path(self.sensitivities).glob("*.npy"))
         if not found:
             what = f"there are no arrays in the folder {Path(self.sensitivities).name}"
             raise Unfit("sensitivities", what, advice="save one a sample with numpy.save")
-        return str(found[0])
+        return shape_of("sensitivities", str(found[0]))[-3]
 
     @property
     def size_taken(self) -> tuple[int, int] | None:
         """That of mask or sensitivities from a file."""
         own = super().size_taken
-        if own is not None or not self._file:
+        if own is not None or not self._file or self.of_samples:
             return own
-        shape = shape_of("sensitivities", self._first)
+        shape = shape_of("sensitivities", self.sensitivities)
         return (shape[1], shape[2]) if len(shape) == 3 else None
 
     @property
@@ -279,27 +281,38 @@ class MultiCoil(FourierMask):
 
     def _maps(self, shape: Shape) -> Tensor | None:
         size = shape[1], shape[2]
-        if not self._file:
-            maps = birdcage(size, self.coils or _COILS, dtype=torch.complex128)
-            return None if self.coils == 1 else maps
-        return _maps_in(self._first, size)
+        if not self._file or self.of_samples:
+            maps = birdcage(size, self._count, dtype=torch.complex128)
+            return None if self._count == 1 else maps
+        return _maps_in(self.sensitivities, size)
 
-    def _maps_of(self, name: str, size: tuple[int, int]) -> Tensor:
-        """The sensitivities of the sample of that name."""
-        file = Path(self.sensitivities) / f"{Path(name).stem}.npy"
+    def _maps_of(self, name: str, data_shape: Shape) -> Tensor:
+        """The sensitivities of the sample of that name, whose data have that shape.
+
+        The first page of a stack has the name of its file and #1.
+        """
+        base, _, page = name.partition("#")
+        stem, folder = _stem(base), Path(self.sensitivities)
+        file = folder / f"{stem}.npy"
         if not file.is_file():
-            what = f"there are no sensitivities for {name} in the folder {file.parent.name}"
+            what = f"there are no sensitivities for {name} in the folder {folder.name}"
             raise Unfit("sensitivities", what, advice=f"save them as {file.name}")
-        return _maps_in(str(file), size)
+        maps = _maps_in(str(file), data_shape[1:], int(page) if page else None)
+        if 2 * len(maps) != data_shape[0]:
+            what = f"{file.name} holds the sensitivities of {len(maps)} coils"
+            raise Unfit("sensitivities", what, given=f"data of {data_shape[0] // 2} coils")
+        return maps
 
     def shown_by(self, y: Tensor, operator: Operator, ids: Sequence[str]) -> Operator:
         """With the sensitivities that the middle of y shows, or of the one sample that y is of."""
         if not self.varying or not isinstance(operator, operators.MultiCoil):
             return operator
         if self.of_samples:
-            maps = self._maps_of(ids[0], (y.shape[2], y.shape[3])) if len(ids) == 1 else None
-            given = operator.sensitivities if maps is None else maps
-            return operators.MultiCoil(operator.mask, given, centred=self.centred).to(y)
+            if len(ids) != 1:
+                what = "samples that were seen by other coils are not reconstructed together"
+                raise Unfit("sensitivities", what, given=f"{len(ids)} names")
+            maps = self._maps_of(ids[0], (y.shape[1], y.shape[2], y.shape[3]))
+            return operators.MultiCoil(operator.mask, maps, centred=self.centred).to(y)
         side = min(round(y.shape[3] * self.centre_fraction), y.shape[2])
         if side < _LEAST:
             what = f"sensitivities need a centre of {_LEAST} lines or more"
@@ -313,8 +326,8 @@ class MultiCoil(FourierMask):
         """With the sensitivities of each sample, if a folder holds them."""
         if not self.of_samples:
             return super().accompanied(fidelity, pairs, seen)
-        size = pairs.y.shape[2], pairs.y.shape[3]
-        maps = torch.stack([self._maps_of(name, size) for name in pairs.ids])
+        shape = pairs.y.shape[1], pairs.y.shape[2], pairs.y.shape[3]
+        maps = torch.stack([self._maps_of(name, shape) for name in pairs.ids])
         mask = seen[:, None] if seen is not None and seen.ndim == 3 else None
         data = OwnCoils.data(pairs.y, maps, mask)
         return OwnCoils(cast(Fidelity, fidelity)), replace(pairs, y=data)
@@ -333,9 +346,21 @@ class MultiCoil(FourierMask):
         return replace(pairs, target=torch.cat([x.real, x.imag], 1))
 
 
-def _maps_in(file: str, size: tuple[int, int]) -> Tensor:
-    """The complex array (coils, h, w) of a file, for images of that size."""
-    maps = torch.from_numpy(array_in("sensitivities", file, "c", (3,)))
+def _stem(name: str) -> str:
+    """Of a file, or of what is called like one, without a suffix that files of data have."""
+    place = Place.of(name)
+    known = place.key is not None or place.suffix in SUFFIXES
+    return place.stem if known else place.path.name
+
+
+def _maps_in(file: str, size: tuple[int, int], page: int | None = None) -> Tensor:
+    """The complex array (coils, h, w) of a file, for images of that size; or of a page, from 1."""
+    dims = 3 if page is None else 4
+    array = array_in("sensitivities", file, "c", (dims,)).astype(np.complex128)
+    if page is not None and page > len(array):
+        what = f"{Path(file).name} holds the sensitivities of {len(array)} pages"
+        raise Unfit("sensitivities", what, given=f"page {page}")
+    maps = torch.from_numpy(array if page is None else array[page - 1])
     if maps.shape[1:] != size:
         h, w = maps.shape[1:]
         given = f"an image of {size[0]}x{size[1]}"

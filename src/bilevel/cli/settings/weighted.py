@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -60,9 +61,9 @@ class SquaredL2Settings(FidelitySettings):
                 return key, file
         return None
 
-    def build(self, operator: Operator) -> DataTerm:
-        """The fidelity with that operator."""
-        return self.make(operator=operator, weights=self._values())
+    def build(self, operator: Operator, unit: float = 1.0) -> DataTerm:
+        """The fidelity with that operator, of data divided by ``unit``, variances too."""
+        return self.make(operator=operator, weights=self._values(unit))
 
     def trial(self) -> None:
         """With the identity, and one file at most."""
@@ -71,12 +72,13 @@ class SquaredL2Settings(FidelitySettings):
             raise Unfit("variance", what, advice="leave one of them out")
         self.build(Identity())
 
-    def _values(self) -> Tensor | None:
-        """The weights of the data; None if all are 1."""
+    def _values(self, unit: float) -> Tensor | None:
+        """The weights of the data, divided by ``unit``; None if all are 1."""
         if self._file is None:
             return None
-        values = torch.from_numpy(array_in(*self._file, "fiub", _DIMENSIONS)).double()
-        return values if self.variance is None else SquaredL2.of_variance(values).weights
+        array = array_in(*self._file, "fiub", _DIMENSIONS).astype(np.float64)
+        values = torch.from_numpy(array)
+        return values if self.variance is None else SquaredL2.of_variance(values / unit**2).weights
 
 
 def _size(shape: tuple[int, ...]) -> str:

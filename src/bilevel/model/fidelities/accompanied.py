@@ -69,7 +69,10 @@ class Accompanied(Fidelity):
         return fidelity.compared(x, measured)
 
     def start(self, y: Tensor) -> Tensor:
-        """That of the fidelity with these operators."""
+        """Of each row as of itself alone: how large it is hangs on the norm of the operator."""
+        return torch.cat([self._start(row[None]) for row in y])
+
+    def _start(self, y: Tensor) -> Tensor:
         fidelity, measured = self._parted(y)
         return fidelity.start(measured)
 
@@ -132,9 +135,13 @@ class Accompanied(Fidelity):
         return fidelity.smoothness(x, measured, radius)
 
     def magnitude(self, image_shape: Shape, y: Tensor) -> Magnitude:
-        """That of the fidelity, with what is largest in all rows."""
+        """Of each row, with its own operator."""
+        found = [self._magnitude(image_shape, row[None]) for row in y]
+        return Magnitude(torch.cat([m.slope for m in found]), torch.cat([m.offset for m in found]))
+
+    def _magnitude(self, image_shape: Shape, y: Tensor) -> Magnitude:
         fidelity, measured = self._parted(y)
-        return fidelity.magnitude(image_shape, measured)
+        return fidelity.magnitude(image_shape, measured).for_rows(measured)
 
     def accounted(self) -> frozenset[str]:
         """What the fidelity accounts for; its operator is known under two names."""

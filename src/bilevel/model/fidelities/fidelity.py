@@ -130,6 +130,10 @@ class Fidelities(TermSum[DataTerm], DataTerm):
         """That of the first."""
         return self.parts[0].start(y)
 
+    def compared(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """By the first."""
+        return self.parts[0].compared(x, y)
+
     def check(self, y: Tensor) -> None:
         """Data must fit every term, and images of the first all of them."""
         shape = self.operator.image_shape((y.shape[1], y.shape[2], y.shape[3]))

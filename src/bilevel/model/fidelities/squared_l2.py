@@ -105,6 +105,19 @@ class SquaredL2(WeightedFidelity):
             given = f"weights {tuple(self.weights.shape)} for data {tuple(y.shape[1:])}"
             raise InputError("every datum needs a weight", given=given)
 
+    def start(self, y: Tensor) -> Tensor:
+        """That of the operator, from the data that count."""
+        if self.weights is None:
+            return super().start(y)
+        return super().start(torch.where(self.weights > 0, y, 0.0))
+
+    def compared(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """√m A x and √m y."""
+        if self.weights is None:
+            return super().compared(x, y)
+        root = self.weights.sqrt()
+        return root * self.operator(x), root * y
+
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """w/2 Σ m (A x - y)², (b,)."""
         residual = self.operator(x) - y
