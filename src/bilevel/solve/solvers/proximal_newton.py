@@ -18,6 +18,8 @@ from bilevel.solve.solver import Solver, curvature_range
 
 __all__ = ["ProximalNewton"]
 
+ROUNDS = 6
+"""Of a Newton step, in which pixels that would cross a kink are held there."""
 HALVINGS = 6
 """Of a Newton step, before the proximal gradient step is taken in its place."""
 
@@ -37,9 +39,9 @@ class ProximalNewton(Solver[ProximalNewtonState]):
     """Newton's method beside a box or an absolute value: few steps where L is far too large.
 
     The proximal gradient step z = prox_{h/L}(x - ∇f(x)/L) tells which pixels a kink holds; those
-    go there, and the others by H d = -(∇f + h') as conjugate gradients solve it, no further than
-    to the next kink (projected Newton methods, Bertsekas 1982; Schmidt, Kim and Sra 2011). The
-    step is halved until J is no larger than at z, to rounding; failing that z is taken, so that J
+    go there, and the others by H d = -(∇f + h') as conjugate gradients solve it; those that would
+    cross a kink stop there, and the rest is solved for again (projected Newton methods, Bertsekas
+    1982; Schmidt, Kim and Sra 2011). The step is halved until J is no larger than at z, to rounding; failing that z is taken, so that J
     falls at least as fast as with proximal gradients.
 
     Args:
@@ -94,16 +96,28 @@ class ProximalNewton(Solver[ProximalNewtonState]):
     def _newton(
         self, objective: CompositeObjective, state: ProximalNewtonState, near: Tensor
     ) -> Tensor:
-        """Held pixels at their kinks, the others at the minimum of the quadratic model."""
-        free, tilt = objective.proximable.pieces(near)
-        hessian = objective.smooth.hessian(state.x)
-        held = torch.where(free, 0.0, near - state.x)
+        """Held pixels at their kinks, the others at the minimum of the quadratic model.
+
+        Those that would cross a kink are held there too, and the rest solved for again.
+        """
+        h, x = objective.proximable, state.x
+        free, tilt = h.pieces(near)
+        hessian = objective.smooth.hessian(x)
+        held, found = torch.where(free, 0.0, near - x), torch.zeros_like(x)
         pull = -(state.slope + tilt)
-        if bool((held != 0).any()):
-            pull = pull - hessian(held)
-        force = torch.where(free, pull, 0.0)
-        found = cg(_on(free, hessian), force, rtol=self.forcing, max_steps=self.max_products)
-        return state.x + held + torch.where(free, found.x, 0.0)
+        for _ in range(ROUNDS):
+            force = pull - hessian(held) if bool((held != 0).any()) else pull
+            force, start = (torch.where(free, part, 0.0) for part in (force, found))
+            on = _on(free, hessian)
+            found = cg(on, force, rtol=self.forcing, max_steps=self.max_products, x0=start).x
+            target = x + torch.where(free, found, held)
+            this_side = _this_side(h, target, near)
+            crossing = free & (this_side != target)
+            if not bool(crossing.any()):
+                break
+            held = torch.where(crossing, this_side - x, held)
+            free = free & ~crossing
+        return this_side
 
 
 def _on(free: Tensor, hessian: LinearMap) -> LinearMap:
