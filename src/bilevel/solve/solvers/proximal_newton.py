@@ -41,8 +41,8 @@ class ProximalNewton(Solver[ProximalNewtonState]):
     The proximal gradient step z = prox_{h/L}(x - ∇f(x)/L) tells which pixels a kink holds; those
     go there, and the others by H d = -(∇f + h') as conjugate gradients solve it; those that would
     cross a kink stop there, and the rest is solved for again (projected Newton methods, Bertsekas
-    1982; Schmidt, Kim and Sra 2011). The step is halved until J is no larger than at z, to rounding; failing that z is taken, so that J
-    falls at least as fast as with proximal gradients.
+    1982; Schmidt, Kim and Sra 2011). The step is halved until J is no larger than at z, to
+    rounding; failing that z is taken, so that J falls at least as fast as with proximal gradients.
 
     Args:
         forcing: largest relative residual of a Newton system, in (0, 1).
