@@ -144,6 +144,32 @@ def test_learned_with_a_simulated_camera_used_on_measured_numbers(run: Run, tmp_
     assert abs(np.load(tmp_path / "z" / path.name).mean() - x.mean() - 100) < 8
 
 
+def test_measured_numbers_of_a_camera_are_learned_from_as_light(run: Run, tmp_path: Path) -> None:
+    """The offset is taken off in learning and evaluating as it is in reconstructing."""
+    rng = torch.Generator().manual_seed(0)
+    for name in ("measured", "sharp"):
+        (tmp_path / name).mkdir()
+    for k in range(2):
+        truth = data.embedded_image("camera")[..., 100 + 8 * k : 116 + 8 * k, 100:116]
+        y = data.PoissonGaussianNoise(1.0, 3.0, 100.0).sample(200 * truth, rng).round()
+        y[..., 3, 4] = 4000.0
+        tifffile.imwrite(tmp_path / "measured" / f"{k}.tif", y[0, 0].numpy().astype(np.uint16))
+        np.save(tmp_path / "sharp" / f"{k}.npy", truth[0, 0].double().numpy())
+    text = COUNTED.replace("unit = 200.0", "unit = 200.0\nsaturation = 4000.0")
+    text = text.replace('images = "embedded"\nsize = 16', 'measured = "measured"\ntarget = "sharp"')
+    config = tmp_path / "camera.toml"
+    config.write_text(text.replace("count = 2\nheld_out = 1", "count = 2"))
+    learned = run("learn", config, "--out", tmp_path / "fit")
+    assert learned.code in (0, 3), learned
+    assert "100 taken off" in learned.err
+    assert "1 saturated pixel" in learned.err
+    history = json.loads((tmp_path / "fit" / "fit.json").read_text())["history"]
+    assert history[0]["value"] < 0.02  # light, not numbers
+    given = ("--measured", tmp_path / "measured", "--target", tmp_path / "sharp")
+    found = run("evaluate", tmp_path / "fit", *given, "--out", tmp_path / "e")
+    assert found.code == found.owed, found
+
+
 def test_a_level_for_every_image(run: Run, tmp_path: Path) -> None:
     config = tmp_path / "range.toml"
     config.write_text(CONFIGURATION.replace('sigma = "10/255"', 'sigma = [0.02, "25/255"]'))

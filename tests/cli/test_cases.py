@@ -132,6 +132,16 @@ def test_kspace_gives_a_complex_image(run: Run, tmp_path: Path) -> None:
     assert 10 * np.log10(1 / error) > 26
 
 
+def test_a_kernel_in_colour_is_refused(run: Run, tmp_path: Path) -> None:
+    taps = np.zeros((5, 5, 3))
+    taps[2, 1, 0] = taps[2, 2, 1] = taps[2, 3, 2] = 1.0
+    Image.fromarray((255 * taps).astype(np.uint8)).save(tmp_path / "k.png")
+    np.save(tmp_path / "y.npy", np.ones((16, 16)))
+    given = ("--operator", f"convolution:kernel={tmp_path / 'k.png'}", "--sigma", "0.1")
+    said = run("select", tmp_path / "y.npy", *given, "--out", tmp_path / "x").refused()
+    assert "k.png has 3 that differ" in said
+
+
 def test_a_measured_kernel_is_read_and_normalised(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "y.npy"
     np.save(path, np.load(CASES / "f255.npy")[CROP] / 255)

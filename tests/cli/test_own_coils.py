@@ -116,9 +116,12 @@ def test_a_weight_is_chosen_with_them(run: Run, folder: Path) -> None:
     model = folder / "model.toml"
     text = '[operator]\nname = "multi-coil"\nsensitivities = "maps"\n'
     model.write_text(f'{text}[regulariser]\nname = "total-variation"\nsmoothing = 0.05\n')
-    options = ("--config", model, "--sigma", "0.02", "--layout", "coils", "--span", "0.002,0.2")
-    out = run("select", folder / "measured", *options, "--out", folder / "chosen")
+    options = ("--config", model, "--sigma", "0.02", "--span", "0.002,0.2")
+    given = (*options, "--out", folder / "chosen")
+    model.write_text(f'[data]\nlayout = "coils"\n{model.read_text()}')
+    out = run("select", folder / "measured", *given)
     assert out.code == out.owed, out.err
+    assert "not used" not in out.err
     for name in NAMES:
         truth = np.load(folder / "target" / f"{name}.npy")
         assert np.abs(np.load(folder / "chosen" / f"{name}.npy") - truth).std() < 0.12
@@ -138,6 +141,28 @@ def test_what_is_missing_is_said(change, said: str, run: Run, folder: Path) -> N
     path = written(folder, CONFIGURATION.replace("count = 2\nheld_out = 1", "count = 3"))
     change(folder)
     assert said in run("learn", path, "--out", folder / "fit").refused()
+
+
+def test_a_configuration_with_a_folder_is_checked(run: Run, folder: Path) -> None:
+    found = run("check", written(folder))
+    assert found.code == 0, found
+    assert "can be learned from" in found.out
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ('sensitivities = "maps"\nlearn = ["mask"]', "coils that all samples share"),
+        ('sensitivities = "maps/a.npy"\nlearn = ["mask"]', "fully sampled"),
+        ('sensitivities = "estimated"\ncoils = 3', "phase of the targets"),
+    ],
+)
+def test_what_measured_data_do_not_tell_is_not_learned(
+    change: str, said: str, run: Run, folder: Path
+) -> None:
+    text = CONFIGURATION.replace('sensitivities = "maps"', change)
+    assert said in run("learn", written(folder, text), "--out", folder / "fit").refused()
+    assert not (folder / "fit").exists()
 
 
 def test_images_alone_have_no_coils_of_their_own(run: Run, folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +41,14 @@ def test_files_are_matched_by_stem(pairs: Recorded, tmp_path: Path) -> None:
     for k, name in enumerate(("b", "a")):
         assert torch.equal(batch.y[k, 0], values(tmp_path / "y" / f"{name}.npy"))
         assert torch.equal(batch.target[k, 0], values(tmp_path / "x" / f"{name}.npy"))
+
+
+def test_accents_are_matched_however_they_are_written(tmp_path: Path) -> None:
+    name = "Б 0 é.npy"
+    folder(tmp_path / "y", unicodedata.normalize("NFC", name))
+    folder(tmp_path / "x", unicodedata.normalize("NFD", name), "other.npy")
+    folder(tmp_path / "y", "other.npy")
+    assert len(Recorded(tmp_path / "y", tmp_path / "x")) == 2
 
 
 def test_stacks_are_matched_by_number(tmp_path: Path) -> None:

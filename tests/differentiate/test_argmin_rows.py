@@ -295,3 +295,29 @@ def test_half_precision_of_a_network_is_widened() -> None:
         x = bl.argmin(model, y, tol=bl.Tolerance(rms=1e-5), theta=theta)
     assert x.dtype == torch.float32
     torch.testing.assert_close(x, y / (1 + torch.tensor(-1.0).exp()), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # of torch.func
+@pytest.mark.parametrize("shape", [(), (2,)])
+def test_forward_mode_by_what_is_given_is_refused(shape: tuple[int, ...]) -> None:
+    """A tangent that reached nothing would be a derivative of 0."""
+    y = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    tv = bl.regularisers.TotalVariation(0.05, 0.01, learn=())
+    energy = bl.Variational(bl.fidelities.SquaredL2(), tv)
+
+    def loss(w: torch.Tensor) -> torch.Tensor:
+        theta = {"regulariser.log_weight": w}
+        return bl.argmin(energy, y, tol=bl.Tolerance(rms=1e-3), theta=theta).square().sum()
+
+    w = torch.full(shape, -3.0)
+    for derivative in (torch.func.jacfwd(loss), lambda w: torch.func.jvp(loss, (w,), (w,))):
+        with pytest.raises(bl.InputError, match="reverse mode"):
+            derivative(w)
+    assert bool((torch.func.grad(loss)(w) != 0).all())
+
+
+def test_numbers_are_no_tensors() -> None:
+    energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(1.0))
+    theta = {"regulariser.log_weight": -3.0}
+    with pytest.raises(bl.InputError, match="must be a tensor"):
+        bl.argmin(energy, torch.ones(1, 1, 4, 4), tol=bl.Tolerance(rms=1e-3), theta=theta)  # type: ignore[dict-item]

@@ -211,7 +211,7 @@ def _learned(
 ) -> Fit:
     """The fit, saved; after every outer step the fit so far is, too."""
     configuration = document.configuration
-    with document.blaming("data.size"):
+    with document.blaming("data.size" if training.y is None else "data.measured"):
         problem = build_problem(configuration, training)
     binary = before is not None and _is_binary(before)
     if before is not None and binary:

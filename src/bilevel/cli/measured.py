@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from bilevel import data
+from bilevel.cli.camera import taken
 from bilevel.cli.config import Configuration, Document
 from bilevel.cli.config.data import sought
 from bilevel.cli.console import say
@@ -23,6 +26,7 @@ from bilevel.cli.images import (
     shuffled,
     split,
 )
+from bilevel.cli.settings.differing import CameraSettings
 from bilevel.cli.settings.forward import OperatorSettings
 from bilevel.data import kspace
 from bilevel.ground.errors import InputError
@@ -165,7 +169,17 @@ def opened(
         missing=of_data and own.missing is not None,
         masks=own.mask if of_data else None,
         dtype=configuration.dtype,
+        through=partial(_light, configuration.camera) if of_data else None,
     )
+
+
+def _light(camera: CameraSettings | None, file: data.ImageFile) -> data.ImageFile:
+    """What the camera saw, and in the notes what was taken off."""
+    shot = taken(file, camera)
+    if shot.camera is None or shot.about is None:
+        return file
+    said = shot.about.removeprefix(f"{file.path.name}: ")
+    return replace(shot.file, storage=replace(shot.file.storage, notes=(said,)))
 
 
 def paired(configuration: Configuration, measured: data.Files, target: data.Files) -> data.Recorded:

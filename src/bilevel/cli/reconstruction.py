@@ -49,6 +49,7 @@ def simulated(configuration: Configuration, batch: Batch) -> Pairs:
     """
     images = batch.images.to(configuration.dtype)
     if batch.y is not None:
+        configuration.operator.check_measured()
         return Pairs(batch.y.to(configuration.dtype), images, batch.ids)
     if configuration.operator.of_samples:
         what = "operators of samples go with measured data, and these are images"

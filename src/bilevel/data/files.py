@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -48,6 +48,7 @@ class Files:
         missing: the same; :meth:`seen` then tells which pixels hold data.
         masks: a picture of the pixels that hold data, or a folder with one for each file.
         dtype: of the images.
+        through: what every file goes through once it is read, e.g. a camera's numbers to light.
 
     Raises:
         InputError: as :func:`load_images`.
@@ -62,11 +63,13 @@ class Files:
         missing: bool = False,
         masks: str | Path | None = None,
         dtype: torch.dtype = torch.float32,
+        through: Callable[[ImageFile], ImageFile] | None = None,
     ) -> None:
         single = isinstance(source, (str, Path))
         self._grey, self._missing, self._dtype = grey, missing, dtype
         self._masks = None if masks is None else Masks(masks)
         self._layout: Layout | None = layout
+        self._through = through
         self._pages: dict[str, tuple[Path, int]] = {}
         self._last: ImageFile | None = None
         self.complex = False
@@ -114,7 +117,8 @@ class Files:
     def _read(self, path: Path) -> ImageFile:
         if self._last is None or self._last.path != path:
             file = load_file(path, grey=self._grey, layout=self._layout, missing=self._missing)
-            self._last = file if self._masks is None else self._masks.on(file)
+            file = file if self._masks is None else self._masks.on(file)
+            self._last = file if self._through is None else self._through(file)
         return self._last
 
 

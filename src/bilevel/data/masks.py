@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bilevel.data.images import ImageFile, load_file
-from bilevel.data.places import Place, places
+from bilevel.data.places import Place, normalised, places
 from bilevel.ground.errors import InputError
 
 __all__ = ["Masks", "load_mask"]
@@ -87,7 +87,7 @@ class Masks:
         if len(found) == 1 and not Path(self.source).is_dir():
             return found[0]
         for path in found:
-            if Place.of(path).stem == file.stem:
+            if normalised(Place.of(path).stem) == normalised(file.stem):
                 return path
         what = f"there is no mask for {file.name} in {self.source}"
         raise InputError(what, advice=f"name it {file.stem}.png, or give one mask for all")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bilevel.data.files import Files
-from bilevel.data.places import Place
+from bilevel.data.places import Place, normalised
 from bilevel.ground.errors import InputError, nearest
 
 __all__ = ["matched"]
@@ -52,7 +52,7 @@ def _files(measured: Sequence[Path], target: Sequence[Path]) -> list[tuple[Path,
 def _by_stem(paths: Sequence[Path], what: str) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for path in paths:
-        stem = Place.of(path).stem
+        stem = normalised(Place.of(path).stem)
         if stem in found:
             given = f"{_name(found[stem])} and {_name(path)}"
             raise InputError(f"{what} need names of their own", given=given)

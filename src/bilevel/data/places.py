@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 
 from bilevel.ground.errors import InputError
 
-__all__ = ["SUFFIXES", "Place", "list_images", "places"]
+__all__ = ["SUFFIXES", "Place", "list_images", "normalised", "places"]
 
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".npz", ".h5", ".hdf5", ".mat"),
@@ -58,6 +59,11 @@ class Place:
         stem = self.path.name[: len(self.path.name) - len(self.suffix)]
         key = None if self.key is None else re.sub(r"[^\w.]+", "-", self.key).strip("-")
         return stem if key is None else f"{stem}-{key}"
+
+
+def normalised(name: str) -> str:
+    """By which names are compared: an accent may be a letter's or a sign of its own."""
+    return unicodedata.normalize("NFC", name)
 
 
 def list_images(folder: str | Path) -> list[Path]:

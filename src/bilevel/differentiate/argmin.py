@@ -80,14 +80,26 @@ def argmin(
         >>> round(energy.regulariser.log_weight.grad.item(), 4)
         -1.0
     """
+    for name, value in (theta or {}).items():
+        if not isinstance(cast(object, value), torch.Tensor):
+            what = f"theta['{name}'] must be a tensor"
+            raise InputError(what, given=repr(value), advice="e.g. torch.tensor(...)")
     data = _in_full_precision(y, energy)
     energy.settle(data.detach())
     own = {name: _in_full_precision(value, energy) for name, value in (theta or {}).items()}
+    for value in (*own.values(), *energy.parameters()):
+        if forward_ad.unpack_dual(value).tangent is not None:
+            _refuse_forward_mode()
     model = with_theta(energy, own, data)
     learnable = {name: p for name, p in model.named_parameters() if p.requires_grad}
     layer = _Layer(model, tuple(learnable), tol, solver, x0, max_steps, hypergradient, adjoint_rtol)
     x, _ = _Argmin.apply(layer, data, *learnable.values())  # pyright: ignore
     return cast(Tensor, x)
+
+
+def _refuse_forward_mode() -> NoReturn:
+    what = "argmin has derivatives in reverse mode alone, and forward mode was asked for"
+    raise InputError(what, advice="use torch.func.grad, torch.func.vjp or backward()")
 
 
 def _in_full_precision(y: Tensor, energy: Energy) -> Tensor:
@@ -234,8 +246,7 @@ class _Argmin(torch.autograd.Function):
     def jvp(ctx: Any, *tangents: Any) -> NoReturn:
         """What torch.func.jvp, jacfwd and hessian ask for."""
         del ctx, tangents
-        what = "argmin has derivatives in reverse mode alone, and forward mode was asked for"
-        raise InputError(what, advice="use torch.func.grad, torch.func.vjp or backward()")
+        _refuse_forward_mode()
 
     @staticmethod
     def vmap(info: Any, in_dims: Any, *args: Any) -> NoReturn:

@@ -144,6 +144,18 @@ class Unflipped(Operator):
         return bl.operators.Interval(1.0, 1.0)
 
 
+def test_functions_may_write_into_what_they_are_given() -> None:
+    twice = Linear(lambda x: x.mul_(2), lambda y: y.mul_(2), (1, 4, 4), norm=2.0)
+    x = torch.ones(1, 1, 4, 4)
+    assert torch.equal(twice(x), 2 * torch.ones(1, 1, 4, 4))
+    assert torch.equal(x, torch.ones(1, 1, 4, 4))
+
+
+def test_what_is_no_operator_has_no_adjoint_to_check() -> None:
+    with pytest.raises(bl.InputError, match="must be an Operator"):
+        bl.check_adjoint(torch.nn.Conv2d(1, 1, 3), (1, 8, 8))  # type: ignore[arg-type]
+
+
 def test_check_adjoint_tells_right_from_wrong() -> None:
     right = bl.check_adjoint(bl.operators.Convolution(torch.ones(3, 3) / 9), (1, 8, 8))
     assert right.passed

@@ -129,7 +129,8 @@ def _derivative(configuration: Configuration, training: Batch | Measurements) ->
     size = (min(h, training.shape[1]), min(w, training.shape[2]))
     probe = Batch(training.ids[:1], centre_crop(training.images[:1], size))
     noise = configuration.noise or made("noises", {"name": "none"}, NoiseSettings)
-    precise = configuration.model_copy(update={"precision": "float64", "noise": noise})
+    own = {"precision": "float64", "noise": noise, "operator": configuration.operator.shared()}
+    precise = configuration.model_copy(update=own)
     problem = build_problem(precise, probe)
     test = check_hypergradient(problem)
     return test.passed, f"{test} on the middle {size[0]}x{size[1]} of one image"

@@ -193,7 +193,7 @@ def select(
     """
     del parts
     from bilevel.cli.batch import Files
-    from bilevel.cli.config import read_selection, tables_for_learning
+    from bilevel.cli.config import layout_in, read_selection, tables_for_learning
     from bilevel.cli.console import say
     from bilevel.cli.options import keys_of, range_of, table_of
     from bilevel.cli.running import device_named, running
@@ -207,6 +207,8 @@ def select(
     if rule is not None:
         options["rule"] = table_of(rule, "--rule")
     selection = read_selection(config, options)
+    if layout is None and config is not None:
+        layout = layout_in(config)
     name, settings = selection.named_rule
     with running(quiet=quiet, json=json, log=log, threads=threads):
         files = Files(

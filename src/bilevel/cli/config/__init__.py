@@ -2,13 +2,20 @@
 
 from bilevel.cli.config.configuration import Configuration
 from bilevel.cli.config.reading import Document, parse, read, restore
-from bilevel.cli.config.selection import Selection, made, read_selection, tables_for_learning
+from bilevel.cli.config.selection import (
+    Selection,
+    layout_in,
+    made,
+    read_selection,
+    tables_for_learning,
+)
 from bilevel.cli.config.validation import plain
 
 __all__ = [
     "Configuration",
     "Document",
     "Selection",
+    "layout_in",
     "made",
     "parse",
     "plain",

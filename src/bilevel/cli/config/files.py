@@ -78,7 +78,11 @@ def named(key: str, path: str) -> str:
 
 def _kernel(path: Path) -> list[list[float]]:
     """A measured kernel, made to sum to one; says so, and where its centre lies."""
-    kernel = data.load_image(path, grey=True, dtype=torch.float64)[0, 0]
+    channels = data.load_image(path, dtype=torch.float64)[0]
+    if not bool((channels == channels[:1]).all()):
+        what = f"a kernel has one channel, and {path.name} has {len(channels)} that differ"
+        raise InputError(what, advice="save the one of this channel of the images")
+    kernel = channels[0]
     total = float(kernel.sum())
     if not total > 0:
         what = f"the values of the kernel {path.name} must have a positive sum"

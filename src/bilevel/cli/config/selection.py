@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast, get_args
 
 import torch
 from pydantic import Field, model_validator
@@ -42,7 +42,7 @@ from bilevel.model.fidelities import KullbackLeibler
 from bilevel.model.operators import Identity, Shape
 from bilevel.model.regularisers import TotalVariation
 
-__all__ = ["Selection", "made", "read_selection", "tables_for_learning"]
+__all__ = ["Selection", "layout_in", "made", "read_selection", "tables_for_learning"]
 
 Kind = TypeVar("Kind", bound=Settings)
 _REFUSED = {"solver": "rules choose their own solver"}
@@ -263,8 +263,24 @@ def read_selection(path: Path | None, options: Mapping[str, object]) -> Selectio
 
 
 def tables_for_learning(path: Path) -> list[str]:
-    """The tables of a file that :func:`read_selection` leaves aside."""
-    return [name for name in table_in(path, text_in(path)) if name not in Selection.model_fields]
+    """The tables of a file that :func:`read_selection` leaves aside, and :func:`layout_in` too."""
+    tables = {**table_in(path, text_in(path))}
+    if isinstance(tables.get("data"), Mapping) and tables["data"].keys() <= {"layout"}:
+        del tables["data"]
+    return [name for name in tables if name not in Selection.model_fields]
+
+
+def layout_in(path: Path) -> data.Layout | None:
+    """What [data] says of arrays of three dimensions, if it does.
+
+    Raises:
+        InputError: a word that is none of these.
+    """
+    table = table_in(path, text_in(path)).get("data")
+    given = cast(Mapping[str, Any], table).get("layout") if isinstance(table, Mapping) else None
+    if given is not None:
+        check_choice(str(given), get_args(data.Layout), "layout")
+    return cast("data.Layout | None", given)
 
 
 def _with_background(tables: dict[str, Any]) -> dict[str, Any]:

@@ -42,6 +42,13 @@ class OperatorSettings(Table):
         """Whether each sample has an operator of its own, which goes by its name."""
         return False
 
+    def shared(self) -> OperatorSettings:
+        """The same without what every sample has of its own."""
+        return self
+
+    def check_measured(self) -> None:
+        """Raise Unfit if measured data cannot be compared with targets."""
+
     def shown_by(self, y: Tensor, operator: Operator, ids: Sequence[str]) -> Operator:
         """``operator`` with what the data y, or their names, show of it; as it is by default."""
         del y, ids

@@ -18,7 +18,7 @@ from bilevel.cli.settings.base import Seed, Unfit
 from bilevel.cli.settings.forward import OperatorSettings
 from bilevel.cli.settings.kinds import FidelitySettings
 from bilevel.data import Pairs, Place, birdcage, estimated_sensitivities, kspace
-from bilevel.data.places import SUFFIXES
+from bilevel.data.places import SUFFIXES, normalised
 from bilevel.model import operators
 from bilevel.model.fidelities import DataTerm, Fidelity, OwnCoils, SampledL2, SquaredL2
 from bilevel.model.operators import Operator, Shape
@@ -189,6 +189,20 @@ class FourierMask(OperatorSettings):
         profile, kept = (self._arranged(part) for part in (profile, kept))
         return SampledL2(operator, profile, kept, budget, options["weight"], learn=learn)
 
+    def accompanied(
+        self, fidelity: DataTerm, pairs: Pairs, seen: Tensor | None
+    ) -> tuple[DataTerm, Pairs]:
+        """As for others; but a mask is learned from all of k-space.
+
+        Raises:
+            Unfit: data that were not all taken, and a mask to be learned.
+        """
+        if self.learn and seen is not None and not bool(seen.all()):
+            given = f"{pairs.ids[0]} with zeros in {int((~seen).sum())} of {seen.numel()} places"
+            what = "a mask is learned from data that are fully sampled"
+            raise Unfit("learn", what, given=given)
+        return super().accompanied(fidelity, pairs, seen)
+
     def _arranged(self, mask: Tensor) -> Tensor:
         """A mask with frequency zero first as the operator has it."""
         return kspace.centred_mask(mask) if self.centred else mask
@@ -226,6 +240,9 @@ class MultiCoil(FourierMask):
         if self.sensitivities == "estimated" and self.coils == 1:
             what = "a single coil has no sensitivities to be estimated"
             raise Unfit("coils", what, advice="set coils to 2 or more")
+        if self.of_samples and self.learn:
+            what = "a mask is learned for coils that all samples share"
+            raise Unfit("learn", what, advice="name one file of sensitivities")
         if self._file and self.coils is not None:
             what = "the file of sensitivities says how many coils there are"
             raise Unfit("coils", what, given=self.coils, advice="leave coils out")
@@ -269,6 +286,19 @@ class MultiCoil(FourierMask):
         """Mask or sensitivities."""
         return "sensitivities" if self.sensitivities == "estimated" else super().left_open
 
+    def shared(self) -> MultiCoil:
+        """With coils on a circle, if every sample has its own."""
+        if not self.of_samples:
+            return self
+        return self.model_copy(update={"sensitivities": "birdcage", "coils": self._count})
+
+    def check_measured(self) -> None:
+        """Raise Unfit for targets whose phase estimated sensitivities cannot know."""
+        if self.sensitivities == "estimated":
+            what = "sensitivities estimated from data leave the phase of the targets open"
+            advice = "name a file of sensitivities, or a folder with one for each file of data"
+            raise Unfit("sensitivities", what, advice=advice)
+
     @property
     def varying(self) -> Collection[str]:
         """Sensitivities that come from the data, or with them."""
@@ -293,10 +323,11 @@ class MultiCoil(FourierMask):
         """
         base, _, page = name.partition("#")
         stem, folder = _stem(base), Path(self.sensitivities)
-        file = folder / f"{stem}.npy"
-        if not file.is_file():
+        files = {normalised(path.stem): path for path in folder.glob("*.npy")}
+        file = files.get(normalised(stem))
+        if file is None:
             what = f"there are no sensitivities for {name} in the folder {folder.name}"
-            raise Unfit("sensitivities", what, advice=f"save them as {file.name}")
+            raise Unfit("sensitivities", what, advice=f"save them as {stem}.npy")
         maps = _maps_in(str(file), data_shape[1:], int(page) if page else None)
         if 2 * len(maps) != data_shape[0]:
             what = f"{file.name} holds the sensitivities of {len(maps)} coils"
@@ -361,6 +392,10 @@ def _maps_in(file: str, size: tuple[int, int], page: int | None = None) -> Tenso
         what = f"{Path(file).name} holds the sensitivities of {len(array)} pages"
         raise Unfit("sensitivities", what, given=f"page {page}")
     maps = torch.from_numpy(array if page is None else array[page - 1])
+    finite = bool(torch.view_as_real(maps).isfinite().all())
+    if not finite or not bool(maps.any()):
+        what = f"those in {Path(file).name} are {'zero everywhere' if finite else 'not all finite'}"
+        raise Unfit("sensitivities", what, advice="check how they were estimated")
     if maps.shape[1:] != size:
         h, w = maps.shape[1:]
         given = f"an image of {size[0]}x{size[1]}"

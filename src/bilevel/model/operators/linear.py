@@ -218,9 +218,9 @@ def _shape(given: object) -> Shape:
 
 
 def _called(function: Map, x: Tensor, name: str) -> Tensor:
-    """What it gives, if that is a tensor of numbers."""
+    """What it gives, if that is a tensor of numbers; of a copy, which it may write into."""
     try:
-        found = cast(object, function(x))
+        found = cast(object, function(x.clone()))
     except InputError:
         raise
     except Exception as error:  # whatever a function of one's own raises

@@ -104,7 +104,7 @@ class ProximalNewton(Solver[ProximalNewtonState]):
         free, tilt = h.pieces(near)
         hessian = objective.smooth.hessian(x)
         held, found = torch.where(free, 0.0, near - x), torch.zeros_like(x)
-        pull = -(state.slope + tilt)
+        pull, this_side = -(state.slope + tilt), near
         for _ in range(ROUNDS):
             force = pull - hessian(held) if bool((held != 0).any()) else pull
             force, start = (torch.where(free, part, 0.0) for part in (force, found))
