@@ -2,8 +2,8 @@
 
     python benchmarks/selection_positive.py --data DIR [--size N] [--parts counts,exact]
 
-Counts: 12 slices of `mri_brain`, which are dark around the head as fluorescence is around cells,
-blurred by a Gaussian of 1.5 pixels, 20, 60 and 200 photons at grey value 1 (--peaks) on a
+Counts: 12 scenes of fluorescence as in microscopy.py, dark between the cells, each of another
+seed, blurred by a Gaussian of 1.5 pixels, 20, 60 and 200 photons at grey value 1 (--peaks) on a
 background of 0.02. The weight of TV(smoothing 0.01) is chosen by PURE, with positivity and without;
 beside the best weights, and MLEM (Richardson and Lucy, the same operator and background) at its
 best stop, found with the truth. Gains are paired: mean over the images and standard error.
@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
 from common import data_folder, parser, save, table
+from microscopy import MARGIN, PAGES, scene
 from torch import Tensor
 
 import bilevel as bl
@@ -45,11 +46,11 @@ def spread(gain: Tensor) -> tuple[float, float]:
     return float(gain.mean()), float(gain.std()) / len(gain) ** 0.5
 
 
-def slices(folder: Path, size: int, count: int) -> Tensor:
-    """The middles of slices of heads, (count, 1, size, size)."""
-    files = sorted((folder / "mri_brain").glob("s2*.png"))[:count]
-    images = [bl.data.load_image(file, grey=True) for file in files]
-    return torch.cat([bl.data.centre_crop(image, (size, size)) for image in images])
+def scenes(size: int, count: int) -> Tensor:
+    """The middle page of each, (count, 1, size, size); 350 photons there are grey value 1 here."""
+    pages = [scene(seed, size)[PAGES // 2] / 350 for seed in range(count)]
+    inner = slice(MARGIN, -MARGIN)
+    return torch.stack([page[inner, inner] for page in pages])[:, None].float()
 
 
 def crops(folder: Path, size: int, count: int) -> Tensor:
@@ -141,7 +142,7 @@ def main() -> None:
     torch.set_num_threads(chosen.threads)
     folder = data_folder(chosen)
     if "counts" in chosen.parts:
-        x = slices(folder, chosen.size, chosen.count)
+        x = scenes(chosen.size, chosen.count)
         by = {peak: of_counts(x, peak) for peak in map(float, chosen.peaks.split(","))}
         save("selection_positive_counts", counted(by), {"size": chosen.size, "counts": by})
     if "exact" in chosen.parts:
