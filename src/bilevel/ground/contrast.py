@@ -13,6 +13,8 @@ SHARE = 0.005
 """Of the pixels that are left out at either end, so that a few defects decide nothing."""
 MOST = 2**18
 """Pixels of an image that are looked at, at most, evenly spread."""
+DIM = 0.25
+"""Images that stay below are shown brighter than they are: all would be black."""
 DARK = 1 / 255
 """Targets in [0, 1] that stay below one step of eight bits are in other units."""
 
@@ -68,18 +70,24 @@ def peak_of(target: Tensor) -> float:
         >>> peak_of(unit), peak_of(torch.tensor([-1000.0, 3000.0])), peak_of(torch.zeros(2))
         (1.0, 4000.0, 1.0)
     """
-    low, high = window_of(target)
+    low, high = float(target.detach().min()), float(target.detach().max())
+    if (low >= 0 and DARK <= high <= 1) or high == low:
+        return 1.0
     return high - low
 
 
 def window_of(images: Tensor) -> tuple[float, float]:
-    """The grey values shown as black and white; their difference is the peak.
+    """The grey values shown as black and white.
+
+    0 and 1 for images in [0, 1] that are not all in the dark; otherwise their range.
 
     Example:
         >>> window_of(torch.tensor([0.1, 0.8])), window_of(torch.tensor([0.0, 255.0]))
         ((0.0, 1.0), (0.0, 255.0))
+        >>> window_of(torch.tensor([0.0, 0.0625]))
+        (0.0, 0.0625)
     """
     low, high = float(images.detach().min()), float(images.detach().max())
-    if (low >= 0 and DARK <= high <= 1) or high == low == 0:
+    if (low >= 0 and DIM <= high <= 1) or high == low == 0:
         return 0.0, 1.0
     return (low, high) if low < high else (low - 0.5, low + 0.5)
