@@ -13,7 +13,7 @@ from bilevel import data
 from bilevel.cli.console import say
 from bilevel.cli.settings.arrays import array_in
 from bilevel.cli.settings.base import Unfit
-from bilevel.cli.settings.magnetic import WORDS
+from bilevel.cli.settings.coils import WORDS
 from bilevel.ground.errors import InputError, shortened
 
 __all__ = ["named", "with_files"]

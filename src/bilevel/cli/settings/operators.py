@@ -11,8 +11,9 @@ from pydantic import Field, model_validator
 
 from bilevel.cli.settings.arrays import black_and_white, matrix_in
 from bilevel.cli.settings.base import Positive, Seed, Side, Unfit
+from bilevel.cli.settings.coils import MultiCoil
 from bilevel.cli.settings.forward import OperatorSettings
-from bilevel.cli.settings.magnetic import FourierMask, MultiCoil
+from bilevel.cli.settings.magnetic import FourierMask
 from bilevel.ground.randomness import generator
 from bilevel.model import operators
 from bilevel.model.operators import Operator, Shape
