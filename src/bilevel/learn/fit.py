@@ -131,7 +131,8 @@ class Fit:
         """What speaks against using what was learned on data ``y``, in words; None if nothing.
 
         Weights and smoothing are for grey values of one unit: images of ten times or a tenth of the
-        contrast of those learned from are in another one. The first row is looked at.
+        contrast of those learned from are in another one; flat images of the same brightness are
+        not. The first row is looked at.
 
         Raises:
             InputError: ``y`` does not fit the energy.
@@ -139,8 +140,8 @@ class Fit:
         there = self.contrast
         if there is None or not bool(y[:1].any()):
             return None
-        here = self.energy.contrast(y[:1])
-        if there / FAR <= here <= there * FAR:
+        here, size = self.energy.contrast(y[:1]), float(self.energy.start(y[:1]).abs().max())
+        if here <= there * FAR and max(here, size) >= there / FAR:
             return None
         return (
             f"these images have a contrast of {here:.3g}, those that the fit was learned from of "
