@@ -243,11 +243,13 @@ def test_threads_and_devices(
 def test_data_in_another_unit_than_the_fit_is_for_are_named(
     run: Run, fit: Path, tmp_path: Path
 ) -> None:
-    y = bl.data.embedded_image("camera")[0, 0, 100:116, 100:116].double().numpy()
-    for name, scale in (("same", 1.0), ("other", 255.0)):
-        np.save(tmp_path / f"{name}.npy", scale * y)
-    said = run("reconstruct", fit, tmp_path / "same.npy", "--out", tmp_path / "a").err
-    assert "contrast" not in said
+    y = bl.data.shepp_logan(16)[0, 0].double().numpy() + 0.1
+    flat = 0.3 + 0.01 * np.random.default_rng(0).random((16, 16))
+    for name, image in (("same", y), ("flat", flat), ("other", 255 * y)):
+        np.save(tmp_path / f"{name}.npy", image)
+    for name in ("same", "flat"):
+        said = run("reconstruct", fit, tmp_path / f"{name}.npy", "--out", tmp_path / "a").err
+        assert "contrast" not in said
     said = run("reconstruct", fit, tmp_path / "other.npy", "--out", tmp_path / "b").err
     assert "warning: other.npy: these images have a contrast of" in said
 
