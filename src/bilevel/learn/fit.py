@@ -140,7 +140,8 @@ class Fit:
         there = self.contrast
         if there is None or not bool(y[:1].any()):
             return None
-        here, size = self.energy.contrast(y[:1]), float(self.energy.start(y[:1]).abs().max())
+        here = self.energy.contrast(y[:1])
+        size = float(self.energy.start(y[:1]).detach().abs().max())
         if here <= there * FAR and max(here, size) >= there / FAR:
             return None
         return (
