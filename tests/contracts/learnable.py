@@ -66,6 +66,10 @@ def sampled(operator: Operator, rng: Random) -> Fidelity:
     return SampledL2(operator, mask, kept, budget, weight, learn=("mask", "weight"))
 
 
+def free(rng: Random) -> Operator:
+    return Convolution(kernel(rng, 3, 3), BOUNDARIES[pick(rng, 4)], learn=("kernel",))
+
+
 def coils(rng: Random) -> Operator:
     maps = torch.complex(*torch.randn(2, 2, *SHAPE[1:], generator=rng)) / 2
     return MultiCoil(torch.ones(SHAPE[1:]), maps)
@@ -78,6 +82,10 @@ KINDS: dict[str, Callable[[Random], Fidelity]] = {
     "mask of coils": lambda rng: sampled(coils(rng), rng),
     "width, then fewer pixels": lambda rng: squared(lowered(rng), rng),
     "width of counts": lambda rng: of_counts(width(rng), rng),
+    "kernel of counts": lambda rng: of_counts(free(rng), rng),
+    "kernel of coarser pixels": lambda rng: squared(
+        Downsampling(2, kernel(rng, 3, 3), learn=("kernel",)), rng
+    ),
 }
 
 

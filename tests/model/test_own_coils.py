@@ -132,7 +132,7 @@ def test_a_sum_compares_as_its_first_term(inner: type[Fidelity]) -> None:
         (lambda: OwnCoils.data(torch.ones(2, 6, *SIZE), torch.ones(3, *SIZE) * 1j), "complex"),
         (lambda: at(torch.ones(1, 6, *SIZE)), "channels"),
         (lambda: at(OwnCoils.data(torch.ones(2, 6, *SIZE), maps(2, torch.Generator()) * DARK)),
-         r"sensitivities are zero everywhere, but got rows \[1\]"),
+         r"sensitivities are zero everywhere, but got maps of zeros in rows \[1\]"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(make, said: str) -> None:

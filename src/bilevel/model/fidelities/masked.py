@@ -11,7 +11,7 @@ from bilevel.model.fidelities.fidelity import Fidelity
 from bilevel.model.operators.operator import Interval, Operator, Shape
 from bilevel.model.preconditioner import Stencil
 
-__all__ = ["Masked", "RowMasked", "beside", "check_seeing"]
+__all__ = ["Masked", "RowMasked", "beside", "check_masks", "check_seeing"]
 
 _SLACK = 1 + 1e-12
 
@@ -58,7 +58,7 @@ class Masked(Accompanied):
     def check_own(self, *own: Tensor) -> None:
         """Every row must see something."""
         (mask,) = own
-        check_seeing(mask)
+        check_masks(mask)
 
 
 def beside(mask: Tensor, y: Tensor) -> Tensor:
@@ -74,13 +74,17 @@ def beside(mask: Tensor, y: Tensor) -> Tensor:
         raise InputError(f"masks must fit data {tuple(y.shape)}", given=given) from error
 
 
-def check_seeing(mask: Tensor) -> None:
-    """Raise InputError for rows whose mask is 0."""
-    blind = torch.nonzero(~mask.flatten(1).any(1)).flatten()
+def check_seeing(block: Tensor, what: str, name: str, advice: str) -> None:
+    """Raise InputError for rows in which a block is 0 everywhere."""
+    blind = torch.nonzero(~block.flatten(1).any(1)).flatten()
     if len(blind):
-        given = f"masks of zeros in rows {blind.tolist()}"
-        advice = "the last block of channels of y holds the masks, see the method data"
-        raise InputError("every row must see something", given=given, advice=advice)
+        raise InputError(what, given=f"{name} of zeros in rows {blind.tolist()}", advice=advice)
+
+
+def check_masks(mask: Tensor) -> None:
+    """Raise InputError for rows whose mask is 0."""
+    advice = "the last block of channels of y holds the masks, see the method data"
+    check_seeing(mask, "every row must see something", "masks", advice)
 
 
 class RowMasked(After):

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor
 
 from bilevel.ground.errors import InputError
 from bilevel.model.fidelities.accompanied import Accompanied, After
 from bilevel.model.fidelities.fidelity import Fidelity
-from bilevel.model.fidelities.masked import RowMasked, beside, check_seeing
-from bilevel.model.operators.multi_coil import MultiCoil, decoded, encoded
+from bilevel.model.fidelities.masked import RowMasked, beside, check_masks, check_seeing
+from bilevel.model.operators.multi_coil import MultiCoil, decoded, encoded, extremes
 from bilevel.model.operators.operator import Interval, Operator, Shape
 
 __all__ = ["OwnCoils"]
-
-_SLACK = 1 + 1e-12
 
 
 class OwnCoils(Accompanied):
@@ -70,12 +70,9 @@ class OwnCoils(Accompanied):
     def check_own(self, *own: Tensor) -> None:
         """Every row must see something, through coils that do."""
         parts, mask = own
-        check_seeing(mask)
-        blind = torch.nonzero(~parts.flatten(1).any(1)).flatten()
-        if len(blind):
-            given = f"rows {blind.tolist()}"
-            advice = "check how they were estimated, and their order in OwnCoils.data"
-            raise InputError("sensitivities are zero everywhere", given=given, advice=advice)
+        check_masks(mask)
+        advice = "check how they were estimated, and their order in OwnCoils.data"
+        check_seeing(parts, "sensitivities are zero everywhere", "maps", advice)
 
 
 class _RowCoils(After):
@@ -83,7 +80,12 @@ class _RowCoils(After):
 
     def __init__(self, coils: MultiCoil, parts: Tensor) -> None:
         super().__init__(coils)
-        self.coils, self.parts = coils, parts
+        self.parts = parts
+
+    @property
+    def coils(self) -> MultiCoil:
+        """What they stand in for."""
+        return cast(MultiCoil, self.inner)
 
     @property
     def roundings(self) -> float:
@@ -105,10 +107,7 @@ class _RowCoils(After):
     def gram_bounds(self, image_shape: Shape) -> Interval:
         """Extremes of m² times those of Σ|S_k|² over all rows and pixels."""
         self.data_shape(image_shape)
-        squares = self.coils.mask.double().square()
-        power = self.parts.double().square().sum(1)
-        lower, upper = squares.min() * power.min(), squares.max() * power.max()
-        return Interval(float(lower) / _SLACK, float(upper) * _SLACK)
+        return extremes(self.coils.mask, self.parts.double().square().sum(1))
 
     def image_shape(self, data_shape: Shape) -> Shape:
         """That of the coils."""

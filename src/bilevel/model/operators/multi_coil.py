@@ -12,7 +12,7 @@ from bilevel.ground.errors import InputError
 from bilevel.model.operators.inputs import check_adjoint, check_forward, mask_weights
 from bilevel.model.operators.operator import Interval, Operator, Shape
 
-__all__ = ["MultiCoil", "decoded", "encoded"]
+__all__ = ["MultiCoil", "decoded", "encoded", "extremes"]
 
 
 class MultiCoil(Operator):
@@ -76,10 +76,7 @@ class MultiCoil(Operator):
     def gram_bounds(self, image_shape: Shape) -> Interval:
         """Extremes of m² times those of Σ|S_k|² over the pixels: exact where one is constant."""
         self.data_shape(image_shape)
-        squares = self.mask.double().square()
-        power = self.parts.double().square().sum((0, 1))
-        lower, upper = squares.min() * power.min(), squares.max() * power.max()
-        return Interval(float(lower) / (1 + 1e-12), float(upper) * (1 + 1e-12))
+        return extremes(self.mask, self.parts.double().square().sum((0, 1)))
 
     def data_shape(self, image_shape: Shape) -> Shape:
         """(2N, h, w); raises InputError unless the image is a pair of the size of the mask."""
@@ -105,6 +102,13 @@ class MultiCoil(Operator):
         """The arguments that build this operator again."""
         options = {"mask": self.mask, "sensitivities": self.sensitivities}
         return {**options, "centred": self.centred}
+
+
+def extremes(mask: Tensor, power: Tensor) -> Interval:
+    """Bounds of AᵀA from those of m² and of Σ|S_k|², ``power`` float64, not rounded inwards."""
+    squares = mask.double().square()
+    lower, upper = squares.min() * power.min(), squares.max() * power.max()
+    return Interval(float(lower) / (1 + 1e-12), float(upper) * (1 + 1e-12))
 
 
 def encoded(x: Tensor, mask: Tensor, sensitivities: Tensor, centred: bool) -> Tensor:
