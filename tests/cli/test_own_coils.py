@@ -152,9 +152,15 @@ def test_a_configuration_with_a_folder_is_checked(run: Run, folder: Path) -> Non
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ('sensitivities = "maps"\nlearn = ["mask"]', "coils that all samples share"),
-        ('sensitivities = "maps/a.npy"\nlearn = ["mask"]', "fully sampled"),
-        ('sensitivities = "estimated"\ncoils = 3', "phase of the targets"),
+        ('sensitivities = "maps"\nlearn = ["mask"]', "operator.learn: a mask is learned for coils"),
+        (
+            'sensitivities = "maps/a.npy"\nlearn = ["mask"]',
+            "line 12: operator.learn",
+        ),
+        (
+            'sensitivities = "estimated"\ncoils = 3',
+            "line 11: operator.sensitivities",
+        ),
     ],
 )
 def test_what_measured_data_do_not_tell_is_not_learned(

@@ -18,6 +18,7 @@ from bilevel.cli.measured import learning_images, sampling
 from bilevel.cli.progress import Counter, LearningProgress
 from bilevel.cli.reconstruction import CONFIGURATION, Reconstructor, as_given, simulated
 from bilevel.cli.resuming import resumable
+from bilevel.cli.settings.forward import of_operator
 from bilevel.data import Pairs
 from bilevel.ground.contrast import contrast
 from bilevel.ground.errors import InputError
@@ -136,7 +137,8 @@ def _settled(configuration: Configuration, training: Batch) -> tuple[Variational
         operator = settings.shown_by(pairs.y, energy.fidelity.operator, pairs.ids)
         energy.fidelity.operator = operator
     energy.settle(pairs.y, contrast(pairs.target))
-    energy.fidelity, pairs = settings.accompanied(energy.fidelity, pairs, seen)
+    with of_operator():
+        energy.fidelity, pairs = settings.accompanied(energy.fidelity, pairs, seen)
     return energy, pairs
 
 

@@ -17,6 +17,7 @@ from bilevel.cli.config.noise import check_level
 from bilevel.cli.config.reading import table_in, text_in
 from bilevel.cli.console import say
 from bilevel.cli.images import Batch
+from bilevel.cli.settings.forward import of_operator
 from bilevel.data import Pairs, simulate
 from bilevel.ground import rows
 from bilevel.ground.checks import check_positive
@@ -49,7 +50,8 @@ def simulated(configuration: Configuration, batch: Batch) -> Pairs:
     """
     images = batch.images.to(configuration.dtype)
     if batch.y is not None:
-        configuration.operator.check_measured()
+        with of_operator():
+            configuration.operator.check_measured()
         return Pairs(batch.y.to(configuration.dtype), images, batch.ids)
     if configuration.operator.of_samples:
         what = "operators of samples go with measured data, and these are images"

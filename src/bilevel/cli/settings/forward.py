@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import ClassVar, cast
 
 from torch import Tensor
 
+from bilevel.cli.settings.base import Unfit
 from bilevel.cli.settings.kinds import FidelitySettings, Table
 from bilevel.data import Pairs
 from bilevel.model.fidelities import DataTerm, Fidelity, Masked
 from bilevel.model.operators import Mask, Operator, Shape
 
-__all__ = ["OperatorSettings"]
+__all__ = ["OperatorSettings", "of_operator"]
+
+
+@contextmanager
+def of_operator() -> Generator[None]:
+    """What does not fit inside is a key of [operator]."""
+    try:
+        yield
+    except Unfit as error:
+        raise Unfit(f"operator.{error.key}", str(error)) from error
 
 
 class OperatorSettings(Table):
