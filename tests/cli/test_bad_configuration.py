@@ -102,7 +102,31 @@ CASES = {
         "weight = 0.02",
         'map = true\nlearn = ["smoothing"]',
         "map = true",
-        "set map = false",
+        "leave out map",
+    ),
+    "grid that is not learned": (
+        "weight = 0.02",
+        'grid = [2, 3]\nlearn = ["smoothing"]',
+        "grid = [2, 3]",
+        "leave out grid",
+    ),
+    "grid and map": (
+        "weight = 0.02",
+        "grid = [2, 3]\nmap = true",
+        "grid = [2, 3]",
+        "leave out map or grid",
+    ),
+    "grid larger than the crops": (
+        "weight = 0.02",
+        "grid = [2, 33]",
+        "[regulariser]",
+        "must not exceed the image",
+    ),
+    "too few knots": (
+        "weight = 0.02",
+        'grid = [2, 3]\nbetween = "spline"',
+        'between = "spline"',
+        "at least 4",
     ),
     "kernel larger than the crops": ("size = 3", "size = 33", "size = 33", "33x33 kernel"),
     "uneven kernel": (

@@ -76,6 +76,12 @@ def tv_map(rng: Random, potential: str, **options: object) -> TotalVariation:
     return TotalVariation(weight, smoothing, potential=potential, **options)  # type: ignore[arg-type]
 
 
+def tv_grid(rng: Random, between: str, knots: tuple[int, int], **options: object) -> TotalVariation:
+    weight = 0.2 * torch.rand(knots, generator=rng) + 0.01
+    smoothing = log_uniform(rng, -1.5, 0)
+    return TotalVariation(weight, smoothing, grid=knots, between=between, **options)  # type: ignore[arg-type]
+
+
 def foe(rng: Random, potential: str, **options: object) -> FieldsOfExperts:
     everything = ("filters", "weight", "smoothing")
     weight = 0.1 * torch.rand(3, generator=rng) + 0.01
@@ -108,6 +114,9 @@ REGULARISERS: dict[str, Callable[[Random], Regulariser]] = {
     "tv anisotropic huber": lambda rng: tv(rng, isotropic=False, potential="huber"),
     "tv map": lambda rng: tv_map(rng, "charbonnier"),
     "tv map huber": lambda rng: tv_map(rng, "huber"),
+    "tv grid": lambda rng: tv_grid(rng, "bilinear", (2, 3)),
+    "tv spline huber": lambda rng: tv_grid(rng, "spline", (4, 5), potential="huber"),
+    "tv patches": lambda rng: tv_grid(rng, "patch", (2, 2), isotropic=False),
     "foe huber": lambda rng: foe(rng, "huber"),
     "foe charbonnier": lambda rng: foe(rng, "charbonnier"),
     "foe log-cosh": lambda rng: foe(rng, "log-cosh"),

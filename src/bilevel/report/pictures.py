@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 _ERRORS, _WEIGHTS = "magma", "viridis"
+_KNOT = 16
 
 
 @dataclass(frozen=True)
@@ -126,10 +127,16 @@ def filters(experts: FieldsOfExperts) -> tuple[Filter, ...]:
 
 
 def weight_map(tv: TotalVariation | ExactTotalVariation) -> WeightMap | None:
-    """The map of weights of a total variation; None if it has a single weight."""
+    """The map of weights of a total variation; None if it has a single weight.
+
+    One on a grid is drawn at 16 pixels a knot.
+    """
     weight = tv.weight.detach().double()
     if weight.ndim != 2:
         return None
+    if isinstance(tv, TotalVariation) and tv.grid is not None:
+        rows, columns = (_KNOT * n for n in tv.grid.knots)
+        weight = tv.weights((1, rows, columns)).detach().double()
     low, high = float(weight.min()), float(weight.max())
     log = weight.log()
     span = (log.max() - log.min()).clamp_min(1e-12)

@@ -181,9 +181,9 @@ class Selection(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Selection:
-        if isinstance(self.regulariser, MapSettings) and self.regulariser.map:
-            advice = "set map = false"
-            raise Unfit("regulariser.map", "rules choose one weight, not a map", advice=advice)
+        if isinstance(self.regulariser, MapSettings) and (key := self.regulariser.varying):
+            advice = f"leave out {key}"
+            raise Unfit(f"regulariser.{key}", "rules choose one weight, not a map", advice=advice)
         if (key := self.operator.left_open) is not None:
             what = "rules choose a weight for an operator that is known"
             raise Unfit(f"operator.{key}", what, advice="learn with `bilevel learn`")

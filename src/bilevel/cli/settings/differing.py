@@ -126,10 +126,19 @@ class MapSettings(RegulariserSettings):
     @model_validator(mode="after")
     def _check(self) -> Any:
         values = self.model_dump()
-        if self.map and "weight" not in values["learn"]:
-            advice = 'set map = false or learn = ["weight"]'
-            raise Unfit("map", "a map of weights that is not learned is no map", advice=advice)
+        if (key := self.varying) and "weight" not in values["learn"]:
+            advice = f'leave out {key}, or set learn = ["weight"]'
+            raise Unfit(key, "a map of weights that is not learned is no map", advice=advice)
+        if self.map and key == "grid":
+            what = "a map is one weight a pixel, a grid of weights is coarser"
+            raise Unfit("grid", what, advice="leave out map or grid")
         return self
+
+    @property
+    def varying(self) -> str | None:
+        """The key that makes weights differ from place to place; None without."""
+        gridded = self.model_dump().get("grid") is not None
+        return "grid" if gridded else "map" if self.map else None
 
     def build(self, shape: Shape) -> ImageTerm:
         """One weight, or a map of the size of the image, left to the data unless given."""

@@ -27,10 +27,12 @@ class FeatureBall:
     """What the ball ‖x' - x‖ <= radius means for the features t = W x and u = W q.
 
     ``move`` >= ‖W(x' - x)‖ and ``jump`` marks the groups whose curvature may jump. Per row.
+    ``weight`` multiplies their penalties.
     """
 
     t: Tensor
     u: Tensor
+    weight: Tensor
     radius: Tensor
     move: Tensor
     jump: Tensor
@@ -82,8 +84,18 @@ class FilteredRegulariser(Regulariser):
 
     @property
     def weight(self) -> Tensor:
-        """w, in the shape that multiplies the penalties."""
+        """w as it is learned, in the shape that multiplies the penalties unless it is on a grid."""
         return self.log_weight.exp()
+
+    def weights(self, image_shape: Shape) -> Tensor:
+        """w, in the shape that multiplies the penalties of such images; :attr:`weight` itself."""
+        del image_shape
+        return self.weight
+
+    def spreading(self, image_shape: Shape) -> float:
+        """A proved bound of ‖∂log w/∂log_weight‖, of :meth:`weights`; 1 as w is learned itself."""
+        del image_shape
+        return 1.0
 
     @property
     def smoothing(self) -> Tensor:
@@ -96,31 +108,34 @@ class FilteredRegulariser(Regulariser):
 
     def forward(self, x: Tensor) -> Tensor:
         """R(x): (b, c, h, w) -> (b,)."""
-        return (
-            (self.weight * self.penalty.value(self.features(x), self.smoothing)).flatten(1).sum(1)
-        )
+        return self._value(self.features(x), _shape(x))
+
+    def _value(self, t: Tensor, shape: Shape) -> Tensor:
+        penalties = self.penalty.value(t, self.smoothing)
+        return (self.weights(shape) * penalties).flatten(1).sum(1)
 
     def grad(self, x: Tensor) -> Tensor:
         """Wᵀ(w φ'(W x))."""
-        force = self._weighted(self.penalty.force(self.features(x), self.smoothing))
-        return self.features_adjoint(force, _shape(x))
+        return self._pulled(self.features(x), _shape(x))
+
+    def _pulled(self, t: Tensor, shape: Shape) -> Tensor:
+        force = self.weights(shape) * self.penalty.force(t, self.smoothing)
+        return self.features_adjoint(force, shape)
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Both, with W x computed once."""
-        t = self.features(x)
-        value = (self.weight * self.penalty.value(t, self.smoothing)).flatten(1).sum(1)
-        force = self._weighted(self.penalty.force(t, self.smoothing))
-        return value, self.features_adjoint(force, _shape(x))
+        t, shape = self.features(x), _shape(x)
+        return self._value(t, shape), self._pulled(t, shape)
 
     def hessian(self, x: Tensor) -> LinearMap:
         """Wᵀ diag(w φ''(W x)) W with the curvature kept."""
         return self._hessian(self.features(x), _shape(x))
 
     def _hessian(self, t: Tensor, shape: Shape) -> LinearMap:
-        curve = self.penalty.curvature(t, self.smoothing)
+        curve, weight = self.penalty.curvature(t, self.smoothing), self.weights(shape)
 
         def apply(v: Tensor) -> Tensor:
-            return self.features_adjoint(self._weighted(curve(self.features(v))), shape)
+            return self.features_adjoint(weight * curve(self.features(v)), shape)
 
         return LinearMap(apply, lambda index: self._hessian(t[index], shape))
 
@@ -130,7 +145,7 @@ class FilteredRegulariser(Regulariser):
 
     def _majoriser(self, t: Tensor, shape: Shape) -> LinearMap:
         size = self.penalty.size(t) / self.smoothing
-        weights = self._weighted(self.penalty.potential.ratio(size) / self.smoothing)
+        weights = self.weights(shape) * (self.penalty.potential.ratio(size) / self.smoothing)
 
         def apply(v: Tensor) -> Tensor:
             spread = self.penalty.spread(weights, self.features(v))
@@ -138,12 +153,9 @@ class FilteredRegulariser(Regulariser):
 
         return LinearMap(apply, lambda index: self._majoriser(t[index], shape))
 
-    def _weighted(self, p: Tensor) -> Tensor:
-        return self.weight * p
-
     def bounds(self, image_shape: Shape) -> Bounds:
         """0 or weakly convex <= ∇²R <= ‖Wᵀ diag(w/ν) W‖."""
-        upper = self.gram_bound((self.weight / self.smoothing).detach(), image_shape)
+        upper = self.gram_bound((self.weights(image_shape) / self.smoothing).detach(), image_shape)
         return Bounds.of(self.penalty.potential.curvature_min * upper, upper)
 
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
@@ -166,7 +178,7 @@ class FilteredRegulariser(Regulariser):
         with torch.no_grad():
             crossing = self._crossing(self.features(x), radius, x)
             steep = self.penalty.lipschitz / self.smoothing.double() ** 2
-            scale = self.weight.double() * steep * self.feature_norm()
+            scale = self.weights(_shape(x)).double() * steep * self.feature_norm()
             return Smoothness.of(crossing, self.gram_bound(scale, _shape(x)))
 
     def _crossing(self, t: Tensor, radius: Tensor, x: Tensor) -> Tensor:
@@ -177,17 +189,18 @@ class FilteredRegulariser(Regulariser):
         return (size - self.penalty.potential.kink * self.smoothing).abs() <= reach
 
     def _norm(self, x: Tensor) -> Tensor:
-        one = torch.ones_like(self.weight * self.smoothing)
+        one = torch.ones_like(self.weights(_shape(x)) * self.smoothing)
         return self.gram_bound(one, _shape(x)).sqrt()
 
     def _ball(self, x: Tensor, q: Tensor, radius: Tensor) -> FeatureBall:
         t, u = self.features(x), self.features(q)
         move = self._norm(x) * radius
-        return FeatureBall(t, u, radius, move, self._crossing(t, radius, x))
+        weight, jump = self.weights(_shape(x)), self._crossing(t, radius, x)
+        return FeatureBall(t, u, weight, radius, move, jump)
 
     def _bend(self, ball: FeatureBall) -> Tensor:
         """An upper bound of ‖w (φ''(t') - φ''(t)) u‖ over the ball."""
-        stiff = self.weight * self.penalty.size(ball.u)
+        stiff = ball.weight * self.penalty.size(ball.u)
         spread = self.penalty.potential.curvature_spread / self.smoothing * stiff
         gradual = self.penalty.lipschitz / self.smoothing**2 * stiff
         sudden = rows.length(torch.where(ball.jump, spread, 0.0))
@@ -196,15 +209,17 @@ class FilteredRegulariser(Regulariser):
     def _weight_variation(self, ball: FeatureBall, x: Tensor, norm: Tensor) -> Variation:
         if not self.log_weight.requires_grad:
             return Variation.zero(x)
-        force = self.penalty.force(ball.t, self.smoothing)
-        return self._parameter_variation(self.weight, force, ball, norm, _shape(x))
+        force, shape = self.penalty.force(ball.t, self.smoothing), _shape(x)
+        own = self._parameter_variation(ball.weight, force, ball, norm, shape)
+        share = self.spreading(shape)
+        return Variation(own.hessian, share * own.cross, share * own.cross_norm)
 
     def _smoothing_variation(self, ball: FeatureBall, x: Tensor, norm: Tensor) -> Variation:
         if not self.log_smoothing.requires_grad:
             return Variation.zero(x)
         force = self.penalty.smoothing_force(ball.t, self.smoothing)
         smooth = self._parameter_variation(self.smoothing, force, ball, norm, _shape(x))
-        leap = torch.where(ball.jump, self.weight, 0.0)
+        leap = torch.where(ball.jump, ball.weight, 0.0)
         cross = (leap * self.penalty.size(ball.u)).flatten(1).sum(1)
         return smooth + Variation(torch.zeros_like(cross), cross, norm * rows.length(leap))
 
@@ -212,9 +227,9 @@ class FilteredRegulariser(Regulariser):
         self, parameter: Tensor, force: Tensor, ball: FeatureBall, norm: Tensor, shape: Shape
     ) -> Variation:
         """Of B = Wᵀ diag(w force), where force is 1/ν-Lipschitz in t, one column a parameter."""
-        stiff = self.weight / self.smoothing
+        stiff = ball.weight / self.smoothing
         cross = _grouped_norm(stiff * self.penalty.size(ball.u), parameter) * ball.move
-        pull = self._weighted(force)
+        pull = ball.weight * force
         drift = norm * stiff.max() * ball.move
         reach = norm * _grouped_norm(self.penalty.size(pull), parameter)
         if parameter.numel() == 1:

@@ -191,10 +191,10 @@ class FieldsOfExperts(FilteredRegulariser):
             return Variation.zero(x)
         taps = math.sqrt(self.filters[0, 0].numel())
         image, adjoint = taps * rows.length(x), taps * rows.length(q)
-        stiff = (self.weight / self.smoothing).max()
-        turn = rows.length(self.weight * ball.u) / self.smoothing
+        stiff = (ball.weight / self.smoothing).max()
+        turn = rows.length(ball.weight * ball.u) / self.smoothing
         cross = adjoint * stiff * ball.move + image * bend + taps * ball.radius * turn
-        force = self.weight * self.penalty.force(ball.t, self.smoothing)
+        force = ball.weight * self.penalty.force(ball.t, self.smoothing)
         norm = self._norm(x)
         reach = taps * (rows.length(force) + stiff * ball.move)
         reach = reach + norm * stiff * (image + taps * ball.radius)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor
 
 from bilevel.ground.checks import check_choice, check_positive
 from bilevel.ground.errors import InputError
 from bilevel.linear import LinearMap
+from bilevel.model.maps import Between, Grid
 from bilevel.model.operators import Differences
 from bilevel.model.operators.operator import Shape
 from bilevel.model.part import Units, around, check_learn
@@ -41,7 +43,9 @@ class TotalVariation(FilteredRegulariser):
     so ν is learned above ``least_smoothing``.
 
     Args:
-        weight: factor w, one or a map (h, w) [1].
+        weight: factor w, one or a map (h, w); with a grid one or a value a knot (gh, gw) [1].
+        grid: rows and columns of knots that carry the weights of images of any size; none if None.
+        between: what lies between the knots, of log w.
         smoothing: where the potential turns from quadratic to linear, ν [grey value].
         least_smoothing: below which ν is not learned [grey value]; ν/10 if None.
         isotropic: penalise both differences of a pixel together.
@@ -66,6 +70,8 @@ class TotalVariation(FilteredRegulariser):
         weight: float | Tensor | None = None,
         smoothing: float | None = None,
         *,
+        grid: Sequence[int] | None = None,
+        between: Between = "bilinear",
         least_smoothing: float | None = None,
         isotropic: bool = True,
         coupled: bool = False,
@@ -92,7 +98,11 @@ class TotalVariation(FilteredRegulariser):
         if not 0 < least <= first:
             raise InputError(f"least_smoothing must lie in (0, {smoothing}]", given=least)
         self.least_smoothing = least
-        self.log_weight = self.weighted(weight, 0.05, learn)
+        self.grid, usual = Grid.of(grid, between), torch.tensor(0.05)
+        if self.grid is not None:
+            usual = self.grid.filled(usual, "weight")
+            weight = None if weight is None else self.grid.filled(weight, "weight")
+        self.log_weight = self.weighted(weight, usual, learn)
         self.log_smoothing = self.smoothed(smoothing, 0.01, learn)
         if self.log_weight.ndim not in (0, 2):
             given = tuple(self.log_weight.shape)
@@ -117,6 +127,8 @@ class TotalVariation(FilteredRegulariser):
         """What builds it again; a map keeps its shape, the values travel as parameters."""
         return {
             "weight": self.weight.detach(),
+            "grid": None if self.grid is None else self.grid.knots,
+            "between": "bilinear" if self.grid is None else self.grid.between,
             "smoothing": self.smoothing.item(),
             "least_smoothing": min(self.least_smoothing, self.smoothing.item()),
             "isotropic": self.isotropic,
@@ -126,36 +138,51 @@ class TotalVariation(FilteredRegulariser):
         }
 
     def check(self, image_shape: Shape) -> None:
-        """A map of weights must have the size of the image."""
-        if self.log_weight.ndim == 2 and tuple(self.log_weight.shape) != image_shape[1:]:
+        """A map of weights must have the size of the image, a grid at most as many knots."""
+        if self.grid is not None:
+            self.grid.check(image_shape[1:])
+        elif self.log_weight.ndim == 2 and tuple(self.log_weight.shape) != image_shape[1:]:
             raise InputError(
                 f"the map of weights has shape {tuple(self.log_weight.shape)}",
                 given=f"images of {image_shape[1:]}",
-                advice="learn a map on images of one size and use it on that size",
+                advice="use a map on images of its size, or learn a grid, which fits any",
             )
 
     def grad(self, x: Tensor) -> Tensor:
         """In one pass where it is compiled."""
-        return stencil.gradient(x, *self._profile())
+        return stencil.gradient(x, *self._profile(self._on(x)))
 
-    def summands(self) -> tuple[Summand, ...]:
-        """One: the stencil."""
-        return ((stencil.gradient, self._profile()),)
+    def summands(self) -> tuple[Summand, ...] | None:
+        """One: the stencil; none on a grid, where the weights depend on the size of x."""
+        return None if self.grid else ((stencil.gradient, self._profile(self.weight)),)
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """In one pass where it is compiled."""
-        return stencil.value_and_gradient(x, *self._profile())
+        return stencil.value_and_gradient(x, *self._profile(self._on(x)))
 
     def hessian(self, x: Tensor) -> LinearMap:
         """Dᵀ w ∇²φ(D x) D with the curvature of every pixel kept."""
         if self.coupled:
             return super().hessian(x)
-        weight, smoothing, potential, isotropic, _ = self._profile()
+        weight, smoothing, potential, isotropic, _ = self._profile(self._on(x))
         return _curved(stencil.curvature(x, weight, smoothing, potential, isotropic))
 
-    def _profile(self) -> tuple[Tensor, Tensor, Potential, bool, bool]:
+    def weights(self, image_shape: Shape) -> Tensor:
+        """Interpolated where they lie on a grid."""
+        if self.grid is None:
+            return self.weight
+        return self.grid.spread(self.log_weight, image_shape[1:]).exp()
+
+    def spreading(self, image_shape: Shape) -> float:
+        """‖P‖ of the grid."""
+        return 1.0 if self.grid is None else self.grid.norm(image_shape[1:])
+
+    def _on(self, x: Tensor) -> Tensor:
+        return self.weights((x.shape[1], x.shape[2], x.shape[3]))
+
+    def _profile(self, weight: Tensor) -> tuple[Tensor, Tensor, Potential, bool, bool]:
         potential = self.penalty.potential
-        return self.weight, self.smoothing, potential, self.isotropic, self.coupled
+        return weight, self.smoothing, potential, self.isotropic, self.coupled
 
     def features(self, x: Tensor) -> Tensor:
         """D x: (b, c, h, w) -> (b, 2, c, h, w), or (b, 2c, 1, h, w) with coupled channels."""
