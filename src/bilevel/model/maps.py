@@ -51,7 +51,7 @@ class Grid:
         """Check the numbers of knots."""
         check_choice(self.between, KINDS, "kind of grid")
         least = LEAST[self.between]
-        whole = all(isinstance(n, int) and not isinstance(n, bool) for n in self.knots)
+        whole = all(type(n) is int for n in self.knots)
         if len(self.knots) != 2 or not whole or min(self.knots) < least:
             what = f"a {self.between} grid needs two numbers of knots, each at least {least}"
             raise InputError(what, given=tuple(self.knots), advice="give (rows, columns)")
