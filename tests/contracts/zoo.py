@@ -25,6 +25,7 @@ from bilevel.model.operators import (
 from bilevel.model.regularisers import (
     FieldsOfExperts,
     Regulariser,
+    Rescaled,
     RidgeRegulariser,
     Tikhonov,
     TotalVariation,
@@ -106,6 +107,10 @@ def ridge(rng: Random, weakly_convex: bool) -> RidgeRegulariser:
     )
 
 
+def rescaled(rng: Random, inner: Regulariser) -> Rescaled:
+    return Rescaled(inner, log_uniform(rng, -0.5, 0.5), log_uniform(rng, -0.5, 0.5))
+
+
 REGULARISERS: dict[str, Callable[[Random], Regulariser]] = {
     "tikhonov": lambda rng: Tikhonov(log_uniform(rng, -2, 0)),
     "tv charbonnier": tv,
@@ -123,6 +128,9 @@ REGULARISERS: dict[str, Callable[[Random], Regulariser]] = {
     "foe student-t": lambda rng: foe(rng, "student-t"),
     "ridge": lambda rng: ridge(rng, False),
     "ridge weakly convex": lambda rng: ridge(rng, True),
+    "rescaled ridge": lambda rng: rescaled(rng, ridge(rng, True)),
+    "rescaled tikhonov": lambda rng: rescaled(rng, Tikhonov(0.3)),
+    "rescaled foe": lambda rng: rescaled(rng, foe(rng, "student-t")),
 }
 
 

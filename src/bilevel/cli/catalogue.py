@@ -172,6 +172,7 @@ FAMILIES: Mapping[str, Family] = {
             regularisers.Box,
             regularisers.NonSmoothRegulariser,
             regularisers.Regulariser,
+            regularisers.Rescaled,
             regularisers.Sum,
         ),
     ),

@@ -9,6 +9,7 @@ from bilevel.model.regularisers.nonsmooth import NonSmoothRegulariser as NonSmoo
 from bilevel.model.regularisers.regulariser import ImageTerm as ImageTerm
 from bilevel.model.regularisers.regulariser import Regulariser as Regulariser
 from bilevel.model.regularisers.regulariser import Sum as Sum
+from bilevel.model.regularisers.rescaled import Rescaled as Rescaled
 from bilevel.model.regularisers.ridge import RidgeRegulariser as RidgeRegulariser
 from bilevel.model.regularisers.sparsity import Sparsity as Sparsity
 from bilevel.model.regularisers.tikhonov import Tikhonov as Tikhonov

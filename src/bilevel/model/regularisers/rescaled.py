@@ -1,0 +1,185 @@
+"""A regulariser in other units: two numbers carry over what was learned on one kind of data."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor
+
+from bilevel.ground import rows
+from bilevel.ground.errors import InputError
+from bilevel.linear import LinearMap
+from bilevel.model.bounds import Bounds, Smoothness, Variation
+from bilevel.model.operators.operator import Shape
+from bilevel.model.part import accounted_under, around, check_learn, positive_parameter
+from bilevel.model.preconditioner import Stencil
+from bilevel.model.regularisers.regulariser import ImageTerm, Regulariser
+from bilevel.model.sets import Set
+
+__all__ = ["Rescaled"]
+
+
+class Rescaled(Regulariser):
+    """Another regulariser with a weight and a scale of grey values of its own.
+
+    R̃(x) = w s⁻² R(s x), hence ∇R̃(x) = w s⁻¹ ∇R(s x) and ∇²R̃(x) = w ∇²R(s x).
+
+    What was learned for one kind of data serves another once w and s are fitted to it. The
+    parameters of R stay learnable as they are: freeze them to fit the two alone.
+
+    Args:
+        regulariser: R, smooth.
+        weight: factor w [1].
+        scale: factor s of the grey values that R sees [1/grey value].
+        learn: names of what is learned; the rest stays as given.
+
+    Source: Hertrich et al. 2025, with w = exp(α) and s = exp(s) there.
+
+    Raises:
+        InputError: a weight or scale that is not positive, an unknown name in ``learn``, a
+            regulariser without a gradient.
+
+    Example:
+        >>> from bilevel.model.regularisers import Tikhonov
+        >>> x = torch.ones(1, 1, 2, 2)
+        >>> Rescaled(Tikhonov(2.0), weight=3.0, scale=5.0)(x).item()
+        12.0
+    """
+
+    log_weight: Tensor
+    log_scale: Tensor
+
+    def __init__(
+        self,
+        regulariser: ImageTerm,
+        weight: float | None = None,
+        scale: float | None = None,
+        *,
+        learn: Collection[str] = ("weight", "scale"),
+    ) -> None:
+        """For a contrast of 1 of the data w and s are 1 where None is given."""
+        super().__init__()
+        check_learn(learn, ("weight", "scale"))
+        if not isinstance(regulariser, Regulariser):
+            what = "only a smooth regulariser can be rescaled"
+            advice = "give an object derived from Regulariser"
+            raise InputError(what, given=type(regulariser).__name__, advice=advice)
+        self.regulariser, self.further = regulariser, regulariser.further
+        if scale is None:
+            self.leave("log_scale", grey=-1)
+        self.log_weight = self.weighted(weight, 1.0, learn, degree=2)
+        self.log_scale = positive_parameter(1.0 if scale is None else scale, "scale", learn)
+
+    def options(self) -> dict[str, object]:
+        """What builds it again; the values travel as parameters."""
+        owners = {"weight": self.log_weight, "scale": self.log_scale}
+        learn = [name for name, parameter in owners.items() if parameter.requires_grad]
+        return {"regulariser": self.regulariser, "learn": learn}
+
+    def sets(self) -> Mapping[str, Set]:
+        """Positive."""
+        return {name: around(getattr(self, name)) for name in ("log_weight", "log_scale")}
+
+    def check(self, image_shape: Shape) -> None:
+        """Images must fit R."""
+        self.regulariser.check(image_shape)
+
+    @property
+    def weight(self) -> Tensor:
+        """w."""
+        return self.log_weight.exp()
+
+    @property
+    def scale(self) -> Tensor:
+        """s."""
+        return self.log_scale.exp()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """w s⁻² R(s x): (b, c, h, w) -> (b,)."""
+        return self._outer(2) * self.regulariser.forward(self.scale * x)
+
+    def grad(self, x: Tensor) -> Tensor:
+        """w s⁻¹ ∇R(s x)."""
+        return self._outer(1) * self.regulariser.grad(self.scale * x)
+
+    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Both at the price of R's."""
+        value, slope = self.regulariser.value_and_grad(self.scale * x)
+        return self._outer(2) * value, self._outer(1) * slope
+
+    def _outer(self, power: int) -> Tensor:
+        return (self.log_weight - power * self.log_scale).exp()
+
+    def hessian(self, x: Tensor) -> LinearMap:
+        """w ∇²R(s x)."""
+        return _times(self.weight, self.regulariser.hessian(self.scale * x))
+
+    def majoriser(self, x: Tensor) -> LinearMap | None:
+        """w times that of R."""
+        found = self.regulariser.majoriser(self.scale * x)
+        return None if found is None else _times(self.weight, found)
+
+    def stencils(self, x: Tensor) -> list[Stencil] | None:
+        """w times those of R."""
+        found = self.regulariser.stencils(self.scale * x)
+        return None if found is None else [part.times(self.weight.detach()) for part in found]
+
+    def bounds(self, image_shape: Shape) -> Bounds:
+        """w times those of R."""
+        own, weight = self.regulariser.bounds(image_shape), self._double(self.log_weight)
+        origins = own.mu_from, own.lipschitz_from
+        return Bounds(weight * own.mu, weight * own.lipschitz, *origins)
+
+    def spectrum(self, image_shape: Shape) -> Tensor | None:
+        """w times that of R."""
+        own = self.regulariser.spectrum(image_shape)
+        return None if own is None else self._double(self.log_weight) * own
+
+    @staticmethod
+    def _double(log: Tensor) -> Tensor:
+        return log.detach().double().exp()
+
+    def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
+        """Kinks of R around s x; ∇²R̃ changes w s times as fast as ∇²R does there."""
+        with torch.no_grad():
+            weight, scale = self._double(self.log_weight), self._double(self.log_scale)
+            own = self.regulariser.smoothness(self.scale * x, scale * radius)
+            return Smoothness(own.kinks, weight * scale * own.lipschitz)
+
+    def accounted(self) -> frozenset[str]:
+        """Both, and what R accounts for."""
+        own = accounted_under("regulariser", self.regulariser)
+        return own | {"log_weight", "log_scale"}
+
+    def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
+        """Of R around s x; ∂_log w ∇R̃ = ∇R̃ and ∂_log s ∇R̃ = ∇²R̃ x - ∇R̃.
+
+        Within r of x both change along q by at most a = r (‖∇²R̃ q‖ + e), where e bounds the change
+        of ∇²R̃ q, and ∇²R̃ x by (‖x‖ + r) e more.
+        """
+        with torch.no_grad():
+            weight, scale = self._double(self.log_weight), self._double(self.log_scale)
+            own = self.regulariser.variation(self.scale * x, q, scale * radius)
+            share = weight / scale
+            found = Variation(weight * own.hessian, share * own.cross, share * own.cross_norm)
+            hessian, slope = self.hessian(x), rows.length(self.grad(x))
+            turn = radius * (rows.length(hessian(q)) + found.hessian)
+            size = rows.length(x) + radius
+            bounds = self.bounds((x.shape[1], x.shape[2], x.shape[3]))
+            most = torch.maximum(bounds.lipschitz, -bounds.mu)
+            reach = slope + most * radius
+            parts = [(found.cross, found.cross_norm)]
+            if self.log_weight.requires_grad:
+                parts.append((turn, reach))
+            if self.log_scale.requires_grad:
+                parts.append((2 * turn + size * found.hessian, reach + most * size))
+            cross, norm = (
+                torch.stack([p.expand(len(x)) for p in side]).square().sum(0).sqrt()
+                for side in zip(*parts, strict=True)
+            )
+            return Variation(found.hessian, cross, norm)
+
+
+def _times(weight: Tensor, inner: LinearMap) -> LinearMap:
+    return LinearMap(lambda v: weight * inner(v), lambda index: _times(weight, inner.rows(index)))
