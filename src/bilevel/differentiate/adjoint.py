@@ -148,12 +148,9 @@ def relative_residual(asked: Asked) -> Tensor:
         return torch.full((len(x),), asked.rtol, dtype=torch.float64, device=x.device)
     rms = torch.where(torch.isfinite(reached.rms), reached.rms, reached.residual)
     distance = rms.double() * x[0].numel() ** 0.5
-    slope = upper.grad(x)
-    size = rows.length(slope)
-    error = upper.lipschitz(x, distance) * distance
+    size, error = rows.length(upper.grad(x)), upper.drift(x, distance)
     if not bool(torch.isfinite(error).all()):
-        along = rows.expand((distance / size.clamp_min(1e-300)).to(x), x) * slope
-        change = rows.length(upper.grad(x - along) - slope)
+        change = upper.steepness(x, distance) * distance
         error = torch.where(torch.isfinite(error), error, change)
     return (error / size.clamp_min(1e-300)).clamp(1e-12, 0.1)
 

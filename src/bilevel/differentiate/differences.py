@@ -119,13 +119,17 @@ class DifferenceMethod(Method):
 def strengths(lower: Objective, upper: Upper, x: Tensor, pull: float, share: float = 1.0) -> Tensor:
     """s (b,) such that s ∇ℓ has rms ``pull``, at most half of what keeps J - s ℓ convex.
 
-    All of it is multiplied by ``share``.
+    Where ∇ℓ has no Lipschitz constant that is proved, its change near x is taken for one. All of
+    it is multiplied by ``share``.
     """
     size = rows.rms(upper.grad(x)).double()
     strength = torch.where(size > 0, pull / size, 0.0)
     mu = lower.bounds.proved_mu()
-    everywhere = torch.full_like(size, torch.inf)
-    most = torch.where(mu > 0, mu / (2 * upper.lipschitz(x, everywhere)), torch.inf)
+    steep = upper.lipschitz(x, torch.full_like(size, torch.inf))
+    if not bool(torch.isfinite(steep).all()):
+        local = upper.steepness(x, 1e-2 * rows.length(x).clamp_min(1e-300))
+        steep = torch.where(torch.isfinite(steep), steep, local)
+    most = torch.where(mu > 0, mu / (2 * steep), torch.inf)
     return share * torch.minimum(strength, most)
 
 

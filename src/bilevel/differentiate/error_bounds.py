@@ -50,16 +50,16 @@ def implicit_bounds(
     radius = solution.certificate.rms * x[0].numel() ** 0.5
     mu = solution.certificate.curvature
     safe = torch.where(torch.isfinite(radius), radius, 0.0)
-    change, loss_lipschitz = lower.variation(x, q, safe), upper.lipschitz(x, safe)
+    change, drift = lower.variation(x, q, safe), upper.drift(x, safe)
     eps, size = torch.finfo(x.dtype).eps, rows.length(q)
     residual = residual.double() + 8 * eps * lower.bounds.lipschitz * size
-    adjoint = (change.hessian.double() + residual + loss_lipschitz * safe) / mu
+    adjoint = (change.hessian.double() + residual + drift) / mu
     gradient = change.cross.double() + change.cross_norm.double() * (adjoint + 8 * eps * size)
     slope = rows.length(solution.certificate.gradient)
     allowance = solution.certificate.allowance * x[0].numel() ** 0.5
     noise = size * (allowance + 8 * eps * slope)
-    value = (loss_lipschitz * safe / 2 + residual + change.hessian.double()) * safe + noise
-    plain = (rows.length(rhs) * (1 + 8 * eps) + loss_lipschitz * safe / 2) * safe
+    value = _times(drift / 2 + residual + change.hessian.double(), safe) + noise
+    plain = _times(rows.length(rhs) * (1 + 8 * eps) + drift / 2, safe)
     correction = rows.inner(q.double(), solution.certificate.gradient.double()).abs()
     value = torch.fmin(value, plain + correction * (1 + 1e-12))
     proved = torch.isfinite(radius) & (mu > 0)
@@ -68,8 +68,13 @@ def implicit_bounds(
     return ErrorBounds(
         gradient=torch.where(proved & (change.cross < torch.inf), gradient, torch.inf),
         value=torch.where(proved, value, torch.inf),
-        value_estimate=(loss_lipschitz * near / 2 + residual) * near + noise,
+        value_estimate=_times(upper.drift(x, near) / 2 + residual, near) + noise,
     )
+
+
+def _times(bound: Tensor, distance: Tensor) -> Tensor:
+    """The product, 0 at no distance even of what is not bounded."""
+    return torch.where(distance > 0, bound * distance, 0.0)
 
 
 def count_kinks(lower: Objective, solution: Solution) -> Tensor:

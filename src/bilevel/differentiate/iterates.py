@@ -75,8 +75,9 @@ def as_hypergradient(
 def _interval(upper: Upper, x: Tensor, rms: Tensor) -> Tensor:
     radius = rms * x[0].numel() ** 0.5
     safe = torch.where(torch.isfinite(radius), radius, 0.0)
-    pull = rows.length(upper.grad(x)) + upper.lipschitz(x, safe) * safe / 2
-    return torch.where(torch.isfinite(radius), pull * safe, torch.inf)
+    pull = rows.length(upper.grad(x)) + upper.drift(x, safe) / 2
+    proved = torch.where(safe > 0, pull * safe, 0.0)
+    return torch.where(torch.isfinite(radius), proved, torch.inf)
 
 
 def _refined(

@@ -10,7 +10,7 @@ from torch import Tensor
 from bilevel.differentiate.upper import Upper
 from bilevel.ground import rows
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Provenance, Variation
+from bilevel.model.bounds import Bounds, Variation
 from bilevel.model.operators.operator import Shape
 from bilevel.model.smooth import Pull
 
@@ -45,18 +45,17 @@ class LossPull(Pull):
 
     def bounds(self, shape: Shape) -> Bounds:
         """Within |s| Lip(∇ℓ) of 0."""
-        del shape
-        target = self.upper.target
-        everywhere = torch.full((len(target),), torch.inf, dtype=torch.float64).to(target.device)
-        change = self.strength.double().abs() * self.upper.lipschitz(target, everywhere)
+        image = self.upper.target.new_zeros(len(self.upper.target), *shape)
+        everywhere = torch.full((len(image),), torch.inf, dtype=torch.float64).to(image.device)
+        change = self.strength.double().abs() * self.upper.lipschitz(image, everywhere)
         known = bool(torch.isfinite(change).all())
-        return Bounds(-change, change, Provenance.PROVED if known else Provenance.UNKNOWN)
+        return Bounds(-change, change) if known else Bounds.unknown()
 
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """|s| · 2 Lip(∇ℓ) ‖q‖; there is no θ."""
         most = 2 * self.strength.double().abs() * self.upper.lipschitz(x, radius)
-        nothing = torch.zeros_like(most)
-        return Variation(most * rows.length(q), nothing, nothing)
+        size, nothing = rows.length(q), torch.zeros_like(most)
+        return Variation(torch.where(size > 0, most * size, 0.0), nothing, nothing)
 
     def rounding(self, x: Tensor) -> Tensor:
         """4 eps of |s| Lip(∇ℓ) (‖x‖ + ‖target‖), what ∇ℓ subtracts; of ∇ℓ where Lip is unknown."""

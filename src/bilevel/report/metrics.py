@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
-
 from torch import Tensor
 
 from bilevel.ground import rows
 from bilevel.ground.checks import check_images, check_matching, check_positive
 from bilevel.ground.contrast import peak_of
 from bilevel.ground.errors import InputError
+from bilevel.model.losses import SSIM
+from bilevel.model.losses.ssim import WINDOW
 
 __all__ = ["SSIM_WINDOW", "psnr", "ssim"]
 
-SSIM_WINDOW = 11
+SSIM_WINDOW = WINDOW
 """Side of the Gaussian window of :func:`ssim` [pixel]; smaller images have no SSIM."""
 
 
@@ -53,19 +53,9 @@ def ssim(x: Tensor, target: Tensor, peak: float | None = None) -> Tensor:
         True
     """
     x, target, peak = _checked(x, target, peak)
-    if min(x.shape[2:]) < SSIM_WINDOW:
-        raise InputError(
-            f"SSIM needs images of at least {SSIM_WINDOW}x{SSIM_WINDOW} pixels",
-            given=tuple(x.shape[2:]),
-        )
-    c1, c2 = (0.01 * peak) ** 2, (0.03 * peak) ** 2
-    mean_x, mean_t = _blur(x), _blur(target)
-    var_x = _blur(x * x) - mean_x**2
-    var_t = _blur(target * target) - mean_t**2
-    cov = _blur(x * target) - mean_x * mean_t
-    luminance = (2 * mean_x * mean_t + c1) / (mean_x**2 + mean_t**2 + c1)
-    contrast = (2 * cov + c2) / (var_x + var_t + c2)
-    return (luminance * contrast).flatten(1).mean(1)
+    loss, (c, h, w) = SSIM(peak), x.shape[1:]
+    loss.check((c, h, w), (c, h, w))
+    return 1 - loss.value(x, target)
 
 
 def _checked(x: Tensor, target: Tensor, peak: float | None) -> tuple[Tensor, Tensor, float]:
@@ -77,19 +67,3 @@ def _checked(x: Tensor, target: Tensor, peak: float | None) -> tuple[Tensor, Ten
         raise InputError(f"x must have the shape {shape} of target", given=tuple(x.shape))
     found = peak_of(target) if peak is None else check_positive(peak, "the peak")
     return x.detach().double(), target.detach().double(), found
-
-
-def _blur(x: Tensor) -> Tensor:
-    """Mean under the window, where it fits."""
-    reach = SSIM_WINDOW // 2
-    window = [math.exp(-0.5 * (t / 1.5) ** 2) for t in range(-reach, reach + 1)]
-    return _slide(_slide(x, window, 2), window, 3) / sum(window) ** 2
-
-
-def _slide(x: Tensor, window: list[float], dim: int) -> Tensor:
-    """Weighted sum of shifted copies: several times faster than a convolution in float64."""
-    length = x.shape[dim] - SSIM_WINDOW + 1
-    total = window[0] * x.narrow(dim, 0, length)
-    for k in range(1, SSIM_WINDOW):
-        total.add_(x.narrow(dim, k, length), alpha=window[k])
-    return total

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-__all__ = ["Loss", "Scale"]
+from bilevel.ground.checks import check_positive
+from bilevel.ground.errors import InputError
+from bilevel.model.operators.operator import Shape
+
+__all__ = ["Loss", "Scale", "WeightedSum", "by_autograd", "unknown"]
 
 
 class Scale:
     """What the values of a loss or a criterion mean."""
 
-    unit: ClassVar[str] = ""
+    unit = ""
     """Of its values, for axes and tables."""
 
     def scale(self, value: float) -> float:
@@ -34,7 +39,17 @@ class Scale:
 
 
 class Loss(Scale, ABC):
-    """ℓ(x, target), one value a row, with a Lipschitz gradient."""
+    """ℓ(x, target), one value a row; losses add up, and numbers > 0 weigh them.
+
+    Targets are images like x, unless a loss says in :meth:`check` that it takes others, such as
+    labels, and in :meth:`images` what of them shows how large grey values are.
+
+    Example:
+        >>> from bilevel.model.losses import SSIM, SquaredError
+        >>> both = SSIM() + 10 * SquaredError()
+        >>> [weight for weight, _ in both.terms]
+        [1.0, 10.0]
+    """
 
     @abstractmethod
     def value(self, x: Tensor, target: Tensor) -> Tensor:
@@ -42,11 +57,28 @@ class Loss(Scale, ABC):
 
     @abstractmethod
     def grad(self, x: Tensor, target: Tensor) -> Tensor:
-        """∇_x ℓ(x, target)."""
+        """∇_x ℓ(x, target), differentiable in x by autograd."""
 
     @abstractmethod
     def lipschitz(self, x: Tensor, target: Tensor, radius: Tensor) -> Tensor:
-        """Proved Lipschitz constants of ∇_x ℓ within ``radius`` (b,) of ``x``, ℓ2: (b,) float64."""
+        """Proved Lipschitz constants of ∇_x ℓ within ``radius`` (b,) of ``x``, ℓ2: (b,) float64.
+
+        inf (:func:`unknown`) where none is proved: hypergradients and losses then carry no proved
+        error, and estimates take its place.
+        """
+
+    def check(self, image_shape: Shape, target_shape: Shape) -> None:
+        """Raise InputError unless such targets judge images (c, h, w)."""
+        if target_shape != image_shape:
+            expected = f"targets must have shape (c, h, w) = {image_shape}"
+            raise InputError(expected, given=target_shape)
+
+    def trial(self, x: Tensor, target: Tensor) -> None:
+        """Raise InputError for what only shows on images; asked once, before any long work."""
+
+    def images(self, target: Tensor) -> Tensor | None:
+        """What of the targets are images; None where they are something else, such as labels."""
+        return target
 
     def rows(self, index: Tensor) -> Loss:
         """For the rows ``index`` of a batch; the same unless each row has a loss of its own."""
@@ -61,3 +93,123 @@ class Loss(Scale, ABC):
         """The same with what was left to the data taken from the targets (k, c, h, w); itself."""
         del target
         return self
+
+    def __add__(self, other: Loss) -> WeightedSum:
+        """ℓ + other."""
+        return WeightedSum((*_terms(self), *_terms(other)))
+
+    def __mul__(self, weight: float) -> WeightedSum:
+        """Weight · ℓ."""
+        return WeightedSum(tuple((weight * own, loss) for own, loss in _terms(self)))
+
+    __rmul__ = __mul__
+
+
+Terms = tuple[tuple[float, Loss], ...]
+
+
+def _terms(loss: Loss) -> Terms:
+    return loss.terms if isinstance(loss, WeightedSum) else ((1.0, loss),)
+
+
+@dataclass(frozen=True, repr=False)
+class WeightedSum(Loss):
+    """Σ_j a_j ℓ_j(x, target), as ``a * loss + other`` makes it.
+
+    Its Lipschitz constants are the sums of those of the terms, unknown where one is.
+
+    Args:
+        terms: pairs of a weight and a loss.
+
+    Raises:
+        InputError: no term, or a weight that is not positive.
+    """
+
+    terms: Terms
+
+    def __post_init__(self) -> None:
+        """Check the weights; the unit is that of the terms, if they share one."""
+        if not self.terms:
+            raise InputError("a sum of losses needs at least one")
+        for weight, _ in self.terms:
+            check_positive(weight, "the weight of a loss")
+        units = {loss.unit for _, loss in self.terms}
+        object.__setattr__(self, "unit", units.pop() if len(units) == 1 else "")
+
+    def __repr__(self) -> str:
+        """As it is written."""
+        return " + ".join(f"{weight:g} * {loss!r}" for weight, loss in self.terms)
+
+    def value(self, x: Tensor, target: Tensor) -> Tensor:
+        """Sum of the values, (b,)."""
+        return torch.stack([a * loss.value(x, target) for a, loss in self.terms]).sum(0)
+
+    def grad(self, x: Tensor, target: Tensor) -> Tensor:
+        """Sum of the gradients."""
+        return torch.stack([a * loss.grad(x, target) for a, loss in self.terms]).sum(0)
+
+    def lipschitz(self, x: Tensor, target: Tensor, radius: Tensor) -> Tensor:
+        """Sum of the constants."""
+        return torch.stack([a * t.lipschitz(x, target, radius) for a, t in self.terms]).sum(0)
+
+    def check(self, image_shape: Shape, target_shape: Shape) -> None:
+        """As every term."""
+        for _, loss in self.terms:
+            loss.check(image_shape, target_shape)
+
+    def trial(self, x: Tensor, target: Tensor) -> None:
+        """As every term."""
+        for _, loss in self.terms:
+            loss.trial(x, target)
+
+    def images(self, target: Tensor) -> Tensor | None:
+        """Those of the first term that knows any."""
+        found = (loss.images(target) for _, loss in self.terms)
+        return next((images for images in found if images is not None), None)
+
+    def rows(self, index: Tensor) -> WeightedSum:
+        """Of the rows ``index``."""
+        return WeightedSum(tuple((a, loss.rows(index)) for a, loss in self.terms))
+
+    def double(self) -> WeightedSum:
+        """In float64."""
+        return WeightedSum(tuple((a, loss.double()) for a, loss in self.terms))
+
+    def fitted(self, target: Tensor) -> WeightedSum:
+        """With what every term leaves to the data."""
+        return WeightedSum(tuple((a, loss.fitted(target)) for a, loss in self.terms))
+
+    def scale(self, value: float) -> float:
+        """That of the terms which have one of their own, otherwise the size of the value."""
+        if _is_one(self.terms):
+            return self.terms[0][0] * self.terms[0][1].scale(value / self.terms[0][0])
+        return sum(a * loss.scale(0.0) for a, loss in self.terms) or abs(value)
+
+    def psnr(self, value: float) -> float:
+        """That of a single term, whatever its weight."""
+        if not _is_one(self.terms):
+            return math.nan
+        return self.terms[0][1].psnr(value / self.terms[0][0])
+
+
+def _is_one(terms: Terms) -> bool:
+    return len(terms) == 1
+
+
+def by_autograd(loss: Loss, x: Tensor, target: Tensor) -> Tensor:
+    """∇_x ℓ of a loss that knows its values alone; differentiable where x is on a tape."""
+    taped = x.requires_grad
+    with torch.enable_grad():
+        point = x if taped else x.detach().requires_grad_()
+        total = loss.value(point, target).sum()
+        return torch.autograd.grad(total, point, create_graph=taped)[0]
+
+
+def unknown(radius: Tensor) -> Tensor:
+    """No Lipschitz constant is proved: inf for every row, (b,) float64.
+
+    Example:
+        >>> unknown(torch.zeros(2))
+        tensor([inf, inf], dtype=torch.float64)
+    """
+    return torch.full_like(radius, torch.inf, dtype=torch.float64)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -41,7 +40,7 @@ class PSNR(Loss):
         tensor([-20.0000])
     """
 
-    unit: ClassVar[str] = "dB"
+    unit = "dB"
     peak: float | None = None
 
     def __post_init__(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -35,7 +34,7 @@ class SquaredError(Loss):
         tensor([1.])
     """
 
-    unit: ClassVar[str] = "grey value²"
+    unit = "grey value²"
     peak: float | None = None
 
     def __post_init__(self) -> None:

@@ -1,0 +1,130 @@
+"""Any differentiable function of images and targets as a loss: a network, a loss of others."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from bilevel.ground.errors import InputError
+from bilevel.model.losses.loss import Loss, by_autograd, unknown
+from bilevel.model.operators.operator import Shape
+
+__all__ = ["ModuleLoss"]
+
+_MODE = "call .eval() on it before, and give one value a row, (b,)"
+
+
+@dataclass(frozen=True, eq=False)
+class ModuleLoss(Loss):
+    """Any ``nn.Module`` (x, target) -> (b,) as a loss: derivatives by autograd, nothing proved.
+
+    A copy of the module is taken, in the mode (``train`` or ``eval``) that it is in; its parameters
+    are not learned. Targets may be of any shape that the module takes, (b, c', h', w').
+
+    The Lipschitz constant of its gradient is unknown: hypergradients and losses carry no proved
+    errors. Algorithms rely on estimates, except for ``MAID(certified=True)``, which ends at once.
+
+    Args:
+        module: one value a row, each of its own row alone.
+        unit: of the values.
+        are_images: whether targets are images, which say how large grey values are; otherwise
+            data do.
+
+    Raises:
+        InputError: at the first images of a problem: a module that fails on them, that gives
+            anything but one finite value a row, whose rows depend on each other, that gives
+            another value each time, or that has no derivative.
+
+    Example:
+        >>> class Cubes(nn.Module):
+        ...     def forward(self, x, target):
+        ...         return (x - target).abs().pow(3).flatten(1).mean(1)
+        >>> x, target = torch.full((2, 1, 2, 2), 2.0), torch.ones(2, 1, 2, 2)
+        >>> ModuleLoss(Cubes()).grad(x, target)[0, 0, 0]
+        tensor([0.7500, 0.7500])
+    """
+
+    module: nn.Module
+    unit: str = ""
+    are_images: bool = True
+    _wide: nn.Module = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Copies in the type of the module and in float64."""
+        if not isinstance(self.module, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
+            given = type(self.module).__name__
+            raise InputError("the module of a loss must be an nn.Module", given=given)
+        own = copy.deepcopy(self.module).requires_grad_(False)
+        object.__setattr__(self, "module", own)
+        object.__setattr__(self, "_wide", copy.deepcopy(own).double())
+
+    def check(self, image_shape: Shape, target_shape: Shape) -> None:
+        """Whatever the module takes; :meth:`trial` calls it."""
+        if self.are_images:
+            super().check(image_shape, target_shape)
+
+    def images(self, target: Tensor) -> Tensor | None:
+        """The targets, if they are images."""
+        return target if self.are_images else None
+
+    def value(self, x: Tensor, target: Tensor) -> Tensor:
+        """What the module says."""
+        module = self._wide if x.dtype == torch.float64 else self.module
+        return module(x, target)
+
+    def grad(self, x: Tensor, target: Tensor) -> Tensor:
+        """By autograd."""
+        return by_autograd(self, x, target)
+
+    def lipschitz(self, x: Tensor, target: Tensor, radius: Tensor) -> Tensor:
+        """Not known."""
+        del x, target
+        return unknown(radius)
+
+    def trial(self, x: Tensor, target: Tensor) -> None:
+        """Call it on two rows, x and 1.1 x + a little of the first, and differentiate."""
+        name = type(self.module).__name__
+        size = x[:1].abs().max().clamp_min(torch.finfo(x.dtype).tiny)
+        wave = torch.arange(x[0].numel(), device=x.device).cos().view_as(x[:1]).to(x)
+        first = x[:1] + 0.05 * size * wave
+        pair = torch.cat([first, 1.1 * first + 0.1 * size]).detach().requires_grad_()
+        targets = torch.cat([target[:1], target[:1]])
+        with torch.enable_grad():
+            found = self._called(pair, targets, name)
+            if not found.requires_grad:
+                advice = "compute it with operations of torch, without thresholds or .detach()"
+                what = f"the loss {name} has no derivative by the images"
+                raise InputError(what, advice=advice)
+            (slope,) = torch.autograd.grad(found[0], pair)
+        alone, again = (self._called(rows, targets[:1], name) for rows in (pair[:1], pair[:1]))
+        if not torch.equal(alone, again):
+            what = f"the loss {name} gives another value each time"
+            raise InputError(what, given=f"{float(alone)} and {float(again)}", advice=_MODE)
+        near = torch.allclose(alone, found[:1], rtol=1e-3, atol=1e-3 * float(found.abs().max()))
+        if bool(slope[1].any()) or not near:
+            what = f"the loss {name} of one image depends on the other images of the batch"
+            raise InputError(what, advice=_MODE)
+        if not bool(slope[0].any()) and not torch.equal(found[0], found[1]):
+            what = f"the derivative of the loss {name} is 0, though its values change"
+            raise InputError(what, advice="leave out thresholds and rounding")
+        if not bool(slope.isfinite().all()):
+            raise InputError(f"the derivative of the loss {name} must be finite")
+
+    def _called(self, x: Tensor, target: Tensor, name: str) -> Tensor:
+        try:
+            found: object = self.value(x, target)
+        except InputError:
+            raise
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            shapes = f"images {tuple(x.shape)} and targets {tuple(target.shape)}"
+            raise InputError(f"the loss {name} fails on {shapes}", given=str(error)) from error
+        if not isinstance(found, Tensor) or found.shape != (len(x),):
+            given = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            what = f"the loss {name} must give one value a row, ({len(x)},)"
+            raise InputError(what, given=given, advice="take .flatten(1).mean(1)")
+        if not bool(found.isfinite().all()):
+            raise InputError(f"the values of the loss {name} must be finite", given=found.tolist())
+        return found
