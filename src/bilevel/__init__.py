@@ -6,7 +6,8 @@ reconstruct          ``Variational(fidelity, regulariser)``, ``minimise``, ``arg
 learn                ``BilevelProblem``, ``learn``, ``load``, ``race``, ``check_hypergradient``
 choose a weight      ``select``, ``compare``, ``calibrate``
 families of parts    ``operators``, ``fidelities``, ``regularisers``, ``losses``, ``solvers``,
-                     ``hypergradients``, ``algorithms``, ``schedules``, ``rules``, ``criteria``
+                     ``hypergradients``, ``algorithms``, ``schedules``, ``rules``, ``criteria``,
+                     ``penalties``
 images and noise     ``data``
 other libraries      ``interop``, ``operators.Linear``, ``check_adjoint``
 parts of one's own   ``extend``
@@ -48,6 +49,7 @@ from bilevel.learn import criteria as criteria
 from bilevel.learn import exchanged as exchanged
 from bilevel.learn import learn as learn
 from bilevel.learn import load as load
+from bilevel.learn import penalties as penalties
 from bilevel.learn import race as race
 from bilevel.learn import schedules as schedules
 from bilevel.learn.reconstruction import Reconstruction as Reconstruction

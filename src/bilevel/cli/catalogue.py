@@ -21,7 +21,7 @@ from bilevel.cli.settings.forward import OperatorSettings
 from bilevel.cli.settings.kinds import Table, table
 from bilevel.cli.settings.reflect import parameters_of
 from bilevel.cli.settings.rules import CountingRule, CriterionSettings, RuleSettings
-from bilevel.cli.settings.weighted import SquaredL2Settings
+from bilevel.cli.settings.weighted import SquaredL2Settings, WeightedErrorSettings
 from bilevel.differentiate import Hypergradient, hypergradients
 from bilevel.ground.contents import summary
 from bilevel.ground.errors import InputError
@@ -176,7 +176,13 @@ FAMILIES: Mapping[str, Family] = {
             regularisers.Sum,
         ),
     ),
-    "losses": Family(losses, losses.Loss, kinds.LossSettings, {}),
+    "losses": Family(
+        losses,
+        losses.Loss,
+        kinds.LossSettings,
+        {"weighted-error": table(losses.WeightedError, WeightedErrorSettings)},
+        (losses.ModuleLoss, losses.SegmentationLoss, losses.WeightedSum),
+    ),
     "criteria": Family(criteria, criteria.Criterion, CriterionSettings, {}),
     "solvers": Family(
         solvers,

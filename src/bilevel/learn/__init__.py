@@ -1,6 +1,7 @@
 """The upper level: problem, loop, fit."""
 
 from bilevel.learn import criteria as criteria
+from bilevel.learn import penalties as penalties
 from bilevel.learn.accuracy import Accuracy as Accuracy
 from bilevel.learn.algorithm import Algorithm as Algorithm
 from bilevel.learn.algorithm import Status as Status

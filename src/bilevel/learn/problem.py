@@ -111,6 +111,10 @@ class Problem(ABC):
         """θ in the units of the energy, in its set."""
 
     @abstractmethod
+    def price(self, theta: Theta) -> float:
+        """What θ itself costs, a part of L beside the mean over samples; 0 without a penalty."""
+
+    @abstractmethod
     def identity(self, theta: Theta) -> Identity:
         """What makes this problem another than others, with θ as the reference."""
 

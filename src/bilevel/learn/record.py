@@ -53,16 +53,19 @@ class Record:
     """The change of the loss that counts as large, which tolerances are relative to."""
     whole: bool = True
     """Whether all samples were looked at, at this θ; otherwise nothing is proved of the mean."""
+    penalty: float = 0.0
+    """What of ``value`` and ``corrected`` θ itself costs."""
 
     @staticmethod
     def of(step: int, state: State, problem: Problem, projected: float) -> Record:
         """From the state of an algorithm."""
         at, loss, cost = state.evaluation, problem.loss, problem.cost
+        price = problem.price(at.theta)
         whole = at.samples == len(problem)
         return Record(
             step=step,
             value=at.value,
-            psnr=loss.psnr(at.value),
+            psnr=loss.psnr(at.value - price),
             corrected=at.corrected,
             interval=at.interval if whole else math.inf,
             gradient_norm=algebra.norm(at.grad) if at.grad else math.nan,
@@ -78,6 +81,7 @@ class Record:
             projected=projected,
             scale=loss.scale(at.value),
             whole=whole,
+            penalty=price,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -93,6 +93,10 @@ class Sample(Problem):
         """As the whole problem."""
         return self.whole.reached(at)
 
+    def price(self, theta: Theta) -> float:
+        """As the whole problem."""
+        return self.whole.price(theta)
+
     def outward(self, theta: Theta) -> Theta:
         """As the whole problem."""
         return self.whole.outward(theta)

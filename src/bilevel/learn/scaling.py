@@ -193,6 +193,10 @@ class ScaledProblem(DirectedProblem):
         """As the whole problem."""
         return self.whole.reached(self.native(at))
 
+    def price(self, theta: Theta) -> float:
+        """At θ."""
+        return self.whole.price(self.whole_theta(theta))
+
     def identity(self, theta: Theta) -> Identity:
         """That of the whole problem, and the scales."""
         return self.whole.identity(self.whole_theta(theta)).also("scales", self.scales)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,15 +21,13 @@ from bilevel.learn.directions import Directions, Draw, Iterates, Slopes
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.identity import Identity, facts, nearby
 from bilevel.learn.level import LowerLevel
+from bilevel.learn.penalties import Penalty
 from bilevel.learn.problem import Facts, OwnProblem, smooth
 from bilevel.model import Energy, space_of
 from bilevel.model.losses import Loss, Scale
 from bilevel.solve import Solver
 
-__all__ = ["BilevelProblem", "Penalty", "SeparableProblem"]
-
-Penalty = Callable[[Theta], tuple[float, Theta]]
-"""A term of the upper level in θ alone, exact: its value and its derivative."""
+__all__ = ["BilevelProblem", "SeparableProblem"]
 
 
 class SeparableProblem(OwnProblem):
@@ -41,7 +39,7 @@ class SeparableProblem(OwnProblem):
         losses: the ℓ_k of all rows.
         loss: what their values mean.
         sought: what θ is learned for.
-        penalty: none unless given.
+        penalty: of θ alone; none unless given.
         about: what else makes it another problem than others, by name.
     """
 
@@ -63,7 +61,11 @@ class SeparableProblem(OwnProblem):
         counts = count, count
         super().__init__(Facts(level, theta, space, loss, sought, counts, separable=True))
         self.energy, self.samples, self.ids = level.energy, samples, samples.ids
-        self._losses, self._penalty, self._about = losses, penalty, dict(about or {})
+        self.penalty = None if penalty is None else penalty.fitted(theta)
+        self._losses, self._about = losses, dict(about or {})
+        with torch.no_grad():
+            start = self.energy.start(level.first)
+        self._channels = self.energy.image(start).shape[1]
 
     def __len__(self) -> int:
         """Number of samples K."""
@@ -74,9 +76,7 @@ class SeparableProblem(OwnProblem):
     ) -> tuple[Evaluation, Tensor]:
         """As ``value_and_grad`` without a gradient, and the loss of every sample, (K,)."""
         found, losses = self.level.look(theta, self.upper_at, tol, ids)
-        if self._penalty is None:
-            return found, losses
-        more, _ = self._penalty(theta)
+        more = self.price(theta)
         raised = replace(found, value=found.value + more, corrected=found.corrected + more)
         return raised, losses + more
 
@@ -85,9 +85,7 @@ class SeparableProblem(OwnProblem):
     ) -> Evaluation:
         """Loss and hypergradient, with errors; see :class:`~bilevel.learn.problem.Problem`."""
         found = self.level.value_and_grad(theta, self.upper_at, tol, ids, estimate)
-        if self._penalty is None:
-            return found
-        more, slope = self._penalty(theta)
+        more, slope = self._priced(theta)
         return replace(
             found,
             value=found.value + more,
@@ -98,12 +96,27 @@ class SeparableProblem(OwnProblem):
     def gauss_newton(
         self, theta: Theta, *, tol: float, rtol: float = 1e-6, ids: Tensor | None = None
     ) -> Tensor:
-        """Mean of Sᵀ ∇²ℓ S over the samples, (p, p) float64; without the penalty."""
-        return self.level.gauss_newton(theta, self.upper_at, tol, rtol, ids)
+        """Mean of Sᵀ ∇²ℓ S over the samples, (p, p) float64, and the Hessian of the penalty."""
+        found = self.level.gauss_newton(theta, self.upper_at, tol, rtol, ids)
+        return found if self.penalty is None else found + self.penalty.hessian(theta).to(found)
+
+    def price(self, theta: Theta) -> float:
+        """The penalty."""
+        return 0.0 if self.penalty is None else self.penalty.value(theta)
+
+    def _priced(self, theta: Theta) -> tuple[float, Theta]:
+        """The penalty and its derivative: added once to every mean, whatever it is taken over."""
+        if self.penalty is None:
+            return 0.0, {name: torch.zeros_like(value) for name, value in theta.items()}
+        return self.penalty.value_and_grad(theta)
 
     def first_accuracy(self, theta: Theta, fraction: float = 0.02) -> float:
         """``fraction`` of the certificate at the start [grey value], on the first 64 samples."""
-        shown = [b.target.double() for b in self.samples.batches(self.samples.few(), self.chunk)]
+        batches = self.samples.batches(self.samples.few(), self.chunk)
+        found = (self._losses.images(batch.target) for batch in batches)
+        shown = [images.double() for images in found if images is not None]
+        if not shown:
+            return self.level.first_accuracy(theta, fraction, 0.0)
         size = 2 * float(torch.cat([spread(t) for t in shown]).mean())
         if not size:
             size = float(torch.cat([t.square().flatten(1).mean(1) for t in shown]).mean().sqrt())
@@ -117,7 +130,8 @@ class SeparableProblem(OwnProblem):
             lower = float(energy.forward(x, y))
             first = torch.tensor([0], device=x.device)
             upper = float(self.upper_at(theta, first).value(x))
-        parts = {"loss": self.loss, "sets": self.space.sets, **self._about}
+        priced = {} if self.penalty is None else {"penalty": self.penalty}
+        parts = {"loss": self.loss, "sets": self.space.sets, **priced, **self._about}
         found = facts(bind(self.sought, theta), "energy")
         for name, value in parts.items():
             found |= facts(value, name)
@@ -146,10 +160,8 @@ class SeparableProblem(OwnProblem):
             x, v = at.x[rows], at.v[rows]
             slope, bent, cross = smooth(self.level.at(theta, rows)).tangent(x, v)
             mean = {name: value / len(rows) for name, value in cross.items()}
-            value = float(upper.value(x).double().mean())
-            if self._penalty is not None:
-                more, steep = self._penalty(theta)
-                mean, value = algebra.add(mean, steep), value + more
+            more, steep = self._priced(theta)
+            mean, value = algebra.add(mean, steep), float(upper.value(x).double().mean()) + more
             return Directions(slope, bent + upper.grad(x), mean, value, rows)
 
     def slope(self, theta: Theta, x: Tensor, draw: Draw) -> Tensor:
@@ -163,21 +175,19 @@ class SeparableProblem(OwnProblem):
             upper = self.upper_at(theta, draw.inner)
             objective = smooth(self.level.at(theta, draw.inner))
             cross = objective.theta_grad(x, torch.full_like(x[:, 0, 0, 0], 1 / len(x)))[1]
-            direct = {name: torch.zeros_like(value) for name, value in theta.items()}
-            value = float(upper.value(x).double().mean())
-            if self._penalty is not None:
-                more, direct = self._penalty(theta)
-                value = value + more
+            more, direct = self._priced(theta)
+            value = float(upper.value(x).double().mean()) + more
             return Slopes(objective.grad(x), cross, upper.grad(x), direct, value)
 
     def upper_at(self, theta: Theta, index: Tensor) -> Upper:
         """The loss of the samples ``index``, as a function of their x."""
         del theta
-        return Upper(self._losses.rows(index), self.samples.checked(index).target)
+        target = self.samples.checked(index).target
+        return Upper(self._losses.rows(index), target, self._channels)
 
 
 class BilevelProblem(SeparableProblem):
-    """min_θ 1/K Σ_k ℓ(x_k(θ), target_k) with x_k(θ) = argmin_x J_θ(x; y_k).
+    """min_θ 1/K Σ_k ℓ(x_k(θ), target_k) + penalty(θ) with x_k(θ) = argmin_x J_θ(x; y_k).
 
     Reconstructions and adjoints are kept by sample and start the next solve; every gradient,
     HVP, operator application and second is counted in ``cost``.
@@ -186,15 +196,18 @@ class BilevelProblem(SeparableProblem):
         energy: J; its parameters with ``requires_grad`` are learned.
         loss: ℓ.
         samples: data and targets: ``Pairs``, or samples that are made when they are needed; their
-            images may differ in size where the energy takes them all.
+            images may differ in size where the energy takes them all. Targets are images, unless
+            the loss takes others.
         solver: of the lower level; Nesterov, FISTA or PDHG, whichever fits, if None.
         hypergradient: the one that fits if None, implicit with CG unless there are dual terms.
         chunk: samples solved at once; memory grows with it.
         max_steps: limit of each lower-level solve.
         store: where reconstructions and adjoints are kept; in memory if None.
+        penalty: what θ itself costs, from ``bl.penalties``; nothing if None.
 
     Raises:
-        InputError: samples that do not fit the energy, or nothing to learn.
+        InputError: samples that do not fit the energy or the loss, a penalty of what is not
+            learned, or nothing to learn.
 
     Example:
         >>> import bilevel as bl
@@ -216,14 +229,17 @@ class BilevelProblem(SeparableProblem):
         chunk: int = 64,
         max_steps: int = 20_000,
         store: Store | None = None,
+        penalty: Penalty | None = None,
     ) -> None:
         """Check everything before any work starts."""
         check_samples(samples, "samples")
         shown = list(samples.batches(samples.shown(), len(samples)))
         targets = [batch.target for batch in shown]
-        grey = contrast(*targets)
+        images = [loss.images(target) for target in targets]
+        known = [image for image in images if image is not None]
+        grey = contrast(*known) if known else None
         for batch in shown:
-            _check(energy, batch, grey)
+            _check(energy, batch, grey, loss)
         level = LowerLevel(
             energy,
             samples,
@@ -235,19 +251,19 @@ class BilevelProblem(SeparableProblem):
             store=store,
         )
         fitted = loss.fitted(targets[0] if len(targets) == 1 else _side_by_side(targets))
-        super().__init__(level, samples, fitted, fitted, energy)
+        super().__init__(level, samples, fitted, fitted, energy, penalty)
         self.loss: Loss = fitted
 
 
-def _check(energy: Energy, batch: Batch, grey: float) -> None:
-    """Whether samples of one size fit the energy; what is left to the data is settled."""
+def _check(energy: Energy, batch: Batch, grey: float | None, loss: Loss) -> None:
+    """Whether samples of one size fit energy and loss; what is left to the data is settled."""
     energy.check(batch.y)
     energy.settle(batch.y, grey)
     check_matching(batch.target, "target", batch.y, "y")
-    expected = energy.image(energy.at(batch.y[:1]).start()).shape[1:]
-    if batch.target.shape[1:] != expected:
-        given = tuple(batch.target.shape[1:])
-        raise InputError(f"targets must have shape (c, h, w) = {tuple(expected)}", given=given)
+    image = energy.image(energy.at(batch.y[:1]).start())
+    (c, h, w), (channels, height, width) = image.shape[1:], batch.target.shape[1:]
+    loss.check((c, h, w), (channels, height, width))
+    loss.trial(image, batch.target[:1])
 
 
 def _side_by_side(images: list[Tensor]) -> Tensor:

@@ -25,6 +25,7 @@ from bilevel.learn.problem import Facts, OwnProblem, smooth
 from bilevel.linear import LinearMap, cg, lanczos
 from bilevel.model import Bounds, Cost, Energy
 from bilevel.model.losses import Loss, Scale
+from bilevel.model.losses.loss import by_autograd, unknown
 from bilevel.model.sets import Product, Set
 from bilevel.solve import Solver
 from bilevel.solve.solvers import LBFGS
@@ -254,6 +255,11 @@ class SharedProblem(OwnProblem):
         """``fraction`` of the certificate at the start, at least 1e-6."""
         return self.level.first_accuracy(theta, fraction, 0.0)
 
+    def price(self, theta: Theta) -> float:
+        """None of its own: what θ costs is part of the ℓ_j."""
+        del theta
+        return 0.0
+
     def identity(self, theta: Theta) -> Identity:
         """By sizes, bounds and sets, and by the values of both sums at one point."""
         x = nearby(self.level.energy.start(self.level.first))
@@ -317,7 +323,7 @@ class _Whole(Energy):
 
 @dataclass(frozen=True)
 class _SumLoss(Loss):
-    """1/m Σ_j ℓ_j at a fixed θ."""
+    """1/m Σ_j ℓ_j at a fixed θ; its targets are nothing."""
 
     upper: FiniteSum
     shape: torch.Size
@@ -331,11 +337,9 @@ class _SumLoss(Loss):
 
     def grad(self, x: Tensor, target: Tensor) -> Tensor:
         """By autograd."""
-        with torch.enable_grad():
-            point = x.detach().requires_grad_()
-            return torch.autograd.grad(self.value(point, target).sum(), point)[0]
+        return by_autograd(self, x, target)
 
     def lipschitz(self, x: Tensor, target: Tensor, radius: Tensor) -> Tensor:
         """Not known."""
         del x, target
-        return torch.full_like(radius, torch.inf, dtype=torch.float64)
+        return unknown(radius)

@@ -14,19 +14,18 @@ from bilevel.data.samples import FEW
 from bilevel.differentiate import Hypergradient
 from bilevel.ground.checks import check_nonnegative
 from bilevel.ground.errors import InputError
-from bilevel.ground.theta import Theta, derivative, leaves
+from bilevel.ground.theta import learnable
 from bilevel.learn.criteria.criterion import Criterion, DataLoss
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.level import LowerLevel
+from bilevel.learn.penalties import Penalty, Roughness
 from bilevel.learn.separable import SeparableProblem
 from bilevel.model import Variational
 from bilevel.model.losses import Loss
-from bilevel.model.operators import Differences, Operator
+from bilevel.model.operators import Operator
 from bilevel.solve import Solver
 
 __all__ = ["UnsupervisedProblem"]
-
-DIFFERENCES = Differences()
 
 
 class UnsupervisedProblem(SeparableProblem):
@@ -55,6 +54,7 @@ class UnsupervisedProblem(SeparableProblem):
         hypergradient: the same.
         chunk: samples solved at once; memory grows with it.
         max_steps: limit of each lower-level solve.
+        penalty: what θ itself costs, from ``bl.penalties``; nothing but ``roughness`` if None.
 
     Raises:
         InputError: data that do not fit the energy or the criterion, or nothing to learn.
@@ -71,7 +71,7 @@ class UnsupervisedProblem(SeparableProblem):
         tensor(True)
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, all but three by name
         self,
         energy: Variational,
         y: Tensor,
@@ -83,6 +83,7 @@ class UnsupervisedProblem(SeparableProblem):
         hypergradient: Hypergradient | None = None,
         chunk: int = 64,
         max_steps: int = 20_000,
+        penalty: Penalty | None = None,
     ) -> None:
         """Check everything before any work starts."""
         energy.check(y)
@@ -108,14 +109,18 @@ class UnsupervisedProblem(SeparableProblem):
         )
         operator = energy.fidelity.operator
         loss = _OfData(prepared.loss, operator, copy.deepcopy(operator).double())
-        self.roughness, self._size = check_nonnegative(roughness, "the roughness"), start.shape[2:]
+        self.roughness = check_nonnegative(roughness, "the roughness")
+        maps = tuple(k for k, v in learnable(energy).items() if v.shape == start.shape[2:])
+        if roughness and maps:
+            rough = Roughness(roughness, maps)
+            penalty = rough if penalty is None else rough + penalty
         super().__init__(
             level,
             samples,
             loss,
             criterion,
             energy,
-            self._rough if roughness else None,
+            penalty,
             {"roughness": self.roughness},
         )
         self.criterion, self.y = criterion, prepared.y
@@ -123,7 +128,7 @@ class UnsupervisedProblem(SeparableProblem):
 
     def reached(self, at: Evaluation) -> bool:
         """Whether the criterion says so, of all samples."""
-        own = at.value - self._rough(at.theta)[0]
+        own = at.value - self.price(at.theta)
         return at.samples == len(self) and self.criterion.reached(own)
 
     def few(self) -> Tensor:
@@ -131,16 +136,6 @@ class UnsupervisedProblem(SeparableProblem):
         copies = len(self) // self._images
         chosen = torch.arange(max(1, min(self._images, FEW // copies)))
         return (chosen + self._images * torch.arange(copies)[:, None]).flatten()
-
-    def _rough(self, theta: Theta) -> tuple[float, Theta]:
-        """The penalty of all maps, and its derivative."""
-        named = leaves(theta)
-        with torch.enable_grad():
-            total = torch.zeros((), dtype=torch.float64)
-            for value in (value for value in named.values() if value.shape == self._size):
-                squares = DIFFERENCES(value[None, None]).square().sum().double()
-                total = total + self.roughness * squares / value.numel()
-            return float(total.detach()), derivative(total, named)
 
 
 @dataclass(frozen=True)

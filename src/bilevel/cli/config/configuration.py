@@ -219,6 +219,10 @@ class Configuration(Settings):
             probe = self.probe
         size = probe if self.data.size is None else (self.data.size, self.data.size)
         learned = learnable(self.energy((self.data.channels, *size)))
+        if self.data.size is not None:
+            with _blaming("loss", "name"):
+                shape = (self.data.channels, *size)
+                self.loss.build().check(shape, shape)
         if learned and not self._limited:
             advice = "add it, e.g. with seconds = 60, or steps = 0 to learn nothing"
             raise Unfit("budget", "the table [budget] is missing", advice=advice)

@@ -24,6 +24,7 @@ _PATHS = {
     "data": ("mask",),
     "operator": ("file", "mask", "matrix", "sensitivities"),
     "fidelity": ("weights", "variance"),
+    "loss": ("weights",),
 }
 _PART = 200
 
@@ -45,7 +46,12 @@ def with_files(tables: Mapping[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def _with_files(name: str, table: Mapping[str, Any], folder: Path) -> dict[str, Any]:
-    own = dict(table)
+    own = {
+        key: _with_files(name, cast(Mapping[str, Any], value), folder)
+        if isinstance(value, Mapping)
+        else value
+        for key, value in table.items()
+    }
     read = (*_KERNELS, *_NUMBERS) if name == "operator" else ()
     for key in (*_PATHS[name], *read):
         value = own.get(key)

@@ -183,17 +183,25 @@ def first_weight(part: ImageTerm, contrast: float, degree: int) -> float:
 
 
 class LossSettings(Table):
-    """The distance of a reconstruction to the truth."""
+    """The distance of a reconstruction to the truth, or a sum of several."""
+
+    set_apart = ("factor", "plus")
+    factor: Positive = Field(default=1.0, description="what the loss is multiplied by")
+    plus: Annotated[LossSettings | None, Choice("losses")] = Field(
+        default=None, description="another loss that is added, a table [loss.plus]"
+    )
 
     @property
     def shown_peak(self) -> float | None:
         """What PSNR takes for white, if the table gives it [grey value]."""
         given: float | None = self.model_dump().get("peak")
-        return given
+        return self.plus.shown_peak if given is None and self.plus is not None else given
 
     def build(self) -> Loss:
-        """The loss itself."""
-        return self.make()
+        """The loss itself, times its factor, and what is added."""
+        own: Loss = self.make()
+        own = own if self.factor == 1 else self.factor * own
+        return own if self.plus is None else own + self.plus.build()
 
 
 class ScheduleSettings(Table):

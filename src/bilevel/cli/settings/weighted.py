@@ -1,21 +1,22 @@
-"""The [fidelity] table of squared distances, whose data may have weights of their own."""
+"""The [fidelity] and [loss] tables of squared distances whose entries have weights of their own."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from bilevel.cli.settings.arrays import array_in, shape_of
+from bilevel.cli.settings.arrays import array_in, black_and_white, shape_of
 from bilevel.cli.settings.base import Unfit
-from bilevel.cli.settings.kinds import FidelitySettings
+from bilevel.cli.settings.kinds import FidelitySettings, LossSettings
 from bilevel.model.fidelities import DataTerm, SquaredL2
 from bilevel.model.operators import Identity, Operator, Shape
 
-__all__ = ["SquaredL2Settings"]
+__all__ = ["SquaredL2Settings", "WeightedErrorSettings"]
 
 _DIMENSIONS = (2, 3)
 
@@ -79,6 +80,23 @@ class SquaredL2Settings(FidelitySettings):
         array = array_in(*self._file, "fiub", _DIMENSIONS).astype(np.float64)
         values = torch.from_numpy(array)
         return values if self.variance is None else SquaredL2.of_variance(values / unit**2).weights
+
+
+class WeightedErrorSettings(LossSettings):
+    """The weights come from a file: an array, or a picture in black and white."""
+
+    set_apart = ("factor", "plus", "weights")
+    weights: str = Field(
+        description="file of an array (h, w) or (c, h, w): the weight of every pixel; or a black "
+        "and white picture: what is white is judged"
+    )
+
+    def make(self, **given: object) -> Any:
+        """With the weights of the file."""
+        if not self.weights.lower().endswith(".npy"):
+            return super().make(weights=black_and_white("weights", self.weights), **given)
+        array = array_in("weights", self.weights, "fiub", _DIMENSIONS)
+        return super().make(weights=torch.from_numpy(array), **given)
 
 
 def _size(shape: tuple[int, ...]) -> str:
