@@ -30,7 +30,7 @@ from bilevel.model.objective import Curved, Objective
 from bilevel.model.saddle import SaddleObjective
 from bilevel.model.smooth_objective import SmoothObjective
 from bilevel.solve import Solution, Solver, Status, Tolerance, minimise
-from bilevel.solve.solvers import accelerated
+from bilevel.solve.solvers import accelerated, frugal
 
 __all__ = ["Chord", "DifferenceMethod", "strengths"]
 
@@ -79,7 +79,8 @@ class DifferenceMethod(Method):
 
         def solved(strength: Tensor) -> Solution:
             objective = lower.plus(LossPull(upper, strength.to(x)))
-            solver = accelerated(objective) if self.solver is None else self.solver
+            fits = accelerated if objective.bounds.smooth else frugal
+            solver = fits(objective) if self.solver is None else self.solver
             return minimise(objective, solver, x, tol=tol, max_steps=self.max_steps)
 
         return Chord(solved(first), solved(last), first - last)

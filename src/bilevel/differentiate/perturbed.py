@@ -10,7 +10,7 @@ from torch import Tensor
 from bilevel.differentiate.upper import Upper
 from bilevel.ground import rows
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Variation
+from bilevel.model.bounds import Bounds, Provenance, Variation
 from bilevel.model.operators.operator import Shape
 from bilevel.model.smooth import Pull
 
@@ -47,9 +47,11 @@ class LossPull(Pull):
         """Within |s| Lip(∇ℓ) of 0."""
         image = self.upper.target.new_zeros(len(self.upper.target), *shape)
         everywhere = torch.full((len(image),), torch.inf, dtype=torch.float64).to(image.device)
-        change = self.strength.double().abs() * self.upper.lipschitz(image, everywhere)
+        strength, steep = self.strength.double().abs(), self.upper.lipschitz(image, everywhere)
+        change = torch.where(strength > 0, strength * steep, 0.0)
         known = bool(torch.isfinite(change).all())
-        return Bounds(-change, change) if known else Bounds.unknown()
+        origin = Provenance.PROVED if known else Provenance.UNKNOWN
+        return Bounds(-change, change, origin, origin)
 
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """|s| · 2 Lip(∇ℓ) ‖q‖; there is no θ."""

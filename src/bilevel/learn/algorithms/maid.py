@@ -79,7 +79,8 @@ class MAID(Algorithm[MAIDState]):
         memory: of the non-monotone reference value; ``certified`` is always monotone.
 
     Raises:
-        InputError: factors outside their ranges.
+        InputError: factors outside their ranges; ``certified``, with a loss or an energy of which
+            no error is proved.
 
     Example:
         >>> MAID(accelerated=True).tighten
@@ -118,6 +119,10 @@ class MAID(Algorithm[MAIDState]):
         """Evaluate θ_0 to ε_0."""
         accuracy = self.accuracy.start(problem, theta)
         at = self._trusted(problem, problem.value_and_grad(theta, tol=accuracy), None)
+        if self.certified and at.finite and not at.proved:
+            what = "certified steps need proved errors, and none are of this loss or energy"
+            advice = "leave out certified: estimates serve then"
+            raise InputError(what, given=f"an error of at most {at.error}", advice=advice)
         step = normalised_step(at.grad, self.first_change)
         status = verdict(problem, at, self.tol)
         known = None if math.isnan(at.estimate) else at

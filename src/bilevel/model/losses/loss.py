@@ -70,8 +70,8 @@ class Loss(Scale, ABC):
     def check(self, image_shape: Shape, target_shape: Shape) -> None:
         """Raise InputError unless such targets judge images (c, h, w)."""
         if target_shape != image_shape:
-            expected = f"targets must have shape (c, h, w) = {image_shape}"
-            raise InputError(expected, given=target_shape)
+            shape = f"(c, h, w) = {image_shape}, the shape of the reconstructions"
+            raise InputError(f"targets must have shape {shape}", given=target_shape)
 
     def trial(self, x: Tensor, target: Tensor) -> None:
         """Raise InputError for what only shows on images; asked once, before any long work."""

@@ -25,7 +25,7 @@ class ModuleLoss(Loss):
     are not learned. Targets may be of any shape that the module takes, (b, c', h', w').
 
     The Lipschitz constant of its gradient is unknown: hypergradients and losses carry no proved
-    errors. Algorithms rely on estimates, except for ``MAID(certified=True)``, which ends at once.
+    errors. Algorithms rely on estimates, but for ``MAID(certified=True)``, which refuses.
 
     Args:
         module: one value a row, each of its own row alone.
@@ -103,7 +103,9 @@ class ModuleLoss(Loss):
         if not torch.equal(alone, again):
             what = f"the loss {name} gives another value each time"
             raise InputError(what, given=f"{float(alone)} and {float(again)}", advice=_MODE)
-        near = torch.allclose(alone, found[:1], rtol=1e-3, atol=1e-3 * float(found.abs().max()))
+        near = torch.allclose(
+            alone, found[:1], rtol=1e-3, atol=1e-3 * float(found.detach().abs().max())
+        )
         if bool(slope[1].any()) or not near:
             what = f"the loss {name} of one image depends on the other images of the batch"
             raise InputError(what, advice=_MODE)
