@@ -19,7 +19,7 @@ from bilevel.cli.config import Configuration, Selection
 
 SOURCE = Path(bl.__file__).parent
 FAMILIES = ("rules", "regularisers", "fidelities", "operators", "losses", "solvers", "data",
-            "algorithms", "criteria")  # fmt: skip
+            "algorithms", "criteria", "penalties")  # fmt: skip
 PACKAGES = {
     "rules": "bilevel.select.rules",
     "regularisers": "bilevel.model.regularisers",
@@ -29,6 +29,7 @@ PACKAGES = {
     "solvers": "bilevel.solve.solvers",
     "algorithms": "bilevel.learn.algorithms",
     "criteria": "bilevel.learn.criteria",
+    "penalties": "bilevel.learn.penalties",
     "data": "bilevel.data",
 }
 

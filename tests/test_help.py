@@ -18,6 +18,7 @@ FAMILIES = (
     "algorithms",
     "rules",
     "criteria",
+    "penalties",
 )
 
 

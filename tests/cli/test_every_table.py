@@ -24,6 +24,7 @@ TABLES = {
     "ridge": "",
     "box": "[box]\nlower = 0.0",
     "loss": '[loss]\nname = "psnr"',
+    "penalty": '[penalty]\nname = "size"\nweight = 1e-6',
     "criterion": '[criterion]\nname = "sure"',
     "solver": '[solver]\nname = "nesterov"',
     "algorithm": '[algorithm]\nname = "l-bfgs"',
@@ -39,10 +40,20 @@ TABLES = {
 HEEDED = {
     "learn": set(Configuration.model_fields),
     "select": set(Selection.model_fields),
-    "compare": set(Configuration.model_fields) - {"scales", "criterion"},
+    "compare": set(Configuration.model_fields) - {"scales", "criterion", "penalty"},
 }
 LEARNING = {
-    *("data", "loss", "criterion", "algorithm", "hypergradient", "scales", "budget", "output")
+    *(
+        "data",
+        "loss",
+        "penalty",
+        "criterion",
+        "algorithm",
+        "hypergradient",
+        "scales",
+        "budget",
+        "output",
+    )
 }
 """What a selection names as not used."""
 

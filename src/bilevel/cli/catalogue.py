@@ -25,7 +25,7 @@ from bilevel.cli.settings.weighted import SquaredL2Settings, WeightedErrorSettin
 from bilevel.differentiate import Hypergradient, hypergradients
 from bilevel.ground.contents import summary
 from bilevel.ground.errors import InputError
-from bilevel.learn import Accuracy, Algorithm, algorithms, criteria, schedules
+from bilevel.learn import Accuracy, Algorithm, algorithms, criteria, penalties, schedules
 from bilevel.model import fidelities, losses, regularisers
 from bilevel.model import operators as forward
 from bilevel.model.potentials import POTENTIALS
@@ -182,6 +182,9 @@ FAMILIES: Mapping[str, Family] = {
         kinds.LossSettings,
         {"weighted-error": table(losses.WeightedError, WeightedErrorSettings)},
         (losses.ModuleLoss, losses.SegmentationLoss, losses.WeightedSum),
+    ),
+    "penalties": Family(
+        penalties, penalties.Penalty, kinds.PenaltySettings, {}, (penalties.SumOfPenalties,)
     ),
     "criteria": Family(criteria, criteria.Criterion, CriterionSettings, {}),
     "solvers": Family(

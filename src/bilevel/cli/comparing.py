@@ -50,6 +50,10 @@ def from_configuration(
         with document.blaming("criterion"):
             what = "rules are compared with the weight that is learned from the truth"
             raise InputError(what, advice="delete the table")
+    if configuration.penalty is not None:
+        with document.blaming("penalty"):
+            what = "the weight is learned alone, by what it does to the images"
+            raise InputError(what, advice="delete the table")
     if configuration.scales:
         with document.blaming("scales"):
             what = "the weight is learned alone, in a unit of its own"

@@ -152,6 +152,7 @@ def _problem(configuration: Configuration, energy: Variational, pairs: Pairs) ->
         hypergradient=configuration.hypergradient.build(objective),
         chunk=solver.chunk,
         max_steps=solver.max_steps,
+        penalty=configuration.priced,
     )
 
 
@@ -183,6 +184,7 @@ def _blind(configuration: Configuration, training: Batch | Measurements) -> Unsu
         hypergradient=configuration.hypergradient.build(objective),
         chunk=solver.chunk,
         max_steps=solver.max_steps,
+        penalty=configuration.priced,
     )
 
 

@@ -28,7 +28,7 @@ from bilevel.solve import Claim, Status
 __all__ = ["from_files"]
 
 _SHOWN = 20
-_UNUSED = (*FREE, "data", "algorithm", "hypergradient", "solver", "scales")
+_UNUSED = (*FREE, "data", "algorithm", "hypergradient", "solver", "scales", "penalty")
 """Tables that results do not depend on, or not on all of them."""
 
 

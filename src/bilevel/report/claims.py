@@ -109,10 +109,13 @@ def _loss(last: Record, unit: str) -> Claim:
     if not math.isfinite(last.interval):
         text = "The training loss carries no proved interval; it is the loss at computed points."
         return Claim(Standing.OPEN, text)
-    low, high = last.corrected - last.interval, last.corrected + last.interval
-    around = f"{number(last.corrected)} ±\u00a0{number(last.interval)}"
+    own = last.corrected - last.penalty
+    low, high = own - last.interval, own + last.interval
+    around = f"{number(own)} ±\u00a0{number(last.interval)}"
     value = f"The mean training loss at the exact minimisers is {around}"
-    if unit != SquaredError.unit:
+    if last.penalty:
+        value = f"{value} (and the penalty of θ {number(last.penalty)})"
+    if unit != SquaredError.unit or math.isnan(last.psnr):
         return Claim(Standing.PROVED, f"{value} {unit}.")
     if low <= 0:
         text = (
@@ -120,7 +123,8 @@ def _loss(last: Record, unit: str) -> Claim:
             "only that the loss is below its upper end."
         )
         return Claim(Standing.PROVED, text)
-    ends = (last.psnr + 10 * math.log10(last.value / end) for end in (high, low))
+    found = last.value - last.penalty
+    ends = (last.psnr + 10 * math.log10(found / end) for end in (high, low))
     levels = " to ".join(map(decibels, ends))
     return Claim(Standing.PROVED, f"{value}: {levels} of PSNR.")
 

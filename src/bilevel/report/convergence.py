@@ -12,7 +12,7 @@ from bilevel.model.losses import SquaredError
 from bilevel.report.rates import Kind, fitted_rate
 from bilevel.report.standing import Claim, Standing
 from bilevel.report.style import BLUE, GREEN, GREY, ORANGE, curves_chart
-from bilevel.report.words import number
+from bilevel.report.words import number, with_unit
 
 __all__ = ["Stationarity", "convergence_claims", "stationarity_chart", "tolerance"]
 
@@ -117,4 +117,4 @@ def stationarity_chart(
         ("norm + estimated error", [r.projected + r.estimate for r in history], GREEN, ":"),
         ("asked for: tol × scale of the loss", [tol * r.scale for r in history], GREY, "-."),
     )
-    return curves_chart("stationarity", alt, f"projected gradient [{unit}]", steps, curves)
+    return curves_chart("stationarity", alt, with_unit("projected gradient", unit), steps, curves)

@@ -22,7 +22,7 @@ from bilevel.report.style import (
     marker,
     whole_steps,
 )
-from bilevel.report.words import decibels, gain, number
+from bilevel.report.words import decibels, gain, number, with_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -45,7 +45,7 @@ def loss_chart(history: Sequence[Record], unit: str = SquaredError.unit) -> str:
     """Mean loss against what it cost, with its proved interval where there is one."""
     cost, loss = _cost(history), [r.value for r in history]
     alt = f"Mean training loss from {number(loss[0])} to {number(loss[-1])}"
-    with chart("loss", alt, _COST, f"mean loss [{unit}]") as drawn:
+    with chart("loss", alt, _COST, with_unit("mean loss", unit)) as drawn:
         axes = drawn.axes
         axes.plot(cost, loss, color=BLUE, label="loss", marker=marker(loss))
         low, high = axes.get_ylim()
@@ -123,7 +123,7 @@ def gradient_chart(history: Sequence[Record], unit: str = SquaredError.unit) -> 
     alt = (
         f"Norm of the hypergradient, {number(history[-1].gradient_norm)} at the end, and its error"
     )
-    return curves_chart("gradient", alt, f"hypergradient [{unit}]", steps, curves)
+    return curves_chart("gradient", alt, with_unit("hypergradient", unit), steps, curves)
 
 
 def paths_chart(history: Sequence[Record], values: Mapping[str, Sequence[float]]) -> str:

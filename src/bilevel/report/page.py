@@ -16,7 +16,7 @@ from bilevel.ground.errors import InputError
 from bilevel.learn import Fit, Status
 from bilevel.model import Cost
 from bilevel.model.fidelities import SampledL2
-from bilevel.model.losses import SquaredError
+from bilevel.model.losses import PSNR
 from bilevel.model.regularisers import ExactTotalVariation, FieldsOfExperts, TotalVariation
 from bilevel.report import figures, words
 from bilevel.report.claims import certified_accuracy, claims, improvement, learning_claims
@@ -306,7 +306,7 @@ def _charts(fit: Fit) -> list[tuple[str, str]]:
     ]
     if not all(math.isnan(r.gradient_norm) for r in fit.history):
         found.append((figures.gradient_chart(fit.history, fit.unit), error))
-    if fit.unit == SquaredError.unit:
+    if fit.unit != PSNR.unit and any(math.isfinite(r.psnr) for r in fit.history):
         found.insert(1, (figures.psnr_chart(fit.history), "The same as PSNR."))
     if any(math.isfinite(r.projected) for r in fit.history):
         tol = tolerance(fit.configuration)

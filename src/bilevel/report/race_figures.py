@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from bilevel.learn import Entry, Race, Record
 from bilevel.report.style import BLUE, GREEN, GREY, ORANGE, PINK, chart, logarithmic, variable
-from bilevel.report.words import count, number
+from bilevel.report.words import count, number, with_unit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,7 +116,7 @@ def _chart(
     unit = race.winner.fit.unit
     styles = looks(race)
     alt = f"{label} against {heading} for {', '.join(styles)}"
-    with chart(name, alt, heading, f"{label} [{unit}]", size=(4.0, 3.1)) as drawn:
+    with chart(name, alt, heading, with_unit(label, unit), size=(4.0, 3.1)) as drawn:
         axes = drawn.axes
         costs, heights = list[float](), list[float]()
         for entry in race.entries:

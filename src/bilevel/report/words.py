@@ -15,6 +15,7 @@ __all__ = [
     "plural",
     "proved",
     "similarity",
+    "with_unit",
 ]
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -134,3 +135,13 @@ def duration(seconds: float) -> str:
         return f"{minutes} min {rest} s"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes} min"
+
+
+def with_unit(label: str, unit: str) -> str:
+    """A label with the unit in brackets, if there is one.
+
+    Example:
+        >>> with_unit("mean loss", "dB"), with_unit("mean loss", "")
+        ('mean loss [dB]', 'mean loss')
+    """
+    return f"{label} [{unit}]" if unit else label

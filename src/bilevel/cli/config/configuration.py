@@ -32,6 +32,7 @@ from bilevel.cli.settings.kinds import (
     HypergradientSettings,
     LossSettings,
     NoiseSettings,
+    PenaltySettings,
     RegulariserSettings,
     SolverSettings,
     table,
@@ -43,6 +44,7 @@ from bilevel.ground.errors import InputError
 from bilevel.ground.theta import learnable
 from bilevel.learn import Algorithm
 from bilevel.learn.algorithms import Automatic, ProjectedGradient, Scaled
+from bilevel.learn.penalties import Penalty
 from bilevel.model import Objective, Variational
 from bilevel.model.fidelities import SquaredL2
 from bilevel.model.losses import SquaredError
@@ -76,6 +78,7 @@ class Configuration(Settings):
     loss: Annotated[LossSettings, Choice("losses", "squared-error")] = table(
         SquaredError, LossSettings
     )()
+    penalty: Annotated[PenaltySettings | None, Choice("penalties")] = None
     criterion: Annotated[CriterionSettings | None, Choice("criteria")] = None
     solver: Annotated[SolverSettings, Choice("solvers", "default")] = DefaultSolver()
     hypergradient: Annotated[HypergradientSettings, Choice("hypergradients", "automatic")] = (
@@ -168,6 +171,11 @@ class Configuration(Settings):
         return Variational(fidelity, regulariser).to(self.dtype)
 
     @property
+    def priced(self) -> Penalty | None:
+        """What the parameters themselves cost."""
+        return None if self.penalty is None else self.penalty.build()
+
+    @property
     def as_it_is(self) -> bool:
         """Whether nothing is to be learned: no parameter is, or no step is made."""
         return self.budget.steps == 0 or not learnable(
@@ -219,6 +227,9 @@ class Configuration(Settings):
             probe = self.probe
         size = probe if self.data.size is None else (self.data.size, self.data.size)
         learned = learnable(self.energy((self.data.channels, *size)))
+        if learned and self.penalty is not None:
+            with _blaming("penalty", "name"):
+                self.penalty.build().fitted(learned)
         if self.data.size is not None:
             with _blaming("loss", "name"):
                 shape = (self.data.channels, *size)

@@ -16,6 +16,7 @@ from bilevel.differentiate import Hypergradient
 from bilevel.ground.contents import summary
 from bilevel.ground.errors import InputError
 from bilevel.learn import Accuracy, Algorithm, schedules
+from bilevel.learn.penalties import Penalty
 from bilevel.model import CompositeObjective, Objective, SaddleObjective, SmoothObjective
 from bilevel.model.fidelities import DataTerm
 from bilevel.model.kinds import is_kind
@@ -32,6 +33,7 @@ __all__ = [
     "HypergradientSettings",
     "LossSettings",
     "NoiseSettings",
+    "PenaltySettings",
     "RegulariserSettings",
     "ScheduleSettings",
     "SolverSettings",
@@ -201,6 +203,21 @@ class LossSettings(Table):
         """The loss itself, times its factor, and what is added."""
         own: Loss = self.make()
         own = own if self.factor == 1 else self.factor * own
+        return own if self.plus is None else own + self.plus.build()
+
+
+class PenaltySettings(Table):
+    """What the parameters themselves cost, added to the mean loss; or a sum of several."""
+
+    set_apart = ("plus",)
+    given_elsewhere = ("first",)
+    plus: Annotated[PenaltySettings | None, Choice("penalties")] = Field(
+        default=None, description="another penalty that is added, a table [penalty.plus]"
+    )
+
+    def build(self) -> Penalty:
+        """The penalty itself, and what is added."""
+        own: Penalty = self.make()
         return own if self.plus is None else own + self.plus.build()
 
 

@@ -49,7 +49,6 @@ class SSIM(Loss):
         True
     """
 
-    unit = "1 - SSIM"
     peak: float | None = None
 
     def __post_init__(self) -> None:
