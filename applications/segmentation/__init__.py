@@ -1,0 +1,1 @@
+"""Parameters that serve a task: a reconstruction that is segmented, not looked at."""
