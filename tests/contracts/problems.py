@@ -34,15 +34,8 @@ def images(
     return bl.BilevelProblem(energy, bl.losses.SquaredError(), some, chunk=chunk)
 
 
-def penalised(chunk: int = 64, dtype: torch.dtype = DOUBLE) -> bl.BilevelProblem:
-    whole = images(chunk, dtype)
-    near = bl.penalties.Distance(1e-3, values={"regulariser.log_weight": -2.0})
-    both = near + 1e-3 * bl.penalties.Size(norm="l1", smoothing=0.1)
-    return bl.BilevelProblem(whole.energy, whole.loss, whole.samples, chunk=chunk, penalty=both)
-
-
 def segmented(chunk: int = 64, dtype: torch.dtype = DOUBLE) -> bl.BilevelProblem:
-    """Targets are labels, and of the loss nothing is proved."""
+    """Targets are labels, of the loss nothing is proved, and θ has a price."""
     whole = images(chunk, dtype)
     labels = (whole.samples.target > 0.4).to(dtype)
     pairs = bl.data.Pairs(whole.samples.y, labels, whole.samples.ids)
@@ -50,7 +43,9 @@ def segmented(chunk: int = 64, dtype: torch.dtype = DOUBLE) -> bl.BilevelProblem
     torch.nn.init.constant_(bright.weight, 10.0)
     torch.nn.init.constant_(bright.bias, -4.0)
     loss = bl.losses.SegmentationLoss(bright)
-    return bl.BilevelProblem(whole.energy, loss, pairs, chunk=chunk)
+    near = bl.penalties.Distance(1e-2, values={"regulariser.log_weight": -2.0})
+    both = near + 1e-3 * bl.penalties.Size(norm="l1", smoothing=0.1)
+    return bl.BilevelProblem(whole.energy, loss, pairs, chunk=chunk, penalty=both)
 
 
 def unsupervised(chunk: int = 64, dtype: torch.dtype = DOUBLE) -> bl.UnsupervisedProblem:
@@ -88,7 +83,6 @@ def twice(problem: DirectedProblem) -> Problem:
 
 PROBLEMS: dict[str, Build] = {
     "images": images,
-    "penalised": penalised,
     "segmented": segmented,
     "unsupervised": unsupervised,
     "shared": shared,

@@ -68,12 +68,12 @@ class MagnitudeError(Loss):
 
     def _magnitude(self, z: Tensor) -> Tensor:
         """|z|_δ of every pair of channels: (b, c, h, w) -> (b, c/2, 1, h, w)."""
-        square = z.unflatten(1, (-1, 2)).square().sum(2, keepdim=True)
+        square = _pairs(z).square().sum(2, keepdim=True)
         return (square + self._smoothing**2).sqrt()
 
     def _off(self, x: Tensor, target: Tensor) -> Tensor:
         """|x|_δ - |target|_δ as a difference of squares, which loses nothing where δ is larger."""
-        squares = ((x - target) * (x + target)).unflatten(1, (-1, 2)).sum(2, keepdim=True)
+        squares = _pairs((x - target) * (x + target)).sum(2, keepdim=True)
         return squares / (self._magnitude(x) + self._magnitude(target))
 
     def value(self, x: Tensor, target: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ class MagnitudeError(Loss):
     def grad(self, x: Tensor, target: Tensor) -> Tensor:
         """2 (1 - |target|_δ/|x|_δ) x/n."""
         share = self._off(x, target) / self._magnitude(x)
-        return (share * x.unflatten(1, (-1, 2))).flatten(1, 2) * (4 / x[0].numel())
+        return (share * _pairs(x)).flatten(1, 2) * (4 / x[0].numel())
 
     def lipschitz(self, x: Tensor, target: Tensor, radius: Tensor) -> Tensor:
         """2/n max(1, a/m - 1) over all pixels, a = |target|_δ and m the least |x|_δ in the ball.
@@ -97,3 +97,9 @@ class MagnitudeError(Loss):
         least = (near.square() + self._smoothing**2).sqrt()
         steep = self._magnitude(target.double()) / least - 1
         return steep.flatten(1).amax(1).clamp_min(1.0) * (4 / x[0].numel())
+
+
+def _pairs(z: Tensor) -> Tensor:
+    """(b, c, h, w) -> (b, c/2, 2, h, w): real and imaginary parts."""
+    b, c, h, w = z.shape
+    return z.reshape(b, c // 2, 2, h, w)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -99,13 +100,12 @@ class ModuleLoss(Loss):
                 what = f"the loss {name} has no derivative by the images"
                 raise InputError(what, advice=advice)
             (slope,) = torch.autograd.grad(found[0], pair)
-        alone, again = (self._called(rows, targets[:1], name) for rows in (pair[:1], pair[:1]))
+        found, first = found.detach(), pair[:1].detach()
+        alone, again = (self._called(first, targets[:1], name) for _ in range(2))
         if not torch.equal(alone, again):
             what = f"the loss {name} gives another value each time"
             raise InputError(what, given=f"{float(alone)} and {float(again)}", advice=_MODE)
-        near = torch.allclose(
-            alone, found[:1], rtol=1e-3, atol=1e-3 * float(found.detach().abs().max())
-        )
+        near = torch.allclose(alone, found[:1], rtol=1e-3, atol=1e-3 * float(found.abs().max()))
         if bool(slope[1].any()) or not near:
             what = f"the loss {name} of one image depends on the other images of the batch"
             raise InputError(what, advice=_MODE)
@@ -117,7 +117,7 @@ class ModuleLoss(Loss):
 
     def _called(self, x: Tensor, target: Tensor, name: str) -> Tensor:
         try:
-            found: object = self.value(x, target)
+            found = cast(object, self.value(x, target))
         except InputError:
             raise
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -128,5 +128,7 @@ class ModuleLoss(Loss):
             what = f"the loss {name} must give one value a row, ({len(x)},)"
             raise InputError(what, given=given, advice="take .flatten(1).mean(1)")
         if not bool(found.isfinite().all()):
-            raise InputError(f"the values of the loss {name} must be finite", given=found.tolist())
+            raise InputError(
+                f"the values of the loss {name} must be finite", given=float(found.detach().sum())
+            )
         return found
