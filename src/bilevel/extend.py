@@ -20,6 +20,7 @@ an upper-level algorithm  :class:`Algorithm`, with a :class:`FitStatus`
 a schedule of accuracies  :class:`Schedule`
 a rule for a weight       :class:`Rule`
 a criterion               :class:`Criterion`
+a penalty of θ            :class:`Penalty`
 ========================  =========================================================================
 """
 
@@ -48,6 +49,7 @@ from bilevel.learn.algorithm import settled as settled
 from bilevel.learn.algorithm import verdict as verdict
 from bilevel.learn.criteria import Criterion as Criterion
 from bilevel.learn.evaluation import Evaluation as Evaluation
+from bilevel.learn.penalties import Penalty as Penalty
 from bilevel.learn.problem import DirectedProblem as DirectedProblem
 from bilevel.learn.problem import Problem as Problem
 from bilevel.learn.schedules import Progress as Progress
@@ -73,6 +75,8 @@ from bilevel.model.fidelities.fidelity import DataTerm as DataTerm
 from bilevel.model.fidelities.fidelity import Fidelity as Fidelity
 from bilevel.model.fidelities.weighted import WeightedFidelity as WeightedFidelity
 from bilevel.model.losses import Loss as Loss
+from bilevel.model.losses.loss import by_autograd as by_autograd
+from bilevel.model.losses.loss import unknown as unknown
 from bilevel.model.objective import Objective as Objective
 from bilevel.model.operators.operator import Interval as Interval
 from bilevel.model.operators.operator import Operator as Operator

@@ -35,6 +35,14 @@ def test_the_gradient_of_the_task_is_right() -> None:
     problem = bl.BilevelProblem(energy(), loss, some.labelled)
     report = bl.check_hypergradient(problem, tol=1e-9)
     assert report.passed, str(report)
+    both = torch.cat([some.clean, some.labels], 1)
+    picture = bl.losses.TargetChannels(bl.losses.SquaredError(), 0, 1)
+    mixed = picture + 0.1 * bl.losses.TargetChannels(loss, 1, 1)
+    joint = bl.BilevelProblem(energy(), mixed, bl.data.Pairs(some.y, both, some.names))
+    clean = bl.BilevelProblem(energy(), bl.losses.SquaredError(), some.pictures)
+    found = [p.value(p.theta, tol=1e-6) for p in (clean, problem, joint)]
+    assert found[2] == pytest.approx(found[0] + 0.1 * found[1], rel=1e-6)
+    assert joint.contrast == clean.contrast
     other = torch.zeros(2, 3, 16, 16).double()
     wrong = bl.data.Pairs(some.y, other, some.names)
     with pytest.raises(bl.InputError, match="logits"):

@@ -35,11 +35,13 @@ LOSSES: dict[str, Loss] = {
     "magnitude error": bl.losses.MagnitudeError(0.05),
     "sum": 0.3 * bl.losses.PSNR() + 2.0 * bl.losses.AbsoluteError(0.1),
     "multiple": 2.0 * bl.losses.PSNR(),
+    "target channels": bl.losses.TargetChannels(bl.losses.PSNR(), 0, 1),
     "module": bl.losses.ModuleLoss(Cubes()),
 }
 """Whose least value is at the target; a shift of all pixels is none to TV, hence the square."""
 SHAPES = {"image": (1, 4, 5), "complex": (2, 4, 5), "window": (1, 12, 11)}
 TAKEN = {
+    "target channels": ("image",),
     "ssim": ("window",),
     "magnitude error": ("complex",),
     "weighted error": ("image", "complex"),

@@ -181,7 +181,12 @@ FAMILIES: Mapping[str, Family] = {
         losses.Loss,
         kinds.LossSettings,
         {"weighted-error": table(losses.WeightedError, WeightedErrorSettings)},
-        (losses.ModuleLoss, losses.SegmentationLoss, losses.WeightedSum),
+        (
+            losses.ModuleLoss,
+            losses.SegmentationLoss,
+            losses.TargetChannels,
+            losses.WeightedSum,
+        ),
     ),
     "penalties": Family(
         penalties, penalties.Penalty, kinds.PenaltySettings, {}, (penalties.SumOfPenalties,)

@@ -267,5 +267,5 @@ def _check(energy: Energy, batch: Batch, grey: float | None, loss: Loss) -> None
 
 
 def _side_by_side(images: list[Tensor]) -> Tensor:
-    """Images of several sizes as one line, for what only their values decide."""
-    return torch.cat([x.flatten() for x in images]).view(1, 1, 1, -1)
+    """Images of several sizes as one line of pixels, for what only their values decide."""
+    return torch.cat([x.transpose(0, 1).flatten(1) for x in images], 1)[None, :, None]

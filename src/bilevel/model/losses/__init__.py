@@ -12,6 +12,7 @@ from bilevel.model.losses.psnr import PSNR as PSNR
 from bilevel.model.losses.segmentation import SegmentationLoss as SegmentationLoss
 from bilevel.model.losses.squared_error import SquaredError as SquaredError
 from bilevel.model.losses.ssim import SSIM as SSIM
+from bilevel.model.losses.target_channels import TargetChannels as TargetChannels
 from bilevel.model.losses.weighted_error import WeightedError as WeightedError
 
 __doc__ = _contents(__name__)
