@@ -182,3 +182,16 @@ def test_weights_of_zero_do_not_see_and_masks_are_weights() -> None:
     twice = torch.cat([x, x], 1), torch.cat([target, target], 1)
     torch.testing.assert_close(coloured.value(*twice), expected)
     torch.testing.assert_close(masked.value(*twice), expected)
+
+
+def test_a_module_is_copied_in_both_types() -> None:
+    x, target = pair((1, 4, 5))
+    layer = torch.nn.Conv2d(1, 1, 3, padding=1).double()
+    loss = bl.losses.SegmentationLoss(layer)
+    before = loss.value(x, target)
+    with torch.no_grad():
+        layer.weight.zero_()
+    assert torch.equal(loss.value(x, target), before)
+    single = loss.value(x.float(), target.float())
+    torch.testing.assert_close(single.double(), before, rtol=1e-5, atol=1e-6)
+    assert layer.weight.requires_grad

@@ -103,3 +103,18 @@ def test_no_history(tiny_fit: Fit) -> None:
     found = learning_claims(replace(tiny_fit, history=()))
     assert said(found, "not convex in θ") is Standing.OPEN
     assert len(found) == 2
+
+
+def test_the_price_of_parameters_is_told_apart(tiny_fit: Fit) -> None:
+    """PSNR is that of the loss alone, and a loss that stands for none is told none."""
+    plain = with_last(tiny_fit, value=0.01, corrected=0.01, interval=1e-4, psnr=20.0)
+    priced = with_last(tiny_fit, value=0.51, corrected=0.51, interval=1e-4, psnr=20.0, penalty=0.5)
+    texts = [
+        next(c.text for c in learning_claims(fit) if "training loss" in c.text)
+        for fit in (plain, priced)
+    ]
+    assert "penalty of θ 0.5" in texts[1]
+    assert texts[0].partition(": ")[2] == texts[1].partition(": ")[2] != ""
+    weighted = with_last(plain, psnr=math.nan)
+    assert said(learning_claims(weighted), "0.01 ±") is Standing.PROVED
+    assert all("nan" not in c.text for c in learning_claims(weighted))

@@ -54,13 +54,13 @@ class ModuleLoss(Loss):
     _wide: nn.Module = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        """Copies in the type of the module and in float64."""
+        """Copies in float32 and in float64."""
         if not isinstance(self.module, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
             given = type(self.module).__name__
             raise InputError("the module of a loss must be an nn.Module", given=given)
         own = copy.deepcopy(self.module).requires_grad_(False)
-        object.__setattr__(self, "module", own)
         object.__setattr__(self, "_wide", copy.deepcopy(own).double())
+        object.__setattr__(self, "module", own.float())
 
     def check(self, image_shape: Shape, target_shape: Shape) -> None:
         """Whatever the module takes; :meth:`trial` calls it."""
