@@ -65,7 +65,7 @@ def test_at_an_exact_solution_the_constant_does_not_matter() -> None:
 
 
 def problem(loss: bl.losses.Loss) -> bl.BilevelProblem:
-    whole = images()
+    whole = images(order=(0, 1))
     return bl.BilevelProblem(whole.energy, loss, whole.samples)
 
 
@@ -76,9 +76,9 @@ def problem(loss: bl.losses.Loss) -> bl.BilevelProblem:
 )
 def test_algorithms_rely_on_estimates(algorithm: bl.extend.Algorithm | None) -> None:
     one, other = (
-        bl.learn(problem(loss), algorithm, budget=bl.Budget(steps=12)) for loss in (UNKNOWN, KNOWN)
+        bl.learn(problem(loss), algorithm, budget=bl.Budget(steps=9)) for loss in (UNKNOWN, KNOWN)
     )
-    assert one.history[-1].value < 0.8 * one.history[0].value
+    assert one.history[-1].value < 0.9 * one.history[0].value
     assert one.status is not Status.CONVERGED, "which claims a proved error"
     assert all(line.error == line.interval == math.inf for line in one.history)
     near = algebra.norm(algebra.add(one.theta, other.theta, -1.0))
