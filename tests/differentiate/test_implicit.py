@@ -20,7 +20,7 @@ from contracts.rows import rows
 from contracts.zoo import OPERATORS, REGULARISERS, Case, make, reference
 
 LOSS = bl.losses.SquaredError()
-LOSSES = {"mse": LOSS, "psnr": bl.losses.PSNR()}
+LOSSES = {"mse": LOSS, "psnr": bl.losses.PSNR(), "tv": bl.losses.HuberisedTV(0.02)}
 
 
 def exact_solution(case: Case, theta: bl.Theta, near: torch.Tensor | None = None) -> torch.Tensor:

@@ -145,7 +145,8 @@ def test_bad_options_are_refused() -> None:
             make()
     x = torch.rand(1, 1, 4, 4)
     with pytest.raises(bl.InputError, match=r"labels must lie in \[0, 1\]"):
-        losses.SegmentationLoss(torch.nn.Conv2d(1, 1, 1)).trial(x, 7 * torch.ones_like(x))
+        late = torch.cat([torch.ones_like(x), 7 * torch.ones_like(x)])
+        losses.SegmentationLoss(torch.nn.Conv2d(1, 1, 1)).trial(x, late)
 
 
 def test_ssim_is_that_of_reports() -> None:

@@ -263,7 +263,7 @@ def _check(energy: Energy, batch: Batch, grey: float | None, loss: Loss) -> None
     image = energy.image(energy.at(batch.y[:1]).start())
     (c, h, w), (channels, height, width) = image.shape[1:], batch.target.shape[1:]
     loss.check((c, h, w), (channels, height, width))
-    loss.trial(image, batch.target[:1])
+    loss.trial(image, batch.target)
 
 
 def _side_by_side(images: list[Tensor]) -> Tensor:

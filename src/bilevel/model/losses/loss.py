@@ -74,7 +74,10 @@ class Loss(Scale, ABC):
             raise InputError(f"targets must have shape {shape}", given=target_shape)
 
     def trial(self, x: Tensor, target: Tensor) -> None:
-        """Raise InputError for what only shows on images; asked once, before any long work."""
+        """Raise InputError for what only shows on images; asked once, before any long work.
+
+        ``x`` (1, c, h, w) is where the first reconstruction starts, targets are (k, c', h', w').
+        """
 
     def images(self, target: Tensor) -> Tensor | None:
         """What of the targets are images; None where they are something else, such as labels."""
