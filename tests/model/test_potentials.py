@@ -30,6 +30,9 @@ def test_constants_are_suprema(name: str) -> None:
     near = (GRID[1:].abs() - psi.kink).abs() > 2 * step
     assert third[near].abs().max() <= psi.lipschitz * (1 + 1e-6)
     assert psi.lipschitz <= third[near].abs().max() * (1 + 1e-5)
+    turning = ((GRID[1:] + GRID[:-1]) / 2 * third)[near].abs().max()
+    assert turning <= psi.turning * (1 + 1e-6) + 1e-9
+    assert psi.turning <= turning * (1 + 1e-3) + 1e-9
 
 
 @pytest.mark.parametrize("name", POTENTIALS)

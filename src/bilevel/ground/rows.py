@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
 
-__all__ = ["choose", "expand", "inner", "join", "length", "norm", "norm_inf", "put", "rms", "take"]
+__all__ = ["choose", "expand", "grouped_norm", "inner", "join", "length", "norm", "norm_inf", "put", "rms", "take"]
 
 T = TypeVar("T")
 
@@ -68,6 +69,22 @@ def _by_blocks(flat: Tensor) -> Tensor:
 def norm_inf(a: Tensor) -> Tensor:
     """Largest absolute value of each row: (b, ...) -> (b,)."""
     return a.flatten(1).abs().amax(1)
+
+
+def grouped_norm(a: Tensor, shape: Sequence[int]) -> Tensor:
+    """The largest norm of the entries of ``a`` (b, ...) that one entry of that shape multiplies.
+
+    Example:
+        >>> a = torch.tensor([[[3.0, 5.0], [4.0, 0.0]]])
+        >>> grouped_norm(a, ()), grouped_norm(a, (2,)), grouped_norm(a, (2, 2))
+        (tensor([7.0711]), tensor([5.]), tensor([5.]))
+    """
+    trailing = tuple(shape) if math.prod(shape) > 1 else ()
+    wide = (1,) * (a.ndim - len(trailing)) + trailing
+    shared = [d for d in range(1, a.ndim) if wide[d] == 1 and a.shape[d] > 1]
+    if shared:
+        a = cast(Tensor, torch.linalg.vector_norm(a, dim=shared, keepdim=True))
+    return norm_inf(a)
 
 
 def rms(a: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ class Potential(ABC):
 
     ``slope_max`` >= |ψ'|; ``curvature_min`` <= ψ'' <= 1; ``lipschitz`` bounds ψ''' between kinks,
     ``radial_lipschitz`` that of the Hessian of ψ(|p|); ``kink`` is the |s| where ψ'' jumps (inf:
-    nowhere).
+    nowhere); ``turning`` bounds |s ψ'''(s)| between kinks (inf: not known).
     """
 
     slope_max: float
@@ -30,6 +30,7 @@ class Potential(ABC):
     lipschitz: float
     radial_lipschitz: float
     kink: float = math.inf
+    turning: float = math.inf
 
     @abstractmethod
     def value(self, s: Tensor) -> Tensor:
@@ -69,6 +70,7 @@ class Huber(Potential):
     lipschitz: float = 0.0
     radial_lipschitz: float = 2 / math.sqrt(3)
     kink: float = 1.0
+    turning: float = 0.0
 
     def value(self, s: Tensor) -> Tensor:
         """ψ(s)."""
@@ -100,6 +102,7 @@ class Charbonnier(Potential):
     curvature_min: float = 0.0
     lipschitz: float = 48 / (25 * math.sqrt(5))
     radial_lipschitz: float = 48 / (25 * math.sqrt(5))
+    turning: float = 18 / 25 * math.sqrt(3 / 5)
 
     def value(self, s: Tensor) -> Tensor:
         """ψ(s), without cancellation near 0."""
@@ -130,6 +133,7 @@ class LogCosh(Potential):
     curvature_min: float = 0.0
     lipschitz: float = 4 / (3 * math.sqrt(3))
     radial_lipschitz: float = 4 / (3 * math.sqrt(3))
+    turning: float = 0.6398
 
     def value(self, s: Tensor) -> Tensor:
         """ψ(s), without overflow, and without cancellation near 0: log(1 + 2 sinh²(s/2))."""
@@ -156,6 +160,7 @@ class StudentT(Potential):
     curvature_min: float = -0.125
     lipschitz: float = (3 + 2 * math.sqrt(2)) / 4
     radial_lipschitz: float = (3 + 2 * math.sqrt(2)) / 4
+    turning: float = 0.75808
 
     def value(self, s: Tensor) -> Tensor:
         """ψ(s)."""

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from bilevel.ground import rows
-from bilevel.model.fidelities.photons import Photons, Turned, divergence
+from bilevel.model.fidelities.photons import Photons, divergence
+from bilevel.model.fidelities.pointwise import Turned
 from bilevel.model.operators.operator import Operator
 from bilevel.model.part import around, check_learn, positive_parameter
 from bilevel.model.sets import Set
@@ -90,6 +91,10 @@ class GaussianPoisson(Photons):
     def accounted(self) -> frozenset[str]:
         """All factors, and what the operator has."""
         return super().accounted() | {"log_gaussian", "log_poisson"}
+
+    def broadcasts(self) -> frozenset[str]:
+        """All factors."""
+        return super().broadcasts() | {"log_gaussian", "log_poisson"}
 
     def _stiffness(self, like: Tensor) -> Tensor:
         """λ₂."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -228,23 +227,13 @@ class FilteredRegulariser(Regulariser):
     ) -> Variation:
         """Of B = Wᵀ diag(w force), where force is 1/ν-Lipschitz in t, one column a parameter."""
         stiff = ball.weight / self.smoothing
-        cross = _grouped_norm(stiff * self.penalty.size(ball.u), parameter) * ball.move
+        cross = rows.grouped_norm(stiff * self.penalty.size(ball.u), parameter.shape) * ball.move
         pull = ball.weight * force
         drift = norm * stiff.max() * ball.move
-        reach = norm * _grouped_norm(self.penalty.size(pull), parameter)
+        reach = norm * rows.grouped_norm(self.penalty.size(pull), parameter.shape)
         if parameter.numel() == 1:
             reach = torch.minimum(reach, rows.length(self.features_adjoint(pull, shape)))
         return Variation(torch.zeros_like(cross), cross, reach + drift)
-
-
-def _grouped_norm(a: Tensor, parameter: Tensor) -> Tensor:
-    """The largest norm of the entries of ``a`` (b, ...) that one entry of it multiplies."""
-    trailing = parameter.shape if parameter.numel() > 1 else ()
-    shape = (1,) * (a.ndim - len(trailing)) + tuple(trailing)
-    shared = [d for d in range(1, a.ndim) if shape[d] == 1 and a.shape[d] > 1]
-    if shared:
-        a = cast(Tensor, torch.linalg.vector_norm(a, dim=shared, keepdim=True))
-    return rows.norm_inf(a)
 
 
 def _shape(x: Tensor) -> Shape:
