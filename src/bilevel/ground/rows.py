@@ -11,7 +11,19 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-__all__ = ["choose", "expand", "grouped_norm", "inner", "join", "length", "norm", "norm_inf", "put", "rms", "take"]
+__all__ = [
+    "choose",
+    "expand",
+    "grouped_norm",
+    "inner",
+    "join",
+    "length",
+    "norm",
+    "norm_inf",
+    "put",
+    "rms",
+    "take",
+]
 
 T = TypeVar("T")
 

@@ -8,7 +8,6 @@ from collections.abc import Collection
 import torch
 from torch import Tensor
 
-from bilevel.ground import rows
 from bilevel.ground.checks import check_positive
 from bilevel.model.fidelities.pointwise import Pointwise
 from bilevel.model.operators.operator import Operator

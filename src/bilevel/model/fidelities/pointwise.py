@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -40,6 +40,9 @@ class Pointwise(WeightedFidelity):
     Subclasses give ψ, ψ' and ψ'', and what these can be where t moves; derivatives, constants and
     error bounds of Ψ follow. All tensors are as large as the data, (b, c', h', w').
     """
+
+    evaluation: ClassVar[float] = 0.0
+    """How many eps a computed ψ' is off, beyond those of A x and of a few operations."""
 
     @abstractmethod
     def _point(self, t: Tensor, z: Tensor) -> Tensor:
@@ -150,8 +153,8 @@ class Pointwise(WeightedFidelity):
             t, z = self._predicted(x).double(), self._observed(y).double()
             move = norm * radius.double()
             reach, aq = rows.expand(move, t), self.operator(q).double().abs()
-            crossing = self._crossing(t, z, reach + self._slack(x, y))
-            jump = self._jump(t, z, reach)
+            wide = reach + self._slack(x, y)
+            crossing, jump = self._crossing(t, z, wide), self._jump(t, z, wide)
             sudden = rows.length(torch.where(crossing, jump * aq, 0.0))
             steepest = (self._steepness(t, z, reach) * aq).flatten(1).amax(1)
             change = torch.minimum(rows.length(jump * aq), steepest * move + sudden)
@@ -204,7 +207,7 @@ class Pointwise(WeightedFidelity):
     def magnitude(self, image_shape: Shape, y: Tensor) -> Magnitude:
         """‖A‖² max|ψ''| ‖x‖ and the terms of w Aᵀψ', times what A adds to a few operations."""
         gram, z = self.operator.gram_bounds(image_shape).upper, self._observed(y)
-        scale = self.exact_weight * self.operator.roundings / 2
+        scale = self.exact_weight * (self.operator.roundings + self.evaluation) / 2
         slope = scale * gram * self._stiffest(z)
         return Magnitude(slope.expand(len(y)), scale * gram**0.5 * self._offset(z))
 
