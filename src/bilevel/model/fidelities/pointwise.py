@@ -41,6 +41,8 @@ class Pointwise(WeightedFidelity):
     error bounds of Ψ follow. All tensors are as large as the data, (b, c', h', w').
     """
 
+    convex: ClassVar[bool] = True
+    """Whether ψ is, whatever the data."""
     evaluation: ClassVar[float] = 0.0
     """How many eps a computed ψ' is off, beyond those of A x and of a few operations."""
 
@@ -130,8 +132,7 @@ class Pointwise(WeightedFidelity):
         if gram is None or y.shape != x.shape:
             return None
         t, z = self._predicted(x), self._observed(y)
-        convex = bool((self._extremes(z)[0] >= 0).all())
-        found = self._curvature(t, z) if convex else self._majorised(t, z)
+        found = self._curvature(t, z) if self.convex else self._majorised(t, z)
         return None if found is None else [gram.times((self.weight * found).detach())]
 
     def bounds(self, image_shape: Shape, y: Tensor) -> Bounds:

@@ -60,6 +60,7 @@ class Rician(Pointwise):
         tensor([0.0000, 1.1753])
     """
 
+    convex = False
     evaluation: ClassVar[float] = 8.0
     log_sigma: Tensor
 

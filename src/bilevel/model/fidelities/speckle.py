@@ -47,6 +47,7 @@ class Speckle(Photons):
     """
 
     degree = 0
+    convex = False
     evaluation: ClassVar[float] = 2.0
 
     def check(self, y: Tensor) -> None:

@@ -41,6 +41,7 @@ class StudentT(Robust):
         0.4
     """
 
+    convex = False
     potential: ClassVar[Potential] = POTENTIALS["student-t"]
     powers: ClassVar[Mapping[str, tuple[int, int]]] = {"scale": (0, 1)}
 
