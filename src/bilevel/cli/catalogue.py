@@ -142,6 +142,10 @@ FAMILIES: Mapping[str, Family] = {
             "gaussian": table(data.GaussianNoise, differing.GaussianSettings),
             "poisson": table(data.PoissonNoise, differing.PoissonSettings),
             "poisson-gaussian": table(data.PoissonGaussianNoise, kinds.NoiseSettings),
+            "impulse": table(data.ImpulseNoise, kinds.NoiseSettings),
+            "rician": table(data.RicianNoise, kinds.NoiseSettings),
+            "speckle": table(data.SpeckleNoise, kinds.NoiseSettings),
+            "student-t": table(data.StudentTNoise, kinds.NoiseSettings),
         },
     ),
     "fidelities": Family(
@@ -153,6 +157,7 @@ FAMILIES: Mapping[str, Family] = {
             fidelities.Accompanied,
             fidelities.Fidelities,
             fidelities.Fidelity,
+            fidelities.HeteroscedasticL2,
             fidelities.Masked,
             fidelities.OwnCoils,
             fidelities.SampledL2,

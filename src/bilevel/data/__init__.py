@@ -16,6 +16,8 @@ from bilevel.data.images import ImageFile as ImageFile
 from bilevel.data.images import load_file as load_file
 from bilevel.data.images import load_image as load_image
 from bilevel.data.images import to_grey as to_grey
+from bilevel.data.magnitudes import RicianNoise as RicianNoise
+from bilevel.data.magnitudes import SpeckleNoise as SpeckleNoise
 from bilevel.data.masks import Masks as Masks
 from bilevel.data.masks import load_mask as load_mask
 from bilevel.data.noise import GaussianNoise as GaussianNoise
@@ -24,6 +26,8 @@ from bilevel.data.noise import NoNoise as NoNoise
 from bilevel.data.noise import PoissonGaussianNoise as PoissonGaussianNoise
 from bilevel.data.noise import PoissonNoise as PoissonNoise
 from bilevel.data.noise_level import noise_level as noise_level
+from bilevel.data.outliers import ImpulseNoise as ImpulseNoise
+from bilevel.data.outliers import StudentTNoise as StudentTNoise
 from bilevel.data.pairs import Pairs as Pairs
 from bilevel.data.phantom import shepp_logan as shepp_logan
 from bilevel.data.places import Place as Place

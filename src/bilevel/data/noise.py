@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -11,15 +12,46 @@ from torch import Tensor
 from bilevel.ground.checks import check_nonnegative, check_positive
 from bilevel.ground.errors import InputError
 
-__all__ = ["GaussianNoise", "NoNoise", "Noise", "PoissonGaussianNoise", "PoissonNoise"]
+__all__ = [
+    "GaussianNoise",
+    "NoNoise",
+    "Noise",
+    "PoissonGaussianNoise",
+    "PoissonNoise",
+    "not_negative",
+]
 
 
 class Noise(ABC):
     """How data are disturbed; drawn in float64, so that float32 and float64 data get the same."""
 
+    of_positive: ClassVar[bool] = False
+    """Whether clean data must not be negative."""
+
     @abstractmethod
     def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
         """One noisy draw of ``clean``, of the same shape, dtype and device."""
+
+    def in_unit(self, unit: float) -> Noise:
+        """The same noise of data that are divided by ``unit``.
+
+        Example:
+            >>> GaussianNoise(10.0).in_unit(255.0).sigma * 255
+            10.0
+        """
+        return self if unit == 1 else _InUnit(self, unit)
+
+
+@dataclass(frozen=True)
+class _InUnit(Noise):
+    """That of data which were divided by a unit."""
+
+    noise: Noise
+    unit: float
+
+    def sample(self, clean: Tensor, generator: torch.Generator) -> Tensor:
+        """A draw in the old unit, divided by it."""
+        return self.noise.sample(self.unit * clean, generator) / self.unit
 
 
 @dataclass(frozen=True)
@@ -66,6 +98,11 @@ class GaussianNoise(Noise):
         if len(levels) == 2 and not levels[0] < levels[1]:
             raise InputError("two levels sigma are the least and the greatest", given=levels)
 
+    def in_unit(self, unit: float) -> GaussianNoise:
+        """With levels in that unit."""
+        drawn, level = isinstance(self.sigma, tuple), self.sigma
+        return GaussianNoise((level[0] / unit, level[1] / unit) if drawn else level / unit)
+
     def level(self, generator: torch.Generator) -> float:
         """The level of one sample: the one there is, or that which its generator draws."""
         if not isinstance(self.sigma, tuple):
@@ -96,6 +133,7 @@ class PoissonNoise(Noise):
         InputError: a peak that is not positive, or a negative background.
     """
 
+    of_positive: ClassVar[bool] = True
     peak: float
     background: float = 0.0
 
@@ -132,6 +170,7 @@ class PoissonGaussianNoise(Noise):
             finite, a saturation that is not above it.
     """
 
+    of_positive: ClassVar[bool] = True
     gain: float
     read_noise: float
     offset: float = 0.0
@@ -173,12 +212,22 @@ class PoissonGaussianNoise(Noise):
 
 def _counted(clean: Tensor, background: float, peak: float, generator: torch.Generator) -> Tensor:
     """Poisson counts of mean peak (clean + background), float64 on the CPU."""
+    mean = not_negative(clean, background, "Poisson noise")
+    return torch.poisson(peak * mean, generator=generator)
+
+
+def not_negative(clean: Tensor, background: float, name: str) -> Tensor:
+    """clean + background without what rounding left below 0, float64 on the CPU.
+
+    Raises:
+        InputError: it is negative beyond rounding.
+    """
     mean = clean.detach().double().cpu() + background
     lowest = float(mean.min())
     if lowest < -1e-5 * float(mean.abs().max()):
         raise InputError(
-            "Poisson noise needs clean data that are not negative",
+            f"{name} needs clean data that are not negative",
             given=f"a mean of {lowest:.3g}",
             advice="choose a larger background or Gaussian noise",
         )
-    return torch.poisson(peak * mean.clamp_min(0), generator=generator)
+    return mean.clamp_min(0)

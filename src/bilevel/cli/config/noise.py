@@ -29,14 +29,13 @@ def check_level(noise: Noise | None, reach: float, where: str, advice: str) -> N
 def check_noise(
     operator: OperatorSettings, noise: NoiseSettings | None, fidelity: FidelitySettings | None
 ) -> None:
-    """Raise Unfit for counts of Fourier data, or a fidelity of counts that assumes other counts.
+    """Raise Unfit for counts or magnitudes of Fourier data, or a fidelity of other counts.
 
     Where noise or fidelity are not given (None) the one is taken that fits the other.
     """
     drawn = None if noise is None else noise.build()
-    photons = isinstance(drawn, PoissonNoise | PoissonGaussianNoise)
-    if photons and isinstance(operator, FourierMask):
-        what = "poisson noise needs data that are not negative, which Fourier data are not"
+    if drawn is not None and drawn.of_positive and isinstance(operator, FourierMask):
+        what = "such noise needs data that are not negative, which Fourier data are"
         raise Unfit("noise.name", what, advice="use gaussian noise")
     if isinstance(drawn, PoissonGaussianNoise) and drawn.offset:
         what = "nothing takes the offset off the data again"

@@ -114,12 +114,7 @@ class NoiseSettings(Table):
 
     def in_unit(self, unit: float) -> data.Noise:
         """The noise of data that are divided by ``unit``."""
-        noise = self.build()
-        if not isinstance(noise, data.GaussianNoise):
-            return noise
-        level = noise.sigma
-        drawn = isinstance(level, tuple)
-        return data.GaussianNoise((level[0] / unit, level[1] / unit) if drawn else level / unit)
+        return self.build().in_unit(unit)
 
     @property
     def fidelity(self) -> Mapping[str, object]:
