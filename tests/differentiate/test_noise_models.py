@@ -11,7 +11,17 @@ from bilevel.ground.randomness import generator
 from contracts.fidelities import FIDELITIES, NEGATIVE
 from contracts.zoo import OPERATORS, REGULARISERS, SHAPE
 
-EVERY = [name for name in FIDELITIES if name not in ("sampled", "Rician")]
+CASES = [
+    ("Gaussian-impulse", "identity"),
+    ("Gaussian-impulse", "reflecting"),
+    ("smoothed L1", "identity"),
+    ("Student's t", "identity"),
+    ("Student's t", "reflecting"),
+    ("speckle", "identity"),
+    ("Anscombe", "identity"),
+    ("heteroscedastic", "identity"),
+    ("heteroscedastic", "mask"),
+]
 """Rician data have the minimiser 0 beside a ridge that makes them convex: see the last test."""
 
 
@@ -38,8 +48,7 @@ def attacked(fidelity: bl.fidelities.DataTerm, y: torch.Tensor, target: torch.Te
         assert abs(found.corrected - truth.corrected) <= found.interval + truth.interval
 
 
-@pytest.mark.parametrize("operator", ["identity", "reflecting"])
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize(("name", "operator"), CASES)
 def test_bounds_hold_at_loose_solutions(name: str, operator: str) -> None:
     rng = generator(0, "noise models", name, operator)
     a = OPERATORS[operator](rng)

@@ -160,8 +160,8 @@ def test_weights_of_a_sum_are_learned_against_three_kinds_of_noise() -> None:
     pairs = bl.data.simulate(images, bl.operators.Identity(), noise)
     learn = ("weight",)
     mixed = (
-        F.SmoothedL1(None, 1.0, 0.02, learn=learn)
-        + F.SquaredL2(weight=1.0, learn=learn)
+        F.SmoothedL1(None, 0.3, 0.02, learn=learn)
+        + F.SquaredL2(weight=20.0, learn=learn)
         + F.KullbackLeibler(None, 0.3, 0.1, learn=learn)
     )
     tv = bl.regularisers.TotalVariation(1.0, 0.05, learn=())
