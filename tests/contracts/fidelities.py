@@ -282,6 +282,7 @@ class FidelityContract:
         assert learnable(twin).keys() == learnable(fidelity).keys()
         theta = learnable(fidelity)
         torch.testing.assert_close(space_of(fidelity).project(theta), theta)
+        assert describe(bind(fidelity, theta))[0] == describe(fidelity)[0]
 
     @staticmethod
     def others(fidelity, x, y, q, radius, rng):

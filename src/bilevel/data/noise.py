@@ -100,8 +100,9 @@ class GaussianNoise(Noise):
 
     def in_unit(self, unit: float) -> GaussianNoise:
         """With levels in that unit."""
-        drawn, level = isinstance(self.sigma, tuple), self.sigma
-        return GaussianNoise((level[0] / unit, level[1] / unit) if drawn else level / unit)
+        if isinstance(self.sigma, tuple):
+            return GaussianNoise((self.sigma[0] / unit, self.sigma[1] / unit))
+        return GaussianNoise(self.sigma / unit)
 
     def level(self, generator: torch.Generator) -> float:
         """The level of one sample: the one there is, or that which its generator draws."""

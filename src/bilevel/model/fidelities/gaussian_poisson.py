@@ -85,8 +85,9 @@ class GaussianPoisson(Photons):
 
     def options(self) -> dict[str, object]:
         """What builds it again; the factors themselves travel as parameters."""
-        learn = [n for n in LEARNABLE if self.get_parameter(f"log_{n}").requires_grad]
-        return {**super().options(), "learn": tuple(learn)}
+        logs = (self.log_weight, self.log_gaussian, self.log_poisson)
+        named = zip(LEARNABLE, logs, strict=True)
+        return {**super().options(), "learn": tuple(n for n, log in named if log.requires_grad)}
 
     def accounted(self) -> frozenset[str]:
         """All factors, and what the operator has."""

@@ -116,7 +116,7 @@ class Rician(Pointwise):
     def _point(self, t: Tensor, z: Tensor) -> Tensor:
         variance = self._variance(t)
         size = t.abs()
-        scaled = torch.special.i0e(size * z / variance)  # I₀ exp(-|·|), which does not overflow
+        scaled: Tensor = torch.special.i0e(size * z / variance)  # I₀ exp(-|·|): no overflow
         return 0.5 * (size - z).square() - variance * scaled.log()
 
     def _slope(self, t: Tensor, z: Tensor) -> Tensor:
@@ -187,7 +187,7 @@ def bessel_ratio(z: Tensor) -> tuple[Tensor, Tensor]:
         (tensor([0.0000, 0.6978]), tensor([0.5000, 0.1642]))
     """
     fixed = z.detach()
-    ratio = torch.special.i1e(fixed) / torch.special.i0e(fixed)
+    ratio: Tensor = torch.special.i1e(fixed) / torch.special.i0e(fixed)
     near = fixed.abs() < 1e-2
     safe = torch.where(near, 1.0, fixed)
     slope = 1 - ratio / safe - ratio.square()
