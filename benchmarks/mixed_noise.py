@@ -202,7 +202,15 @@ def described(kind: str, found: dict[str, dict[str, Any]]) -> str:
         weights = ", ".join(f"{key} {value:.3g}" for key, value in own["weights"].items())
         lines.append([*cells, weights])
     header = ["fidelity", "PSNR", *[f"gain of {name}" for name in mixed], "learned"]
-    return f"## {kind}\n\n{table(header, lines)}"
+    return f"## {kind}\n\n{table(header, lines)}\n\n{verdict(found)}"
+
+
+def verdict(found: dict[str, dict[str, Any]]) -> str:
+    """By how many standard errors the infimal convolution beats each fidelity alone."""
+    own = found["infimal convolution"]["psnr"]
+    pure = {name: gain(own, one["psnr"]) for name, one in found.items() if one["role"] == "pure"}
+    told = [f"{name} by {mean:.3f} dB, {mean / error:.1f}" for name, (mean, error) in pure.items()]
+    return f"The infimal convolution beats {' and '.join(told)} standard errors."
 
 
 def main() -> None:
