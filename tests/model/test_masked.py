@@ -19,8 +19,12 @@ from contracts.zoo import OPERATORS, SHAPE, Random
 KERNEL = torch.tensor([[0.1, 0.2, 0.0], [0.3, 0.2, 0.2]], dtype=torch.float64)
 
 
+ALIKE = {"smoothed L1", "Student's t", "Rician", "speckle", "Anscombe"}
+"""They come by what is asked of them here by the same lines as others."""
+
+
 class TestMasked(FidelityContract):
-    names: ClassVar[tuple[str, ...]] = tuple(FIDELITIES)
+    names: ClassVar[tuple[str, ...]] = tuple(name for name in FIDELITIES if name not in ALIKE)
 
     @staticmethod
     def make(name: str, seed: int) -> tuple[Fidelity, Tensor, Tensor, Random]:
