@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -213,7 +213,7 @@ def verdict(found: dict[str, dict[str, Any]]) -> str:
     return f"The infimal convolution beats {' and '.join(told)} standard errors."
 
 
-def main() -> None:
+def main(given: Sequence[str] | None = None) -> None:
     """Learn, compare, and say whether mixtures win."""
     options = parser(__doc__ or "")
     options.add_argument("--quick", action="store_true", help="few small crops, few steps")
@@ -221,11 +221,11 @@ def main() -> None:
     options.add_argument("--test", type=int, help="images held out; 20, quick 4")
     options.add_argument("--side", type=int, help="of their crops [pixel]; 96, quick 32")
     options.add_argument("--steps", type=int, help="of L-BFGS at most; 20, quick 6")
-    chosen = options.parse_args()
+    chosen = options.parse_args(given)
     torch.set_num_threads(chosen.threads)
     usual = (4, 4, 32, 6) if chosen.quick else (20, 20, 96, 20)
-    given = (chosen.train, chosen.test, chosen.side, chosen.steps)
-    train, test, side, steps = (u if g is None else g for u, g in zip(usual, given, strict=True))
+    asked = (chosen.train, chosen.test, chosen.side, chosen.steps)
+    train, test, side, steps = (u if a is None else a for u, a in zip(usual, asked, strict=True))
     folder = data_folder(chosen) / "bsds500"
     clean = {part: images(folder / part, n, side) for part, n in (("train", train), ("test", test))}
     texts, numbers = [], dict[str, Any]()
