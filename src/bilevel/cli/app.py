@@ -16,6 +16,7 @@ from bilevel.cli.commands.list import list_catalogue
 from bilevel.cli.commands.noise import noise
 from bilevel.cli.commands.race import race
 from bilevel.cli.commands.reconstruct import reconstruct
+from bilevel.cli.commands.reproduce import reproduce
 from bilevel.cli.commands.select import select
 from bilevel.cli.console import error
 from bilevel.ground.errors import BilevelError
@@ -96,6 +97,11 @@ app.command(
 app.command(
     epilog=_example("race examples/denoising.toml --algorithms maid,l-bfgs --out runs/race")
 )(race)
+app.command(
+    epilog=_example("reproduce ehrhardt-roberts-2021 --quick")
+    + "\n\n"
+    + _example("reproduce chen-ranftl-pock-2014 --data data --minutes 55 --out runs/experts")
+)(reproduce)
 app.command(epilog=_example("check examples/denoising.toml"))(check)
 app.command("list", epilog=_example("list operators"))(list_catalogue)
 

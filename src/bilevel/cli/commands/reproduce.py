@@ -1,0 +1,83 @@
+"""``bilevel reproduce``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bilevel.cli.running import LogOption, QuietOption, ThreadsOption
+
+__all__ = ["reproduce"]
+
+
+def reproduce(
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[NAME]", help="Which paper; without it, a list of all.", show_default=False
+        ),
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="On small pictures that are embedded, within two minutes."),
+    ] = False,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            "--data",
+            metavar="DIR",
+            help="Folder of the data sets, with bsds500, bsd68, mri_brain, ...; else BILEVEL_DATA.",
+            show_default=False,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="Folder for the results; runs/NAME unless given.",
+            show_default=False,
+        ),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(
+            "--minutes",
+            metavar="N",
+            help="How long learning may take in all, where a paper's models are learned by budget.",
+            show_default=False,
+        ),
+    ] = None,
+    threads: ThreadsOption = None,
+    quiet: QuietOption = False,
+    log: LogOption = None,
+) -> None:
+    """Run the experiment of a paper again, and write what came out beside the paper's figures.
+
+    Needs a clone of the repository, whose folder reproductions holds a script, the results and a
+    page for each paper. Writes results.json, README.md, report.html and pictures. Seeds are
+    fixed. Ctrl-C ends it; fits that were saved on the way stay in DIR/fits.
+    """
+    from bilevel.cli.console import results, say
+    from bilevel.cli.reproducing import find, rows, run_and_report
+    from bilevel.cli.running import running
+    from bilevel.ground.checks import check_positive
+    from bilevel.ground.errors import InputError
+
+    folder = find()
+    if name is None:
+        if quick or data is not None or out is not None or minutes is not None:
+            raise InputError("which paper?", advice="`bilevel reproduce` lists their names")
+        console = results()
+        found = rows(folder)
+        width = max(len(row[0]) for row in found)
+        for one, title, time in found:
+            console.print(f"[cyan]{one.ljust(width)}[/cyan]  {title} ({time})", soft_wrap=True)
+        return
+    if minutes is not None:
+        check_positive(minutes, "--minutes")
+    with running(quiet=quiet, json=False, log=log, threads=threads):
+        where = run_and_report(folder, name, quick=quick, out=out, data=data, minutes=minutes)
+        say(f"written: {where / 'report.html'}, README.md and results.json")
