@@ -15,7 +15,7 @@ from bilevel.report.words import duration
 __all__ = ["UNKNOWN", "reproduction_markdown", "reproduction_page", "shortfalls"]
 
 UNKNOWN = "No figure of the paper that this could be held against is known to us: ours stand alone."
-QUICK = "This is the quick form, on small pictures: its figures say that it runs, and no more."
+QUICK = "This is the quick form, of small size: its figures say that it runs, and no more."
 
 
 def shortfalls(reproduction: Reproduction, results: Results) -> list[str]:
@@ -45,7 +45,7 @@ def _lines(reproduction: Reproduction, results: Results) -> Iterator[str]:
     command = f"    bilevel reproduce {reproduction.name}"
     data = " --data FOLDER" if reproduction.needs else ""
     yield f"{command}{data}    # {reproduction.full} on two cores"
-    yield f"{command} --quick    # embedded pictures, less than two minutes"
+    yield f"{command} --quick    # what ships with the packages, less than two minutes"
     for heading, said in (
         ("What the paper did", reproduction.did),
         ("What is run here", reproduction.here),

@@ -1,6 +1,4 @@
-"""Train the classifier on scikit-learn's digits and print its held-out accuracy.
-
-    python applications/deep_equilibrium/digits.py [--seeds 3]
+"""Training of the classifier on scikit-learn's digits.
 
 The setting is the one that is best on a quarter of the training digits; the held-out ones are
 looked at afterwards.
@@ -8,25 +6,23 @@ looked at afterwards.
 
 from __future__ import annotations
 
-import argparse
 import math
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from deq_networks import Classifier
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 from torch.nn import functional
 
 from bilevel.ground.randomness import generator
+from deep_equilibrium.networks import Classifier
 
-__all__ = ["Setting", "accuracy", "best_setting", "held_back", "shifted", "split", "train"]
+__all__ = ["Setting", "accuracy", "held_back", "shifted", "split", "train", "validated"]
 
 BATCH, CHANNELS = 64, 32
-"""Images a step, and channels of z in what main trains."""
+"""Images a step, and channels of z in what is trained."""
 
 
 @dataclass(frozen=True)
@@ -77,10 +73,10 @@ def shifted(images: Tensor, reach: int, source: torch.Generator) -> Tensor:
     return wide[torch.arange(n)[:, None, None], rows[:, :, None], columns[:, None]][:, None]
 
 
-def best_setting(
+def validated(
     images: Tensor, labels: Tensor, settings: Sequence[Setting], channels: int = CHANNELS
-) -> Setting:
-    """The setting with the best accuracy on a quarter of these samples, trained on the others."""
+) -> dict[Setting, float]:
+    """Accuracy of each setting on a quarter of these samples, trained on the others."""
     training, validation, classes, expected = held_back(images, labels)
     found: dict[Setting, float] = {}
     for setting in settings:
@@ -88,12 +84,16 @@ def best_setting(
         model = Classifier(channels)
         train(model, training, classes, setting)
         found[setting] = accuracy(model, validation, expected)
-        print(f"{setting}: {100 * found[setting]:.2f} % of the validation part", flush=True)
-    return max(found, key=lambda setting: found[setting])
+    return found
 
 
 def train(
-    model: Classifier, images: Tensor, labels: Tensor, setting: Setting, seed: int = 0
+    model: Classifier,
+    images: Tensor,
+    labels: Tensor,
+    setting: Setting,
+    seed: int = 0,
+    told: Callable[[float], None] = lambda done: None,
 ) -> int:
     """Adam on the cross-entropy in small batches; how many rows failed forward or backward."""
     optimiser = torch.optim.AdamW(model.parameters(), setting.rate, weight_decay=setting.decay)
@@ -101,6 +101,7 @@ def train(
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     failed = 0
     for epoch in range(setting.epochs):
+        told(epoch / setting.epochs)
         source = generator(seed, "epoch", epoch)
         for batch in torch.randperm(len(images), generator=source).split(BATCH):
             logits, found = model(shifted(images[batch], setting.reach, source))
@@ -117,29 +118,3 @@ def train(
 def accuracy(model: Classifier, images: Tensor, labels: Tensor) -> float:
     """The share of images whose label has the largest logit."""
     return float((model(images)[0].argmax(1) == labels).float().mean())
-
-
-def main() -> None:
-    """Choose the setting, train with every seed and print what came out."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    images, held_out, labels, held_out_labels = split()
-    setting = best_setting(images, labels, SETTINGS)
-    for seed in range(options.seeds):
-        torch.manual_seed(seed)
-        model, begin = Classifier(CHANNELS), time.process_time()
-        failed = train(model, images, labels, setting, seed)
-        seconds = time.process_time() - begin
-        with torch.no_grad():
-            steps = model(held_out)[1].solution.steps.float().mean()
-        test = 100 * accuracy(model, held_out, held_out_labels)
-        own = 100 * accuracy(model, images, labels)
-        print(f"seed {seed}: held-out accuracy {test:.2f} %, training accuracy {own:.2f} %,")
-        print(f"  {seconds:.0f} s, {failed} rows not converged,", end=" ")
-        print(f"{steps:.1f} forward steps at the end", flush=True)
-
-
-if __name__ == "__main__":
-    main()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from deq_layer import DeepEquilibrium, Equilibrium
 from torch import Tensor, nn
 from torch.nn import functional
 
 from bilevel.ground.errors import InputError
+from deep_equilibrium.layer import DeepEquilibrium, Equilibrium
 
 __all__ = ["Classifier", "ConvolutionCell", "Denoiser", "DenseCell"]
 

@@ -1,18 +1,17 @@
-"""Measure what the tape keeps, implicit and unrolled, against the number of forward iterations."""
+"""What the tape keeps, implicit and unrolled, against the number of forward iterations."""
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from deq_layer import DeepEquilibrium
-from deq_networks import ConvolutionCell
-from deq_solvers import Picard
 from torch import Tensor, nn
 
-__all__ = ["draw", "implicit", "saved_bytes", "unrolled"]
+from deep_equilibrium.layer import DeepEquilibrium
+from deep_equilibrium.solvers import Picard
+
+__all__ = ["ITERATIONS", "draw", "implicit", "saved_bytes", "unrolled"]
 
 ITERATIONS = (1, 2, 5, 10, 20, 50, 100)
 
@@ -62,25 +61,3 @@ def draw(iterations: list[int], found: dict[str, list[float]], path: Path) -> No
     axes.grid(alpha=0.3)
     figure.savefig(path, dpi=100)
     plt.close(figure)
-
-
-def main() -> None:
-    """Measure, print and draw."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "memory.png")
-    options = parser.parse_args()
-    torch.manual_seed(0)
-    cell, y, start = ConvolutionCell(1, 16), torch.rand(8, 1, 32, 32), torch.zeros(8, 16, 32, 32)
-    found: dict[str, list[float]] = {"unrolled": [], "implicit": []}
-    for iterations in ITERATIONS:
-        for name, way in (("unrolled", unrolled), ("implicit", implicit)):
-            size = saved_bytes(lambda way=way, k=iterations: way(cell, y, start, k)) / 2**20
-            found[name].append(size)
-        print(
-            f"{iterations:4d}", *(f"{name} {sizes[-1]:8.2f} MiB" for name, sizes in found.items())
-        )
-    draw(list(ITERATIONS), found, options.out)
-
-
-if __name__ == "__main__":
-    main()

@@ -8,13 +8,13 @@ from functools import cached_property
 from typing import ClassVar
 
 import torch
-from deq_solvers import Anderson, FixedPointSolution, Method, Status, solve_fixed_point
 from torch import Tensor, nn
 
 from bilevel.ground.checks import check_choice, check_nonnegative
 from bilevel.ground.errors import InputError
 from bilevel.ground.rows import norm
 from bilevel.linear import GMRES, LinearMap, LinearSolution, LinearStatus, bicgstab
+from deep_equilibrium.solvers import Anderson, FixedPointSolution, Method, Status, solve_fixed_point
 
 __all__ = ["DeepEquilibrium", "Equilibrium"]
 
@@ -60,7 +60,7 @@ class DeepEquilibrium(nn.Module):
         InputError: an unknown backward solver, or an option out of its range.
 
     Example:
-        >>> from deq_networks import DenseCell
+        >>> from deep_equilibrium.networks import DenseCell
         >>> layer = DeepEquilibrium(DenseCell(3, 4), lambda y: y.new_zeros(len(y), 4))
         >>> found = layer(torch.ones(2, 3))
         >>> found.z.sum().backward()

@@ -1,19 +1,16 @@
-"""Train the denoiser on six of the embedded images and print the PSNR on the two held out."""
+"""Training of the denoiser on crops of images."""
 
 from __future__ import annotations
 
-import argparse
-import time
+from collections.abc import Callable
 
 import torch
-from deq_networks import Denoiser
 from torch import Tensor
 
-from bilevel.data import embedded_images
 from bilevel.ground.randomness import generator
-from bilevel.report import psnr
+from deep_equilibrium.networks import Denoiser
 
-__all__ = ["crops", "noisy", "train"]
+__all__ = ["HELD_OUT", "crops", "noisy", "train"]
 
 HELD_OUT = (2, 5)
 
@@ -34,12 +31,21 @@ def crops(images: Tensor, count: int, side: int, t: int) -> Tensor:
     )
 
 
-def train(model: Denoiser, images: Tensor, *, sigma: float, steps: int, side: int = 32) -> int:
+def train(
+    model: Denoiser,
+    images: Tensor,
+    *,
+    sigma: float,
+    steps: int,
+    side: int = 32,
+    told: Callable[[float], None] = lambda done: None,
+) -> int:
     """Adam on the mean squared error, 8 crops a step; how many rows failed to converge."""
     optimiser = torch.optim.Adam(model.parameters(), 3e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     failed = 0
     for t in range(steps):
+        told(t / steps)
         target = crops(images, 8, side, t)
         x, found = model(noisy(target, sigma, "noise", t))
         optimiser.zero_grad()
@@ -49,28 +55,3 @@ def train(model: Denoiser, images: Tensor, *, sigma: float, steps: int, side: in
         failed += int((~found.solution.converged).sum())
         failed += sum(int((~adjoint.converged).sum()) for adjoint in found.adjoints)
     return failed
-
-
-def main() -> None:
-    """Train, and print what came out."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=400)
-    parser.add_argument("--sigma", type=float, default=0.1)
-    options = parser.parse_args()
-    torch.manual_seed(0)
-    images = embedded_images(128)
-    held_out = images[list(HELD_OUT)]
-    known = images[[k for k in range(len(images)) if k not in HELD_OUT]]
-    model, begin = Denoiser(), time.perf_counter()
-    failed = train(model, known, sigma=options.sigma, steps=options.steps)
-    seconds = time.perf_counter() - begin
-    y = noisy(held_out, options.sigma, "held out")
-    with torch.no_grad():
-        x, found = model(y)
-    print(f"noisy    {psnr(y, held_out).mean():.2f} dB")
-    print(f"denoised {psnr(x, held_out).mean():.2f} dB, {found.solution.steps.tolist()} steps")
-    print(f"{seconds:.0f} s, {failed} rows not converged in training")
-
-
-if __name__ == "__main__":
-    main()

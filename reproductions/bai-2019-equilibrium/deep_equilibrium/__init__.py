@@ -1,0 +1,1 @@
+"""Deep equilibrium layers, networks of them, and what they are tried on."""
