@@ -18,7 +18,6 @@ from bilevel.ground.rows import norm
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "applications" / "deep_equilibrium"))
 
-import denoising  # noqa: E402
 import deq_layer  # noqa: E402
 import deq_solvers  # noqa: E402
 import digits  # noqa: E402
@@ -33,6 +32,8 @@ from deq_solvers import (  # noqa: E402
     Status,
     solve_fixed_point,
 )
+
+import denoising  # noqa: E402
 
 METHODS = [Picard(), Anderson(), Broyden()]
 BACKWARD = DeepEquilibrium.SOLVERS
