@@ -14,7 +14,9 @@ import pytest
 import bilevel as bl
 
 ROOT = Path(__file__).parents[1]
-WRITTEN = ("README.md", "CONTRIBUTING.md", "docs", "applications", "benchmarks", "src", "tests")
+WRITTEN = (
+    "README.md", "CONTRIBUTING.md", "docs", "reproductions", "benchmarks", "src", "tests",
+)  # fmt: skip
 
 
 def pages() -> Sequence[Path]:
@@ -107,7 +109,9 @@ def test_every_figure_of_the_results_stands_in_the_file_that_its_line_names() ->
     paragraphs = re.split(r"\n\n|\n(?=\|)", text)
     seen = 0
     for paragraph in paragraphs:
-        links = re.findall(r"\]\((\.\./benchmarks/results/[^)]+\.md)\)", paragraph)
+        links = re.findall(
+            r"\]\((\.\./(?:benchmarks/results|reproductions)/[^)]+\.md)\)", paragraph
+        )
         sources = "\n".join((page.parent / link).read_text(encoding="utf-8") for link in links)
         words = re.sub(r"\]\([^)]*\)|`[^`]*`|\d+/\d+|\d+x\d+|[A-Z]\w*\d+", " ", paragraph)
         for number in re.findall(r"\d+\.\d+|\d{3,}", words):

@@ -21,7 +21,17 @@ from bilevel.report.reproduction import Job, Reproduction, Results
 from bilevel.report.reproduction_page import reproduction_markdown, reproduction_page
 from bilevel.report.words import duration
 
-__all__ = ["Elapsed", "find", "load", "measured", "names", "rows", "run_and_report", "write"]
+__all__ = [
+    "Elapsed",
+    "find",
+    "load",
+    "measured",
+    "names",
+    "rewrite",
+    "rows",
+    "run_and_report",
+    "write",
+]
 
 SCRIPT = "reproduce.py"
 _FOLDER = "reproductions"
@@ -116,7 +126,7 @@ def run_and_report(
         InputError: no such reproduction, no data where they are needed, or packages that miss.
     """
     reproduction = load(folder, name)
-    where = check_writable(Path("runs") / name if out is None else out)
+    where = check_writable(_place(name, out))
     job = Job(
         where,
         "quick" if quick else "full",
@@ -132,6 +142,21 @@ def run_and_report(
     say(f"{name}: {reproduction.title} ({'quick' if quick else reproduction.full})")
     write(reproduction, measured(reproduction, job), where)
     return where
+
+
+def rewrite(folder: Path, name: str, out: Path | None) -> Path:
+    """The pages anew from results that are there, after a change of words; returns their folder.
+
+    Raises:
+        InputError: no such reproduction, or no results.
+    """
+    reproduction, where = load(folder, name), _place(name, out)
+    write(reproduction, Results.read(where / "results.json"), where)
+    return where
+
+
+def _place(name: str, out: Path | None) -> Path:
+    return Path("runs") / name if out is None else out
 
 
 def measured(reproduction: Reproduction, job: Job) -> Results:

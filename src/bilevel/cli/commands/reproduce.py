@@ -50,6 +50,10 @@ def reproduce(
             show_default=False,
         ),
     ] = None,
+    page: Annotated[
+        bool,
+        typer.Option("--page", help="Only write the pages anew, from the results in --out."),
+    ] = False,
     threads: ThreadsOption = None,
     quiet: QuietOption = False,
     log: LogOption = None,
@@ -57,18 +61,20 @@ def reproduce(
     """Run the experiment of a paper again, and write what came out beside the paper's figures.
 
     Needs a clone of the repository, whose folder reproductions holds a script, the results and a
-    page for each paper. Writes results.json, README.md, report.html and pictures. Seeds are
-    fixed. Ctrl-C ends it; fits that were saved on the way stay in DIR/fits.
+    page for each paper; without a name they are listed with the time they take on two cores.
+    Writes results.json, README.md, report.html and pictures. Seeds are fixed; what ends by
+    --minutes depends on the machine. Ctrl-C ends it; fits that are saved on the way stay in
+    DIR/fits.
     """
     from bilevel.cli.console import results, say
-    from bilevel.cli.reproducing import find, rows, run_and_report
+    from bilevel.cli.reproducing import find, rewrite, rows, run_and_report
     from bilevel.cli.running import running
     from bilevel.ground.checks import check_positive
     from bilevel.ground.errors import InputError
 
     folder = find()
     if name is None:
-        if quick or data is not None or out is not None or minutes is not None:
+        if quick or page or data is not None or out is not None or minutes is not None:
             raise InputError("which paper?", advice="`bilevel reproduce` lists their names")
         console = results()
         found = rows(folder)
@@ -79,5 +85,8 @@ def reproduce(
     if minutes is not None:
         check_positive(minutes, "--minutes")
     with running(quiet=quiet, json=False, log=log, threads=threads):
-        where = run_and_report(folder, name, quick=quick, out=out, data=data, minutes=minutes)
+        if page:
+            where = rewrite(folder, name, out)
+        else:
+            where = run_and_report(folder, name, quick=quick, out=out, data=data, minutes=minutes)
         say(f"written: {where / 'report.html'}, README.md and results.json")

@@ -15,7 +15,7 @@ import bilevel as bl
 from bilevel.ground.errors import InputError
 from bilevel.ground.randomness import generator
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "applications"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "reproductions" / "bengio-2000"))
 
 from hyper_parameters import cleaning, feature_weights
 from hyper_parameters.digits import PIXELS, split, with_noise

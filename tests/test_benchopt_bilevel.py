@@ -10,7 +10,7 @@ import torch
 
 import bilevel as bl
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks" / "benchopt_bilevel"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "benchopt_bilevel"))
 
 from benchmark_utils.quadratics import Quadratics
 

@@ -1,8 +1,9 @@
-"""Deep equilibrium models: fixed points, implicit gradients, memory, and both applications."""
+"""Deep equilibrium models: fixed points, implicit gradients, memory, digits and denoising."""
 
 from __future__ import annotations
 
 import doctest
+import importlib
 import sys
 from functools import partial
 from pathlib import Path
@@ -15,16 +16,17 @@ from torch import Tensor, nn
 from bilevel.ground.errors import InputError, NotCertified
 from bilevel.ground.rows import norm
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "applications" / "deep_equilibrium"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "reproductions" / "bai-2019-equilibrium"))
 
-import deq_layer  # noqa: E402
-import deq_solvers  # noqa: E402
-import digits  # noqa: E402
-import memory  # noqa: E402
-from deq_layer import DeepEquilibrium  # noqa: E402
-from deq_networks import Classifier, ConvolutionCell, Denoiser, DenseCell  # noqa: E402
-from deq_solvers import (  # noqa: E402
+from deep_equilibrium import denoising, layer, memory, solvers
+from deep_equilibrium.layer import DeepEquilibrium
+from deep_equilibrium.networks import (
+    Classifier,
+    ConvolutionCell,
+    Denoiser,
+    DenseCell,
+)
+from deep_equilibrium.solvers import (
     Anderson,
     Broyden,
     Method,
@@ -32,8 +34,6 @@ from deq_solvers import (  # noqa: E402
     Status,
     solve_fixed_point,
 )
-
-import denoising  # noqa: E402
 
 METHODS = [Picard(), Anderson(), Broyden()]
 BACKWARD = DeepEquilibrium.SOLVERS
@@ -221,7 +221,7 @@ def test_cells_contract_whatever_their_weights(contraction: float) -> None:
         assert 0.2 * contraction < size <= contraction * (1 + 1e-12)
 
 
-@pytest.mark.parametrize("module", [deq_layer, deq_solvers], ids=lambda m: m.__name__)
+@pytest.mark.parametrize("module", [layer, solvers], ids=lambda m: m.__name__)
 def test_the_examples_in_the_docstrings_run(module: ModuleType) -> None:
     flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
     found = doctest.testmod(module, optionflags=flags)
@@ -247,8 +247,13 @@ def test_the_memory_figure_is_written(tmp_path: Path) -> None:
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_small_classifier_learns_the_digits() -> None:
+def digits_of_sklearn() -> ModuleType:
     pytest.importorskip("sklearn")
+    return importlib.import_module("deep_equilibrium.digits")
+
+
+def test_a_small_classifier_learns_the_digits() -> None:
+    digits = digits_of_sklearn()
     images, held_out, labels, held_out_labels = digits.split()
     assert len(images) + len(held_out) == 1797
     model, setting = Classifier(channels=8), digits.Setting(epochs=4, rate=3e-2, reach=0)
@@ -260,18 +265,19 @@ def test_a_small_classifier_learns_the_digits() -> None:
 
 
 def test_the_setting_is_chosen_on_training_digits_held_back() -> None:
-    pytest.importorskip("sklearn")
+    digits = digits_of_sklearn()
     images, _, labels, _ = digits.split()
     training, validation, _, expected = digits.held_back(images, labels)
     together = torch.cat([training, validation]).flatten(1)
     assert torch.equal(together.sum(0), images.flatten(1).sum(0))
     assert int(expected.bincount().max()) <= 1.1 * int(expected.bincount().min())
     settings = [digits.Setting(epochs=2, rate=rate) for rate in (1e-7, 1e-2)]
-    assert digits.best_setting(images[:256], labels[:256], settings, channels=4) == settings[1]
+    found = digits.validated(images[:256], labels[:256], settings, channels=4)
+    assert found[settings[1]] > found[settings[0]]
 
 
 def test_images_are_shifted_by_whole_pixels_and_filled_with_zeros() -> None:
-    pytest.importorskip("sklearn")
+    digits = digits_of_sklearn()
     images, source = torch.rand(40, 1, 5, 6) + 1, torch.Generator().manual_seed(0)
     wide, seen = torch.nn.functional.pad(images, [1] * 4), set()
     for own, moved in zip(wide[:, 0], digits.shifted(images, 1, source)[:, 0], strict=True):
