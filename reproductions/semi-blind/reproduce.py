@@ -124,6 +124,11 @@ def run(job: Job) -> Results:
         numbers[f"{level}/255"], kernels = at_level(part, level)
         shown |= kernels
     draw_images(shown, job.out / "kernels.png")
+    return told(numbers)
+
+
+def told(numbers: dict[str, Any]) -> Results:
+    """Tables and sentences of what was found."""
     first = [
         [
             level,

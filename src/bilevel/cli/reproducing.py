@@ -197,8 +197,8 @@ def _data(reproduction: Reproduction, data: Path | None, *, quick: bool) -> Path
         advice = f"give --data FOLDER, a folder that holds {listed}, or try --quick"
         raise InputError(what, advice=advice)
     for need in reproduction.needs:
-        if not any((folder / need).glob("*.png")):
-            what = f"the data folder must hold {listed}, with PNG images"
+        if next((folder / need).rglob("*.png"), None) is None:
+            what = f"the data folder must hold {listed}, with PNG images in or below them"
             raise InputError(what, given=str(folder))
     return folder
 

@@ -102,8 +102,13 @@ def _scale(about: Mapping[str, Any]) -> str:
 
 
 def _how(about: Mapping[str, Any]) -> str:
-    """In one line: how long it took and with what."""
-    took = f"Run in {duration(float(about.get('seconds', 0.0)))}"
-    threads = f" on {about['threads']} thread(s)" if "threads" in about else ""
-    versions = ", ".join(f"{k} {v}" for k, v in dict(about.get("versions", {})).items())
-    return f"{took}{threads}{f' with {versions}' if versions else ''}; numbers in results.json."
+    """In one line: how long it took and with what, as far as it is known."""
+    said = ["Numbers in results.json"]
+    if "seconds" in about:
+        said.append(f"run in {duration(float(about['seconds']))}")
+    if "processor seconds" in about:
+        said.append(f"{duration(float(about['processor seconds']))} of processor time")
+    if "threads" in about:
+        said.append(f"{about['threads']} thread(s)")
+    said += [f"{name} {version}" for name, version in dict(about.get("versions", {})).items()]
+    return f"{'; '.join(said)}."
