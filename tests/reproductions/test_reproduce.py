@@ -143,6 +143,19 @@ def test_ctrl_c(one: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_words_change_without_a_run(
+    one: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["reproduce", "one", "--page", "--out", str(out)]) == 2
+    assert "cannot read results" in capsys.readouterr().err
+    out.mkdir()
+    Results({"x": 1}, findings=["One is one."]).write(out / "results.json")
+    assert main(["reproduce", "one", "--page", "--out", str(out)]) == 0
+    assert "One is one." in (out / "README.md").read_text(encoding="utf-8")
+    assert "One is one." in (out / "report.html").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
