@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import bilevel as bl
 from bilevel.report.reproduction import Job, Reproduction, Results
 from denoising import NEEDS, Model, compared
 
-POTENTIALS = {"p = 1": "charbonnier"}
-"""Name of the potential of this library that smooths |t|^p."""
+POTENTIALS: dict[str, dict[str, Any]] = {"p = 1": {"potential": "charbonnier"}}
+"""Options of the potential of this library that smooths |t|^p."""
 
 
-def energy(potential: str, size: int) -> bl.Variational:
+def energy(potential: dict[str, Any], size: int) -> bl.Variational:
     """Weights of fixed DCT filters without the constant one; a ridge proves the strong convexity.
 
     The fidelity alone does, where the potential is convex.
     """
     filters = bl.regularisers.dct_filters(size)
-    experts = bl.regularisers.FieldsOfExperts(
-        filters, 0.02, 0.01, potential=potential, learn=("weight",)
-    )
+    experts = bl.regularisers.FieldsOfExperts(filters, 0.02, 0.01, learn=("weight",), **potential)
     return bl.Variational(bl.fidelities.SquaredL2(), experts)
 
 
