@@ -181,12 +181,14 @@ def learned(job: Job, name: str, model: Model, data: Pictures, seconds: float) -
     stages.append((f"{name} crops", data.crops, model.then, rest, most))
     theta: bl.Theta | None = None
     found: list[Learned] = []
-    for k, (what, samples, algorithm, time_left, steps) in enumerate(stages):
+    begin = 0.0
+    for what, samples, algorithm, time_left, steps in stages:
         store = bl.data.Nowhere() if samples is data.stream else None
         problem = bl.BilevelProblem(
             energy, bl.losses.SquaredError(), samples, store=store, max_steps=2000
         )
-        part = job.part(k / len(stages), (k + 1) / len(stages))
+        part = job.part(begin, begin + time_left / seconds)
+        begin += time_left / seconds
         budget = bl.Budget(seconds=time_left, steps=steps)
         fit = part.learn(what, problem, algorithm, theta, budget=budget, keep=True)
         theta, cost = fit.theta, fit.cost.gradient_evaluations + fit.cost.hvps

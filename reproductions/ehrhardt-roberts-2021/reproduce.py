@@ -78,7 +78,7 @@ def run(job: Job) -> Results:
         part = job.part(k / len(todo), (k + 1) / len(todo))
         budget = bl.Budget(
             steps=job.pick(full=30, quick=8, smoke=1),
-            seconds=job.seconds(full=1200, quick=60) / len(todo),
+            seconds=job.seconds(full=7200, quick=80) / len(todo),
         )
         fit = part.learn(name, problem(pairs), algorithm, budget=budget)
         curves[name] = passes(fit.history), [line.value for line in fit.history]
@@ -172,6 +172,6 @@ REPRODUCTION = Reproduction(
         ),
     ),
     needs=("bsds500",),
-    full="about twenty minutes",
+    full="some minutes",
     packages=("dfols",),
 )
