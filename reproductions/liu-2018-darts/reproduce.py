@@ -142,8 +142,6 @@ def told(numbers: dict[str, Any]) -> Results:
     best, means = chosen(numbers), [statistics.mean(e["accuracy"]) for e in numbers["random"]]
     test = 100 * statistics.mean(numbers["found"][best]["accuracy"])
     mean, spread = 100 * statistics.mean(means), 100 * statistics.stdev(means)
-    luckiest = max(numbers["random"], key=lambda entry: statistics.mean(entry["validation"]))
-    lucky = 100 * statistics.mean(luckiest["accuracy"])
     found = [statistics.mean(e["accuracy"]) for e in numbers["found"].values()]
     numbers |= {
         "chosen": best,
@@ -151,7 +149,7 @@ def told(numbers: dict[str, Any]) -> Results:
         "random_mean": mean,
         "random_deviation": spread,
         "found_mean": 100 * statistics.mean(found),
-        "best_random_by_validation": lucky,
+        "best_random": 100 * max(means),
     }
     cosines = [
         [name, *(f"{value:.2f}" for value in found.values())]
@@ -160,8 +158,8 @@ def told(numbers: dict[str, Any]) -> Results:
     said = [
         f"The cell chosen by validation samples ({best}) has {test:.1f} % of the test samples, "
         f"random cells have {mean:.1f} ± {spread:.1f} % in the mean.",
-        f"All searches have {numbers['found_mean']:.1f} % in the mean; the random cell that is "
-        f"best on the validation samples has {lucky:.1f} %.",
+        f"All searches have {numbers['found_mean']:.1f} % in the mean, the luckiest random cell "
+        f"{numbers['best_random']:.1f} %.",
     ]
     looks = list(numbers["agreement"]["first order"])
     return Results(
@@ -202,6 +200,9 @@ SHORT = (
     "Searches were set up after the test figures of weaker settings had been seen; options were "
     "chosen by validation samples.",
     "Searches by the second-order gradient, the better one of the paper, are left out for time.",
+    "Three seeds of one cell differ by about as much as the cells that searches find.",
+    "Searches follow rounding: on another processor the same seed leads to other weights, and to "
+    "other cosines from about step 90 on.",
     "Inside a search neither the weights nor the adjoint are solved: the history says that "
     "nothing is proved of its gradients.",
 )
@@ -235,6 +236,6 @@ REPRODUCTION = Reproduction(
         Known("test error on CIFAR-10, second order", "2.76 ± 0.09 %", "Table 1"),
         Known("test error on CIFAR-10, random search", "3.29 ± 0.15 %", "Table 1"),
     ),
-    full="about a quarter of an hour",
+    full="about ten minutes",
     packages=("sklearn",),
 )

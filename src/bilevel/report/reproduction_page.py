@@ -91,7 +91,7 @@ def reproduction_page(reproduction: Reproduction, results: Results, folder: Path
         "shortfalls": shortfalls(reproduction, results),
         "how": _how(results.about),
         "scale": _scale(results.about),
-        "seconds": duration(float(results.about.get("seconds", 0.0))),
+        "seconds": duration(results.about["seconds"]) if "seconds" in results.about else "",
     }
     about = {key: value for key, value in results.about.items() if key != "versions"}
     return render("reproduction.html.jinja", reproduction.title, about, context)
