@@ -18,7 +18,7 @@ NAMES = {
     "smoothing": "regulariser.terms.0.log_smoothing",
     "strong convexity": "regulariser.terms.1.log_weight",
 }
-FIXED = {"accurate": 1e-5, "rough": 1e-2}
+FIXED = {"accurate": 1e-6, "rough": 1e-2}
 """Accuracies that stay as they are, rms [grey value]."""
 
 
@@ -121,6 +121,7 @@ def run(job: Job) -> Results:
         f"{1e3 * accurate['loss']:.4f}, from {1e3 * first:.4f} at the start; the accurate one "
         f"takes {ratio:.1f} times as many gradients and products.",
     ]
+    short = [f"Dynamic accuracy saves a factor of {ratio:.1f} of the work, not one of a hundred."]
     header = [
         "method", "1000 x loss", "gradients and products", "time [s]", "weight", "smoothing",
         "strong convexity", "ended",
@@ -129,7 +130,7 @@ def run(job: Job) -> Results:
         {**numbers, "first_loss": first, "work_ratio": ratio},
         [Table("Three parameters of a denoising", header, rows)],
         said,
-        SHORT,
+        [*SHORT, *short],
         [
             Picture("work.png", "The loss that each method sees, over its work."),
             Picture("images.png", "One of the samples: truth, noisy, learned."),
@@ -159,8 +160,8 @@ REPRODUCTION = Reproduction(
     here=(
         "Denoising of ten crops of 96x96 pixels with noise of 0.1: weight, smoothing and strong "
         "convexity are learned from the same start by DFO-LS with dynamic accuracy, by DFO-LS with "
-        "the fixed accuracies 1e-5 and 1e-2 (certified rms), and by accelerated MAID, which has "
-        "derivatives.",
+        "the fixed accuracies 1e-6, about where the dynamic one ends, and 1e-2 (certified rms), "
+        "and by accelerated MAID, which has derivatives.",
         "The losses of the table are those of reconstructions solved anew to one accuracy.",
     ),
     run=run,
