@@ -142,6 +142,8 @@ SHORT = (
     "The penalty of the paper on the condition number of the lower level is left out.",
     "Runs of the engine begin anew at every radius, so that a run may repeat evaluations that the "
     "authors' code keeps.",
+    "The engine magnifies rounding, which depends on the machine and on when kernels are compiled: "
+    "repeated runs with the same settings took clearly different amounts of work.",
     "Accuracies compared are two fixed ones and not those of the paper's figures.",
 )
 

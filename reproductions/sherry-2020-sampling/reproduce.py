@@ -138,7 +138,7 @@ def run(job: Job) -> Results:
     said = [
         f"{len(numbers['lines'])} of {width} lines ({numbers['share_percent']:.0f} %), "
         f"{numbers['lines_kept']} of them in the middle: {top - mean:.2f} dB above the mean of "
-        f"the masks drawn and above {numbers['better_than']} of {masks} of them.",
+        f"the masks drawn and {top - max(values):.2f} dB above the best of them.",
     ]
     return Results(
         numbers,
@@ -161,7 +161,7 @@ def draw(job: Job, target: Tensor, found: dict[str, tuple[Tensor, bl.Fit]]) -> N
 
 
 SHORT = (
-    "Slices are of 80 or so columns and two people: nothing follows for other people.",
+    "Slices are of half the resolution and of two people: nothing follows for other people.",
     "Lines are learned and not single points, for four coils; a budget of lines takes the place of "
     "the penalty, so that the share of k-space is chosen and not found.",
 )
@@ -195,5 +195,5 @@ REPRODUCTION = Reproduction(
         ),
     ),
     needs=("mri_brain",),
-    full="about ten minutes",
+    full="some minutes",
 )
