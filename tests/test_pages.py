@@ -15,7 +15,7 @@ import bilevel as bl
 
 ROOT = Path(__file__).parents[1]
 WRITTEN = (
-    "README.md", "CONTRIBUTING.md", "docs", "reproductions", "benchmarks", "src", "tests",
+    "README.md", "CONTRIBUTING.md", "docs", "reproductions", "applications", "benchmarks", "src", "tests",
 )  # fmt: skip
 
 
