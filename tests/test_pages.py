@@ -15,8 +15,9 @@ import bilevel as bl
 
 ROOT = Path(__file__).parents[1]
 WRITTEN = (
-    "README.md", "CONTRIBUTING.md", "docs", "reproductions", "applications", "benchmarks", "src", "tests",
-)  # fmt: skip
+    *("README.md", "CONTRIBUTING.md", "docs", "reproductions", "applications", "benchmarks"),
+    *("src", "tests"),
+)
 
 
 def pages() -> Sequence[Path]:
