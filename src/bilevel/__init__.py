@@ -5,9 +5,9 @@ reconstruct          ``Variational(fidelity, regulariser)``, ``minimise``, ``arg
                      ``reconstruct`` (arrays), ``Reconstruction`` (a layer)
 learn                ``BilevelProblem``, ``learn``, ``load``, ``race``, ``check_hypergradient``
 choose a weight      ``select``, ``compare``, ``calibrate``
-families of parts    ``operators``, ``fidelities``, ``regularisers``, ``losses``, ``solvers``,
-                     ``hypergradients``, ``algorithms``, ``schedules``, ``rules``, ``criteria``,
-                     ``penalties``
+families of parts    ``operators``, ``fidelities``, ``regularisers``, ``networks``, ``losses``,
+                     ``solvers``, ``hypergradients``, ``algorithms``, ``schedules``, ``rules``,
+                     ``criteria``, ``penalties``
 images and noise     ``data``
 other libraries      ``interop``, ``operators.Linear``, ``check_adjoint``
 parts of one's own   ``extend``
@@ -59,6 +59,7 @@ from bilevel.model import Energy as Energy
 from bilevel.model import Variational as Variational
 from bilevel.model import fidelities as fidelities
 from bilevel.model import losses as losses
+from bilevel.model import networks as networks
 from bilevel.model import operators as operators
 from bilevel.model import regularisers as regularisers
 from bilevel.model import sets as sets

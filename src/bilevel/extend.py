@@ -11,7 +11,8 @@ to write                  derive from
 ========================  =========================================================================
 a forward operator        :class:`Operator`
 a fidelity                :class:`Fidelity`, or :class:`WeightedFidelity` for one with a weight
-a regulariser             :class:`Regulariser`, or :class:`FilteredRegulariser` for Σ w φ((W x)_i)
+a regulariser             :class:`Regulariser`, or :class:`FilteredRegulariser` for Σ w φ((W x)_i),
+                          or :class:`NetworkRegulariser` for what autograd differentiates
 a loss                    :class:`Loss`
 a noise                   :class:`Noise`
 a solver                  :class:`Solver`
@@ -77,6 +78,7 @@ from bilevel.model.fidelities.weighted import WeightedFidelity as WeightedFideli
 from bilevel.model.losses import Loss as Loss
 from bilevel.model.losses.loss import by_autograd as by_autograd
 from bilevel.model.losses.loss import unknown as unknown
+from bilevel.model.networks.network import NetworkRegulariser as NetworkRegulariser
 from bilevel.model.objective import Objective as Objective
 from bilevel.model.operators.operator import Interval as Interval
 from bilevel.model.operators.operator import Operator as Operator

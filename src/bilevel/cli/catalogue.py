@@ -26,7 +26,7 @@ from bilevel.differentiate import Hypergradient, hypergradients
 from bilevel.ground.contents import summary
 from bilevel.ground.errors import InputError
 from bilevel.learn import Accuracy, Algorithm, algorithms, criteria, penalties, schedules
-from bilevel.model import fidelities, losses, regularisers
+from bilevel.model import fidelities, losses, networks, regularisers
 from bilevel.model import operators as forward
 from bilevel.model.potentials import POTENTIALS
 from bilevel.select import Rule, rules
@@ -40,7 +40,7 @@ class Family:
     """Classes of the library that derive from ``base`` and become tables of that kind.
 
     ``differing`` are entries of their own, with the classes that they take the place of;
-    ``hidden`` is what no configuration chooses by name.
+    ``hidden`` is what no configuration chooses by name, ``more`` another module of the family.
     """
 
     module: ModuleType
@@ -48,12 +48,14 @@ class Family:
     kind: type[Table]
     differing: Mapping[str, type]
     hidden: tuple[type, ...] = ()
+    more: ModuleType | None = None
 
     def entries(self) -> dict[str, type]:
         """All by name, those of the library by that of their class."""
         replaced = {t.stands_for for t in self.differing.values() if issubclass(t, Table)}
         found = dict(self.differing)
-        for part in _classes(self.module):
+        more = [] if self.more is None else _classes(self.more)
+        for part in [*_classes(self.module), *more]:
             if _is_part(part, self.base) and part not in (*self.hidden, *replaced):
                 found[name_for(part)] = table(part, self.kind_of(part))
         return found
@@ -63,6 +65,8 @@ class Family:
         options = parameters_of(part)
         if self.kind is RuleSettings and "degrees" in options:
             return CountingRule
+        if self.kind is kinds.RegulariserSettings and "image_channels" in options:
+            return kinds.NetworkSettings
         accurate = "accuracy" in options and isinstance(options["accuracy"].default, Accuracy)
         return kinds.AccurateAlgorithm if accurate else self.kind
 
@@ -78,15 +82,20 @@ def _is_part(part: type, base: type) -> bool:
 SHORT = {
     "AmIGO": "amigo",
     "DFOLS": "dfo-ls",
+    "DifferenceOfConvex": "idcnn",
     "ExactTotalVariation": "exact-tv",
+    "InputConvexNetwork": "icnn",
     "IPiano": "ipiano",
     "LBFGS": "l-bfgs",
+    "LeastSquaresResidual": "lsr",
+    "LocalNetwork": "cnn",
     "MASOBA": "ma-soba",
     "NoNoise": "none",
     "OptunaSearch": "optuna",
     "RandomSearch": "random",
     "StocBiO": "stocbio",
     "TorchOptimiser": "torch",
+    "TotalDeepVariation": "tdv",
 }
 
 
@@ -174,12 +183,14 @@ FAMILIES: Mapping[str, Family] = {
             "exact-tv": table(regularisers.ExactTotalVariation, differing.MapSettings),
         },
         (
+            networks.Network,
             regularisers.Box,
             regularisers.NonSmoothRegulariser,
             regularisers.Regulariser,
             regularisers.Rescaled,
             regularisers.Sum,
         ),
+        more=networks,
     ),
     "losses": Family(
         losses,

@@ -70,7 +70,7 @@ class Ball(Set):
 
 @dataclass(frozen=True)
 class ZeroMean(Set):
-    """Every filter (the last ``dims`` dimensions) has mean zero.
+    """Every filter (the last ``dims`` dimensions) has mean zero, and at most norm ``radius``.
 
     Example:
         >>> ZeroMean(1).project(torch.tensor([1.0, 3.0]))
@@ -78,10 +78,21 @@ class ZeroMean(Set):
     """
 
     dims: int = 2
+    radius: float = math.inf
+
+    def __post_init__(self) -> None:
+        """Refuse an empty ball."""
+        if self.radius != math.inf:
+            check_positive(self.radius, "radius")
 
     def project(self, value: Tensor) -> Tensor:
-        """Subtract the mean."""
-        return value - value.mean(dim=tuple(range(-self.dims, 0)), keepdim=True)
+        """Subtract the mean, then shrink: the ball lies around zero, so that both stay true."""
+        axes = tuple(range(-self.dims, 0))
+        centred = value - value.mean(dim=axes, keepdim=True)
+        if self.radius == math.inf:
+            return centred
+        norm = centred.square().sum(dim=axes, keepdim=True).sqrt()
+        return centred * (self.radius / norm.clamp_min(self.radius))
 
 
 @dataclass(frozen=True)

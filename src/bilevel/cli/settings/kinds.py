@@ -32,6 +32,7 @@ __all__ = [
     "FidelitySettings",
     "HypergradientSettings",
     "LossSettings",
+    "NetworkSettings",
     "NoiseSettings",
     "PenaltySettings",
     "RegulariserSettings",
@@ -171,6 +172,16 @@ class RegulariserSettings(Table):
     def smallest(self) -> int:
         """Side of the smallest image that it takes [pixel]."""
         return 1
+
+
+class NetworkSettings(RegulariserSettings):
+    """A network, for images of so many channels as the data ask for."""
+
+    given_elsewhere = ("operator", "image_channels")
+
+    def build(self, shape: Shape) -> ImageTerm:
+        """For images (c, h, w)."""
+        return self.make(image_channels=shape[0])
 
 
 def first_weight(part: ImageTerm, contrast: float, degree: int) -> float:

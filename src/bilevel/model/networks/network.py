@@ -1,0 +1,251 @@
+"""What a regulariser that is a network is: derivatives by autograd, weight and scale outside."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from bilevel.ground.errors import InputError
+from bilevel.ground.fused import mapping
+from bilevel.ground.theta import fixed, frozen
+from bilevel.linear import LinearMap
+from bilevel.model.bounds import Bounds, Variation
+from bilevel.model.networks.probe import probe
+from bilevel.model.operators.operator import Shape
+from bilevel.model.part import around, check_learn, positive_parameter, zeros_for
+from bilevel.model.regularisers.regulariser import Regulariser
+from bilevel.model.sets import Set
+
+__all__ = ["LEARNED", "Network", "NetworkRegulariser", "checked"]
+
+LEARNED = ("network", "weight", "scaling")
+"""Names of what can be learned."""
+M = TypeVar("M", bound=nn.Module)
+
+
+class NetworkRegulariser(Regulariser):
+    """w σ⁻² N(σ x) for any N that torch differentiates twice.
+
+    Derive from it, make layers in ``__init__``, and write :meth:`energy`; gradient and Hessian
+    follow by automatic differentiation. About N nothing is proved unless :meth:`constants` says
+    so: solutions then carry no distance, and hypergradients no bound. Rows must not see each
+    other: an evaluation at two small images tells, before anything else is done.
+
+    Args:
+        weight: factor w [1]; for a contrast of 1 of the data 1 if None.
+        scaling: factor σ of the image [1/grey value]; 1 over the contrast of the data if None.
+        learn: names of what is learned; the rest stays as given.
+
+    Source: Hertrich et al. 2025, "Learning regularization functionals for inverse problems"
+    (α = log w, s = log σ).
+
+    Raises:
+        InputError: a weight or scaling that is not positive, an unknown name in ``learn``.
+
+    Example:
+        >>> class Quartic(NetworkRegulariser):
+        ...     def energy(self, x):
+        ...         return 0.25 * x.pow(4).flatten(1).sum(1)
+        >>> Quartic(weight=2.0, scaling=1.0).grad(torch.full((1, 1, 1, 2), 2.0)).flatten()
+        tensor([16., 16.], grad_fn=<ViewBackward0>)
+    """
+
+    log_weight: Tensor
+    log_scaling: Tensor
+
+    def __init__(
+        self,
+        weight: float | None = None,
+        scaling: float | None = None,
+        *,
+        learn: Collection[str] = LEARNED,
+    ) -> None:
+        super().__init__()
+        check_learn(learn, LEARNED)
+        self.log_weight = self.weighted(weight, 1.0, learn, degree=2)
+        if scaling is None:
+            self.leave("log_scaling", grey=-1)
+        first = 1.0 if scaling is None else scaling
+        self.log_scaling = positive_parameter(first, "scaling", learn)
+        self._learned = "network" in learn
+        self._tried: set[object] = set()
+
+    def own(self, module: M) -> M:
+        """``module`` as a part of the network: without "network" in ``learn`` it stays as it is."""
+        return module if self._learned else module.requires_grad_(False)
+
+    @abstractmethod
+    def energy(self, x: Tensor) -> Tensor:
+        """N(x): (b, c, h, w) -> (b,), one value a row."""
+
+    def value_and_slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """N(x) and ∇N(x), differentiable in x and the parameters; by one reverse pass."""
+        if mapping():
+            slope, value = torch.func.grad_and_value(lambda p: self.energy(p).sum())(x)
+            return value.expand(len(x)), slope
+        track = torch.is_grad_enabled()
+        with torch.enable_grad():
+            point = x if x.requires_grad else x.view_as(x).requires_grad_()
+            value = self.energy(point)
+            slope = _derivative(value, point, torch.ones_like(value), track=track)
+        return (value if track else value.detach()), slope
+
+    def curvature(self, x: Tensor) -> LinearMap:
+        """∇²N(x): the reverse pass is recorded once, and an application is a pass through it."""
+        if mapping():
+            return LinearMap.shared(lambda v: torch.func.jvp(self._slope, (x,), (v,))[1])
+        network = fixed(self)
+        with torch.enable_grad():
+            point = x.detach().requires_grad_()
+            slope = network.value_and_slope(point)[1]
+
+        def apply(v: Tensor) -> Tensor:
+            return _derivative(slope, point, v, again=True)
+
+        return LinearMap(apply, lambda index: self.curvature(x[index]))
+
+    def constants(self, image_shape: Shape) -> Bounds:
+        """Bounds of ∇²N over all images of that shape; unknown unless overridden."""
+        del image_shape
+        return Bounds.unknown()
+
+    def options(self) -> dict[str, object]:
+        """``learn``; what derives from it adds its own arguments."""
+        named = {"weight": self.log_weight, "scaling": self.log_scaling}
+        learned = [name for name, parameter in named.items() if parameter.requires_grad]
+        return {"learn": ["network", *learned] if self._learned else learned}
+
+    def sets(self) -> Mapping[str, Set]:
+        """A positive weight and scaling."""
+        return {"log_weight": around(self.log_weight), "log_scaling": around(self.log_scaling)}
+
+    def check(self, image_shape: Shape) -> None:
+        """The network must take such images, and each row by itself: tried once for each shape."""
+        like = zeros_for(self, image_shape)
+        modes = tuple(part.training for part in self.modules())
+        case = image_shape, like.dtype, like.device, modes
+        if case not in self._tried:
+            probe(frozen(self).energy, like)
+            self._tried.add(case)
+
+    def broadcasts(self) -> frozenset[str]:
+        """Weight and scaling."""
+        return frozenset({"log_weight", "log_scaling"})
+
+    def forward(self, x: Tensor) -> Tensor:
+        """w σ⁻² N(σ x): (b, c, h, w) -> (b,)."""
+        return self._outer(2) * self.energy(self.log_scaling.exp() * x)
+
+    def grad(self, x: Tensor) -> Tensor:
+        """w σ⁻¹ ∇N(σ x)."""
+        return self.value_and_grad(x)[1]
+
+    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Both, from one pass forwards and one back."""
+        value, slope = self.value_and_slope(self.log_scaling.exp() * x)
+        return self._outer(2) * value, (self.log_weight - self.log_scaling).exp() * slope
+
+    def hessian(self, x: Tensor) -> LinearMap:
+        """w ∇²N(σ x)."""
+        return _times(self.log_weight.exp(), self.curvature(self.log_scaling.exp() * x))
+
+    def bounds(self, image_shape: Shape) -> Bounds:
+        """w times those of N."""
+        own, weight = self.constants(image_shape), self.log_weight.detach().double().exp()
+        return replace(own, mu=weight * own.mu, lipschitz=weight * own.lipschitz)
+
+    def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
+        """Unknown."""
+        del q, radius
+        return Variation.unknown(x)
+
+    def _outer(self, power: int) -> Tensor:
+        """w σ^-power as values are multiplied by it: one for all rows or one each."""
+        return (self.log_weight - power * self.log_scaling).exp().flatten()
+
+    def _slope(self, x: Tensor) -> Tensor:
+        return self.value_and_slope(x)[1]
+
+
+class Network(NetworkRegulariser):
+    """Any ``nn.Module`` as a regulariser.
+
+    R(x) = w σ⁻² N(σ x), N the module.
+
+    The module is kept as it is given; its parameters with ``requires_grad`` are learned. What is
+    learned can be saved if the module is a ``Part`` with ``options()``, as ``bilevel.extend`` has
+    them; deriving a class from :class:`NetworkRegulariser` does the same, and makes a table of
+    configurations of it.
+
+    Args:
+        module: N, images (b, c, h, w) to one value a row, (b,).
+        weight: factor w [1]; for a contrast of 1 of the data 1 if None.
+        scaling: factor σ of the image [1/grey value]; 1 over the contrast of the data if None.
+        learn: names of what is learned; without "network" the module is frozen.
+
+    Raises:
+        InputError: anything but a module; by ``energy.at`` and whatever uses it, one that does
+            not give (b,), cannot take the images, or mixes rows.
+
+    Example:
+        >>> layers = nn.Conv2d(1, 4, 3), nn.SiLU(), nn.Flatten(), nn.Linear(144, 1), nn.Flatten(0)
+        >>> Network(nn.Sequential(*layers))(torch.rand(2, 1, 8, 8)).shape
+        torch.Size([2])
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        weight: float | None = None,
+        scaling: float | None = None,
+        *,
+        learn: Collection[str] = LEARNED,
+    ) -> None:
+        super().__init__(weight, scaling, learn=learn)
+        self.module = self.own(checked(module, "the network"))
+
+    def energy(self, x: Tensor) -> Tensor:
+        """What the module gives."""
+        return self.module(x)
+
+    def options(self) -> dict[str, object]:
+        """The module and ``learn``."""
+        return {"module": self.module, **super().options()}
+
+
+def checked(module: object, name: str) -> nn.Module:
+    if not isinstance(module, nn.Module):
+        advice = "write it as an nn.Module, or derive a class from NetworkRegulariser"
+        raise InputError(f"{name} must be an nn.Module", given=type(module).__name__, advice=advice)
+    return module
+
+
+def _derivative(
+    output: Tensor, point: Tensor, v: Tensor, *, track: bool = False, again: bool = False
+) -> Tensor:
+    """The derivative of ⟨v, output⟩ by ``point``; zero where it does not depend on it."""
+    if not output.requires_grad:
+        return torch.zeros_like(point)
+    return torch.autograd.grad(
+        output,
+        point,
+        v,
+        create_graph=track,
+        retain_graph=track or again,
+        allow_unused=True,
+        materialize_grads=True,
+    )[0]
+
+
+def _times(factor: Tensor, inner: LinearMap) -> LinearMap:
+    """``factor`` (), or (b, 1, 1, 1), times the map."""
+
+    def restrict(index: Tensor) -> LinearMap:
+        return _times(factor[index] if factor.ndim else factor, inner.rows(index))
+
+    return LinearMap(lambda v: factor * inner(v), restrict)
