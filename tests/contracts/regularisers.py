@@ -16,6 +16,7 @@ from bilevel.model import space_of
 from bilevel.model.describe import build, describe
 from bilevel.model.operators import Shape
 from bilevel.model.regularisers import Regulariser
+from contracts.networks import NETWORKS
 from contracts.states import InfimalConvolution
 from contracts.zoo import REGULARISERS, SHAPE, Random, foe, log_uniform, tv, tv_map
 
@@ -31,6 +32,7 @@ FURTHER: dict[str, Callable[[Random], Regulariser]] = {
     "foe coupled": lambda rng: foe(rng, "charbonnier", coupled=True),
     "foe coupled huber": lambda rng: foe(rng, "huber", coupled=True),
     "foe coupled student-t": lambda rng: foe(rng, "student-t", coupled=True),
+    **NETWORKS,
 }
 """Of ``CHANNELS``; all others of the zoo's images."""
 
@@ -105,6 +107,8 @@ class RegulariserContract:
             q = torch.randn(x.shape, generator=rng, dtype=x.dtype)
             radius = 10 ** (-4 * torch.rand(3, generator=rng, dtype=x.dtype))
             bound = regulariser.variation(x, q, radius)
+            if bool(torch.cat([bound.hessian, bound.cross, bound.cross_norm]).isinf().all()):
+                pytest.skip("claims nothing")
             for shift in self.shifts(regulariser, x, q, rng):
                 other = x + rows.expand(radius, x) * shift / rows.expand(rows.norm(shift), x)
                 turn = regulariser.hessian(other)(q) - regulariser.hessian(x)(q)

@@ -101,7 +101,7 @@ def _options(module: nn.Module) -> dict[str, object]:
         return module.options()
     raise InputError(
         f"{type(module).__name__} cannot be described, so it cannot be saved",
-        advice="derive it from Regulariser, Fidelity or Operator and give it options()",
+        advice="derive it from Regulariser, Fidelity, Operator or Part and give it options()",
     )
 
 

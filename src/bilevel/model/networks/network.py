@@ -98,7 +98,7 @@ class NetworkRegulariser(Regulariser):
     def curvature(self, x: Tensor) -> LinearMap:
         """∇²N(x): the reverse pass is recorded once, and an application is a pass through it."""
         if mapping():
-            return LinearMap.shared(lambda v: torch.func.jvp(self._slope, (x,), (v,))[1])
+            return LinearMap.shared(lambda v: torch.func.vjp(self._slope, x)[1](v)[0])
         network = fixed(self)
         with torch.enable_grad():
             point = x.detach().requires_grad_()
@@ -219,6 +219,7 @@ class Network(NetworkRegulariser):
 
 
 def checked(module: object, name: str) -> nn.Module:
+    """The module, if it is one; raise InputError otherwise."""
     if not isinstance(module, nn.Module):
         advice = "write it as an nn.Module, or derive a class from NetworkRegulariser"
         raise InputError(f"{name} must be an nn.Module", given=type(module).__name__, advice=advice)

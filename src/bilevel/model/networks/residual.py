@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -96,28 +97,28 @@ class ResidualNetwork(nn.Module):
         self, channels: tuple[int, ...], blocks: int, image_channels: int, rng: torch.Generator
     ) -> None:
         super().__init__()
-        coarse = list(zip(channels, channels[1:], strict=False))
+        steps = list(pairwise(channels))
         self.head = bank(rng, (channels[0], image_channels, 3, 3))
         self.tail = bank(rng, (image_channels, channels[0], 3, 3))
         self.down = nn.ModuleList(_Blocks(m, blocks, rng) for m in channels)
         self.up = nn.ModuleList(_Blocks(m, blocks, rng) for m in channels[:-1])
-        self.halve = nn.ParameterList(bank(rng, (n, m, 2, 2)) for m, n in coarse)
-        self.double = nn.ParameterList(bank(rng, (n, m, 2, 2)) for m, n in coarse)
+        self.coarser = nn.ParameterList(bank(rng, (n, m, 2, 2)) for m, n in steps)
+        self.finer = nn.ParameterList(bank(rng, (n, m, 2, 2)) for m, n in steps)
 
     def forward(self, x: Tensor) -> Tensor:
         """The same shape; inside, images are continued to a multiple of the coarsest pixel."""
         height, width = x.shape[2:]
-        side = 2 ** len(self.halve)
+        side = 2 ** len(self.coarser)
         wide = pad(x, (0, -width % side, 0, -height % side), mode="replicate")
         return x - self._residual(wide)[..., :height, :width]
 
     def _residual(self, x: Tensor) -> Tensor:
         found = [self.down[0](conv2d(x, self.head, padding=1))]
-        for halve, blocks in zip(self.halve, list(self.down)[1:], strict=True):
-            found.append(blocks(conv2d(found[-1], halve, stride=2)))
+        for coarser, blocks in zip(self.coarser, list(self.down)[1:], strict=True):
+            found.append(blocks(conv2d(found[-1], coarser, stride=2)))
         u = found.pop()
-        for double, blocks in zip(reversed(self.double), reversed(self.up), strict=True):
-            u = blocks(found.pop() + conv_transpose2d(u, double, stride=2))
+        for finer, blocks in zip(reversed(list(self.finer)), reversed(list(self.up)), strict=True):
+            u = blocks(found.pop() + conv_transpose2d(u, finer, stride=2))
         return conv2d(u, self.tail, padding=1)
 
 

@@ -1,0 +1,369 @@
+"""Networks as regularisers: what the contract of all regularisers leaves out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import bilevel as bl
+from bilevel.cli.catalogue import CATALOGUE, import_parts
+from bilevel.ground.randomness import generator
+from bilevel.ground.theta import bind, learnable
+from bilevel.model.by_row import with_theta
+from contracts.networks import FULL, NETWORKS, Patches, small
+
+N = bl.networks
+DOUBLE = torch.float64
+ALL = small(FULL)
+
+
+def images(*shape: int, seed: int = 0) -> Tensor:
+    return torch.rand(shape, generator=generator(seed, "networks"), dtype=DOUBLE)
+
+
+@pytest.mark.parametrize(
+    ("network", "count"),
+    [
+        (N.InputConvexNetwork(), 26_499),
+        (N.DifferenceOfConvex(), 52_996),
+        (N.LocalNetwork(), 176_930),
+        (N.TotalDeepVariation(), 387_394),
+        (N.TotalDeepVariation(8, 2, 1), 4_690),
+    ],
+    ids=["icnn", "idcnn", "cnn", "tdv", "tdv small"],
+)
+def test_networks_have_the_sizes_of_hertrich_et_al(network: nn.Module, count: int) -> None:
+    assert sum(p.numel() for p in network.parameters()) == count
+
+
+def test_the_input_convex_network_is_its_formula() -> None:
+    network = ALL["icnn"](generator(1, "formula")).double()
+    core, x = network.network, images(2, 2, 7, 6)
+    bend = core.log_bend.exp()
+
+    def relu(t: Tensor) -> Tensor:
+        inside = torch.where(t > 0, t.square() / (2 * bend), 0.0)
+        return torch.where(t > bend, t - bend / 2, inside)
+
+    s, a = network.log_scaling, network.log_weight
+    hidden = relu(torch.conv2d(s.exp() * x, core.w_x, core.b_x, padding=1))
+    out = relu(torch.conv2d(hidden, core.w_z, core.b_z, padding=1))
+    factor = core.log_factor.exp()[:, None, None]
+    expected = (a - 2 * s).exp() * (factor * out).sum((1, 2, 3))
+    torch.testing.assert_close(network(x), expected)
+    assert float(network.bounds((2, 7, 6)).mu) == 0
+    with torch.no_grad():
+        core.w_z[0, 0, 0, 0] = -0.1
+    assert not network.bounds((2, 7, 6)).smooth
+
+
+def test_the_local_network_is_a_mean_over_patches() -> None:
+    network = N.LocalNetwork((4, 3), 1.0, 1.0).double()
+    x = images(1, 1, 6, 8)
+    wide = torch.nn.functional.pad(x, (6,) * 4, mode="replicate")
+    cut = wide.unfold(2, 7, 1).unfold(3, 7, 1).reshape(-1, 1, 7, 7)
+    torch.testing.assert_close(network(x), network.layers(cut).sum()[None] / 49)
+
+
+@pytest.mark.parametrize("sides", [(7, 6), (1, 5), (8, 9)])
+def test_going_up_is_the_transpose_of_going_down(sides: tuple[int, int]) -> None:
+    halving = N.TotalDeepVariation(3, 2, 1).double().layers.blocks[0].coarser[0]
+    u = images(2, 3, *sides)
+    down = halving(u)
+    v = images(*down.shape, seed=1)
+    up = halving.transposed(v, u)
+    assert up.shape == u.shape
+    torch.testing.assert_close((down * v).sum(), (u * up).sum())
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_gradients_are_differentiable_in_the_parameters(name: str) -> None:
+    rng = generator(2, "parameters", name)
+    network, x, q = ALL[name](rng).double(), images(2, 2, 6, 5), images(2, 2, 6, 5, seed=1)
+    theta = learnable(network)
+    assert len(theta) == len(list(network.parameters()))
+    move = {k: torch.randn(v.shape, generator=rng, dtype=DOUBLE) for k, v in theta.items()}
+
+    def pull(size: float) -> Tensor:
+        moved = {k: v + size * move[k] for k, v in theta.items()}
+        return (bind(network, moved).grad(x) * q).sum().detach()
+
+    leaves = {k: v.requires_grad_() for k, v in theta.items()}
+    total = (bind(network, leaves).grad(x) * q).sum()
+    found = torch.autograd.grad(total, list(leaves.values()), allow_unused=True)
+    slope = sum(
+        float((g * m).sum()) for g, m in zip(found, move.values(), strict=True) if g is not None
+    )
+    difference = float((pull(1e-6) - pull(-1e-6)) / 2e-6)
+    assert slope == pytest.approx(difference, rel=1e-5, abs=1e-7)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_values_of_rows(name: str) -> None:
+    """Of the weight and the scaling by broadcasting, of all other parameters by mapping."""
+    rng = generator(3, "rows", name)
+    network, y = ALL[name](rng).double(), images(2, 2, 6, 5)
+    energy = bl.Variational(bl.fidelities.SquaredL2().double(), network)
+    alone = {k: v for k, v in learnable(energy).items() if v.is_floating_point()}
+    sets = [[k for k in alone if k.endswith(("log_weight", "log_scaling"))], list(alone)]
+    for names in sets:
+        theta = {
+            k: torch.stack([v, v + 0.1 * torch.rand(v.shape, generator=rng, dtype=DOUBLE)])
+            for k, v in alone.items()
+            if k in names
+        }
+        both = with_theta(energy, theta, y).at(y)
+        v = images(2, 2, 6, 5, seed=2)
+        for k in range(2):
+            row = torch.tensor([k])
+            single = energy.at(y[row], {name: value[k] for name, value in theta.items()})
+            torch.testing.assert_close(both.value(y)[row], single.value(y[row]))
+            torch.testing.assert_close(both.grad(y)[row], single.grad(y[row]))
+            found = both.hessian(y)(v)[row]
+            torch.testing.assert_close(found, single.hessian(y[row])(v[row]))
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_float32_is_near_float64(name: str) -> None:
+    network, x = NETWORKS[name](generator(4, name)), images(2, 2, 9, 8)
+    rough = network.grad(x.float()).detach()
+    fine = network.double().grad(x).detach()
+    assert rough.dtype == torch.float32
+    torch.testing.assert_close(rough.double(), fine, rtol=1e-3, atol=1e-4 * float(fine.abs().max()))
+
+
+@pytest.mark.parametrize("name", ["icnn", "idcnn", "cnn", "tdv", "lsr"])
+@pytest.mark.parametrize("unit", [255.0, 1e-6])
+def test_what_is_left_takes_its_units_from_the_data(name: str, unit: float) -> None:
+    kind, sizes = KINDS[name]
+    x, values = images(1, 1, 12, 12), []
+    for scale in (1.0, unit):
+        energy = bl.Variational(bl.fidelities.SquaredL2(), kind(*sizes)).double()
+        objective = energy.at(scale * x)
+        values.append(objective.value(scale * x.flip(2)) / scale**2)
+    torch.testing.assert_close(values[0], values[1])
+
+
+KINDS = {
+    "icnn": (N.InputConvexNetwork, (4, 3)),
+    "idcnn": (N.DifferenceOfConvex, (4, 3)),
+    "cnn": (N.LocalNetwork, ((8, 8),)),
+    "tdv": (N.TotalDeepVariation, (4, 2, 1)),
+    "lsr": (N.LeastSquaresResidual, (None, (4, 6))),
+}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_few_steps_lower_the_loss(name: str) -> None:
+    kind, sizes = KINDS[name]
+    crops = bl.data.embedded_images(size=16)[:4]
+    pairs = bl.data.simulate(crops, bl.operators.Identity(), bl.data.GaussianNoise(0.1))
+    energy = bl.Variational(bl.fidelities.SquaredL2(), kind(*sizes))
+    problem = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs, max_steps=100)
+    method = bl.algorithms.ISGD(
+        batch_size=4,
+        precondition="adam",
+        first_change=0.05,
+        accuracy=bl.Accuracy(first=3e-3, floor=3e-3),
+    )
+    fit = bl.learn(problem, method, budget=bl.Budget(steps=2))
+    assert len(fit.history) == 3
+    assert fit.history[-1].corrected < fit.history[0].corrected
+    assert fit.status.name == "BUDGET"
+
+
+@pytest.mark.parametrize("name", ["icnn", "network"])
+def test_hypergradients_pass_the_taylor_test(name: str) -> None:
+    network = ALL[name](generator(5, "taylor", name))
+    ridge = bl.regularisers.Tikhonov(1.0, learn=())
+    energy = bl.Variational(bl.fidelities.SquaredL2(), network + ridge).double()
+    pairs = bl.data.Pairs(images(1, 2, 4, 4), images(1, 2, 4, 4, seed=1), ("a",))
+    problem = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
+    assert bl.check_hypergradient(problem).passed
+
+
+def test_convex_energies_are_certified() -> None:
+    network = NETWORKS["icnn"](generator(6, "certified"))
+    blur = bl.operators.Convolution(torch.ones(3, 3) / 9)
+    ridge = bl.regularisers.Tikhonov(0.05, learn=())
+    energy = bl.Variational(bl.fidelities.SquaredL2(blur), network + ridge).double()
+    y = images(2, 2, 8, 8)
+    exact = bl.minimise(energy.at(y), bl.solvers.LBFGS(), tol=bl.Tolerance(rms=1e-8)).require()
+    rough = bl.minimise(energy.at(y), bl.solvers.Nesterov(), tol=bl.Tolerance(rms=1e-3)).require()
+    off = (exact.x - rough.x).square().mean((1, 2, 3)).sqrt()
+    assert bool((off <= rough.certificate.rms + exact.certificate.rms).all())
+    assert bool((rough.certificate.rms <= 1e-3).all())
+
+
+class Mixing(nn.Module):
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind, self.layer = kind, nn.Conv2d(1, 2, 3, padding=1)
+        self.norm, self.drop = nn.BatchNorm2d(2), nn.Dropout(0.5)
+        self.plain = (torch.ones((), dtype=DOUBLE),)
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = self.layer(x)
+        if self.kind == "batch norm":
+            z = self.norm(z).tanh()
+        if self.kind == "dropout":
+            z = self.drop(z)
+        if self.kind == "mean":
+            z = z - z.mean()
+        values = z.square().flatten(1).sum(1)
+        if self.kind == "type":
+            return values * self.plain[0].view(1)
+        return {"scalar": values.sum(), "wide": values[:, None]}.get(self.kind, values)
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("batch norm", "mixes rows"),
+        ("mean", "mixes rows"),
+        ("dropout", "another function in every call"),
+        ("scalar", "one number a row"),
+        ("wide", "one number a row"),
+        ("type", "one number a row"),
+    ],
+)
+def test_networks_that_cannot_be_regularisers_are_refused(kind: str, says: str) -> None:
+    """Before any long work, and their buffers are as they were."""
+    module = Mixing(kind)
+    state = {name: value.clone() for name, value in module.state_dict().items()}
+    energy = bl.Variational(bl.fidelities.SquaredL2(), N.Network(module))
+    pairs = bl.data.Pairs(torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8), ("a", "b"))
+    with pytest.raises(bl.InputError, match=says):
+        bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
+    assert all(torch.equal(state[name], value) for name, value in module.state_dict().items())
+    if kind in ("batch norm", "dropout"):
+        module.eval()
+        bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
+
+
+def test_networks_that_do_not_take_the_images_are_refused() -> None:
+    whole = nn.Sequential(nn.Flatten(), nn.Linear(64, 1), nn.Flatten(0))
+    N.Network(whole).check((1, 8, 8))
+    with pytest.raises(bl.InputError, match="the network fails"):
+        N.Network(whole).check((1, 9, 8))
+    with pytest.raises(bl.InputError, match="float64"):
+        bl.Variational(bl.fidelities.SquaredL2(), N.Network(whole)).at(images(1, 1, 8, 8))
+    for name, (kind, sizes) in KINDS.items():
+        kind(*sizes).check((1, 5, 7))
+        with pytest.raises(bl.InputError, match=r"fails|fit"):
+            kind(*sizes).check((3, 5, 7))
+        with pytest.raises(bl.InputError):
+            kind(*sizes, learn=("weigth",))
+        assert name in CATALOGUE["regularisers"]
+    with pytest.raises(bl.InputError, match=r"nn\.Module"):
+        N.Network(lambda x: x)  # type: ignore[arg-type]
+    with pytest.raises(bl.InputError, match="same shape"):
+        N.LeastSquaresResidual(nn.Conv2d(1, 1, 3)).check((1, 8, 8))
+
+
+def test_a_network_is_frozen_unless_it_is_learned() -> None:
+    for network in NETWORKS.values():
+        assert set(learnable(network(generator(0, "frozen")))) == {"log_weight", "log_scaling"}
+    for kind, sizes in KINDS.values():
+        one = kind(*sizes, seed=1)
+        assert all(p.requires_grad for p in one.parameters())
+        twin, other = (dict(kind(*sizes, seed=seed).named_parameters()) for seed in (1, 2))
+        named = list(one.named_parameters())
+        assert all(torch.equal(value, twin[name]) for name, value in named)
+        assert any(not torch.equal(value, other[name]) for name, value in named)
+
+
+def test_what_is_learned_is_saved(tmp_path: Path) -> None:
+    pairs = bl.data.Pairs(torch.rand(2, 2, 8, 8), torch.rand(2, 2, 8, 8), ("a", "b"))
+    given = {
+        "module": N.Network(Patches()),
+        "denoiser": N.LeastSquaresResidual(Denoiser()),
+        "own": ALL["network of one's own"](generator(0, "saved")),
+        "plain": N.Network(nn.Sequential(nn.Conv2d(2, 1, 3), nn.Flatten(), nn.Linear(36, 1))),
+    }
+    for name, network in given.items():
+        if name == "plain":
+            network.module.append(nn.Flatten(0))
+        energy = bl.Variational(bl.fidelities.SquaredL2(), network)
+        problem = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs, max_steps=50)
+        fit = bl.learn(problem, bl.algorithms.ISGD(2), budget=bl.Budget(steps=1))
+        if name == "plain":
+            with pytest.raises(bl.InputError, match="options"):
+                fit.save(tmp_path / name)
+            continue
+        fit.save(tmp_path / name)
+        again = bl.load(tmp_path / name).energy.regulariser
+        torch.testing.assert_close(again(pairs.y), fit.energy.regulariser(pairs.y))
+
+
+class Denoiser(Patches):
+    """A third of each pixel comes from its neighbours."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - torch.tanh(self.layer(x)).sum(1, keepdim=True) / 3
+
+
+OWN = '''
+import torch
+from torch import nn
+from bilevel.extend import NetworkRegulariser
+
+class TwoLayers(NetworkRegulariser):
+    """Two layers.
+
+    Args:
+        width: features.
+    """
+
+    def __init__(self, width: int = 3, weight: float = 1.0, *, learn: list[str] = ("network",)):
+        super().__init__(weight, learn=learn)
+        self.width = width
+        self.layers = self.own(nn.Sequential(nn.Conv2d(1, width, 3), nn.Conv2d(width, 1, 1)))
+
+    def options(self):
+        return {"width": self.width, **super().options()}
+
+    def energy(self, x):
+        return self.layers(x).cosh().log().flatten(1).sum(1)
+'''
+
+
+def test_tables_of_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library's, for the channels of the data; and one of one's own."""
+    for name in KINDS:
+        table = CATALOGUE["regularisers"][name]
+        assert "denoiser" not in table.model_fields
+        assert "image_channels" not in table.model_fields
+        sizes = {"channels": 2} if "icnn" in name or "idcnn" in name else {}
+        sizes = {"features": 2} if name == "tdv" else sizes
+        built = table.model_validate(sizes).build((3, 6, 6))
+        built.check((3, 6, 6))
+    monkeypatch.setitem(CATALOGUE, "regularisers", dict(CATALOGUE["regularisers"]))
+    path = tmp_path / "own.py"
+    path.write_text(OWN)
+    import_parts(path)
+    table = CATALOGUE["regularisers"]["two-layers"]
+    assert table.model_fields["width"].description == "features"
+    part = table.model_validate({"width": 2}).build((1, 6, 6))
+    part.check((1, 6, 6))
+    assert set(learnable(part)) == {f"layers.{k}.{p}" for k in (0, 1) for p in ("weight", "bias")}
+
+
+def test_numbers_outside_their_ranges_are_refused() -> None:
+    bad = [
+        lambda: N.InputConvexNetwork(0),
+        lambda: N.InputConvexNetwork(size=4),
+        lambda: N.InputConvexNetwork(size=33),
+        lambda: N.InputConvexNetwork(smoothing=0.0),
+        lambda: N.InputConvexNetwork(weight=-1.0),
+        lambda: N.LocalNetwork(()),
+        lambda: N.TotalDeepVariation(scales=0),
+        lambda: N.LeastSquaresResidual(channels=()),
+        lambda: N.LeastSquaresResidual(blocks=0),
+    ]
+    for make in bad:
+        with pytest.raises(bl.InputError):
+            make()
