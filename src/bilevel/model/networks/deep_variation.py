@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -122,7 +123,8 @@ class _MacroBlock(nn.Module):
             seen = halving(found[-1])
             found.append(self.down[k](levels[k] + seen if k < len(levels) else seen))
         for k in reversed(range(len(self.up))):
-            found[k] = self.up[k](found[k] + self.finer[k].transposed(found[k + 1], found[k]))
+            finer = cast(_Halving, self.finer[k])
+            found[k] = self.up[k](found[k] + finer.transposed(found[k + 1], found[k]))
         return found
 
 

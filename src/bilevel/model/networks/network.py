@@ -86,8 +86,8 @@ class NetworkRegulariser(Regulariser):
     def value_and_slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """N(x) and ∇N(x), differentiable in x and the parameters; by one reverse pass."""
         if mapping():
-            slope, value = torch.func.grad_and_value(lambda p: self.energy(p).sum())(x)
-            return value.expand(len(x)), slope
+            found = torch.func.vjp(self.energy, x)
+            return found[0], found[1](torch.ones_like(found[0]))[0]
         track = torch.is_grad_enabled()
         with torch.enable_grad():
             point = x if x.requires_grad else x.view_as(x).requires_grad_()

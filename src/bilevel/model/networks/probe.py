@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -65,7 +66,7 @@ def _evaluated(network: Network, x: Tensor) -> Tensor:
     """N(x), (b,), of the type of x."""
     given = f"images (b, c, h, w) = {tuple(x.shape)} in {x.dtype}"
     try:
-        value: object = network(x)
+        value = cast(object, network(x))
     except (RuntimeError, ValueError, TypeError, IndexError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"the network fails ({reason})", given=given) from error
