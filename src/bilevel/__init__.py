@@ -4,6 +4,7 @@
 reconstruct          ``Variational(fidelity, regulariser)``, ``minimise``, ``argmin``, ``Tolerance``
                      ``reconstruct`` (arrays), ``Reconstruction`` (a layer)
 learn                ``BilevelProblem``, ``learn``, ``load``, ``race``, ``check_hypergradient``
+train without it     ``pretrain`` and the methods in ``pretraining``
 choose a weight      ``select``, ``compare``, ``calibrate``
 families of parts    ``operators``, ``fidelities``, ``regularisers``, ``networks``, ``losses``,
                      ``solvers``, ``hypergradients``, ``algorithms``, ``schedules``, ``rules``,
@@ -50,6 +51,8 @@ from bilevel.learn import exchanged as exchanged
 from bilevel.learn import learn as learn
 from bilevel.learn import load as load
 from bilevel.learn import penalties as penalties
+from bilevel.learn import pretrain as pretrain
+from bilevel.learn import pretraining as pretraining
 from bilevel.learn import race as race
 from bilevel.learn import schedules as schedules
 from bilevel.learn.reconstruction import Reconstruction as Reconstruction

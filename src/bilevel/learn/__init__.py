@@ -2,6 +2,7 @@
 
 from bilevel.learn import criteria as criteria
 from bilevel.learn import penalties as penalties
+from bilevel.learn import pretraining as pretraining
 from bilevel.learn.accuracy import Accuracy as Accuracy
 from bilevel.learn.algorithm import Algorithm as Algorithm
 from bilevel.learn.algorithm import Status as Status
@@ -11,6 +12,7 @@ from bilevel.learn.exchange import exchanged as exchanged
 from bilevel.learn.fit import Fit as Fit
 from bilevel.learn.fit import load as load
 from bilevel.learn.learn import learn as learn
+from bilevel.learn.pretraining.pretrain import pretrain as pretrain
 from bilevel.learn.problem import DirectedProblem as DirectedProblem
 from bilevel.learn.problem import Problem as Problem
 from bilevel.learn.race import Entry as Entry

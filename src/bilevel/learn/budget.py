@@ -50,6 +50,20 @@ class Budget:
             gradient_evaluations=self.gradient_evaluations + cost.gradient_evaluations,
         )
 
+    def share(self, cost: Cost, steps: int = 0) -> float:
+        """How much of it is used up, in [0, 1].
+
+        Example:
+            >>> Budget(steps=4, seconds=100).share(Cost(seconds=10), steps=1)
+            0.25
+        """
+        used = (
+            cost.seconds / self.seconds,
+            steps / self.steps,
+            cost.gradient_evaluations / self.gradient_evaluations,
+        )
+        return min(max(used), 1.0)
+
     def exceeded(self, cost: Cost, steps: int = 0) -> bool:
         """Whether nothing is left."""
         return (

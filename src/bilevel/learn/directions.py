@@ -14,7 +14,16 @@ from bilevel.ground.packing import Packable
 from bilevel.ground.randomness import generator
 from bilevel.ground.theta import Theta
 
-__all__ = ["Directions", "Draw", "Iterates", "Pairing", "Pull", "Sampler", "Slopes"]
+__all__ = [
+    "Directions",
+    "Draw",
+    "Iterates",
+    "Pairing",
+    "Pull",
+    "Sampler",
+    "Slopes",
+    "permutation",
+]
 
 
 @dataclass(frozen=True)
@@ -114,11 +123,11 @@ class Sampler:
     def number(self, t: int) -> int:
         """Which batch comes at step ``t``."""
         epoch, place = divmod(t, self.batches)
-        return int(_permutation(self.batches, self.seed, self.name, "epoch", epoch)[place])
+        return int(permutation(self.batches, self.seed, self.name, "epoch", epoch)[place])
 
     def batch(self, number: int) -> Tensor:
         """The samples of a batch."""
-        order = _permutation(self.count, self.seed, self.name, "batches")
+        order = permutation(self.count, self.seed, self.name, "batches")
         size, longer = divmod(self.count, self.batches)
         start = number * size + min(number, longer)
         return order[start : start + size + (number < longer)]
@@ -176,6 +185,9 @@ def _divisor(count: int, size: int) -> int:
 
 
 @lru_cache(maxsize=16)
-def _permutation(length: int, seed: int, *key: object) -> Tensor:
-    """Kept, since every iteration of an epoch asks for the same two; not to be written."""
+def permutation(length: int, seed: int, *key: object) -> Tensor:
+    """A random order that depends on ``seed`` and ``key``; not to be written.
+
+    Kept, since every iteration of an epoch asks for the same two.
+    """
     return torch.randperm(length, generator=generator(seed, *key))
