@@ -21,13 +21,13 @@ __all__ = ["AdversarialRegularisation"]
 class AdversarialRegularisation(Surrogate):
     """The regulariser as a critic that tells degraded images from clean ones.
 
-    mean (R(x) - R(x_0))/peak + μ mean max(‖∇R(x̄)‖ - 1, 0)² [1], where x_0 is where the
-    reconstruction starts (Aᵀy or a pseudo-inverse) and x̄ lies between x and x_0 at random. The
-    data must be worth telling apart; the weight is to be fitted afterwards.
+    mean (R(x) - R(x_0))/p² + μ mean max(‖∇R(x̄)‖/p - 1, 0)² [1], where x_0 is where the
+    reconstruction starts (Aᵀy or a pseudo-inverse), x̄ lies between x and x_0 at random, and p is
+    the peak. The weight is to be fitted afterwards.
 
     Args:
         penalty: μ [1].
-        peak: what values of R are divided by [grey value]; that of the targets if None.
+        peak: p, the unit of ∇R [grey value]; that of the targets if None.
         batch_size: crops a step.
         size: side of the crops [pixel]; smaller images are taken whole.
         augment: turn and mirror the crops at random.
@@ -72,6 +72,7 @@ class AdversarialRegularisation(Surrogate):
         """Of pairs."""
         del progress
         between = draw.clean + draw.uniform * (draw.degraded - draw.clean)
-        excess = (rows.norm(prior.grad(between)) - 1).clamp_min(0)
+        peak = self.peak or 1.0
+        excess = (rows.norm(prior.grad(between)) / peak - 1).clamp_min(0)
         gap = prior.value(draw.clean) - prior.value(draw.degraded)
-        return gap / (self.peak or 1.0) + self.penalty * excess.square()
+        return gap / peak**2 + self.penalty * excess.square()

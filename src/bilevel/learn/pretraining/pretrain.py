@@ -31,11 +31,11 @@ def pretrain(
     checkpoint: str | Path | None = None,
     resume: Fit | None = None,
 ) -> Fit:
-    """Train the energy of ``problem`` by ``method``; ``learn(theta0=fit.theta)`` goes on from there.
+    """Train the energy of ``problem`` by ``method``; ``learn`` goes on with ``fit.theta``.
 
-    As with :func:`~bilevel.learn.learn.learn` Ctrl-C and the budget end with the last θ, Adam's rate
-    falls with the share of the budget that is used up, and memory is that of a batch. The history
-    tells of the method's own loss at the batches, of which nothing is proved.
+    As with :func:`~bilevel.learn.learn.learn` Ctrl-C and the budget end with the last θ. Adam's
+    rate falls with the share of the budget that is used up, and memory is that of a batch. The
+    history tells of the method's own loss at the batches, of which nothing is proved.
 
     Args:
         problem: with targets; its samples are those that are trained on.
