@@ -95,8 +95,7 @@ def main() -> None:
 
     def told(record: bl.Record) -> None:
         if record.step and record.step % 50 == 0:
-            share, spent = budget.share(record.cost, record.step), record.cost.seconds
-            left = spent * (1 / share - 1)
+            left = budget.left(record.cost, record.step)
             print(f"step {record.step}: {record.psnr:.2f} dB on a batch, {left:.0f} s left")
 
     method = bl.pretraining.ScoreMatching(noise=NOISE, border=BORDER, rate=1e-2)

@@ -216,12 +216,10 @@ def ridge() -> bl.regularisers.RidgeRegulariser:
 def test_a_fit_of_scalars_leaves_the_rest_and_is_proved(tmp_path: Path) -> None:
     whole = problem(ridge(), dtype=DOUBLE)
     first = bl.pretrain(whole, P.ScoreMatching(**TINY), budget=BUDGET)
-    method = P.ScalarFit(["log_weight", "log_sharpness"], images=4)
-    before = bl.pretrain(whole, method, first.theta, budget=bl.Budget(steps=1))
+    method = P.ScalarFit(["log_weight", "log_sharpness"], images=2)
     folder = tmp_path / "fit"
-    fit = bl.pretrain(whole, method, first.theta, budget=bl.Budget(steps=4), checkpoint=folder)
+    fit = bl.pretrain(whole, method, first.theta, budget=bl.Budget(steps=2), checkpoint=folder)
     assert fit.history[-1].value < fit.history[0].value
-    assert before.history[0].value == fit.history[0].value
     assert all(math.isfinite(line.error) for line in fit.history if line.whole)
     for name, value in first.theta.items():
         fitted = name.endswith(("log_weight", "log_sharpness"))

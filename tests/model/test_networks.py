@@ -135,7 +135,7 @@ def test_float32_is_near_float64(name: str) -> None:
     torch.testing.assert_close(rough.double(), fine, rtol=1e-3, atol=1e-4 * float(fine.abs().max()))
 
 
-@pytest.mark.parametrize("name", ["icnn", "idcnn", "cnn", "tdv", "lsr"])
+@pytest.mark.parametrize("name", ["icnn", "idcnn", "cnn", "total-deep-variation", "lsr"])
 @pytest.mark.parametrize("unit", [255.0, 1e-6])
 def test_what_is_left_takes_its_units_from_the_data(name: str, unit: float) -> None:
     kind, sizes = KINDS[name]
@@ -151,7 +151,7 @@ KINDS = {
     "icnn": (N.InputConvexNetwork, (4, 3)),
     "idcnn": (N.DifferenceOfConvex, (4, 3)),
     "cnn": (N.LocalNetwork, ((8, 8),)),
-    "tdv": (N.TotalDeepVariation, (4, 2, 1)),
+    "total-deep-variation": (N.TotalDeepVariation, (4, 2, 1)),
     "lsr": (N.LeastSquaresResidual, (None, (4, 6))),
 }
 
@@ -338,7 +338,7 @@ def test_tables_of_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         assert "denoiser" not in table.model_fields
         assert "image_channels" not in table.model_fields
         sizes = {"channels": 2} if "icnn" in name or "idcnn" in name else {}
-        sizes = {"features": 2} if name == "tdv" else sizes
+        sizes = {"features": 2} if name == "total-deep-variation" else sizes
         built = table.model_validate(sizes).build((3, 6, 6))
         built.check((3, 6, 6))
     monkeypatch.setitem(CATALOGUE, "regularisers", dict(CATALOGUE["regularisers"]))

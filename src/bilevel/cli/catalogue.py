@@ -95,7 +95,6 @@ SHORT = {
     "RandomSearch": "random",
     "StocBiO": "stocbio",
     "TorchOptimiser": "torch",
-    "TotalDeepVariation": "tdv",
 }
 
 

@@ -64,6 +64,16 @@ class Budget:
         )
         return min(max(used), 1.0)
 
+    def left(self, cost: Cost, steps: int = 0) -> float:
+        """About how many seconds it will last, at the pace so far; nan at the start.
+
+        Example:
+            >>> Budget(steps=4).left(Cost(seconds=10), steps=1)
+            30.0
+        """
+        share = self.share(cost, steps)
+        return cost.seconds * (1 - share) / share if share else math.nan
+
     def exceeded(self, cost: Cost, steps: int = 0) -> bool:
         """Whether nothing is left."""
         return (

@@ -67,7 +67,7 @@ def pretrain(
         >>> fit.theta.keys() == problem.theta.keys()
         True
     """
-    if not isinstance(method, Method):
+    if not isinstance(cast(object, method), Method):
         advice = "e.g. bl.pretraining.ScoreMatching()"
         raise InputError("the method must be one of bl.pretraining", given=method, advice=advice)
     if not isinstance(cast(object, problem), BilevelProblem):

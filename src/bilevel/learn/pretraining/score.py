@@ -17,9 +17,9 @@ __all__ = ["ScoreMatching"]
 class ScoreMatching(Denoising):
     """One-step denoising: the regulariser whose gradient is the noise.
 
-    mean((y - ∇R(y) - x)²) [grey value²] with y = x + σ n, so that ∇R becomes -σ² times the score of
-    noisy images. What the reconstruction needs beside (weight, scale, sharpness) is to be fitted
-    afterwards.
+    mean((y - ∇R(y) - x)²) [grey value²] with y = x + σ n: a step from y down ½‖x - y‖² + R(x), so
+    that ∇R becomes -σ² times the score of noisy images. What the reconstruction needs beside
+    (weight, scale, sharpness) is to be fitted afterwards.
 
     Args:
         noise: σ [grey value]; 0.03 of the peak of the targets if None.

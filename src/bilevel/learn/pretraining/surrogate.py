@@ -167,8 +167,12 @@ class SurrogateProblem(Drawn):
     def gauss_newton(
         self, theta: Theta, *, tol: float, rtol: float = 1e-6, ids: Tensor | None = None
     ) -> Tensor:
-        """Of the bilevel loss itself, (p, p)."""
-        return self.whole.gauss_newton(theta, tol=tol, rtol=rtol, ids=ids)
+        """There is none: the losses are no functions of a minimiser.
+
+        Raises:
+            InputError: always.
+        """
+        raise InputError("a surrogate has no Gauss-Newton matrix", advice="use its own solver")
 
     def first_accuracy(self, theta: Theta, fraction: float = 0.02) -> float:
         """A fraction of the contrast [grey value]; nothing here depends on it."""
@@ -241,18 +245,15 @@ class SurrogateProblem(Drawn):
     ) -> list[tuple[Tensor, Draw]]:
         """What is seen of the samples ``index``, size by size, with their places in it."""
         cut: dict[torch.Size, list[tuple[int, Draw]]] = {}
-        samples, unique = self.whole.samples, sorted(set(index.tolist()))
-        images: dict[int, tuple[Tensor, Tensor]] = {}
-        order = torch.tensor(unique)
-        for place in samples.places(order, len(unique)):
-            batch = samples.checked(order[place])
+        samples = self.whole.samples
+        for places in samples.places(index, len(index)):
+            batch = samples.checked(index[places])
             start = self._start(batch.y) if self.method.compares else batch.target
-            for k, row in enumerate(order[place].tolist()):
-                images[row] = batch.target[k : k + 1], start[k : k + 1]
-        for place, (row, key) in enumerate(zip(index.tolist(), keys, strict=True)):
-            rng = generator(self.seed, "pretraining", samples.ids[row], *key)
-            one = self._draw(images[row], rng)
-            cut.setdefault(one.clean.shape, []).append((place, one))
+            for k, place in enumerate(map(int, places)):
+                name = samples.ids[int(index[place])]
+                rng = generator(self.seed, "pretraining", name, *keys[place])
+                one = self._draw((batch.target[k : k + 1], start[k : k + 1]), rng)
+                cut.setdefault(one.clean.shape, []).append((place, one))
         return [
             (torch.tensor([p for p, _ in group]), _joined(d for _, d in group))
             for group in cut.values()
