@@ -198,6 +198,36 @@ def test_convex_energies_are_certified() -> None:
     assert bool((rough.certificate.rms <= 1e-3).all())
 
 
+@pytest.mark.parametrize("name", ["icnn", "network"])
+def test_inference_mode_changes_nothing(name: str) -> None:
+    energy = bl.Variational(bl.fidelities.SquaredL2(), NETWORKS[name](generator(8, name))).double()
+    y = images(1, 2, 6, 6)
+    with torch.inference_mode():
+        data = y.clone()
+        objective = energy.at(data)
+        slope, product = objective.grad(data), objective.hessian(data)(data)
+        float_energy = bl.Variational(bl.fidelities.SquaredL2(), NETWORKS[name](generator(8, name)))
+        tol = bl.Tolerance(residual=1e-7)  # looked at in float64
+        bl.minimise(float_energy.at(data.float()), bl.solvers.LBFGS(), tol=tol, max_steps=40)
+    objective = energy.at(y)
+    torch.testing.assert_close(slope.clone(), objective.grad(y))
+    torch.testing.assert_close(product.clone(), objective.hessian(y)(y))
+    assert float(slope.abs().max()) > 0
+
+
+def test_piecewise_linear_networks_have_no_curvature() -> None:
+    energy = N.Network(nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), Sum()))
+    x = torch.rand(2, 1, 6, 6)
+    energy.check((1, 6, 6))
+    assert not bool(energy.hessian(x)(x).any())
+    assert float(energy.grad(x).detach().abs().max()) > 0
+
+
+class Sum(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum(1)
+
+
 class Mixing(nn.Module):
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -214,6 +244,10 @@ class Mixing(nn.Module):
         if self.kind == "mean":
             z = z - z.mean()
         values = z.square().flatten(1).sum(1)
+        if self.kind == "detached":
+            values = values.detach()
+        if self.kind == "constant":
+            values = self.layer.bias.sum().expand(len(x))
         if self.kind == "type":
             return values * self.plain[0].view(1)
         return {"scalar": values.sum(), "wide": values[:, None]}.get(self.kind, values)
@@ -228,6 +262,8 @@ class Mixing(nn.Module):
         ("scalar", "one number a row"),
         ("wide", "one number a row"),
         ("type", "one number a row"),
+        ("detached", "no derivative"),
+        ("constant", "no derivative"),
     ],
 )
 def test_networks_that_cannot_be_regularisers_are_refused(kind: str, says: str) -> None:

@@ -296,9 +296,9 @@ class SmoothObjective(Curved):
     def double(self) -> SmoothObjective:
         """The same energy and data in float64, made once."""
         if self._double is None:
-            y = self.y.double()
-            energy = in_double(self.energy, y)
-            with torch.no_grad():
+            with torch.inference_mode(False), torch.no_grad():
+                y = self.y.double()
+                energy = in_double(self.energy, y)
                 function = energy.split(y).smooth
             _ = self.own_bounds
             pulls = tuple(pull.double() for pull in self.pulls)

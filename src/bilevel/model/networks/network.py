@@ -89,10 +89,10 @@ class NetworkRegulariser(Regulariser):
             found = torch.func.vjp(self.energy, x)
             return found[0], found[1](torch.ones_like(found[0]))[0]
         track = torch.is_grad_enabled()
-        with torch.enable_grad():
-            point = x if x.requires_grad else x.view_as(x).requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            point = x if x.requires_grad else _leaf(x)
             value = self.energy(point)
-            slope = _derivative(value, point, torch.ones_like(value), track=track)
+            slope = torch.autograd.grad(value.sum(), point, create_graph=track)[0]
         return (value if track else value.detach()), slope
 
     def curvature(self, x: Tensor) -> LinearMap:
@@ -100,12 +100,19 @@ class NetworkRegulariser(Regulariser):
         if mapping():
             return LinearMap.shared(lambda v: torch.func.vjp(self._slope, x)[1](v)[0])
         network = fixed(self)
-        with torch.enable_grad():
-            point = x.detach().requires_grad_()
+        with torch.inference_mode(False), torch.enable_grad():
+            point = _leaf(x.detach())
             slope = network.value_and_slope(point)[1]
 
         def apply(v: Tensor) -> Tensor:
-            return _derivative(slope, point, v, again=True)
+            if not slope.requires_grad:  # N is piecewise linear
+                return torch.zeros_like(v)
+            with torch.inference_mode(False):
+                own = v.clone() if v.is_inference() else v
+                found = torch.autograd.grad(
+                    slope, point, own, retain_graph=True, allow_unused=True, materialize_grads=True
+                )
+            return found[0]
 
         return LinearMap(apply, lambda index: self.curvature(x[index]))
 
@@ -126,12 +133,13 @@ class NetworkRegulariser(Regulariser):
 
     def check(self, image_shape: Shape) -> None:
         """The network must take such images, and each row by itself: tried once for each shape."""
-        like = zeros_for(self, image_shape)
-        modes = tuple(part.training for part in self.modules())
-        case = image_shape, like.dtype, like.device, modes
-        if case not in self._tried:
-            probe(frozen(self).energy, like)
-            self._tried.add(case)
+        with torch.inference_mode(False):
+            like = zeros_for(self, image_shape)
+            modes = tuple(part.training for part in self.modules())
+            case = image_shape, like.dtype, like.device, modes
+            if case not in self._tried:
+                probe(frozen(self).energy, like)
+                self._tried.add(case)
 
     def broadcasts(self) -> frozenset[str]:
         """Weight and scaling."""
@@ -226,21 +234,9 @@ def checked(module: object, name: str) -> nn.Module:
     return module
 
 
-def _derivative(
-    output: Tensor, point: Tensor, v: Tensor, *, track: bool = False, again: bool = False
-) -> Tensor:
-    """The derivative of ⟨v, output⟩ by ``point``; zero where it does not depend on it."""
-    if not output.requires_grad:
-        return torch.zeros_like(point)
-    return torch.autograd.grad(
-        output,
-        point,
-        v,
-        create_graph=track,
-        retain_graph=track or again,
-        allow_unused=True,
-        materialize_grads=True,
-    )[0]
+def _leaf(x: Tensor) -> Tensor:
+    """The same values, to be differentiated by; forward-mode tangents stay."""
+    return (x.clone() if x.is_inference() else x.view_as(x)).requires_grad_()
 
 
 def _times(factor: Tensor, inner: LinearMap) -> LinearMap:

@@ -80,8 +80,9 @@ def _evaluated(network: Network, x: Tensor) -> Tensor:
 def _slope(network: Network, x: Tensor) -> Tensor:
     with torch.enable_grad():
         point = x.clone().requires_grad_()
-        value = _evaluated(network, point)
-        if not value.requires_grad:
-            return torch.zeros_like(x)
-        found = torch.autograd.grad(value.sum(), point, allow_unused=True, materialize_grads=True)
-        return found[0]
+        value = _evaluated(network, point).sum()
+        found = torch.autograd.grad(value, point, allow_unused=True) if value.requires_grad else ()
+    if not found or found[0] is None:
+        advice = "compute it with torch operations, without detach() and no_grad"
+        raise InputError("the network has no derivative by the image", advice=advice)
+    return found[0]
