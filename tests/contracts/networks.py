@@ -11,7 +11,7 @@ from bilevel.extend import NetworkRegulariser, Part
 from bilevel.model import networks, space_of
 from bilevel.model.regularisers import Regulariser
 
-LEARN = ("weight", "scaling")
+LEARN = ("weight", "scale")
 FULL = ("network", *LEARN)
 
 
@@ -62,7 +62,7 @@ def drawn(network: Regulariser, rng: torch.Generator) -> Regulariser:
 
 
 def convex(kind: type, learn: tuple[str, ...], rng: torch.Generator) -> Regulariser:
-    network = kind(2, 3, 0.3, weight=0.5, scaling=1.5, image_channels=2, learn=learn)
+    network = kind(2, 3, 0.3, weight=0.5, scale=1.5, image_channels=2, learn=learn)
     with torch.no_grad():
         for name, value in network.named_parameters():
             if "factor" in name:
@@ -72,7 +72,7 @@ def convex(kind: type, learn: tuple[str, ...], rng: torch.Generator) -> Regulari
 
 def small(learn: tuple[str, ...] = LEARN) -> dict[str, Callable[[torch.Generator], Regulariser]]:
     def made(kind: Callable[..., Regulariser], *sizes: object) -> Callable[..., Regulariser]:
-        options = {"weight": 0.5, "scaling": 1.5, "image_channels": 2, "learn": learn}
+        options = {"weight": 0.5, "scale": 1.5, "image_channels": 2, "learn": learn}
         return lambda rng: drawn(kind(*sizes, **options), rng)
 
     return {

@@ -54,7 +54,7 @@ def view(whole: bl.BilevelProblem, method: P.Surrogate) -> SurrogateProblem:
 @pytest.mark.parametrize("name", METHODS)
 def test_gradients_are_those_of_the_values(name: str) -> None:
     """Along a random direction, of everything that is learned."""
-    network = bl.networks.LocalNetwork((3,), weight=2.0, scaling=1.0)
+    network = bl.networks.LocalNetwork((3,), weight=2.0, scale=1.0)
     whole = problem(network + tv(), dtype=DOUBLE)
     seen = view(whole, METHODS[name](**TINY))
     rng = torch.Generator().manual_seed(1)

@@ -48,7 +48,7 @@ def test_the_input_convex_network_is_its_formula() -> None:
         inside = torch.where(t > 0, t.square() / (2 * bend), 0.0)
         return torch.where(t > bend, t - bend / 2, inside)
 
-    s, a = network.log_scaling, network.log_weight
+    s, a = network.log_scale, network.log_weight
     hidden = relu(torch.conv2d(s.exp() * x, core.w_x, core.b_x, padding=1))
     out = relu(torch.conv2d(hidden, core.w_z, core.b_z, padding=1))
     factor = core.log_factor.exp()[:, None, None]
@@ -108,7 +108,7 @@ def test_values_of_rows(name: str) -> None:
     network, y = ALL[name](rng).double(), images(2, 2, 6, 5)
     energy = bl.Variational(bl.fidelities.SquaredL2().double(), network)
     alone = {k: v for k, v in learnable(energy).items() if v.is_floating_point()}
-    sets = [[k for k in alone if k.endswith(("log_weight", "log_scaling"))], list(alone)]
+    sets = [[k for k in alone if k.endswith(("log_weight", "log_scale"))], list(alone)]
     for names in sets:
         theta = {
             k: torch.stack([v, v + 0.1 * torch.rand(v.shape, generator=rng, dtype=DOUBLE)])
@@ -302,7 +302,7 @@ def test_networks_that_do_not_take_the_images_are_refused() -> None:
 
 def test_a_network_is_frozen_unless_it_is_learned() -> None:
     for network in NETWORKS.values():
-        assert set(learnable(network(generator(0, "frozen")))) == {"log_weight", "log_scaling"}
+        assert set(learnable(network(generator(0, "frozen")))) == {"log_weight", "log_scale"}
     for kind, sizes in KINDS.values():
         one = kind(*sizes, seed=1)
         assert all(p.requires_grad for p in one.parameters())

@@ -51,6 +51,20 @@ class LinearMap:
         """The same without an approximate inverse."""
         return LinearMap(self.apply, lambda index: self.rows(index).without_inverse())
 
+    def times(self, factor: Tensor) -> LinearMap:
+        """``factor`` times the map: one for all rows (), or one each (b, 1, ...).
+
+        Example:
+            >>> double = LinearMap.shared(lambda v: v).times(torch.tensor(2.0))
+            >>> double(torch.ones(1, 2))
+            tensor([[2., 2.]])
+        """
+
+        def restrict(index: Tensor) -> LinearMap:
+            return self.rows(index).times(factor[index] if factor.ndim else factor)
+
+        return LinearMap(lambda v: factor * self.apply(v), restrict)
+
     @staticmethod
     def shared(apply: Callable[[Tensor], Tensor]) -> LinearMap:
         """The same plain callable for any number of rows."""

@@ -215,18 +215,12 @@ class RowScaled(Smooth):
 
     def hessian(self, x: Tensor) -> LinearMap:
         """w ∇²T."""
-        return self._scaled(self.term.hessian(x), self._wide(x))
+        return self.term.hessian(x).times(self._wide(x))
 
     def majoriser(self, x: Tensor) -> LinearMap | None:
         """w times the term's."""
         found = self.term.majoriser(x)
-        return None if found is None else self._scaled(found, self._wide(x))
-
-    def _scaled(self, inner: LinearMap, wide: Tensor) -> LinearMap:
-        def restrict(index: Tensor) -> LinearMap:
-            return self._scaled(inner.rows(index), wide[index])
-
-        return LinearMap(lambda v: wide * inner(v), restrict)
+        return None if found is None else found.times(self._wide(x))
 
     def stencils(self, x: Tensor) -> list[Stencil] | None:
         """w times the term's."""

@@ -149,7 +149,7 @@ class InputConvexNetwork(NetworkRegulariser):
         size: odd side of the filters [pixel].
         smoothing: ε, where the ReLU turns linear, at the start [1].
         weight: factor w [1]; for a contrast of 1 of the data 1 if None.
-        scaling: factor σ of the image [1/grey value]; 1 over the contrast of the data if None.
+        scale: factor σ of the image [1/grey value]; 1 over the contrast of the data if None.
         image_channels: of the images.
         seed: of the random start.
         learn: names of what is learned; the rest stays as given.
@@ -173,13 +173,13 @@ class InputConvexNetwork(NetworkRegulariser):
         size: int = 5,
         smoothing: float = 0.01,
         weight: float | None = None,
-        scaling: float | None = None,
+        scale: float | None = None,
         *,
         image_channels: int = 1,
         seed: int = 0,
         learn: Collection[str] = LEARNED,
     ) -> None:
-        super().__init__(weight, scaling, learn=learn)
+        super().__init__(weight, scale, learn=learn)
         self.layout = _layout(channels, size, smoothing, image_channels)
         self.network = self.own(Convex(*self.layout, generator(seed, "convex")))
 
@@ -221,7 +221,7 @@ class DifferenceOfConvex(NetworkRegulariser):
         size: odd side of the filters [pixel].
         smoothing: ε, where the ReLU turns linear, at the start [1].
         weight: factor w [1]; for a contrast of 1 of the data 1 if None.
-        scaling: factor σ of the image [1/grey value]; 1 over the contrast of the data if None.
+        scale: factor σ of the image [1/grey value]; 1 over the contrast of the data if None.
         image_channels: of the images.
         seed: of the random start.
         learn: names of what is learned; the rest stays as given.
@@ -242,13 +242,13 @@ class DifferenceOfConvex(NetworkRegulariser):
         size: int = 5,
         smoothing: float = 0.01,
         weight: float | None = None,
-        scaling: float | None = None,
+        scale: float | None = None,
         *,
         image_channels: int = 1,
         seed: int = 0,
         learn: Collection[str] = LEARNED,
     ) -> None:
-        super().__init__(weight, scaling, learn=learn)
+        super().__init__(weight, scale, learn=learn)
         self.layout = _layout(channels, size, smoothing, image_channels)
         self.first = self.own(Convex(*self.layout, generator(seed, "convex")))
         self.second = self.own(Convex(*self.layout, generator(seed, "concave")))
@@ -273,7 +273,7 @@ class DifferenceOfConvex(NetworkRegulariser):
 
     def curvature(self, x: Tensor) -> LinearMap:
         """Closed form."""
-        return LinearMap.sum([self.first.hessian(x), _minus(self.second.hessian(x))])
+        return LinearMap.sum([self.first.hessian(x), self.second.hessian(x).times(-x.new_ones(()))])
 
     def constants(self, image_shape: Shape) -> Bounds:
         """Those of the first, and minus those of the second."""
@@ -315,7 +315,3 @@ def _tall(values: Tensor) -> Tensor:
 def _between(t: Tensor, end: Tensor) -> Tensor:
     """1 where t lies between 0 and ``end``."""
     return ((t > 0) & (t < end)).to(t.dtype)
-
-
-def _minus(inner: LinearMap) -> LinearMap:
-    return LinearMap(lambda v: -inner(v), lambda index: _minus(inner.rows(index)))

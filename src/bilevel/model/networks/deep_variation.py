@@ -35,7 +35,7 @@ class TotalDeepVariation(NetworkRegulariser):
         scales: of a macro-block, each half as fine as the one before.
         blocks: macro-blocks.
         weight: factor w [1]; for a contrast of 1 of the data 1 if None.
-        scaling: factor σ of the image [1/grey value]; 1 over the contrast of the data if None.
+        scale: factor σ of the image [1/grey value]; 1 over the contrast of the data if None.
         image_channels: of the images.
         seed: of the random start.
         learn: names of what is learned; the rest stays as given.
@@ -58,13 +58,13 @@ class TotalDeepVariation(NetworkRegulariser):
         scales: int = 3,
         blocks: int = 3,
         weight: float | None = None,
-        scaling: float | None = None,
+        scale: float | None = None,
         *,
         image_channels: int = 1,
         seed: int = 0,
         learn: Collection[str] = LEARNED,
     ) -> None:
-        super().__init__(weight, scaling, learn=learn)
+        super().__init__(weight, scale, learn=learn)
         sizes = {"features": features, "scales": scales, "blocks": blocks}
         self.sizes = {**sizes, "image_channels": image_channels}
         for name, count in self.sizes.items():

@@ -26,7 +26,7 @@ class LocalNetwork(NetworkRegulariser):
     Args:
         channels: of the layers but the last, which has one and no bias.
         weight: factor w [1]; for a contrast of 1 of the data 1 if None.
-        scaling: factor σ of the image [1/grey value]; 1 over the contrast of the data if None.
+        scale: factor σ of the image [1/grey value]; 1 over the contrast of the data if None.
         image_channels: of the images.
         seed: of the random start.
         learn: names of what is learned; the rest stays as given.
@@ -46,13 +46,13 @@ class LocalNetwork(NetworkRegulariser):
         self,
         channels: Sequence[int] = (128, 64, 64, 64, 32, 32),
         weight: float | None = None,
-        scaling: float | None = None,
+        scale: float | None = None,
         *,
         image_channels: int = 1,
         seed: int = 0,
         learn: Collection[str] = LEARNED,
     ) -> None:
-        super().__init__(weight, scaling, learn=learn)
+        super().__init__(weight, scale, learn=learn)
         if not channels:
             raise InputError("channels must name at least one layer")
         for count in (*channels, image_channels):

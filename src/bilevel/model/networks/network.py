@@ -23,7 +23,7 @@ from bilevel.model.sets import Set
 
 __all__ = ["LEARNED", "Network", "NetworkRegulariser", "checked"]
 
-LEARNED = ("network", "weight", "scaling")
+LEARNED = ("network", "weight", "scale")
 """Names of what can be learned."""
 M = TypeVar("M", bound=nn.Module)
 
@@ -38,40 +38,40 @@ class NetworkRegulariser(Regulariser):
 
     Args:
         weight: factor w [1]; for a contrast of 1 of the data 1 if None.
-        scaling: factor σ of the image [1/grey value]; 1 over the contrast of the data if None.
+        scale: factor σ of the image [1/grey value]; 1 over the contrast of the data if None.
         learn: names of what is learned; the rest stays as given.
 
     Source: Hertrich et al. 2025, "Learning regularization functionals for inverse problems"
     (α = log w, s = log σ).
 
     Raises:
-        InputError: a weight or scaling that is not positive, an unknown name in ``learn``.
+        InputError: a weight or scale that is not positive, an unknown name in ``learn``.
 
     Example:
         >>> class Quartic(NetworkRegulariser):
         ...     def energy(self, x):
         ...         return 0.25 * x.pow(4).flatten(1).sum(1)
-        >>> Quartic(weight=2.0, scaling=1.0).grad(torch.full((1, 1, 1, 2), 2.0)).flatten()
+        >>> Quartic(weight=2.0, scale=1.0).grad(torch.full((1, 1, 1, 2), 2.0)).flatten()
         tensor([16., 16.], grad_fn=<ViewBackward0>)
     """
 
     log_weight: Tensor
-    log_scaling: Tensor
+    log_scale: Tensor
 
     def __init__(
         self,
         weight: float | None = None,
-        scaling: float | None = None,
+        scale: float | None = None,
         *,
         learn: Collection[str] = LEARNED,
     ) -> None:
         super().__init__()
         check_learn(learn, LEARNED)
         self.log_weight = self.weighted(weight, 1.0, learn, degree=2)
-        if scaling is None:
-            self.leave("log_scaling", grey=-1)
-        first = 1.0 if scaling is None else scaling
-        self.log_scaling = positive_parameter(first, "scaling", learn)
+        if scale is None:
+            self.leave("log_scale", grey=-1)
+        first = 1.0 if scale is None else scale
+        self.log_scale = positive_parameter(first, "scale", learn)
         self._learned = "network" in learn
         self._tried: set[object] = set()
 
@@ -123,13 +123,13 @@ class NetworkRegulariser(Regulariser):
 
     def options(self) -> dict[str, object]:
         """``learn``; what derives from it adds its own arguments."""
-        named = {"weight": self.log_weight, "scaling": self.log_scaling}
+        named = {"weight": self.log_weight, "scale": self.log_scale}
         learned = [name for name, parameter in named.items() if parameter.requires_grad]
         return {"learn": ["network", *learned] if self._learned else learned}
 
     def sets(self) -> Mapping[str, Set]:
-        """A positive weight and scaling."""
-        return {"log_weight": around(self.log_weight), "log_scaling": around(self.log_scaling)}
+        """A positive weight and scale."""
+        return {"log_weight": around(self.log_weight), "log_scale": around(self.log_scale)}
 
     def check(self, image_shape: Shape) -> None:
         """The network must take such images, and each row by itself: tried once for each shape."""
@@ -142,12 +142,12 @@ class NetworkRegulariser(Regulariser):
                 self._tried.add(case)
 
     def broadcasts(self) -> frozenset[str]:
-        """Weight and scaling."""
-        return frozenset({"log_weight", "log_scaling"})
+        """Weight and scale."""
+        return frozenset({"log_weight", "log_scale"})
 
     def forward(self, x: Tensor) -> Tensor:
         """w σ⁻² N(σ x): (b, c, h, w) -> (b,)."""
-        return self._outer(2) * self.energy(self.log_scaling.exp() * x)
+        return self._outer(2) * self.energy(self.log_scale.exp() * x)
 
     def grad(self, x: Tensor) -> Tensor:
         """w σ⁻¹ ∇N(σ x)."""
@@ -155,12 +155,12 @@ class NetworkRegulariser(Regulariser):
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Both, from one pass forwards and one back."""
-        value, slope = self.value_and_slope(self.log_scaling.exp() * x)
-        return self._outer(2) * value, (self.log_weight - self.log_scaling).exp() * slope
+        value, slope = self.value_and_slope(self.log_scale.exp() * x)
+        return self._outer(2) * value, (self.log_weight - self.log_scale).exp() * slope
 
     def hessian(self, x: Tensor) -> LinearMap:
         """w ∇²N(σ x)."""
-        return _times(self.log_weight.exp(), self.curvature(self.log_scaling.exp() * x))
+        return self.curvature(self.log_scale.exp() * x).times(self.log_weight.exp())
 
     def bounds(self, image_shape: Shape) -> Bounds:
         """w times those of N."""
@@ -174,7 +174,7 @@ class NetworkRegulariser(Regulariser):
 
     def _outer(self, power: int) -> Tensor:
         """w σ^-power as values are multiplied by it: one for all rows or one each."""
-        return (self.log_weight - power * self.log_scaling).exp().flatten()
+        return (self.log_weight - power * self.log_scale).exp().flatten()
 
     def _slope(self, x: Tensor) -> Tensor:
         return self.value_and_slope(x)[1]
@@ -193,7 +193,7 @@ class Network(NetworkRegulariser):
     Args:
         module: N, images (b, c, h, w) to one value a row, (b,).
         weight: factor w [1]; for a contrast of 1 of the data 1 if None.
-        scaling: factor σ of the image [1/grey value]; 1 over the contrast of the data if None.
+        scale: factor σ of the image [1/grey value]; 1 over the contrast of the data if None.
         learn: names of what is learned; without "network" the module is frozen.
 
     Raises:
@@ -210,11 +210,11 @@ class Network(NetworkRegulariser):
         self,
         module: nn.Module,
         weight: float | None = None,
-        scaling: float | None = None,
+        scale: float | None = None,
         *,
         learn: Collection[str] = LEARNED,
     ) -> None:
-        super().__init__(weight, scaling, learn=learn)
+        super().__init__(weight, scale, learn=learn)
         self.module = self.own(checked(module, "the network"))
 
     def energy(self, x: Tensor) -> Tensor:
@@ -237,12 +237,3 @@ def checked(module: object, name: str) -> nn.Module:
 def _leaf(x: Tensor) -> Tensor:
     """The same values, to be differentiated by; forward-mode tangents stay."""
     return (x.clone() if x.is_inference() else x.view_as(x)).requires_grad_()
-
-
-def _times(factor: Tensor, inner: LinearMap) -> LinearMap:
-    """``factor`` (), or (b, 1, 1, 1), times the map."""
-
-    def restrict(index: Tensor) -> LinearMap:
-        return _times(factor[index] if factor.ndim else factor, inner.rows(index))
-
-    return LinearMap(lambda v: factor * inner(v), restrict)

@@ -31,7 +31,7 @@ class LeastSquaresResidual(NetworkRegulariser):
         channels: of the scales of the U-net, each half as fine as the one before.
         blocks: residual blocks of the U-net at each scale, on the way down and on the way up.
         weight: factor w [1]; for a contrast of 1 of the data 1 if None.
-        scaling: factor σ of the image [1/grey value]; 1 over the contrast of the data if None.
+        scale: factor σ of the image [1/grey value]; 1 over the contrast of the data if None.
         image_channels: of the images.
         seed: of the random start of the U-net.
         learn: names of what is learned; the rest stays as given.
@@ -44,7 +44,7 @@ class LeastSquaresResidual(NetworkRegulariser):
 
     Example:
         >>> blur = nn.AvgPool2d(3, stride=1, padding=1)
-        >>> residual = LeastSquaresResidual(blur, weight=1.0, scaling=1.0)
+        >>> residual = LeastSquaresResidual(blur, weight=1.0, scale=1.0)
         >>> residual(torch.ones(1, 1, 5, 5)) > 0
         tensor([True])
     """
@@ -55,13 +55,13 @@ class LeastSquaresResidual(NetworkRegulariser):
         channels: Sequence[int] = (8, 16),
         blocks: int = 1,
         weight: float | None = None,
-        scaling: float | None = None,
+        scale: float | None = None,
         *,
         image_channels: int = 1,
         seed: int = 0,
         learn: Collection[str] = LEARNED,
     ) -> None:
-        super().__init__(weight, scaling, learn=learn)
+        super().__init__(weight, scale, learn=learn)
         for count in (*channels, blocks, image_channels):
             check_count(count, "channels and blocks")
         if not channels:

@@ -113,12 +113,12 @@ class Rescaled(Regulariser):
 
     def hessian(self, x: Tensor) -> LinearMap:
         """w ∇²R(s x)."""
-        return _times(self.weight, self.regulariser.hessian(self.scale * x))
+        return self.regulariser.hessian(self.scale * x).times(self.weight)
 
     def majoriser(self, x: Tensor) -> LinearMap | None:
         """w times that of R."""
         found = self.regulariser.majoriser(self.scale * x)
-        return None if found is None else _times(self.weight, found)
+        return None if found is None else found.times(self.weight)
 
     def stencils(self, x: Tensor) -> list[Stencil] | None:
         """w times those of R."""
@@ -179,7 +179,3 @@ class Rescaled(Regulariser):
                 for side in zip(*parts, strict=True)
             )
             return Variation(found.hessian, cross, norm)
-
-
-def _times(weight: Tensor, inner: LinearMap) -> LinearMap:
-    return LinearMap(lambda v: weight * inner(v), lambda index: _times(weight, inner.rows(index)))
