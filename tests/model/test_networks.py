@@ -162,11 +162,13 @@ def test_a_few_steps_lower_the_loss(name: str) -> None:
     crops = bl.data.embedded_images(size=16)[:4]
     pairs = bl.data.simulate(crops, bl.operators.Identity(), bl.data.GaussianNoise(0.1))
     energy = bl.Variational(bl.fidelities.SquaredL2(), kind(*sizes))
-    problem = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs, max_steps=100)
+    problem = bl.BilevelProblem(
+        energy, bl.losses.SquaredError(), pairs, solver=bl.solvers.LBFGS(), max_steps=100
+    )
     method = bl.algorithms.ISGD(
         batch_size=4,
         precondition="adam",
-        first_change=0.05,
+        first_change=0.02,
         accuracy=bl.Accuracy(first=3e-3, floor=3e-3),
     )
     fit = bl.learn(problem, method, budget=bl.Budget(steps=2))

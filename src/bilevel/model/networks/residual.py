@@ -17,6 +17,9 @@ from bilevel.model.networks.network import LEARNED, NetworkRegulariser, checked
 
 __all__ = ["LeastSquaresResidual", "ResidualNetwork"]
 
+SMALL = 0.1
+"""Size of what the U-net takes away at the start, relative to the image."""
+
 
 class LeastSquaresResidual(NetworkRegulariser):
     """The least-squares residual of a denoiser: what it would change.
@@ -99,7 +102,8 @@ class ResidualNetwork(nn.Module):
         super().__init__()
         steps = list(pairwise(channels))
         self.head = bank(rng, (channels[0], image_channels, 3, 3))
-        self.tail = bank(rng, (image_channels, channels[0], 3, 3))
+        tail = bank(rng, (image_channels, channels[0], 3, 3))
+        self.tail = nn.Parameter(SMALL * tail.detach())
         self.down = nn.ModuleList(_Blocks(m, blocks, rng) for m in channels)
         self.up = nn.ModuleList(_Blocks(m, blocks, rng) for m in channels[:-1])
         self.coarser = nn.ParameterList(bank(rng, (n, m, 2, 2)) for m, n in steps)
