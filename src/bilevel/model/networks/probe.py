@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -81,8 +81,10 @@ def _slope(network: Network, x: Tensor) -> Tensor:
     with torch.enable_grad():
         point = x.clone().requires_grad_()
         value = _evaluated(network, point).sum()
-        found = torch.autograd.grad(value, point, allow_unused=True) if value.requires_grad else ()
-    if not found or found[0] is None:
+        found: Sequence[Tensor | None] = [None]
+        if value.requires_grad:
+            found = torch.autograd.grad(value, point, allow_unused=True)
+    if found[0] is None:
         advice = "compute it with torch operations, without detach() and no_grad"
         raise InputError("the network has no derivative by the image", advice=advice)
     return found[0]
