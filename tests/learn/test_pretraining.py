@@ -243,6 +243,25 @@ def test_a_restricted_problem_is_the_same_where_it_is_left() -> None:
     assert learnable(whole.energy).keys() == whole.theta.keys()
 
 
+class OfLabels(bl.losses.SquaredError):
+    """What it compares with are no images."""
+
+    def images(self, target: Tensor) -> None:
+        del target
+
+
+def test_what_the_parameters_cost_stays() -> None:
+    energy = problem(ridge(), dtype=DOUBLE)
+    priced = bl.BilevelProblem(
+        energy.energy, energy.loss, energy.samples, penalty=0.1 * bl.penalties.Distance()
+    )
+    away = {name: value + 0.1 for name, value in priced.theta.items()}
+    left = restricted(priced, ["log_weight"], away)
+    assert left.price(left.theta) == pytest.approx(priced.price(away))
+    fit = bl.pretrain(priced, P.ScoreMatching(**TINY), budget=BUDGET)
+    assert fit.history[-1].penalty == 0
+
+
 def test_problems_that_cannot_be_pretrained_are_refused() -> None:
     whole = problem()
     score = P.ScoreMatching(**TINY)
@@ -254,6 +273,9 @@ def test_problems_that_cannot_be_pretrained_are_refused() -> None:
     exact = bl.regularisers.ExactTotalVariation(0.1)
     with pytest.raises(bl.InputError, match="∇R of the image"):
         bl.pretrain(problem(exact), score, budget=BUDGET)
+    labels = bl.BilevelProblem(whole.energy, OfLabels(), whole.samples)
+    with pytest.raises(bl.InputError, match="no images"):
+        bl.pretrain(labels, score, budget=BUDGET)
     blur = bl.operators.GaussianBlur(1.0, size=5, learn=("sigma",))
     with pytest.raises(bl.InputError, match="nothing of the regulariser"):
         bl.pretrain(problem(tv(learn=()), operator=blur), score, budget=BUDGET)

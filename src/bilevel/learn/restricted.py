@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from bilevel.ground.errors import InputError, nearest
-from bilevel.ground.theta import Theta, check_names
+from bilevel.ground.theta import Theta, check_names, learnable
+from bilevel.learn.penalties import Penalty
 from bilevel.learn.separable import BilevelProblem
 
 __all__ = ["chosen", "restricted"]
@@ -72,7 +75,9 @@ def restricted(
         for name, parameter in energy.named_parameters():
             parameter.copy_(values.get(name, parameter))
             parameter.requires_grad_(name in left)
-    level = problem.level
+    level, penalty = problem.level, problem.penalty
+    fixed = {name: value for name, value in learnable(problem.energy).items() if name not in left}
+    rest = {name: values.get(name, value) for name, value in fixed.items()}
     return BilevelProblem(
         energy,
         problem.loss,
@@ -81,7 +86,19 @@ def restricted(
         hypergradient=level.hypergradient,
         chunk=level.chunk,
         max_steps=level.max_steps,
+        penalty=None if penalty is None else _Partly(penalty, rest),
     )
+
+
+@dataclass(frozen=True)
+class _Partly(Penalty):
+    """A penalty of all parameters, the others of which are ``rest``."""
+
+    whole: Penalty
+    rest: Theta
+
+    def of(self, theta: Theta) -> Tensor:
+        return self.whole.of({**self.rest, **theta})
 
 
 def _called(known: str, name: str) -> bool:

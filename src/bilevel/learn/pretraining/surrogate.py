@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from bilevel.data.crops import check_size
+from bilevel.data.samples import Batch
 from bilevel.ground.checks import check_count, check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.randomness import generator
@@ -122,7 +123,7 @@ class SurrogateProblem(Drawn):
 
     def __init__(self, whole: BilevelProblem, method: Surrogate, theta: Theta, seed: int) -> None:
         self.whole, self.seed = whole, seed
-        shown = [batch.target for batch in whole.samples.batches(whole.samples.shown(), 64)]
+        shown = [self._clean(batch) for batch in whole.samples.batches(whole.samples.shown(), 64)]
         for target in shown:
             check_size(target.shape[2:], (method.smallest, method.smallest), "a target")
         self.method = method.fitted(shown)
@@ -192,6 +193,11 @@ class SurrogateProblem(Drawn):
         """As the whole problem."""
         return self.whole.outward(theta)
 
+    def price(self, theta: Theta) -> float:
+        """Nothing: what θ costs counts with the bilevel loss."""
+        del theta
+        return 0.0
+
     def identity(self, theta: Theta) -> Identity:
         """That of the whole problem, and the method."""
         found = self.whole.identity(theta).also("pretraining", self.method)
@@ -248,16 +254,25 @@ class SurrogateProblem(Drawn):
         samples = self.whole.samples
         for places in samples.places(index, len(index)):
             batch = samples.checked(index[places])
-            start = self._start(batch.y) if self.method.compares else batch.target
+            clean = self._clean(batch)
+            start = self._start(batch.y) if self.method.compares else clean
             for k, place in enumerate(map(int, places)):
                 name = samples.ids[int(index[place])]
                 rng = generator(self.seed, "pretraining", name, *keys[place])
-                one = self._draw((batch.target[k : k + 1], start[k : k + 1]), rng)
+                one = self._draw((clean[k : k + 1], start[k : k + 1]), rng)
                 cut.setdefault(one.clean.shape, []).append((place, one))
         return [
             (torch.tensor([p for p, _ in group]), _joined(d for _, d in group))
             for group in cut.values()
         ]
+
+    def _clean(self, batch: Batch) -> Tensor:
+        """What of the targets are images."""
+        found = self.whole.loss.images(batch.target)
+        if found is None:
+            given = f"targets of {type(self.whole.loss).__name__}, which are no images"
+            raise InputError("pretraining needs clean images", given=given)
+        return found
 
     def _start(self, y: Tensor) -> Tensor:
         with torch.no_grad():
