@@ -115,6 +115,7 @@ def test_training_lowers_the_loss_within_the_sets(name: str) -> None:
     assert len(fit.history) == 26
     assert fit.history[-1].step_size == pytest.approx(0.1 * 0.1)
     assert fit.cost.gradient_evaluations == 26 * 4
+    assert fit.algorithm.startswith(type(method).__name__)
     assert math.isnan(fit.history[0].psnr) == (name == "adversarial")
 
 

@@ -23,6 +23,11 @@ class Drawn(Problem):
     def drawn(self, theta: Theta, t: int, progress: float) -> Evaluation:
         """Loss and gradient at what step ``t`` draws; ``progress`` of the budget is in [0, 1]."""
 
+    @property
+    @abstractmethod
+    def words(self) -> str:
+        """What is minimised, for reports."""
+
 
 @dataclass(frozen=True)
 class DescentState(Packable):
@@ -54,7 +59,7 @@ class Descent(Algorithm[DescentState]):
 
     def about(self, problem: Problem) -> str:
         """The method."""
-        return repr(_drawn(problem))
+        return _drawn(problem).words
 
     def init(self, problem: Problem, theta: Theta) -> DescentState:
         """The first batch."""

@@ -135,6 +135,11 @@ class SurrogateProblem(Drawn):
         """Number of samples."""
         return len(self.whole)
 
+    @property
+    def words(self) -> str:
+        """The method and its options."""
+        return repr(self.method)
+
     def drawn(self, theta: Theta, t: int, progress: float) -> Evaluation:
         """Loss and gradient at the crops of step ``t``.
 
