@@ -200,6 +200,25 @@ def test_convex_energies_are_certified() -> None:
     assert bool((rough.certificate.rms <= 1e-3).all())
 
 
+@pytest.mark.parametrize("name", ["icnn", "idcnn"])
+def test_bounds_hold_where_networks_bend(name: str) -> None:
+    """Wide bends and shifted features, so that many curvatures are active at once."""
+    basis = torch.eye(32, dtype=DOUBLE).reshape(-1, 2, 4, 4)
+    for seed in range(25):
+        rng = generator(seed, "bending", name)
+        network = ALL[name](rng).double()
+        with torch.no_grad():
+            for key, value in network.named_parameters():
+                shift = 0.3 * torch.randn(value.shape, generator=rng) if "b_" in key else 0.0
+                value.add_(3 * torch.rand((), generator=rng) if "bend" in key else shift)
+            bounds = network.bounds((2, 4, 4))
+            x = 10.0 ** (seed % 4 - 2) * torch.randn(1, 2, 4, 4, generator=rng, dtype=DOUBLE)
+            matrix = network.hessian(x.expand_as(basis))(basis).flatten(1)
+        eigenvalues = torch.linalg.eigvalsh(matrix)
+        assert float(eigenvalues[0]) >= float(bounds.mu) - 1e-12
+        assert float(eigenvalues[-1]) <= float(bounds.lipschitz)
+
+
 @pytest.mark.parametrize("name", ["icnn", "network"])
 def test_inference_mode_changes_nothing(name: str) -> None:
     energy = bl.Variational(bl.fidelities.SquaredL2(), NETWORKS[name](generator(8, name))).double()
