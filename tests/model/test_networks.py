@@ -413,7 +413,7 @@ def test_numbers_outside_their_ranges_are_refused() -> None:
     bad = [
         lambda: N.InputConvexNetwork(0),
         lambda: N.InputConvexNetwork(size=4),
-        lambda: N.InputConvexNetwork(size=33),
+        lambda: N.InputConvexNetwork(size=-1),
         lambda: N.InputConvexNetwork(smoothing=0.0),
         lambda: N.InputConvexNetwork(weight=-1.0),
         lambda: N.LocalNetwork(()),

@@ -108,6 +108,13 @@ def test_the_norm_of_a_layer_is_bounded_and_nearly_reached(shape: tuple[int, ...
     assert exact <= float(layer_norm(bank)) <= 1.2 * exact
 
 
+@pytest.mark.parametrize("side", [17, 33, 63])
+def test_the_norm_of_large_filters_is_bounded(side: int) -> None:
+    bank = torch.randn(1, 1, side, side, generator=torch.Generator().manual_seed(side)).double()
+    exact = float(torch.fft.fft2(bank, s=(1024, 1024)).abs().max())
+    assert exact <= float(layer_norm(bank)) <= 1.5 * exact
+
+
 def test_norms_make_the_cascade_a_contraction() -> None:
     banks = [torch.randn(2, 1, 3, 3), torch.randn(5, 2, 3, 3)]
     ridge = bl.regularisers.RidgeRegulariser(banks, weight=2.0, sharpness=50.0, weakly_convex=True)

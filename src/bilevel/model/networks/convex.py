@@ -25,8 +25,6 @@ FACTOR = 1e-3
 """e^γ at the start."""
 SPREAD = -10.0, 0.1
 """Mean and deviation of log w_z at the start."""
-LARGEST = 31
-"""Side of the filters that a proved norm is known of [pixel]."""
 
 
 class Convex(Part):
@@ -288,8 +286,8 @@ def _layout(
 ) -> tuple[int, int, float, int]:
     check_count(channels, "channels")
     check_count(image_channels, "image_channels")
-    if not 1 <= size <= LARGEST or size % 2 == 0:
-        raise InputError(f"size must be odd and at most {LARGEST}", given=size)
+    if size < 1 or size % 2 == 0:
+        raise InputError("size must be odd", given=size)
     return channels, size, check_positive(smoothing, "smoothing"), image_channels
 
 

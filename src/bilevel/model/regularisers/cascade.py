@@ -124,15 +124,18 @@ def layer_norm(bank: Tensor) -> Tensor:
 
     The norm is at most the largest singular value of the symbol k̂(ω) over all frequencies. Its
     Gram matrix is a trigonometric polynomial of degree d = k - 1 (k' - 1), whose maximum is at
-    most that on a grid of N points an axis over cos(πd/N) for each axis (Ehlich and Zeller 1964).
+    most that on a grid of N > 2 d points an axis over cos(πd/N) for each axis (Ehlich and Zeller
+    1964).
     """
-    spectrum = cast(Tensor, torch.fft.rfft2(bank.detach().double(), s=(_GRID, _GRID)))
+    grid = [max(_GRID, 4 * side) for side in bank.shape[2:]]
+    spectrum = cast(Tensor, torch.fft.rfft2(bank.detach().double(), s=grid))
     symbol = spectrum.permute(2, 3, 0, 1)
     if bank.shape[0] < bank.shape[1]:
         symbol = symbol.mH
     gram = symbol.mH @ symbol
     peak = cast(Tensor, torch.linalg.eigvalsh(gram))[..., -1].max()
-    axes = (math.cos(math.pi * (side - 1) / _GRID) for side in bank.shape[2:])
+    sides = zip(bank.shape[2:], grid, strict=True)
+    axes = (math.cos(math.pi * (side - 1) / points) for side, points in sides)
     return (peak / math.prod(axes)).sqrt() * (1 + 1e-12)
 
 
