@@ -20,6 +20,7 @@ from torch import Tensor
 from bilevel.cli.console import quiet, say
 from bilevel.ground.memory import peak_memory
 from bilevel.learn import Budget, Record
+from bilevel.model import Cost
 from bilevel.report.words import duration, number, plural
 
 __all__ = ["Bar", "Counter", "LearningProgress", "WeightProgress"]
@@ -94,20 +95,20 @@ class LearningProgress:
         return Group(table, self._bar())
 
     def _bar(self) -> Table:
-        seconds = time.monotonic() - self.start
-        parts = [seconds / self.budget.seconds]
+        seconds, steps = time.monotonic() - self.start, 0
+        spent = Cost(seconds=seconds)
         if self.last is not None:
-            parts += [
-                (self.last.step - self.steps) / self.budget.steps,
-                (self.last.cost.gradient_evaluations - self.gradients)
-                / self.budget.gradient_evaluations,
-            ]
-        used = min(max(parts), 1.0)
+            steps = self.last.step - self.steps
+            spent.gradient_evaluations = self.last.cost.gradient_evaluations - self.gradients
+        used, left = self.budget.share(spent, steps), self.budget.left(spent, steps)
         limit = f" of {duration(self.budget.seconds)}" if math.isfinite(self.budget.seconds) else ""
+        rest = f", about {duration(left)} left" if steps and math.isfinite(left) else ""
         grid = Table.grid(padding=(0, 1))
         hint = Text("Ctrl-C stops and keeps the best so far", style="dim")
         grid.add_row(
-            ProgressBar(total=1.0, completed=used, width=30), f"{duration(seconds)}{limit}", hint
+            ProgressBar(total=1.0, completed=used, width=30),
+            f"{duration(seconds)}{limit}{rest}",
+            hint,
         )
         return grid
 
