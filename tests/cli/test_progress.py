@@ -74,6 +74,17 @@ def test_a_terminal_shows_the_last_rows_and_the_budget() -> None:
     assert "Ctrl-C" in lines[13]
 
 
+def test_the_bar_tells_about_how_long_the_budget_lasts() -> None:
+    console = Console(file=io.StringIO(), width=140, force_terminal=True)
+    progress = LearningProgress(Budget(steps=6))
+    progress.start -= 60.0
+    console.print(progress)
+    assert "left" not in console.file.getvalue()  # type: ignore[attr-defined]
+    progress(record(step=3))
+    console.print(progress)
+    assert ", about 1 min" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
 def test_lines_elsewhere_stand_below_each_other(capsys: pytest.CaptureFixture[str]) -> None:
     with LearningProgress(Budget(seconds=60)) as progress:
         progress(record(1))
