@@ -168,7 +168,7 @@ def test_the_blur_sums_to_one_and_is_symmetric() -> None:
 
 def test_potentials_of_configurations_are_those_of_the_library() -> None:
     field = parameters(CATALOGUE["regularisers"]["fields-of-experts"])["potential"]
-    assert set(getattr(field.annotation, "__args__", ())) == set(POTENTIALS)
+    assert set(getattr(field.annotation, "__args__", ())) == {*POTENTIALS, *regularisers.LEARNED}
 
 
 @pytest.mark.parametrize(

@@ -171,10 +171,12 @@ FAMILIES: Mapping[str, Family] = {
             "total-variation": table(regularisers.TotalVariation, differing.MapSettings),
             "fields-of-experts": table(regularisers.FieldsOfExperts, differing.Experts),
             "ridge-regulariser": table(regularisers.RidgeRegulariser, differing.Cascade),
+            "spline-ridge": table(regularisers.SplineRidge, differing.Banks),
             "exact-tv": table(regularisers.ExactTotalVariation, differing.MapSettings),
         },
         (
             regularisers.Box,
+            regularisers.CascadeRegulariser,
             regularisers.NonSmoothRegulariser,
             regularisers.Regulariser,
             regularisers.Rescaled,
@@ -232,7 +234,10 @@ FAMILIES: Mapping[str, Family] = {
 
 CATALOGUE: dict[str, dict[str, type]] = {
     **{kind: family.entries() for kind, family in FAMILIES.items()},
-    "potentials": {name: type(potential) for name, potential in POTENTIALS.items()},
+    "potentials": {
+        **{name: type(potential) for name, potential in POTENTIALS.items()},
+        **regularisers.LEARNED,
+    },
 }
 
 
