@@ -29,6 +29,7 @@ from bilevel.learn import Accuracy, Algorithm, algorithms, criteria, penalties, 
 from bilevel.model import fidelities, losses, regularisers
 from bilevel.model import operators as forward
 from bilevel.model.potentials import POTENTIALS
+from bilevel.model.regularisers.foe import LEARNED
 from bilevel.select import Rule, rules
 from bilevel.solve import Solver, solvers
 
@@ -236,7 +237,7 @@ CATALOGUE: dict[str, dict[str, type]] = {
     **{kind: family.entries() for kind, family in FAMILIES.items()},
     "potentials": {
         **{name: type(potential) for name, potential in POTENTIALS.items()},
-        **regularisers.LEARNED,
+        **LEARNED,
     },
 }
 

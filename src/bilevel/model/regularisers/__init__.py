@@ -9,7 +9,6 @@ from bilevel.model.regularisers.cascade import estimated_norm as estimated_norm
 from bilevel.model.regularisers.cascade import random_cascade as random_cascade
 from bilevel.model.regularisers.cascaded import CascadeRegulariser as CascadeRegulariser
 from bilevel.model.regularisers.exact_tv import ExactTotalVariation as ExactTotalVariation
-from bilevel.model.regularisers.foe import LEARNED as LEARNED
 from bilevel.model.regularisers.foe import FieldsOfExperts as FieldsOfExperts
 from bilevel.model.regularisers.foe import dct_filters as dct_filters
 from bilevel.model.regularisers.nonsmooth import NonSmoothRegulariser as NonSmoothRegulariser

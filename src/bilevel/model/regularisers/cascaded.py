@@ -209,12 +209,12 @@ class CascadeRegulariser(Regulariser):
         return self._push(x)
 
     def bounds(self, image_shape: Shape) -> Bounds:
-        """w ‖W‖² times the least and the largest value of Ψ''."""
+        """w ‖W‖² times the least value of Ψ'' and the largest of either sign."""
         del image_shape
         weight = self.log_weight.detach().double().exp()
         square = self._norm_bound().square()
         least, most = (slope.detach() for slope in self.profile.slopes)
-        return Bounds.of(least * weight * square, weight * most * square)
+        return Bounds.of(least * weight * square, weight * torch.maximum(most, -least) * square)
 
     def accounted(self) -> frozenset[str]:
         """Weight, scaling and filters."""
