@@ -20,6 +20,7 @@ from bilevel.cli.settings.kinds import AlgorithmSettings, RegulariserSettings, S
 from bilevel.learn import algorithms
 from bilevel.model import regularisers
 from bilevel.model.potentials import POTENTIALS
+from bilevel.model.regularisers.foe import LEARNED
 from bilevel.solve import Solver, solvers
 from cli.tiny import CONFIGURATION, Run
 
@@ -168,7 +169,7 @@ def test_the_blur_sums_to_one_and_is_symmetric() -> None:
 
 def test_potentials_of_configurations_are_those_of_the_library() -> None:
     field = parameters(CATALOGUE["regularisers"]["fields-of-experts"])["potential"]
-    assert set(getattr(field.annotation, "__args__", ())) == set(POTENTIALS)
+    assert set(getattr(field.annotation, "__args__", ())) == {*POTENTIALS, *LEARNED}
 
 
 @pytest.mark.parametrize(

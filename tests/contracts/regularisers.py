@@ -18,7 +18,19 @@ from bilevel.model.operators import Shape
 from bilevel.model.regularisers import Regulariser
 from contracts.networks import NETWORKS
 from contracts.states import InfimalConvolution
-from contracts.zoo import REGULARISERS, SHAPE, Random, foe, log_uniform, tv, tv_map
+from contracts.zoo import (
+    REGULARISERS,
+    SHAPE,
+    Random,
+    foe,
+    foe_rbf,
+    foe_spline,
+    log_uniform,
+    ridge_filters,
+    spline_ridge,
+    tv,
+    tv_map,
+)
 
 SEEDS = range(3)
 CHANNELS = (2, *SHAPE[1:])
@@ -33,8 +45,18 @@ FURTHER: dict[str, Callable[[Random], Regulariser]] = {
     "foe coupled huber": lambda rng: foe(rng, "huber", coupled=True),
     "foe coupled student-t": lambda rng: foe(rng, "student-t", coupled=True),
     **NETWORKS,
+    "foe coupled splines": lambda rng: foe_spline(rng, 3, coupled=True),
+    "foe coupled radial basis": lambda rng: foe_rbf(rng, coupled=True),
 }
 """Of ``CHANNELS``; all others of the zoo's images."""
+
+LEARNED: dict[str, Callable[[Random], Regulariser]] = {
+    "foe splines": lambda rng: foe_spline(rng, 3, even=True),
+    "foe radial bases": lambda rng: foe_rbf(rng, 3),
+    "ridge filters": lambda rng: ridge_filters(rng, False),
+    "spline ridge": lambda rng: spline_ridge(rng, False),
+}
+"""Whose like are in the zoo; by themselves alone."""
 
 
 def shape_of(name: str) -> Shape:
@@ -56,7 +78,7 @@ class RegulariserContract:
     @staticmethod
     def make(name: str, seed: int = 0):
         rng = generator(seed, "contract", name)
-        regulariser = {**REGULARISERS, **FURTHER}[name](rng).double()
+        regulariser = {**REGULARISERS, **FURTHER, **LEARNED}[name](rng).double()
         x = torch.rand(3, *shape_of(name), generator=rng, dtype=torch.float64)
         return regulariser, x, rng
 
@@ -109,11 +131,12 @@ class RegulariserContract:
             bound = regulariser.variation(x, q, radius)
             if bool(torch.cat([bound.hessian, bound.cross, bound.cross_norm]).isinf().all()):
                 pytest.skip("claims nothing")
+            here = self.cross(regulariser, x)
             for shift in self.shifts(regulariser, x, q, rng):
                 other = x + rows.expand(radius, x) * shift / rows.expand(rows.norm(shift), x)
                 turn = regulariser.hessian(other)(q) - regulariser.hessian(x)(q)
                 assert bool((rows.norm(turn) <= bound.hessian * (1 + 1e-9) + 1e-12).all())
-                here, there = self.cross(regulariser, x), self.cross(regulariser, other)
+                there = self.cross(regulariser, other)
                 if here is None or there is None:
                     continue
                 change = torch.einsum("bpn,bn->bp", there - here, q.flatten(1))

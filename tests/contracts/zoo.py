@@ -24,9 +24,13 @@ from bilevel.model.operators import (
 )
 from bilevel.model.regularisers import (
     FieldsOfExperts,
+    LearnedPotential,
+    LinearSpline,
+    RadialBasis,
     Regulariser,
     Rescaled,
     RidgeRegulariser,
+    SplineRidge,
     Tikhonov,
     TotalVariation,
 )
@@ -83,7 +87,7 @@ def tv_grid(rng: Random, between: str, knots: tuple[int, int], **options: object
     return TotalVariation(weight, smoothing, grid=knots, between=between, **options)  # type: ignore[arg-type]
 
 
-def foe(rng: Random, potential: str, **options: object) -> FieldsOfExperts:
+def foe(rng: Random, potential: str | LearnedPotential, **options: object) -> FieldsOfExperts:
     everything = ("filters", "weight", "smoothing")
     weight = 0.1 * torch.rand(3, generator=rng) + 0.01
     filters, smoothing = normal(rng, 3, 1, 3, 2) / 2, log_uniform(rng, -1, 0)
@@ -91,7 +95,7 @@ def foe(rng: Random, potential: str, **options: object) -> FieldsOfExperts:
         filters,
         weight,
         smoothing,
-        potential=potential,
+        potential=potential,  # type: ignore[arg-type]
         learn=everything,
         **options,  # type: ignore[arg-type]
     )
@@ -111,6 +115,58 @@ def rescaled(rng: Random, inner: Regulariser) -> Rescaled:
     return Rescaled(inner, log_uniform(rng, -0.5, 0.5), log_uniform(rng, -0.5, 0.5))
 
 
+def knots(rng: Random) -> Tensor:
+    """Not even."""
+    return 0.2 + 0.3 * torch.rand(3, generator=rng).cumsum(0)
+
+
+def foe_spline(rng: Random, *each: int, even: bool = False, **options: object) -> FieldsOfExperts:
+    slopes = 2 * torch.rand(*each, 3, generator=rng) - 1
+    places = torch.linspace(0.0, 1.5, 4)[1:] if even else knots(rng)
+    spline = LinearSpline(places, slopes, slope_min=-1.0, slope_max=1.0)
+    return foe(rng, spline, **options)
+
+
+def foe_rbf(rng: Random, *each: int, **options: object) -> FieldsOfExperts:
+    basis = RadialBasis(normal(rng, *each, 3), reach=2.0, width=uniform(rng, 0.3, 1.0))
+    return foe(rng, basis, **options)
+
+
+def small_cascade(rng: Random) -> list[Tensor]:
+    """Few filters, so that all of them can be moved one by one."""
+    return [normal(rng, 2, 1, 1, 3) / 2, normal(rng, 2, 2, 3, 1) / 2]
+
+
+def ridge_filters(rng: Random, weakly_convex: bool) -> RidgeRegulariser:
+    weight, sharpness = log_uniform(rng, -1.5, 0), log_uniform(rng, 0.3, 1)
+    scaling = uniform(rng, 1.0, 10.0)
+    return RidgeRegulariser(
+        small_cascade(rng), weight, sharpness, scaling, weakly_convex=weakly_convex
+    )
+
+
+def spline_ridge(rng: Random, weakly_convex: bool, **options: object) -> SplineRidge:
+    """Slopes at random, reached by features of all sizes; everything is learned."""
+    least = -1.0 if weakly_convex else 0.0
+    slopes = least + 4 * torch.rand(4, generator=rng)
+    weight, banks = log_uniform(rng, -1.5, 0), small_cascade(rng)
+    places = (3,) if "noise_level" in options else ()
+    scaling = 3 * torch.rand(2, *places, generator=rng) + 1
+    return SplineRidge(
+        banks,
+        weight,
+        scaling,
+        slopes,
+        weakly_convex=weakly_convex,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+def noisy_ridge(rng: Random) -> SplineRidge:
+    level = uniform(rng, 0.2, 1.0)
+    return spline_ridge(rng, True, noise_level=level, noise_range=1.0)
+
+
 REGULARISERS: dict[str, Callable[[Random], Regulariser]] = {
     "tikhonov": lambda rng: Tikhonov(log_uniform(rng, -2, 0)),
     "tv charbonnier": tv,
@@ -126,11 +182,15 @@ REGULARISERS: dict[str, Callable[[Random], Regulariser]] = {
     "foe charbonnier": lambda rng: foe(rng, "charbonnier"),
     "foe log-cosh": lambda rng: foe(rng, "log-cosh"),
     "foe student-t": lambda rng: foe(rng, "student-t"),
+    "foe spline": foe_spline,
+    "foe radial basis": foe_rbf,
     "ridge": lambda rng: ridge(rng, False),
     "ridge weakly convex": lambda rng: ridge(rng, True),
     "rescaled ridge": lambda rng: rescaled(rng, ridge(rng, True)),
     "rescaled tikhonov": lambda rng: rescaled(rng, Tikhonov(0.3)),
     "rescaled foe": lambda rng: rescaled(rng, foe(rng, "student-t")),
+    "ridge weakly convex filters": lambda rng: ridge_filters(rng, True),
+    "spline ridge of a noise level": noisy_ridge,
 }
 
 

@@ -36,7 +36,20 @@ def profiles() -> bl.regularisers.Regulariser:
     return R.RidgeRegulariser([torch.randn(2, 1, 3, 3)], weight=0.1, sharpness=2.0)
 
 
+def of_levels() -> bl.regularisers.Regulariser:
+    torch.manual_seed(5)
+    bank = torch.randn(2, 1, 3, 3)
+    return R.SplineRidge([bank], 0.1, 3.0, 4, noise_level=2.0, noise_range=5.0)
+
+
+def splines() -> bl.regularisers.Regulariser:
+    torch.manual_seed(6)
+    spline = R.LinearSpline(torch.tensor([0.5, 1.5, 2.0]), 1 + torch.rand(2, 3), slope_max=2.0)
+    return R.FieldsOfExperts(torch.randn(2, 1, 2, 2), 0.1, 0.5, potential=spline)
+
+
 TERM = "regulariser.log_weight"
+LEVEL = "regulariser.noise_level"
 FIRST = "regulariser.terms.0.log_weight"
 
 
@@ -78,6 +91,16 @@ CASES: dict[str, Given] = {
         lambda: bl.Variational(F.SquaredL2(), experts()), {"regulariser.filters": (2, 1, 2, 2)}
     ),
     "ridge": Given(lambda: bl.Variational(F.SquaredL2(), profiles()), {TERM: ()}),
+    "noise levels": Given(
+        lambda: bl.Variational(F.SquaredL2(blur()), of_levels() + ridge()),
+        {"regulariser.terms.0.noise_level": ()},
+    ),
+    "noise levels and weights": Given(
+        lambda: bl.Variational(F.SquaredL2(), of_levels()), {TERM: (), LEVEL: ()}
+    ),
+    "splines": Given(
+        lambda: bl.Variational(F.SquaredL2(), splines()), {"regulariser.potential.slopes": (2, 3)}
+    ),
     "sparse": Given(
         lambda: bl.Variational(F.SquaredL2(blur()), R.Sparsity(0.1) + ridge()), {FIRST: ()}, False
     ),

@@ -19,6 +19,8 @@ from contracts.zoo import Case, make, reference
 LOSS = bl.losses.SquaredError()
 WEIGHT = "regulariser.terms.0.log_weight"
 PIECEWISE = ("tv huber", "tv anisotropic huber", "foe huber", "ridge", "ridge weakly convex")
+LEARNED = ("foe spline", "spline ridge of a noise level")
+"""Of kinks in other places."""
 
 
 def exact_at(case: Case, theta: bl.Theta, near: Tensor) -> Tensor:
@@ -46,7 +48,7 @@ def loss_along(case: Case, name: str, near: Tensor) -> Callable[[float], float]:
     return loss
 
 
-@pytest.mark.parametrize("regulariser", PIECEWISE)
+@pytest.mark.parametrize("regulariser", (*PIECEWISE, *LEARNED))
 def test_central_differences_agree_where_no_feature_can_cross(regulariser: str) -> None:
     """To 1e-5 of the gradient; the ball of the piece test covers what θ ± 1e-5 can move."""
     checked = 0

@@ -150,6 +150,18 @@ def test_filters_and_maps_are_shown() -> None:
     assert "one weight a pixel [1]" in page.words
 
 
+def test_learned_potentials_are_drawn_as_curves() -> None:
+    experts = bl.regularisers.FieldsOfExperts(bl.regularisers.dct_filters(2), potential="spline")
+    ridge = bl.regularisers.SplineRidge([torch.randn(2, 1, 3, 3)])
+    energy = bl.Variational(bl.fidelities.SquaredL2(), experts + ridge)
+    theta = {n: p.detach() for n, p in energy.named_parameters() if p.requires_grad}
+    fit = Fit(energy, theta, (), Status.BUDGET, bl.Cost())
+    page = read(learning_page(fit, training=make_samples(1)))
+    assert 'aria-label="Potential of Fields of experts: 3 curves from 0 to' in page.html
+    assert 'aria-label="Potential of Spline ridge: 1 curve from ' in page.html
+    assert "what a response costs" in page.words
+
+
 def test_an_evaluation_page(tiny_fit: Fit) -> None:
     batches = [make_samples(2), make_samples(1, shape=(1, 30, 12), prefix="tall", after=0.01)]
     page = read(evaluation_page(tiny_fit, batches, title="On two sizes"))

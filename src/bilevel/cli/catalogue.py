@@ -29,6 +29,7 @@ from bilevel.learn import Accuracy, Algorithm, algorithms, criteria, penalties, 
 from bilevel.model import fidelities, losses, networks, regularisers
 from bilevel.model import operators as forward
 from bilevel.model.potentials import POTENTIALS
+from bilevel.model.regularisers.foe import LEARNED
 from bilevel.select import Rule, rules
 from bilevel.solve import Solver, solvers
 
@@ -179,11 +180,13 @@ FAMILIES: Mapping[str, Family] = {
             "total-variation": table(regularisers.TotalVariation, differing.MapSettings),
             "fields-of-experts": table(regularisers.FieldsOfExperts, differing.Experts),
             "ridge-regulariser": table(regularisers.RidgeRegulariser, differing.Cascade),
+            "spline-ridge": table(regularisers.SplineRidge, differing.Banks),
             "exact-tv": table(regularisers.ExactTotalVariation, differing.MapSettings),
         },
         (
             networks.Network,
             regularisers.Box,
+            regularisers.CascadeRegulariser,
             regularisers.NonSmoothRegulariser,
             regularisers.Regulariser,
             regularisers.Rescaled,
@@ -242,7 +245,10 @@ FAMILIES: Mapping[str, Family] = {
 
 CATALOGUE: dict[str, dict[str, type]] = {
     **{kind: family.entries() for kind, family in FAMILIES.items()},
-    "potentials": {name: type(potential) for name, potential in POTENTIALS.items()},
+    "potentials": {
+        **{name: type(potential) for name, potential in POTENTIALS.items()},
+        **LEARNED,
+    },
 }
 
 

@@ -144,7 +144,9 @@ class ByRow(Energy):
         if any(len(value) != len(y) for value in theta.values()):
             given = {name: len(value) for name, value in theta.items()}
             raise InputError(f"one value is needed for each of {len(y)} rows", given=given)
-        placed(self.energy, {name: value[0] for name, value in theta.items()}).check(y)
+        for k in range(len(y)):
+            own = {name: value[k] for name, value in theta.items()}
+            placed(self.energy, own).check(y[k : k + 1])
 
     def rows(self, index: Tensor) -> ByRow:
         """Those rows with their values."""

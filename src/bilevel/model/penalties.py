@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bilevel.model.potentials import Potential
+from bilevel.model.potentials import Bound, EvenFunction
 
 __all__ = ["Penalty", "RadialPenalty", "SeparablePenalty"]
 
@@ -18,11 +18,11 @@ __all__ = ["Penalty", "RadialPenalty", "SeparablePenalty"]
 class Penalty(ABC):
     """Features (b, g, c, h, w) or (b, c, h, w) -> value, force and curvature of each group."""
 
-    potential: Potential
+    potential: EvenFunction
 
     @property
     @abstractmethod
-    def lipschitz(self) -> float:
+    def lipschitz(self) -> Bound:
         """Bounds how fast ∇²ψ changes between kinks."""
 
     @abstractmethod
@@ -36,6 +36,10 @@ class Penalty(ABC):
     @abstractmethod
     def curvature(self, t: Tensor, smoothing: Tensor) -> Callable[[Tensor], Tensor]:
         """v -> ∇²φ_ν(t_i) v_i, with the weights computed once."""
+
+    def jump(self, s: Tensor, reach: Tensor) -> Tensor:
+        """At least what ∇²ψ can jump by at kinks of groups of size s."""
+        return self.potential.jump(s, reach)
 
     def value(self, t: Tensor, smoothing: Tensor) -> Tensor:
         """φ_ν(|t_i|) = ν ψ(|t_i|/ν)."""
@@ -55,9 +59,9 @@ class SeparablePenalty(Penalty):
     """Every entry is penalised by itself; potentials are even, so no absolute value is taken."""
 
     @property
-    def lipschitz(self) -> float:
+    def lipschitz(self) -> Bound:
         """That of ψ''."""
-        return self.potential.lipschitz
+        return self.potential.constants.lipschitz
 
     def size(self, t: Tensor) -> Tensor:
         """|t_i|."""
@@ -69,8 +73,7 @@ class SeparablePenalty(Penalty):
 
     def force(self, t: Tensor, smoothing: Tensor) -> Tensor:
         """ψ'(t_i/ν), in as few passes over memory as written-out operations allow."""
-        s = t / smoothing
-        return self.potential.ratio(s) * s
+        return self.potential.slope(t / smoothing)
 
     def curvature(self, t: Tensor, smoothing: Tensor) -> Callable[[Tensor], Tensor]:
         """Multiplication by ψ''(t_i/ν)/ν."""
@@ -83,14 +86,19 @@ class RadialPenalty(Penalty):
     """The Euclidean length of the vectors along dimension 1 is penalised."""
 
     @property
-    def lipschitz(self) -> float:
+    def lipschitz(self) -> Bound:
         """That of the radial function."""
-        return self.potential.radial_lipschitz
+        return self.potential.constants.radial_lipschitz
 
     def size(self, t: Tensor) -> Tensor:
         """|t_i| = √Σ_g t_ig², with derivative 0 at 0."""
         square = (t * t).sum(1)
         return square.clamp_min(torch.finfo(t.dtype).tiny).sqrt()
+
+    def jump(self, s: Tensor, reach: Tensor) -> Tensor:
+        """All directions turn with the group: the whole spread where a kink may be crossed."""
+        crossing = self.potential.jump(s, reach) > 0
+        return crossing.to(s) * self.potential.curvature_spread
 
     def spread(self, scale: Tensor, t: Tensor) -> Tensor:
         """The same scale for all components."""

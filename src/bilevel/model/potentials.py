@@ -13,24 +13,51 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-__all__ = ["POTENTIALS", "Charbonnier", "Huber", "LogCosh", "Potential", "StudentT"]
+__all__ = [
+    "POTENTIALS",
+    "Bound",
+    "Charbonnier",
+    "Constants",
+    "EvenFunction",
+    "Huber",
+    "LogCosh",
+    "Potential",
+    "StudentT",
+]
+
+
+Bound = float | Tensor
 
 
 @dataclass(frozen=True)
-class Potential(ABC):
-    """ψ with ψ', ψ'' and ψ'(s)/s, elementwise, and their bounds.
+class Constants:
+    """Of an even function: numbers, or (m, 1, 1), one for each channel of features (b, m, h, w).
 
-    ``slope_max`` >= |ψ'|; ``curvature_min`` <= ψ'' <= 1; ``lipschitz`` bounds ψ''' between kinks,
-    ``radial_lipschitz`` that of the Hessian of ψ(|p|); ``kink`` is the |s| where ψ'' jumps (inf:
-    nowhere); ``turning`` bounds |s ψ'''(s)| between kinks (inf: not known).
+    ``curvature_min`` <= ψ'' <= ``curvature_max``; ``lipschitz`` bounds ψ''' between kinks,
+    ``radial_lipschitz`` that of the Hessian of ψ(|p|), ``scale_lipschitz`` |ψ''| and the derivative
+    of s ψ''(s); ``kink`` is the |s| where ψ'' jumps, if that is a single one.
     """
 
-    slope_max: float
-    curvature_min: float
-    lipschitz: float
-    radial_lipschitz: float
+    curvature_min: Bound
+    lipschitz: Bound
+    radial_lipschitz: Bound
     kink: float = math.inf
-    turning: float = math.inf
+    curvature_max: Bound = 1.0
+    scale_lipschitz: Bound = 1.0
+
+
+class EvenFunction(ABC):
+    """ψ with ψ', ψ'' and ψ'(s)/s, elementwise, and what bounds them; learned or not."""
+
+    @property
+    @abstractmethod
+    def constants(self) -> Constants:
+        """What bounds them."""
+
+    @property
+    def curvature_spread(self) -> Bound:
+        """sup ψ'' - inf ψ'' <= this, in any direction of the radial function."""
+        return self.constants.curvature_max - self.constants.curvature_min
 
     @abstractmethod
     def value(self, s: Tensor) -> Tensor:
@@ -44,6 +71,23 @@ class Potential(ABC):
     def curvature(self, s: Tensor) -> Tensor:
         """ψ''(s)."""
 
+    def slope(self, s: Tensor) -> Tensor:
+        """ψ'(s)."""
+        return self.ratio(s) * s
+
+    def majorant(self, s: Tensor) -> Tensor:
+        """M with ψ(s + d) <= ψ(s) + ψ'(s) d + M d²/2 for all d; ψ'(s)/s where ψ(√·) is concave."""
+        return self.ratio(s)
+
+    def jump(self, s: Tensor, reach: Tensor) -> Tensor:
+        """At least what ψ'' can jump by, at all kinks that |s| may cross within ``reach``."""
+        crossing = (s - self.constants.kink).abs() <= reach
+        return crossing.to(s) * self.curvature_spread
+
+    def scale_jump(self, s: Tensor, reach: Tensor) -> Tensor:
+        """The same of s ψ''(s)."""
+        return (s + reach) * self.jump(s, reach)
+
     def value_of_square(self, u: Tensor) -> Tensor:
         """ψ(√u); overridden where no root is needed."""
         return self.value(u.clamp_min(torch.finfo(u.dtype).tiny).sqrt())
@@ -51,6 +95,28 @@ class Potential(ABC):
     def ratio_of_square(self, u: Tensor) -> Tensor:
         """ψ'(√u)/√u; overridden where no root is needed."""
         return self.ratio(u.clamp_min(torch.finfo(u.dtype).tiny).sqrt())
+
+
+@dataclass(frozen=True)
+class Potential(EvenFunction):
+    """Without parameters, scaled so that ψ''(0) = 1 is the largest curvature.
+
+    ``slope_max`` >= |ψ'|; ``curvature_min`` <= ψ'' <= 1; ``lipschitz`` bounds ψ''' between kinks,
+    ``radial_lipschitz`` that of the Hessian of ψ(|p|); ``kink`` is the |s| where ψ'' jumps (inf:
+    nowhere); ``turning`` bounds |s ψ'''(s)| between kinks (inf: not known).
+    """
+
+    slope_max: float
+    curvature_min: float
+    lipschitz: float
+    radial_lipschitz: float
+    kink: float = math.inf
+    turning: float = math.inf
+
+    @property
+    def constants(self) -> Constants:
+        """Those."""
+        return Constants(self.curvature_min, self.lipschitz, self.radial_lipschitz, self.kink)
 
     @property
     def curvature_spread(self) -> float:
@@ -92,6 +158,10 @@ class Huber(Potential):
     def curvature(self, s: Tensor) -> Tensor:
         """1 for |s| <= 1, else 0 (an element of the Clarke derivative at the kink)."""
         return (s.abs() <= 1).to(s.dtype)
+
+    def scale_jump(self, s: Tensor, reach: Tensor) -> Tensor:
+        """1, as the kink is at 1."""
+        return self.jump(s, reach)
 
 
 @dataclass(frozen=True)

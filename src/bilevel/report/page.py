@@ -26,6 +26,7 @@ from bilevel.report.gallery import gallery, median_card, shown_side
 from bilevel.report.generalisation import Generalisation
 from bilevel.report.parameters import model_name, parameters, parts, scalar_values
 from bilevel.report.pictures import filters, mask, weight_map
+from bilevel.report.potentials import potential_charts
 from bilevel.report.provenance import pretty, versions
 
 __all__ = [
@@ -194,6 +195,7 @@ def about_fit(fit: Fit) -> dict[str, object]:
         "progress": _progress(fit),
         "parameters": parameters(fit),
         "banks": [(name, filters(part)) for name, part in parts(fit, FieldsOfExperts)],
+        "curves": potential_charts(fit),
         "maps": [
             (name, found)
             for kind in (TotalVariation, ExactTotalVariation)

@@ -34,6 +34,7 @@ __all__ = [
     "AcceleratedMAID",
     "AutomaticHypergradient",
     "AutomaticSolver",
+    "Banks",
     "Box",
     "BudgetSettings",
     "CameraSettings",
@@ -194,7 +195,7 @@ class Experts(RegulariserSettings):
         return self.size
 
 
-class Cascade(RegulariserSettings):
+class Banks(RegulariserSettings):
     """Filters start at random, with a proved norm of 1."""
 
     given_elsewhere = ("filters", "norm")
@@ -204,25 +205,7 @@ class Cascade(RegulariserSettings):
     size: Annotated[int, Field(ge=1, le=64)] = Field(
         default=5, description="odd side of the filters [pixel]"
     )
-    weight: float | None = Field(
-        default=None, description="factor; 0.5 at the data's contrast if none"
-    )
-    sharpness: float = Field(default=50.0, description="how sharply the profile turns at 0")
-    scaling: float | None = Field(
-        default=None, description="first scale of every channel; 5 over the contrast if none"
-    )
     seed: Seed = Field(default=0, description="of the first filters")
-
-    def make(self, **given: object) -> Any:
-        """With first values of its own, left to the data unless given."""
-        weight = 0.5 if self.weight is None else self.weight
-        scaling = 5.0 if self.scaling is None else self.scaling
-        part = super().make(**{"weight": weight, "scaling": scaling, **given})
-        if self.weight is None:
-            part.leave("log_weight", fidelity=1, grey=-2)
-        if self.scaling is None:
-            part.leave("log_scaling", grey=-1)
-        return part
 
     def build(self, shape: Shape) -> ImageTerm:
         """With filters for images of so many channels."""
@@ -240,6 +223,29 @@ class Cascade(RegulariserSettings):
             torch.randn(m, c, self.size, self.size, generator=rng)
             for c, m in zip((channels, *layers), layers, strict=False)
         ]
+
+
+class Cascade(Banks):
+    """With a sharpness and first values of its own, left to the data unless given."""
+
+    weight: float | None = Field(
+        default=None, description="factor; 0.5 at the data's contrast if none"
+    )
+    sharpness: float = Field(default=50.0, description="how sharply the profile turns at 0")
+    scaling: float | None = Field(
+        default=None, description="first scale of every channel; 5 over the contrast if none"
+    )
+
+    def make(self, **given: object) -> Any:
+        """With those values."""
+        weight = 0.5 if self.weight is None else self.weight
+        scaling = 5.0 if self.scaling is None else self.scaling
+        part = super().make(**{"weight": weight, "scaling": scaling, **given})
+        if self.weight is None:
+            part.leave("log_weight", fidelity=1, grey=-2)
+        if self.scaling is None:
+            part.leave("log_scaling", grey=-1)
+        return part
 
 
 class Box(Settings):

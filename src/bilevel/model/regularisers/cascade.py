@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -13,12 +14,51 @@ from torch.nn.functional import conv2d, conv_transpose2d, pad
 from bilevel.ground.checks import check_constant, check_finite
 from bilevel.ground.errors import InputError
 from bilevel.ground.fused import differentiating, mapping
+from bilevel.ground.randomness import generator
 
-__all__ = ["analyse", "checked", "layer_norm", "row_norms", "synthesise"]
+__all__ = [
+    "Cascade",
+    "analyse",
+    "checked",
+    "estimated_norm",
+    "layer_norm",
+    "random_cascade",
+    "row_norms",
+    "synthesise",
+]
 
 _GRID = 64
 _STRIP = 2**21
 """Numbers that a strip of a transposed convolution may fill, so that it stays near the caches."""
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """diag(scale) W, with the scale in the last bank, or beside it where every row has its own."""
+
+    banks: list[Tensor]
+    beside: Tensor | None = None
+
+    @staticmethod
+    def of(filters: Sequence[Tensor], scale: Tensor) -> Cascade:
+        """``scale`` is (m,), one a channel, or (b, m, 1, 1)."""
+        if scale.ndim > 1:
+            return Cascade(list(filters), scale)
+        *first, last = filters
+        return Cascade([*first, last * scale[:, None, None, None]])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(b, c, h, w) -> (b, m, h, w)."""
+        t = analyse(self.banks, x)
+        return t if self.beside is None else self.beside * t
+
+    def transpose(self, p: Tensor) -> Tensor:
+        """(b, m, h, w) -> (b, c, h, w)."""
+        return synthesise(self.banks, p if self.beside is None else self.beside * p)
+
+    def rows(self, index: Tensor) -> Cascade:
+        """For these rows."""
+        return self if self.beside is None else replace(self, beside=self.beside[index])
 
 
 def analyse(filters: Sequence[Tensor], x: Tensor) -> Tensor:
@@ -95,6 +135,54 @@ def _paired(p: Tensor, bank: Tensor) -> Tensor:
         edge = _plain(p[..., -(wide // 2 + 1) :], bank)[..., -1:]
         columns = torch.cat((columns, edge), dim=3)
     return columns.contiguous(memory_format=torch.channels_last)
+
+
+def random_cascade(
+    channels: Sequence[int] = (4, 8, 64), size: int = 5, *, image_channels: int = 1, seed: int = 0
+) -> list[Tensor]:
+    """Banks as the convolutions of PyTorch begin: even in ±1/√(taps of a filter).
+
+    Args:
+        channels: of each layer.
+        size: odd side of the filters [pixel].
+        image_channels: of the images.
+        seed: of the filters.
+
+    Raises:
+        InputError: no layer, an even side, channels that are not positive.
+
+    Example:
+        >>> [tuple(bank.shape) for bank in random_cascade((4, 8), 3)]
+        [(4, 1, 3, 3), (8, 4, 3, 3)]
+    """
+    if not channels or min(*channels, image_channels) < 1:
+        what = "a cascade needs at least one channel in every layer"
+        raise InputError(what, given=(image_channels, *channels))
+    if size < 1 or size % 2 == 0:
+        raise InputError("filters of a cascade need an odd size", given=size)
+    rng, banks = generator(seed, "cascade"), list[Tensor]()
+    for c, m in zip((image_channels, *channels), channels, strict=False):
+        even = 2 * torch.rand(m, c, size, size, generator=rng) - 1
+        banks.append(even / math.sqrt(c * size**2))
+    return banks
+
+
+def estimated_norm(filters: Sequence[Tensor], side: int = 256) -> Tensor:
+    """The norm of the cascade on the torus of ``side`` pixels, as one layer of filters, ().
+
+    Right for large images far from their border, hence an estimate: zero padding inside of the
+    cascade is not seen. It can be differentiated. A proved bound is the product of
+    :func:`layer_norm`, often twice as large.
+
+    Source: Goujon, Neumayer, Unser 2024, Section 4.
+    """
+    reach = [sum(bank.shape[axis] // 2 for bank in filters) for axis in (3, 2)]
+    eye = torch.eye(filters[0].shape[1], dtype=filters[0].dtype, device=filters[0].device)
+    pixels = pad(eye[:, :, None, None], (reach[0], reach[0], reach[1], reach[1]))
+    response = analyse(filters, pixels)
+    spectrum = cast(Tensor, torch.fft.rfft2(response, s=(side, side))).permute(2, 3, 0, 1)
+    gram = spectrum @ spectrum.mH
+    return cast(Tensor, torch.linalg.eigvalsh(gram))[..., -1].max().sqrt()
 
 
 def row_norms(filters: Sequence[Tensor], height: int, width: int) -> Tensor:

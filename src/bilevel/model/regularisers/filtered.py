@@ -15,6 +15,7 @@ from bilevel.model.bounds import Bounds, Smoothness, Variation
 from bilevel.model.operators.operator import Shape
 from bilevel.model.part import around, positive_parameter
 from bilevel.model.penalties import Penalty
+from bilevel.model.potentials import Bound
 from bilevel.model.regularisers.regulariser import Regulariser
 from bilevel.model.sets import Set
 
@@ -25,7 +26,7 @@ __all__ = ["FeatureBall", "FilteredRegulariser"]
 class FeatureBall:
     """What the ball ‖x' - x‖ <= radius means for the features t = W x and u = W q.
 
-    ``move`` >= ‖W(x' - x)‖ and ``jump`` marks the groups whose curvature may jump. Per row.
+    ``move`` >= ‖W(x' - x)‖; ``reach`` is how far the groups, over ν, may move. Per row.
     ``weight`` multiplies their penalties.
     """
 
@@ -34,7 +35,7 @@ class FeatureBall:
     weight: Tensor
     radius: Tensor
     move: Tensor
-    jump: Tensor
+    reach: Tensor
 
 
 class FilteredRegulariser(Regulariser):
@@ -46,7 +47,19 @@ class FilteredRegulariser(Regulariser):
 
     log_weight: Tensor
     log_smoothing: Tensor
-    penalty: Penalty
+
+    @property
+    def penalty(self) -> Penalty:
+        """How features are penalised, at the present parameters."""
+        return self.renewed(self._penalty)
+
+    @penalty.setter
+    def penalty(self, value: Penalty) -> None:
+        self._penalty = value
+
+    def renewed(self, penalty: Penalty) -> Penalty:
+        """The same unless the potential has parameters."""
+        return penalty
 
     def smoothed(
         self, smoothing: float | None, usual: float, learn: Collection[str]
@@ -79,6 +92,11 @@ class FilteredRegulariser(Regulariser):
     def filter_variation(self, ball: FeatureBall, x: Tensor, q: Tensor, bend: Tensor) -> Variation:
         """The part of the parameters of W; ``bend`` >= ‖(w Δφ'') u‖. Zero when W has none."""
         del ball, q, bend
+        return Variation.zero(x)
+
+    def potential_variation(self, ball: FeatureBall, x: Tensor, norm: Tensor) -> Variation:
+        """The part of the parameters of the potential. Zero when it has none."""
+        del ball, norm
         return Variation.zero(x)
 
     @property
@@ -139,12 +157,12 @@ class FilteredRegulariser(Regulariser):
         return LinearMap(apply, lambda index: self._hessian(t[index], shape))
 
     def majoriser(self, x: Tensor) -> LinearMap:
-        """Wᵀ diag(w ψ'(s)/(s ν)) W with s = |W x|/ν: ψ(√·) is concave for every potential here."""
+        """Wᵀ diag(w M(s)/ν) W with s = |W x|/ν and the majorant of the potential."""
         return self._majoriser(self.features(x), _shape(x))
 
     def _majoriser(self, t: Tensor, shape: Shape) -> LinearMap:
         size = self.penalty.size(t) / self.smoothing
-        weights = self.weights(shape) * (self.penalty.potential.ratio(size) / self.smoothing)
+        weights = self.weights(shape) * (self.penalty.potential.majorant(size) / self.smoothing)
 
         def apply(v: Tensor) -> Tensor:
             spread = self.penalty.spread(weights, self.features(v))
@@ -153,9 +171,16 @@ class FilteredRegulariser(Regulariser):
         return LinearMap(apply, lambda index: self._majoriser(t[index], shape))
 
     def bounds(self, image_shape: Shape) -> Bounds:
-        """0 or weakly convex <= ∇²R <= ‖Wᵀ diag(w/ν) W‖."""
-        upper = self.gram_bound((self.weights(image_shape) / self.smoothing).detach(), image_shape)
-        return Bounds.of(self.penalty.potential.curvature_min * upper, upper)
+        """‖Wᵀ diag(w/ν) W‖ with the least and the largest curvature of the potential."""
+        stiff = (self.weights(image_shape) / self.smoothing).detach()
+        constants = self.penalty.potential.constants
+        concave = (stiff * -constants.curvature_min).clamp_min(0.0)
+        convex = (stiff * constants.curvature_max).clamp_min(0.0)
+        upper = self.gram_bound(convex, image_shape)
+        if not bool(concave.any()):
+            return Bounds.of(0.0, upper)
+        lower = self.gram_bound(concave, image_shape)
+        return Bounds.of(-lower, torch.maximum(lower, upper))
 
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """From the features of x and q, group by group (docs/decisions/0003)."""
@@ -166,6 +191,7 @@ class FilteredRegulariser(Regulariser):
             parts = [
                 self._weight_variation(ball, x, norm),
                 self._smoothing_variation(ball, x, norm),
+                self.potential_variation(ball, x, norm),
                 self.filter_variation(ball, x, q, bend),
             ]
             cross = torch.stack([p.cross for p in parts]).square().sum(0).sqrt()
@@ -175,17 +201,16 @@ class FilteredRegulariser(Regulariser):
     def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
         """‖Wᵀ(w λ ‖W_i‖/ν²) W‖ bounds how fast ∇²R changes between kinks, λ as in the penalty."""
         with torch.no_grad():
-            crossing = self._crossing(self.features(x), radius, x)
+            size = self.penalty.size(self.features(x)) / self.smoothing
+            crossing = self.penalty.jump(size, self._reach(size, radius, x)) > 0
             steep = self.penalty.lipschitz / self.smoothing.double() ** 2
             scale = self.weights(_shape(x)).double() * steep * self.feature_norm()
             return Smoothness.of(crossing, self.gram_bound(scale, _shape(x)))
 
-    def _crossing(self, t: Tensor, radius: Tensor, x: Tensor) -> Tensor:
-        """Which groups of features may cross a kink within the ball; rounding counted in."""
-        size = self.penalty.size(t)
+    def _reach(self, size: Tensor, radius: Tensor, x: Tensor) -> Tensor:
+        """How far |W x|/ν may move within the ball, group by group; rounding counted in."""
         allowance = 8 * torch.finfo(x.dtype).eps * rows.norm(x)
-        reach = self.feature_norm() * rows.expand(radius + allowance, size)
-        return (size - self.penalty.potential.kink * self.smoothing).abs() <= reach
+        return self.feature_norm() * rows.expand(radius + allowance, size) / self.smoothing
 
     def _norm(self, x: Tensor) -> Tensor:
         one = torch.ones_like(self.weights(_shape(x)) * self.smoothing)
@@ -194,22 +219,25 @@ class FilteredRegulariser(Regulariser):
     def _ball(self, x: Tensor, q: Tensor, radius: Tensor) -> FeatureBall:
         t, u = self.features(x), self.features(q)
         move = self._norm(x) * radius
-        weight, jump = self.weights(_shape(x)), self._crossing(t, radius, x)
-        return FeatureBall(t, u, weight, radius, move, jump)
+        weight, reach = self.weights(_shape(x)), self._reach(self.penalty.size(t), radius, x)
+        return FeatureBall(t, u, weight, radius, move, reach)
 
     def _bend(self, ball: FeatureBall) -> Tensor:
         """An upper bound of ‖w (φ''(t') - φ''(t)) u‖ over the ball."""
         stiff = ball.weight * self.penalty.size(ball.u)
         spread = self.penalty.potential.curvature_spread / self.smoothing * stiff
         gradual = self.penalty.lipschitz / self.smoothing**2 * stiff
-        sudden = rows.length(torch.where(ball.jump, spread, 0.0))
+        leap = self.penalty.jump(self.penalty.size(ball.t) / self.smoothing, ball.reach)
+        sudden = rows.length(leap / self.smoothing * stiff)
         return torch.minimum(rows.length(spread), rows.norm_inf(gradual) * ball.move + sudden)
 
     def _weight_variation(self, ball: FeatureBall, x: Tensor, norm: Tensor) -> Variation:
         if not self.log_weight.requires_grad:
             return Variation.zero(x)
-        force, shape = self.penalty.force(ball.t, self.smoothing), _shape(x)
-        own = self._parameter_variation(ball.weight, force, ball, norm, shape)
+        penalty, shape = self.penalty, _shape(x)
+        force = penalty.force(ball.t, self.smoothing)
+        steep = penalty.potential.constants.scale_lipschitz
+        own = self._parameter_variation(ball.weight, force, steep, ball, norm, shape)
         share = self.spreading(shape)
         return Variation(own.hessian, share * own.cross, share * own.cross_norm)
 
@@ -217,16 +245,24 @@ class FilteredRegulariser(Regulariser):
         if not self.log_smoothing.requires_grad:
             return Variation.zero(x)
         force = self.penalty.smoothing_force(ball.t, self.smoothing)
-        smooth = self._parameter_variation(self.smoothing, force, ball, norm, _shape(x))
-        leap = torch.where(ball.jump, ball.weight, 0.0)
+        potential, size = self.penalty.potential, self.penalty.size(ball.t) / self.smoothing
+        steep = potential.constants.scale_lipschitz
+        smooth = self._parameter_variation(self.smoothing, force, steep, ball, norm, _shape(x))
+        leap = ball.weight * potential.scale_jump(size, ball.reach)
         cross = (leap * self.penalty.size(ball.u)).flatten(1).sum(1)
         return smooth + Variation(torch.zeros_like(cross), cross, norm * rows.length(leap))
 
     def _parameter_variation(
-        self, parameter: Tensor, force: Tensor, ball: FeatureBall, norm: Tensor, shape: Shape
+        self,
+        parameter: Tensor,
+        force: Tensor,
+        steep: Bound,
+        ball: FeatureBall,
+        norm: Tensor,
+        shape: Shape,
     ) -> Variation:
-        """Of B = Wᵀ diag(w force), where force is 1/ν-Lipschitz in t, one column a parameter."""
-        stiff = ball.weight / self.smoothing
+        """Of B = Wᵀ diag(w force), force steep/ν-Lipschitz in t, one column a parameter."""
+        stiff = ball.weight / self.smoothing * steep
         cross = rows.grouped_norm(stiff * self.penalty.size(ball.u), parameter.shape) * ball.move
         pull = ball.weight * force
         drift = norm * stiff.max() * ball.move

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from typing import Literal, cast
 
 import torch
@@ -14,16 +15,20 @@ from bilevel.ground import rows
 from bilevel.ground.checks import check_choice, check_constant, check_finite
 from bilevel.ground.errors import InputError
 from bilevel.model.bounds import Variation
+from bilevel.model.learned_potentials import LearnedPotential, LinearSpline
 from bilevel.model.operators.operator import Shape
-from bilevel.model.part import check_learn
-from bilevel.model.penalties import RadialPenalty, SeparablePenalty
-from bilevel.model.potentials import POTENTIALS
+from bilevel.model.part import accounted_under, check_learn
+from bilevel.model.penalties import Penalty, RadialPenalty, SeparablePenalty
+from bilevel.model.potentials import POTENTIALS, EvenFunction
+from bilevel.model.radial_basis import RadialBasis
 from bilevel.model.regularisers.filtered import FeatureBall, FilteredRegulariser
 from bilevel.model.sets import Set, ZeroMean
 
 __all__ = ["FieldsOfExperts", "dct_filters"]
 
 PARAMETERS = ("filters", "weight", "smoothing")
+LEARNED: dict[str, type[LinearSpline | RadialBasis]] = {"spline": LinearSpline, "rbf": RadialBasis}
+"""Learned potentials by the names that configurations use."""
 
 
 def dct_filters(size: int) -> Tensor:
@@ -50,7 +55,9 @@ class FieldsOfExperts(FilteredRegulariser):
     R(x) = Σ_j w_j Σ_i φ_ν((k_j * x)_i) over all places where the filter fits into the image.
 
     Filters are kept at mean zero; the potential is "huber", "charbonnier", "log-cosh" or the
-    non-convex "student-t" (∇²R >= -1/8 of its upper bound). With several channels each filter has
+    non-convex "student-t" (∇²R >= -1/8 of its upper bound); or it is learned, one for each filter:
+    "spline" for a :class:`LinearSpline` that begins as "charbonnier" and "rbf" for a
+    :class:`RadialBasis`, or such a part with other options. With several channels each filter has
     as many and sums over them, unless they are ``coupled``: then every filter has one channel,
     responds to each channel of the image, and φ_ν is of the length of these responses. For real
     and imaginary parts that is the modulus of the response, whatever the phase.
@@ -61,13 +68,15 @@ class FieldsOfExperts(FilteredRegulariser):
         smoothing: where the potential turns from quadratic to linear, ν [grey value].
         coupled: penalise the responses of all channels together.
         potential: φ.
-        learn: names of what is learned; the rest stays as given.
+        learn: names of what is learned; the rest stays as given. Potentials say that themselves.
 
-    Source: Roth and Black 2009; Kunisch and Pock 2013, (1.3); Chen, Ranftl, Pock 2014.
+    Source: Roth and Black 2009; Kunisch and Pock 2013, (1.3); Chen, Ranftl, Pock 2014, whose
+    Σ_j a_j log(1 + (k_j * x)²) is that of "student-t" with ν = 1 and w_j = 2 a_j. Their filters
+    B β_j in the DCT basis B without the constant are those of mean zero, and B is orthonormal.
 
     Raises:
         InputError: filters that are not (m, c, k, k'), or of several channels where these are
-            coupled, weights that do not fit, unknown names.
+            coupled, weights or potentials of each filter that do not fit, unknown names.
 
     Example:
         >>> foe = FieldsOfExperts(dct_filters(3), weight=0.01, potential="log-cosh")
@@ -84,7 +93,8 @@ class FieldsOfExperts(FilteredRegulariser):
         smoothing: float | None = None,
         *,
         coupled: bool = False,
-        potential: Literal["charbonnier", "huber", "log-cosh", "student-t"] = "charbonnier",
+        potential: Literal["charbonnier", "huber", "log-cosh", "student-t", "spline", "rbf"]
+        | LearnedPotential = "charbonnier",
         learn: Collection[str] = ("filters", "weight"),
     ) -> None:
         """Filters (m, c, k, k'), the 5x5 DCT if none; weight: one or m; ν [grey value].
@@ -93,7 +103,6 @@ class FieldsOfExperts(FilteredRegulariser):
         """
         super().__init__()
         check_learn(learn, PARAMETERS)
-        check_choice(potential, POTENTIALS, "potential")
         check_constant(filters, "filters")
         bank = dct_filters(5) if filters is None else check_finite(filters.detach(), "filters")
         if bank.ndim != 4 or bank.numel() == 0:
@@ -105,8 +114,10 @@ class FieldsOfExperts(FilteredRegulariser):
         if coupled and bank.shape[1] != 1:
             what = "filters that couple channels have one channel, and respond to each"
             raise InputError(what, given=tuple(bank.shape))
-        self.penalty = (RadialPenalty if coupled else SeparablePenalty)(POTENTIALS[potential])
-        self.coupled, self.potential = coupled, potential
+        self.coupled = coupled
+        self.potential = _chosen(potential, len(bank))
+        present = _present(self.potential)
+        self.penalty = RadialPenalty(present) if coupled else SeparablePenalty(present)
         centred = ZeroMean().project(bank).clone()
         self.filters = nn.Parameter(centred, requires_grad="filters" in learn)
         each = weights.expand(len(bank)).clone()
@@ -182,8 +193,45 @@ class FieldsOfExperts(FilteredRegulariser):
         return square.sqrt()[:, None, None]
 
     def accounted(self) -> frozenset[str]:
-        """All three."""
-        return super().accounted() | {"filters"}
+        """All three, and what a learned potential has."""
+        learned = self._learned
+        own = frozenset[str]() if learned is None else accounted_under("potential", learned)
+        return super().accounted() | {"filters"} | own
+
+    def drawn(self) -> tuple[Tensor, Tensor] | None:
+        """Arguments s (n,) and a learned potential ψ there, (1, n), or (m, n) for each filter."""
+        learned = self._learned
+        if learned is None:
+            return None
+        each = learned.parameter.shape[:-1].numel()
+        s = torch.arange(-330, 331).to(learned.parameter) * (learned.reach / 300)
+        with torch.no_grad():
+            return s, learned.potential.value(s.expand(1, each, 1, -1))[0, :, 0]
+
+    @property
+    def _learned(self) -> LearnedPotential | None:
+        return self.potential if isinstance(self.potential, LearnedPotential) else None
+
+    def renewed(self, penalty: Penalty) -> Penalty:
+        """With the potential at its present coefficients."""
+        return replace(penalty, potential=_present(self.potential))
+
+    def potential_variation(self, ball: FeatureBall, x: Tensor, norm: Tensor) -> Variation:
+        """Of the coefficients c of ψ' = Σ_k c_k φ_k.
+
+        For δ of norm 1, Σ_k δ_k φ_k(t/ν) t/|t| is κ/ν-Lipschitz in t, κ as in ``basis_lipschitz``,
+        and its size at most ‖φ(t/ν)‖; with one ψ for each filter, filter by filter.
+        """
+        learned = self._learned
+        if learned is None or not learned.parameter.requires_grad:
+            return Variation.zero(x)
+        each = () if learned.parameter.ndim == 1 else ball.weight.shape
+        stiff = ball.weight * learned.basis_lipschitz / self.smoothing
+        size = self.penalty.size(ball.t) / self.smoothing
+        cross = rows.grouped_norm(stiff * self.penalty.size(ball.u), each) * ball.move
+        reach = rows.grouped_norm(ball.weight * learned.basis_norm(size), each)
+        reach = norm * (reach + stiff.max() * ball.move)
+        return Variation(torch.zeros_like(cross), cross, reach)
 
     def filter_variation(self, ball: FeatureBall, x: Tensor, q: Tensor, bend: Tensor) -> Variation:
         """Of B δ = Σ_j δK_jᵀ w_j φ'_j + K_jᵀ w_j φ''_j δK_j x, with ‖δK v‖ <= ‖δ‖ √taps ‖v‖."""
@@ -191,11 +239,34 @@ class FieldsOfExperts(FilteredRegulariser):
             return Variation.zero(x)
         taps = math.sqrt(self.filters[0, 0].numel())
         image, adjoint = taps * rows.length(x), taps * rows.length(q)
-        stiff = (ball.weight / self.smoothing).max()
-        turn = rows.length(ball.weight * ball.u) / self.smoothing
+        steep = ball.weight * self.penalty.potential.constants.scale_lipschitz
+        stiff = (steep / self.smoothing).max()
+        turn = rows.length(steep * ball.u) / self.smoothing
         cross = adjoint * stiff * ball.move + image * bend + taps * ball.radius * turn
         force = ball.weight * self.penalty.force(ball.t, self.smoothing)
         norm = self._norm(x)
         reach = taps * (rows.length(force) + stiff * ball.move)
         reach = reach + norm * stiff * (image + taps * ball.radius)
         return Variation(torch.zeros_like(cross), cross, reach)
+
+
+def _chosen(potential: str | LearnedPotential, filters: int) -> str | LearnedPotential:
+    """The name of a potential without parameters, or one that is learned.
+
+    Raises:
+        InputError: an unknown name, one for each of another number of filters.
+    """
+    if isinstance(potential, str):
+        check_choice(potential, (*POTENTIALS, *LEARNED), "potential")
+        return (
+            LEARNED[potential].like("charbonnier", filters) if potential in LEARNED else potential
+        )
+    shape = potential.parameter.shape
+    if len(shape) > 1 and shape[0] != filters:
+        what = f"the potential has coefficients for {shape[0]} filters"
+        raise InputError(what, given=f"{filters} filters", advice="give one for all, or one each")
+    return potential
+
+
+def _present(potential: str | LearnedPotential) -> EvenFunction:
+    return POTENTIALS[potential] if isinstance(potential, str) else potential.potential

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from bilevel.ground.fused import fused
-from bilevel.model.potentials import Potential
+from bilevel.model.potentials import EvenFunction
 
 __all__ = ["Curvature", "curvature", "gradient", "hessian_product", "value_and_gradient"]
 
@@ -24,7 +24,7 @@ def gradient(
     x: Tensor,
     weight: Tensor,
     smoothing: Tensor,
-    potential: Potential,
+    potential: EvenFunction,
     isotropic: bool,
     coupled: bool,
 ) -> Tensor:
@@ -36,7 +36,7 @@ def value_and_gradient(
     x: Tensor,
     weight: Tensor,
     smoothing: Tensor,
-    potential: Potential,
+    potential: EvenFunction,
     isotropic: bool,
     coupled: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -46,7 +46,7 @@ def value_and_gradient(
 
 
 def curvature(
-    x: Tensor, weight: Tensor, smoothing: Tensor, potential: Potential, isotropic: bool
+    x: Tensor, weight: Tensor, smoothing: Tensor, potential: EvenFunction, isotropic: bool
 ) -> Curvature:
     """w ∇²φ(D x): ψ'(s)/s across t = D x and ψ''(s) along it, over ν; s = |t|/ν.
 
@@ -106,7 +106,7 @@ def _squares(
 
 def _pulled(
     scale: Tensor,
-    potential: Potential,
+    potential: EvenFunction,
     down: Tensor,
     right: Tensor,
     first: Tensor,
@@ -123,7 +123,7 @@ def _gradient(
     x: Tensor,
     weight: Tensor,
     smoothing: Tensor,
-    potential: Potential,
+    potential: EvenFunction,
     isotropic: bool,
     coupled: bool,
 ) -> Tensor:
@@ -137,7 +137,7 @@ def _value_and_gradient(
     x: Tensor,
     weight: Tensor,
     smoothing: Tensor,
-    potential: Potential,
+    potential: EvenFunction,
     isotropic: bool,
     coupled: bool,
 ) -> tuple[Tensor, Tensor]:
@@ -152,7 +152,7 @@ def _value_and_gradient(
 
 @fused
 def _curvature(
-    x: Tensor, weight: Tensor, smoothing: Tensor, potential: Potential, isotropic: bool
+    x: Tensor, weight: Tensor, smoothing: Tensor, potential: EvenFunction, isotropic: bool
 ) -> Curvature:
     down, right = _differences(x)
     scale = weight / smoothing

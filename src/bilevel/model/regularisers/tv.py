@@ -17,7 +17,7 @@ from bilevel.model.operators import Differences
 from bilevel.model.operators.operator import Shape
 from bilevel.model.part import Units, around, check_learn
 from bilevel.model.penalties import RadialPenalty, SeparablePenalty
-from bilevel.model.potentials import POTENTIALS, Potential
+from bilevel.model.potentials import POTENTIALS, EvenFunction
 from bilevel.model.regularisers import stencil
 from bilevel.model.regularisers.filtered import FilteredRegulariser
 from bilevel.model.sets import Box, Set
@@ -180,7 +180,7 @@ class TotalVariation(FilteredRegulariser):
     def _on(self, x: Tensor) -> Tensor:
         return self.weights((x.shape[1], x.shape[2], x.shape[3]))
 
-    def _profile(self, weight: Tensor) -> tuple[Tensor, Tensor, Potential, bool, bool]:
+    def _profile(self, weight: Tensor) -> tuple[Tensor, Tensor, EvenFunction, bool, bool]:
         potential = self.penalty.potential
         return weight, self.smoothing, potential, self.isotropic, self.coupled
 
