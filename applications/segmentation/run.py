@@ -13,9 +13,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import bilevel as bl  # noqa: E402
-from segmentation.scenes import scenes  # noqa: E402
-from segmentation.task import judged, learned, segmenter  # noqa: E402
+import bilevel as bl
+from segmentation.scenes import scenes
+from segmentation.task import judged, learned, segmenter
 
 
 def one(seed: int, *, count: int = 8, size: int = 48) -> None:

@@ -1,4 +1,4 @@
-"""Random scenes with labels: discs a little brighter than their surroundings, under fine stripes."""
+"""Random scenes with labels: discs a little brighter than their surroundings, finely striped."""
 
 from __future__ import annotations
 
