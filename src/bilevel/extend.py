@@ -96,6 +96,7 @@ from bilevel.model.regularisers.regulariser import ImageTerm as ImageTerm
 from bilevel.model.regularisers.regulariser import Regulariser as Regulariser
 from bilevel.model.saddle import SaddleObjective as SaddleObjective
 from bilevel.model.sets import Box as Box
+from bilevel.model.sets import L1Ball as L1Ball
 from bilevel.model.sets import Product as Product
 from bilevel.model.sets import Set as Set
 from bilevel.select.choice import Outcome as Outcome

@@ -153,6 +153,27 @@ def test_filters_of_lowest_frequency_come_first() -> None:
     assert changes.tolist() == [6.0, 0.0]  # along the width, then along the height
 
 
+def test_the_model_of_kunisch_and_pock_is_a_table() -> None:
+    """24 weights of the DCT, and a power of the responses."""
+    entry = CATALOGUE["regularisers"]["fields-of-experts"]
+    assert issubclass(entry, RegulariserSettings)
+    table = {"potential": "power", "exponent": 0.5, "learn": ["weight"]}
+    made = entry.model_validate(table).build((1, 8, 8))
+    learned = {n: p.numel() for n, p in made.named_parameters() if p.requires_grad}
+    assert learned == {"log_weight": 24}
+    with pytest.raises(ValueError, match="'huber' has no exponent"):
+        entry.model_validate({"potential": "huber", "exponent": 0.5})
+
+
+def test_a_regulariser_of_several_scales_is_a_table_in_a_table() -> None:
+    inner = '[regulariser]\nname = "multi-scale"\nlevels = 2\n[regulariser.of]\n'
+    text = CONFIGURATION.replace("[regulariser]\n", inner)
+    found = parse(text, Path("tiny.toml")).configuration.regulariser.build((1, 16, 16))
+    assert isinstance(found, regularisers.MultiScale)
+    assert isinstance(found.regulariser, regularisers.TotalVariation)
+    assert found.levels == 2
+
+
 def test_quotients_are_numbers() -> None:
     noise = parse(CONFIGURATION, Path("tiny.toml")).configuration.noise.build()
     assert noise == bl.data.GaussianNoise(10 / 255)

@@ -14,8 +14,8 @@ from bilevel.ground.randomness import generator
 from bilevel.ground.theta import bind, learnable
 from bilevel.model import space_of
 from bilevel.model.describe import build, describe
-from bilevel.model.operators import Shape
-from bilevel.model.regularisers import Regulariser
+from bilevel.model.operators import Downsampling, Shape
+from bilevel.model.regularisers import Composed, MultiScale, Regulariser
 from contracts.networks import NETWORKS
 from contracts.states import InfimalConvolution
 from contracts.zoo import (
@@ -25,11 +25,13 @@ from contracts.zoo import (
     foe,
     foe_rbf,
     foe_spline,
+    grouped,
     log_uniform,
     ridge_filters,
     spline_ridge,
     tv,
     tv_map,
+    wavelets,
 )
 
 SEEDS = range(3)
@@ -47,6 +49,22 @@ FURTHER: dict[str, Callable[[Random], Regulariser]] = {
     **NETWORKS,
     "foe coupled splines": lambda rng: foe_spline(rng, 3, coupled=True),
     "foe coupled radial basis": lambda rng: foe_rbf(rng, coupled=True),
+    "foe coupled root": lambda rng: foe(rng, "power", coupled=True),
+    "foe coupled power": lambda rng: foe(rng, "power", exponent=1.5, coupled=True),
+    **{f"groups of {size}": lambda rng, size=size: grouped(rng, size, 2) for size in (1, 2, 3, 5)},
+    "multi-scale infimal convolution": lambda rng: MultiScale(
+        InfimalConvolution(log_uniform(rng, -1, 0), ridge=0.1), 1
+    ),
+    "multi-scale coupled huber": lambda rng: MultiScale(
+        tv(rng, coupled=True, potential="huber"), 1, 2.0
+    ),
+    "foe of fewer pixels": lambda rng: Composed(foe(rng, "huber", coupled=True), Downsampling(2)),
+    "wavelets coupled": lambda rng: wavelets(rng, wavelet="symlet-4", coupled=True),
+    "wavelets decimated": lambda rng: wavelets(rng, decimated=True, potential="huber"),
+    "wavelets of two levels": lambda rng: wavelets(
+        rng, 2, wavelet="daubechies-2", potential="student-t"
+    ),
+    "foe coupled square": lambda rng: foe(rng, "power", exponent=2.0, coupled=True),
 }
 """Of ``CHANNELS``; all others of the zoo's images."""
 

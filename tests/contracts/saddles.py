@@ -58,6 +58,9 @@ ENERGIES: dict[str, Callable[[], bl.Variational]] = {
     "two": lambda: bl.Variational(
         F.L1(blur(), weight=0.5, learn=("weight",)), R.ExactTotalVariation(0.1) + R.Tikhonov(0.5)
     ),
+    "wavelets": lambda: bl.Variational(
+        F.SquaredL2(), R.ExactWaveletSparsity(torch.tensor([0.05, 0.1, 0.15]), levels=1)
+    ),
     "learned operator": lambda: bl.Variational(F.L1(TwoTaps(), learn=("weight",)), R.Tikhonov(0.5)),
     "pixels": lambda: bl.Variational(
         F.L1(weight=0.5, learn=("weight",)), R.ExactTotalVariation(0.2) + R.Tikhonov(0.8)

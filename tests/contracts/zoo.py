@@ -24,8 +24,10 @@ from bilevel.model.operators import (
 )
 from bilevel.model.regularisers import (
     FieldsOfExperts,
+    GroupedExperts,
     LearnedPotential,
     LinearSpline,
+    MultiScale,
     RadialBasis,
     Regulariser,
     Rescaled,
@@ -33,6 +35,7 @@ from bilevel.model.regularisers import (
     SplineRidge,
     Tikhonov,
     TotalVariation,
+    WaveletSparsity,
 )
 
 SHAPE = (1, 6, 8)
@@ -167,6 +170,28 @@ def noisy_ridge(rng: Random) -> SplineRidge:
     return spline_ridge(rng, True, noise_level=level, noise_range=1.0)
 
 
+def grouped(rng: Random, group: int, channels: int = 1) -> GroupedExperts:
+    """Two groups, scales such that faces are met; mixing, whose entries are many, fixed in large
+    ones."""
+    count = 2 * group
+    banks = [normal(rng, 3, channels, 3, 3) / 3, normal(rng, count, 3, 3, 1) / 2]
+    mixing = torch.rand(2, group, group, generator=rng) - 0.5
+    mixing = mixing / mixing.abs().sum(-1, keepdim=True).clamp_min(1.0)
+    scale = 0.1 * torch.rand(2, generator=rng) + 0.02
+    bluntness = 1 + 3 * torch.rand(2, generator=rng)
+    learn = ("weight", "scale", "bluntness", "mixing")[: 4 if group < 4 else 3]
+    weight = log_uniform(rng, -1, 0)
+    return GroupedExperts(
+        banks, weight, scale, bluntness, mixing, group=group, norm=2.0, learn=learn
+    )
+
+
+def wavelets(rng: Random, levels: int = 1, **options: object) -> WaveletSparsity:
+    weight = 0.2 * torch.rand(3 * levels, generator=rng) + 0.01
+    smoothing, learn = log_uniform(rng, -1.5, 0), ("weight", "smoothing")
+    return WaveletSparsity(weight, smoothing, levels=levels, learn=learn, **options)  # type: ignore[arg-type]
+
+
 REGULARISERS: dict[str, Callable[[Random], Regulariser]] = {
     "tikhonov": lambda rng: Tikhonov(log_uniform(rng, -2, 0)),
     "tv charbonnier": tv,
@@ -184,6 +209,7 @@ REGULARISERS: dict[str, Callable[[Random], Regulariser]] = {
     "foe student-t": lambda rng: foe(rng, "student-t"),
     "foe spline": foe_spline,
     "foe radial basis": foe_rbf,
+    "foe root": lambda rng: foe(rng, "power"),
     "ridge": lambda rng: ridge(rng, False),
     "ridge weakly convex": lambda rng: ridge(rng, True),
     "rescaled ridge": lambda rng: rescaled(rng, ridge(rng, True)),
@@ -191,6 +217,9 @@ REGULARISERS: dict[str, Callable[[Random], Regulariser]] = {
     "rescaled foe": lambda rng: rescaled(rng, foe(rng, "student-t")),
     "ridge weakly convex filters": lambda rng: ridge_filters(rng, True),
     "spline ridge of a noise level": noisy_ridge,
+    "grouped": lambda rng: grouped(rng, 4),
+    "wavelets": wavelets,
+    "multi-scale tv": lambda rng: MultiScale(tv(rng), 2, torch.rand(2, generator=rng) + 0.5),
 }
 
 

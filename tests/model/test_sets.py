@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bilevel.ground.errors import InputError
-from bilevel.model.sets import Ball, Box, Product, Set, Simplex, ZeroMean
+from bilevel.model.sets import Ball, Box, L1Ball, Product, Set, Simplex, ZeroMean
 
-SETS = [Box(-0.5, 1.0), Ball(1.5), ZeroMean(1), Simplex(2.0), Box(0.0)]
+SETS = [Box(-0.5, 1.0), Ball(1.5), L1Ball(1.5), ZeroMean(1), Simplex(2.0), Box(0.0)]
 
 
 def member(admissible: Set, value: torch.Tensor) -> bool:
@@ -16,6 +16,8 @@ def member(admissible: Set, value: torch.Tensor) -> bool:
         return bool(((value >= admissible.lower) & (value <= admissible.upper)).all())
     if isinstance(admissible, Ball):
         return float(value.norm()) <= admissible.radius * (1 + 1e-12)
+    if isinstance(admissible, L1Ball):
+        return float(value.abs().sum()) <= admissible.radius * (1 + 1e-12)
     if isinstance(admissible, Simplex):
         return abs(float(value.sum()) - admissible.total) < 1e-9 and bool((value >= 0).all())
     return abs(float(value.mean())) < 1e-12

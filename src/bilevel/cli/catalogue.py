@@ -15,7 +15,7 @@ from types import ModuleType
 from pydantic.fields import FieldInfo
 
 from bilevel import data
-from bilevel.cli.settings import differing, kinds, operators
+from bilevel.cli.settings import differing, kinds, operators, several_scales
 from bilevel.cli.settings.base import Settings
 from bilevel.cli.settings.forward import OperatorSettings
 from bilevel.cli.settings.kinds import Table, table
@@ -141,6 +141,7 @@ FAMILIES: Mapping[str, Family] = {
             forward.Radon,
             forward.Scaled,
             forward.Stacked,
+            forward.Wavelets,
         ),
     ),
     "noises": Family(
@@ -179,14 +180,21 @@ FAMILIES: Mapping[str, Family] = {
         {
             "total-variation": table(regularisers.TotalVariation, differing.MapSettings),
             "fields-of-experts": table(regularisers.FieldsOfExperts, differing.Experts),
+            "grouped-experts": table(regularisers.GroupedExperts, differing.Banks),
+            "multi-scale": table(regularisers.MultiScale, several_scales.Scales),
             "ridge-regulariser": table(regularisers.RidgeRegulariser, differing.Cascade),
             "spline-ridge": table(regularisers.SplineRidge, differing.Banks),
             "exact-tv": table(regularisers.ExactTotalVariation, differing.MapSettings),
+            "wavelet-sparsity": table(regularisers.WaveletSparsity, several_scales.Bands),
+            "exact-wavelet-sparsity": table(
+                regularisers.ExactWaveletSparsity, several_scales.ChannelledBands
+            ),
         },
         (
             networks.Network,
             regularisers.Box,
             regularisers.CascadeRegulariser,
+            regularisers.Composed,
             regularisers.NonSmoothRegulariser,
             regularisers.Regulariser,
             regularisers.Rescaled,

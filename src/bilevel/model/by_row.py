@@ -184,7 +184,9 @@ def _stacked(functions: tuple[Function, ...]) -> Function:
 
 
 def _wide(weight: Tensor) -> Tensor:
-    """(b,) or (b, h, w) as a weight of images, (b, 1, 1, 1) or (b, 1, h, w)."""
+    """(b,) or (b, h, w) as (b, 1, 1, 1) or (b, 1, h, w); weights of channels as they are."""
+    if weight.ndim == 4:
+        return weight
     return weight[:, None, None, None] if weight.ndim == 1 else weight[:, None]
 
 

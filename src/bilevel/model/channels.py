@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 import torch
 from torch import Tensor
 
 from bilevel.ground.errors import InputError
-from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
+from bilevel.model.composed import composed
 from bilevel.model.group_norm import GroupNorm
 from bilevel.model.operators.operator import Interval, Operator, Shape
 from bilevel.model.smooth import Smooth
@@ -30,6 +27,11 @@ class Channels(Operator):
     def __init__(self, index: tuple[int, ...], count: int) -> None:
         super().__init__()
         self.index, self.count = list(index), count
+
+    @property
+    def roundings(self) -> float:
+        """None: entries are chosen as they are."""
+        return 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, count, h, w) -> (b, c, h, w)."""
@@ -66,60 +68,9 @@ def on_channels(function: Function, index: tuple[int, ...], count: int) -> Funct
     """
     if len(index) == count:
         return function
-    chosen = Channels(index, count)
-    if isinstance(function, Smooth):
-        return _SmoothOnChannels(function, chosen)
-    if isinstance(function, GroupNorm):
-        return replace(function, operator=function.operator @ chosen)
+    if isinstance(function, Smooth | GroupNorm):
+        return composed(function, Channels(index, count))
     if function.distance is not None and not function.boxed:
         return on_channels(as_norm(function.distance), index, count)
     what = "a box in an energy whose state has further channels than the image"
     raise InputError(f"{what} is not supported", advice="leave it out, or bound x afterwards")
-
-
-@dataclass(frozen=True)
-class _SmoothOnChannels(Smooth):
-    """x -> T(x[:, index]): what is diagonal in the Fourier basis there is not so here."""
-
-    inner: Smooth
-    chosen: Channels
-
-    def value(self, x: Tensor) -> Tensor:
-        return self.inner.value(self.chosen(x))
-
-    def grad(self, x: Tensor) -> Tensor:
-        return self.chosen.adjoint(self.inner.grad(self.chosen(x)))
-
-    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        value, slope = self.inner.value_and_grad(self.chosen(x))
-        return value, self.chosen.adjoint(slope)
-
-    def hessian(self, x: Tensor) -> LinearMap:
-        return self._widened(self.inner.hessian(self.chosen(x)))
-
-    def majoriser(self, x: Tensor) -> LinearMap | None:
-        found = self.inner.majoriser(self.chosen(x))
-        return None if found is None else self._widened(found)
-
-    def _widened(self, inner: LinearMap) -> LinearMap:
-        def apply(v: Tensor) -> Tensor:
-            return self.chosen.adjoint(inner(self.chosen(v)))
-
-        return LinearMap(apply, lambda index: self._widened(inner.rows(index)))
-
-    def bounds(self, shape: Shape) -> Bounds:
-        """Zero in the channels that it does not see."""
-        own = self.inner.bounds(self.chosen.data_shape(shape))
-        return replace(own, mu=own.mu.clamp_max(0.0), lipschitz=own.lipschitz.clamp_min(0.0))
-
-    def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
-        return self.inner.variation(self.chosen(x), self.chosen(q), radius)
-
-    def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
-        return self.inner.smoothness(self.chosen(x), radius)
-
-    def magnitude(self, shape: Shape) -> Magnitude:
-        return self.inner.magnitude(self.chosen.data_shape(shape))
-
-    def rows(self, index: Tensor) -> Smooth:
-        return replace(self, inner=self.inner.rows(index))

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bilevel.ground.checks import check_choice
+from bilevel.ground.errors import InputError
+
 __all__ = [
     "POTENTIALS",
     "Bound",
@@ -22,7 +25,9 @@ __all__ = [
     "Huber",
     "LogCosh",
     "Potential",
+    "Power",
     "StudentT",
+    "potential_of",
 ]
 
 
@@ -253,10 +258,105 @@ class StudentT(Potential):
         return (1 - s * s) * self.ratio(s) ** 2
 
 
+@dataclass(frozen=True)
+class Power(Potential):
+    """ψ(s) = ((1 + s²)^(p/2) - 1)/p, the smoothed |s|^p for 0 < p <= 2; not convex for p < 1.
+
+    p = 1 is Charbonnier's, p = 2 the square itself, and p -> 0 gives Student's t. With k(s) =
+    (2 - p)(1 + s²)^(p/2 - 3)
+
+        ψ''(s) = (1 + s²)^(p/2 - 2) (1 - (1 - p) s²),   ψ'''(s) = -k s (3 - (1 - p) s²).
+
+    For p < 1, ψ'' is least at s² = 3/(1 - p). |ψ'''| is largest at the smaller root u = s² of
+    (1 - p)(3 - p) u² - 6 (3 - p) u + 3 = 0, and so is the third derivative of ψ(|p|): in unit
+    directions with a part c along p it is k s (c³ (3 - (1 - p) s²) + 3 c (1 - c²)(1 + s²)), most
+    at c = 1 where s² <= 1/(3 - p), and 2 (2 - p)/√(4 - p) (1 + s²)^(p/2 - 3/2) beyond, which falls.
+
+    Source: Kunisch and Pock 2013, who take |t|^p with p in {1/2, 1, 2}; constants: here.
+
+    Example:
+        >>> Power.of(1.0).lipschitz == Charbonnier().lipschitz
+        True
+    """
+
+    exponent: float = 0.5
+
+    @staticmethod
+    def of(exponent: float) -> Power:
+        """With the constants of that exponent p.
+
+        Raises:
+            InputError: an exponent outside of (0, 2].
+        """
+        p = exponent
+        if not 0 < p <= 2:
+            raise InputError("the exponent of a power must lie in (0, 2]", given=p)
+        gap = max(1 - p, 0.0)
+        slope = gap ** (gap / 2) * (2 - p) ** (p / 2 - 1) if p <= 1 else math.inf
+        concave = -2 * (gap / (4 - p)) ** (2 - p / 2) if p < 2 else 1.0
+        root = math.sqrt(36 * (3 - p) ** 2 - 12 * (1 - p) * (3 - p))
+        u = 6 / (6 * (3 - p) + root)
+        steep = (2 - p) * math.sqrt(u) * (1 + u) ** (p / 2 - 3) * (3 - (1 - p) * u)
+        return Power(slope, concave, steep, steep, turning=_turning(p), exponent=p)
+
+    def value(self, s: Tensor) -> Tensor:
+        """ψ(s), without cancellation near 0."""
+        return self.value_of_square(s * s)
+
+    def value_of_square(self, u: Tensor) -> Tensor:
+        """((1 + u)^(p/2) - 1)/p, without cancellation near 0."""
+        return torch.expm1(self.exponent / 2 * torch.log1p(u)) / self.exponent
+
+    def ratio(self, s: Tensor) -> Tensor:
+        """(1 + s²)^(p/2 - 1)."""
+        return self.ratio_of_square(s * s)
+
+    def ratio_of_square(self, u: Tensor) -> Tensor:
+        """(1 + u)^(p/2 - 1)."""
+        return (1 + u) ** (self.exponent / 2 - 1)
+
+    def curvature(self, s: Tensor) -> Tensor:
+        """(1 + s²)^(p/2 - 1) (p - 1 + (2 - p)/(1 + s²))."""
+        u, p = s * s, self.exponent
+        return self.ratio_of_square(u) * (p - 1 + (2 - p) / (1 + u))
+
+
+def _turning(p: float) -> float:
+    """The largest |s ψ'''(s)| of a power: (2 - p) u |3 - (1 - p) u| (1 + u)^(p/2 - 3), u = s².
+
+    It is stationary where (1 - p)(1 - p/2) u² - (8 - 7p/2) u + 3 = 0.
+    """
+    square, linear = (1 - p) * (1 - p / 2), 8 - 3.5 * p
+    root = math.sqrt(linear**2 - 12 * square)
+    roots = [6 / (linear + root), *([(linear + root) / (2 * square)] if square > 0 else [])]
+    sizes = [u * abs(3 - (1 - p) * u) * (1 + u) ** (p / 2 - 3) for u in roots]
+    return (2 - p) * max(sizes)
+
+
 POTENTIALS: dict[str, Potential] = {
     "huber": Huber(),
     "charbonnier": Charbonnier(),
     "log-cosh": LogCosh(),
     "student-t": StudentT(),
+    "power": Power.of(0.5),
 }
 """The potentials by the names that regularisers and configurations use."""
+
+
+def potential_of(name: str, exponent: float | None = None) -> Potential:
+    """The potential of that name; that of "power" has an ``exponent``, 1/2 if None.
+
+    Raises:
+        InputError: an unknown name, an exponent of another potential, or one outside of (0, 2].
+
+    Example:
+        >>> potential_of("power", 2.0).curvature_min
+        1.0
+    """
+    check_choice(name, POTENTIALS, "potential")
+    if exponent is None:
+        return POTENTIALS[name]
+    if name != "power":
+        advice = 'leave exponent out, or set potential = "power"'
+        raise InputError(f"the potential '{name}' has no exponent", given=exponent, advice=advice)
+    return Power.of(exponent)

@@ -13,8 +13,9 @@ from torch import Tensor
 from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta
+from bilevel.model.l1_ball import projection, threshold
 
-__all__ = ["Ball", "Box", "CappedSimplex", "Product", "Set", "Simplex", "ZeroMean"]
+__all__ = ["Ball", "Box", "CappedSimplex", "L1Ball", "Product", "Set", "Simplex", "ZeroMean"]
 
 
 class Set(ABC):
@@ -158,6 +159,30 @@ class CappedSimplex(Set):
         last = max(int((left >= 0).sum()) - 1, 0)
         threshold = turns[last] + left[last] / falling[last].clamp_min(1.0)
         return (v - threshold).clamp(0.0, 1.0).to(value.dtype).view_as(value)
+
+
+@dataclass(frozen=True)
+class L1Ball(Set):
+    """The absolute values along the last dimension sum to at most ``radius``.
+
+    Source: Duchi et al. 2008, "Efficient projections onto the l1-ball".
+
+    Example:
+        >>> L1Ball().project(torch.tensor([[1.0, -1.0], [0.25, 0.5]]))
+        tensor([[ 0.5000, -0.5000],
+                [ 0.2500,  0.5000]])
+    """
+
+    radius: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse an empty ball."""
+        check_positive(self.radius, "radius of a ball")
+
+    def project(self, value: Tensor) -> Tensor:
+        """Shrink every vector towards 0 by its own threshold."""
+        parts = (value / self.radius).unbind(-1)
+        return self.radius * torch.stack(projection(parts, threshold(parts)), -1)
 
 
 @dataclass(frozen=True)

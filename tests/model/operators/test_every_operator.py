@@ -41,6 +41,7 @@ ELEMENTARY: dict[str, tuple[Make, Shape]] = {
         (1, 3, 5),
     ),
     "Downsampling": (lambda: operators.Downsampling((3, 1), KERNEL), (1, 9, 7)),
+    "Wavelets": (lambda: operators.Wavelets("daubechies-3", 2), (2, 5, 7)),
     **{
         f"Convolution, {b}": (lambda b=b: operators.Convolution(BLUR, b), (1, 13, 11))  # type: ignore[misc]
         for b in BOUNDARIES

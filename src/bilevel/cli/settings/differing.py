@@ -48,6 +48,7 @@ __all__ = [
     "PoissonSettings",
     "Ridge",
     "WhitenessSettings",
+    "coupled_in",
 ]
 
 
@@ -144,7 +145,7 @@ class MapSettings(RegulariserSettings):
     def build(self, shape: Shape) -> ImageTerm:
         """One weight, or a map of the size of the image, left to the data unless given."""
         isotropic: bool = self.model_dump()["isotropic"]
-        coupled = _coupled(self.coupled, shape) and (isotropic or bool(self.coupled))
+        coupled = coupled_in(self.coupled, shape) and (isotropic or bool(self.coupled))
         one: ImageTerm = self.make(coupled=coupled)
         if not self.map:
             return one
@@ -155,7 +156,7 @@ class MapSettings(RegulariserSettings):
         return part
 
 
-def _coupled(chosen: bool | None, shape: Shape) -> bool:
+def coupled_in(chosen: bool | None, shape: Shape) -> bool:
     """As chosen, otherwise for the two channels of complex images."""
     return shape[0] == _COMPLEX if chosen is None else chosen
 
@@ -177,7 +178,7 @@ class Experts(RegulariserSettings):
 
     def build(self, shape: Shape) -> ImageTerm:
         """Filters of one channel."""
-        coupled = _coupled(self.coupled, shape)
+        coupled = coupled_in(self.coupled, shape)
         if shape[0] != 1 and not coupled:
             advice = "set coupled = true, or grey = true in [data]"
             raise Unfit("coupled", "filters have one channel", advice=advice)
@@ -212,10 +213,10 @@ class Banks(RegulariserSettings):
         return self.make(filters=self._filters(shape[0], self.channels))
 
     def trial(self) -> None:
-        """With one small filter."""
+        """With the last layer alone."""
         if self.size % 2 == 0:
             raise Unfit("size", "filters of a cascade have an odd side", given=self.size)
-        self.make(filters=self._filters(1, (1,)))
+        self.make(filters=self._filters(1, self.channels[-1:]))
 
     def _filters(self, channels: int, layers: Sequence[int]) -> list[torch.Tensor]:
         rng = generator(self.seed, "ridge")

@@ -19,5 +19,6 @@ from bilevel.model.operators.operator import Interval as Interval
 from bilevel.model.operators.operator import Operator as Operator
 from bilevel.model.operators.operator import Shape as Shape
 from bilevel.model.operators.radon import Radon as Radon
+from bilevel.model.operators.wavelets import Wavelets as Wavelets
 
 __doc__ = _contents(__name__)

@@ -8,9 +8,12 @@ from bilevel.model.regularisers.box import Box as Box
 from bilevel.model.regularisers.cascade import estimated_norm as estimated_norm
 from bilevel.model.regularisers.cascade import random_cascade as random_cascade
 from bilevel.model.regularisers.cascaded import CascadeRegulariser as CascadeRegulariser
+from bilevel.model.regularisers.composed import Composed as Composed
 from bilevel.model.regularisers.exact_tv import ExactTotalVariation as ExactTotalVariation
 from bilevel.model.regularisers.foe import FieldsOfExperts as FieldsOfExperts
 from bilevel.model.regularisers.foe import dct_filters as dct_filters
+from bilevel.model.regularisers.grouped import GroupedExperts as GroupedExperts
+from bilevel.model.regularisers.multi_scale import MultiScale as MultiScale
 from bilevel.model.regularisers.nonsmooth import NonSmoothRegulariser as NonSmoothRegulariser
 from bilevel.model.regularisers.regulariser import ImageTerm as ImageTerm
 from bilevel.model.regularisers.regulariser import Regulariser as Regulariser
@@ -21,5 +24,9 @@ from bilevel.model.regularisers.sparsity import Sparsity as Sparsity
 from bilevel.model.regularisers.spline_ridge import SplineRidge as SplineRidge
 from bilevel.model.regularisers.tikhonov import Tikhonov as Tikhonov
 from bilevel.model.regularisers.tv import TotalVariation as TotalVariation
+from bilevel.model.regularisers.wavelet_sparsity import (
+    ExactWaveletSparsity as ExactWaveletSparsity,
+)
+from bilevel.model.regularisers.wavelet_sparsity import WaveletSparsity as WaveletSparsity
 
 __doc__ = _contents(__name__)

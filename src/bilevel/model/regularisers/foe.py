@@ -19,7 +19,7 @@ from bilevel.model.learned_potentials import LearnedPotential, LinearSpline
 from bilevel.model.operators.operator import Shape
 from bilevel.model.part import accounted_under, check_learn
 from bilevel.model.penalties import Penalty, RadialPenalty, SeparablePenalty
-from bilevel.model.potentials import POTENTIALS, EvenFunction
+from bilevel.model.potentials import POTENTIALS, EvenFunction, potential_of
 from bilevel.model.radial_basis import RadialBasis
 from bilevel.model.regularisers.filtered import FeatureBall, FilteredRegulariser
 from bilevel.model.sets import Set, ZeroMean
@@ -54,8 +54,10 @@ class FieldsOfExperts(FilteredRegulariser):
 
     R(x) = Σ_j w_j Σ_i φ_ν((k_j * x)_i) over all places where the filter fits into the image.
 
-    Filters are kept at mean zero; the potential is "huber", "charbonnier", "log-cosh" or the
-    non-convex "student-t" (∇²R >= -1/8 of its upper bound); or it is learned, one for each filter:
+    Filters are kept at mean zero; the potential is "huber", "charbonnier", "log-cosh", the
+    non-convex "student-t" (∇²R >= -1/8 of its upper bound), or "power", which grows like |t|^p and
+    is convex from p = 1 on; the 5x5 DCT with ``learn=("weight",)`` is the model of Kunisch and
+    Pock. Or it is learned, one for each filter:
     "spline" for a :class:`LinearSpline` that begins as "charbonnier" and "rbf" for a
     :class:`RadialBasis`, or such a part with other options. With several channels each filter has
     as many and sums over them, unless they are ``coupled``: then every filter has one channel,
@@ -68,6 +70,7 @@ class FieldsOfExperts(FilteredRegulariser):
         smoothing: where the potential turns from quadratic to linear, ν [grey value].
         coupled: penalise the responses of all channels together.
         potential: φ.
+        exponent: p of the potential "power", in (0, 2]; 1/2 if None [1].
         learn: names of what is learned; the rest stays as given. Potentials say that themselves.
 
     Source: Roth and Black 2009; Kunisch and Pock 2013, (1.3); Chen, Ranftl, Pock 2014, whose
@@ -93,8 +96,11 @@ class FieldsOfExperts(FilteredRegulariser):
         smoothing: float | None = None,
         *,
         coupled: bool = False,
-        potential: Literal["charbonnier", "huber", "log-cosh", "student-t", "spline", "rbf"]
+        potential: Literal[
+            "charbonnier", "huber", "log-cosh", "power", "student-t", "spline", "rbf"
+        ]
         | LearnedPotential = "charbonnier",
+        exponent: float | None = None,
         learn: Collection[str] = ("filters", "weight"),
     ) -> None:
         """Filters (m, c, k, k'), the 5x5 DCT if none; weight: one or m; ν [grey value].
@@ -116,7 +122,8 @@ class FieldsOfExperts(FilteredRegulariser):
             raise InputError(what, given=tuple(bank.shape))
         self.coupled = coupled
         self.potential = _chosen(potential, len(bank))
-        present = _present(self.potential)
+        self.exponent = exponent
+        present = _present(self.potential, exponent)
         self.penalty = RadialPenalty(present) if coupled else SeparablePenalty(present)
         centred = ZeroMean().project(bank).clone()
         self.filters = nn.Parameter(centred, requires_grad="filters" in learn)
@@ -135,6 +142,7 @@ class FieldsOfExperts(FilteredRegulariser):
             "filters": self.filters.detach(),
             "coupled": self.coupled,
             "potential": self.potential,
+            "exponent": self.exponent,
             "learn": [name for name, parameter in owners.items() if parameter.requires_grad],
         }
 
@@ -214,7 +222,7 @@ class FieldsOfExperts(FilteredRegulariser):
 
     def renewed(self, penalty: Penalty) -> Penalty:
         """With the potential at its present coefficients."""
-        return replace(penalty, potential=_present(self.potential))
+        return replace(penalty, potential=_present(self.potential, self.exponent))
 
     def potential_variation(self, ball: FeatureBall, x: Tensor, norm: Tensor) -> Variation:
         """Of the coefficients c of ψ' = Σ_k c_k φ_k.
@@ -268,5 +276,10 @@ def _chosen(potential: str | LearnedPotential, filters: int) -> str | LearnedPot
     return potential
 
 
-def _present(potential: str | LearnedPotential) -> EvenFunction:
-    return POTENTIALS[potential] if isinstance(potential, str) else potential.potential
+def _present(potential: str | LearnedPotential, exponent: float | None) -> EvenFunction:
+    if isinstance(potential, str):
+        return potential_of(potential, exponent)
+    if exponent is not None:
+        what, advice = "a learned potential has no exponent", "leave exponent out"
+        raise InputError(what, given=exponent, advice=advice)
+    return potential.potential

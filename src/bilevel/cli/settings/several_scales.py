@@ -1,0 +1,77 @@
+"""Tables of regularisers that look at several scales: wavelets, and any other of coarser copies."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from bilevel.cli.settings.base import Choice
+from bilevel.cli.settings.differing import coupled_in
+from bilevel.cli.settings.kinds import RegulariserSettings
+from bilevel.model.operators import Shape
+from bilevel.model.regularisers import ImageTerm
+
+__all__ = ["Bands", "ChannelledBands", "Scales"]
+
+
+class Bands(RegulariserSettings):
+    """Wavelets of images whose channels may be coupled."""
+
+    coupled: bool | None = Field(
+        default=None,
+        description="penalise the coefficients of all channels together; those of complex images "
+        "alone if none",
+    )
+
+    def build(self, shape: Shape) -> ImageTerm:
+        """For the channels of the image."""
+        return self.make(coupled=coupled_in(self.coupled, shape))
+
+    def trial(self) -> None:
+        """Of one channel."""
+        self.build((1, 1, 1))
+
+    @property
+    def smallest(self) -> int:
+        """Decimated wavelets halve the image so often."""
+        options = self.model_dump()
+        levels: int = options["levels"]
+        return 2**levels if options["decimated"] else 1
+
+
+class ChannelledBands(Bands):
+    """Of a number of channels that must be known."""
+
+    given_elsewhere = ("operator", "channels")
+
+    def build(self, shape: Shape) -> ImageTerm:
+        """For the channels of the image."""
+        return self.make(coupled=coupled_in(self.coupled, shape), channels=shape[0])
+
+
+class Scales(RegulariserSettings):
+    """Any smooth regulariser, chosen in a table of its own."""
+
+    given_elsewhere = ("regulariser",)
+    of: Annotated[RegulariserSettings, Choice("regularisers")] = Field(
+        description="the regulariser of the image and of its coarser copies, a table"
+    )
+
+    def build(self, shape: Shape) -> ImageTerm:
+        """With the regulariser for images of that shape."""
+        return self.make(regulariser=self.of.build(shape))
+
+    def trial(self) -> None:
+        """With the regulariser of the smallest image."""
+        self.build((1, self.smallest, self.smallest))
+
+    def first_weight(self, contrast: float, degree: int) -> float:
+        """That of the regulariser."""
+        return self.of.first_weight(contrast, degree)
+
+    @property
+    def smallest(self) -> int:
+        """So that its coarsest copy is large enough."""
+        levels: int = self.model_dump()["levels"]
+        return self.of.smallest * 2**levels
