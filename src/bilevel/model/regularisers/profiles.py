@@ -132,9 +132,15 @@ class HuberProfile(Profile):
         return (size > 1).to(size) - rho * (size > self.sharp).to(size)
 
     def level_change(self, s: Tensor, reach: Tensor) -> Tensor:
-        """1 at the first kink and ρ at the second."""
+        """1 at the first kink and ρ at the second; the same again where 0 is crossed to their twins.
+
+        Ψ' - r Ψ'' is odd: beyond a kink it has the other sign on the other side.
+        """
         sharp, blunt = self.crossing(s, reach)
-        return sharp.to(s) + blunt.to(s)
+        size = s.abs()
+        over = (size > 1) & (size + 1 <= reach)
+        far = (size > self.sharp) & (size + self.sharp <= reach) & self.weakly_convex
+        return sharp.to(s) + over.to(s) + blunt.to(s) + far.to(s)
 
 
 @dataclass(frozen=True)
