@@ -62,7 +62,7 @@ def on_channels(function: Function, index: tuple[int, ...], count: int) -> Funct
     """``function`` of the channels ``index`` of a state of ``count`` channels.
 
     Raises:
-        InputError: a proximal map, which would have to be one of some channels alone.
+        InputError: a box that is not one of the first channels, or one with a distance besides.
     """
     if len(index) == count:
         return function
@@ -73,8 +73,10 @@ def on_channels(function: Function, index: tuple[int, ...], count: int) -> Funct
         return replace(function, operator=function.operator @ chosen)
     if function.distance is not None and not function.boxed:
         return on_channels(as_norm(function.distance), index, count)
-    what = "a box in an energy whose state has further channels than the image"
-    raise InputError(f"{what} is not supported", advice="leave it out, or bound x afterwards")
+    if function.distance is None and index == tuple(range(len(index))):
+        return replace(function, channels=len(index))
+    what = "in a state with further channels than the image, a box must be one of the image alone"
+    raise InputError(what, advice="give the box and the distance as two terms")
 
 
 @dataclass(frozen=True)

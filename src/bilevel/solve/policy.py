@@ -20,6 +20,8 @@ USUAL = 1e-3
 class Policy:
     """The rms distance where strong convexity of use is proved, otherwise the rms of ∇J.
 
+    That of the image is enough, where the state has further channels.
+
     Args:
         share: of the accuracy [grey value] that ∇J is brought to where no distance is proved.
         convex: the least strong convexity of use [1]; never less than rounding hides, since a
@@ -53,7 +55,7 @@ class Policy:
         """
         bounds = objective.bounds
         hidden = torch.finfo(dtype).eps * bounds.lipschitz.nan_to_num(0.0, 0.0, 0.0)
-        mu = bounds.proved_mu()
+        mu = objective.image_mu
         if bool(((mu > hidden) & (mu >= self.convex * stiffness)).all()):
             return Tolerance(rms=accuracy)
         return Tolerance(residual=self._share(objective) * stiffness * accuracy)
