@@ -12,6 +12,7 @@ from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.group_norm import GroupNorm
 from bilevel.model.operators.operator import Interval, Operator, Shape
+from bilevel.model.preconditioner import Stencil
 from bilevel.model.smooth import Smooth
 from bilevel.model.split import as_norm
 from bilevel.model.term import Function
@@ -108,6 +109,13 @@ class _SmoothOnChannels(Smooth):
             return self.chosen.adjoint(inner(self.chosen(v)))
 
         return LinearMap(apply, lambda index: self._widened(inner.rows(index)))
+
+    def stencils(self, x: Tensor) -> list[Stencil] | None:
+        found = self.inner.stencils(self.chosen(x))
+        return None if found is None else [self._placed(part) for part in found]
+
+    def _placed(self, part: Stencil) -> Stencil:
+        return replace(part, filters=self.chosen.adjoint(part.filters))
 
     def bounds(self, shape: Shape) -> Bounds:
         """Zero in the channels that it does not see."""

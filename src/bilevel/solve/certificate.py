@@ -137,8 +137,8 @@ def certify(
 
         J(x) - min J <= A d - mu/2 d² + M R + ε,   A = ‖s_u‖ + M G,   mu/2 d² <= J(x) - min J,
 
-    so that d <= (A + √(A² + 4 mu (M R + ε)))/(2 mu) and J(x) - min J <= A²/(2 mu) + M R + ε. Nothing
-    is then proved of ω.
+    so that d <= (A + √(A² + 4 mu (M R + ε)))/(2 mu), J(x) - min J <= A²/(2 mu) + M R + ε. Of ω
+    nothing is then proved.
 
     Where ``tol`` is missed in float32 by the allowance for rounding alone, that row is evaluated
     again in float64.

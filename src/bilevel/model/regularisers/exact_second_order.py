@@ -126,8 +126,8 @@ class ExactTotalGeneralisedVariation(_ExactSecondOrder):
 class ExactInfimalConvolutionTV(_ExactSecondOrder):
     """The infimal convolution of variations itself: an image with edges plus one with slopes.
 
-    R(u, v) = α Σ_i |(D (u - v))_i| + β Σ_i |(E D v)_i| (Chambolle and Lions 1997), minimised by PDHG
-    together with v, one further channel for each of the image u.
+    R(u, v) = α Σ_i |(D (u - v))_i| + β Σ_i |(E D v)_i| (Chambolle and Lions 1997), minimised by
+    PDHG together with v, one further channel for each of the image u.
 
     Everything else is as in :class:`~bilevel.model.regularisers.InfimalConvolutionTV`. PDHG is
     slow here, as J is not strongly convex in v: thousands of steps to a certified image. The

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from functools import cached_property
 from typing import cast
 
 import torch
@@ -57,6 +58,16 @@ class Form(ABC):
     def adjoint(self, p: Tensor, q: Tensor) -> Tensor:
         """K₁ᵀp + K₂ᵀq."""
         return self.first.adjoint(p) + self.second.adjoint(q)
+
+    @cached_property
+    def filters(self) -> tuple[Tensor, Tensor]:
+        """Both operators away from the border as stencils (m, 1 + further, 3, 3), for one image."""
+        count = 1 + self.further
+        units = torch.zeros(count, count, 5, 5, dtype=torch.float64)
+        units[range(count), range(count), 2, 2] = 1
+        seen = (k.forward(units)[..., 1:4, 1:4].flip(2, 3) for k in (self.first, self.second))
+        first, second = (part.transpose(0, 1) for part in seen)
+        return first, second
 
     def reach(
         self,

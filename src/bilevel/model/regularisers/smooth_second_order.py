@@ -16,6 +16,7 @@ from bilevel.model.bounds import Reach, Variation
 from bilevel.model.operators.operator import Operator, Shape
 from bilevel.model.part import check_learn, positive_parameter
 from bilevel.model.penalties import RadialPenalty
+from bilevel.model.preconditioner import Stencil
 from bilevel.model.potentials import POTENTIALS, Potential
 from bilevel.model.regularisers.filtered import FeatureBall, FilteredRegulariser
 from bilevel.model.regularisers.second_order import Form
@@ -28,7 +29,7 @@ PARAMETERS = ("weight", "ratio", "smoothing")
 LAGS = {"huber": 0.5, "charbonnier": 1.0}
 """sup |s| - ψ(s) of the potentials."""
 RATIOS = -3.0, 5.0
-"""Between which ln(β/α) is learned: below, nothing is regularised; above, only affine parts bend."""
+"""Between which ln(β/α) is learned: below nothing is smoothed, above no slope bends."""
 
 Profile = tuple[Tensor, Tensor, Tensor, Potential, Operator, Operator, bool]
 
@@ -98,7 +99,9 @@ class SmoothSecondOrder(FilteredRegulariser):
 
         With coupled channels (b, 3c, 2, 1, h, w).
         """
-        first, second = (self._grouped(t, g) for t, g in zip(self.form.features(x), (2, 3)))
+        first, second = (
+            self._grouped(t, g) for t, g in zip(self.form.features(x), (2, 3), strict=True)
+        )
         missing = torch.zeros_like(second[:, : second.shape[1] - first.shape[1]])
         return torch.stack([torch.cat([first, missing], 1), second], 2)
 
@@ -163,6 +166,20 @@ class SmoothSecondOrder(FilteredRegulariser):
             return self._curved((features[0][index], features[1][index]))
 
         return LinearMap(apply, restrict)
+
+    def stencils(self, x: Tensor) -> list[Stencil]:
+        """Both, with the weights of the majoriser."""
+        potential, images = self.penalty.potential, x.shape[1] // (1 + self.further)
+        found: list[Stencil] = []
+        for t, parts, weight, filters in zip(
+            self.form.features(x), (2, 3), self.weights, self.form.filters, strict=True
+        ):
+            square = _squares(t, parts, self.coupled, self.smoothing)
+            scale = weight / self.smoothing * potential.ratio_of_square(square)
+            scale = scale.expand(-1, images, -1, -1).repeat(1, parts, 1, 1)
+            eye = torch.eye(images, dtype=x.dtype, device=x.device)[..., None, None]
+            found.append(Stencil(torch.kron(filters.to(x), eye), scale.detach()))
+        return found
 
     def reach(self, x: Tensor, slope: Tensor) -> Reach:
         """That of the form."""

@@ -13,8 +13,8 @@ __all__ = ["TotalGeneralisedVariation"]
 class TotalGeneralisedVariation(SmoothSecondOrder):
     """Edges and slopes: total generalised variation of second order, without stairs on ramps.
 
-    R(u, w) = α Σ_i φ_ν(|(D u - w)_i|) + β Σ_i φ_ν(|(E w)_i|), minimised together with w, two further
-    channels for each of the image u (Bredies, Kunisch, Pock 2010, Definition 3.1 and Remark 3.10).
+    R(u, w) = α Σ_i φ_ν(|(D u - w)_i|) + β Σ_i φ_ν(|(E w)_i|), minimised together with w, two
+    further channels for each of the image u (Bredies, Kunisch, Pock 2010).
 
     D are the forward differences, E w the symmetrised backward differences, whose first and last
     rows or columns are left out, so that affine images cost nothing. Lengths are those of a pixel's
