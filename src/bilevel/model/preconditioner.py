@@ -17,8 +17,7 @@ from bilevel.linear import LinearMap
 __all__ = ["Preconditioner", "Stencil", "joined"]
 
 WIDE = 9  # filters from this side on
-SINGULAR = 1e-7  # of the largest matrix: added to those of all frequencies
-LEAST = 1e-4  # of the largest entry: what is smaller counts as that
+LEAST = 1e-4  # of the largest entry: what is smaller counts as that; added to matrices
 
 
 @dataclass(frozen=True)
@@ -154,9 +153,9 @@ class Preconditioner:
 
 
 def _inverted(matrix: Tensor) -> Tensor:
-    """F⁻¹ from (b, h, w // 2 + 1, c, c), a little of the identity added so that none is singular."""
+    """F⁻¹ from (b, h, w // 2 + 1, c, c), some of the identity added so that none is singular."""
     trace = matrix.diagonal(dim1=-2, dim2=-1).real.sum(-1)
-    least = SINGULAR * trace.flatten(1).amax(1)[:, None, None, None, None]
+    least = LEAST * trace.flatten(1).amax(1)[:, None, None, None, None]
     eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
     inverse = cast(Tensor, torch.linalg.inv(matrix + least * eye))
     return inverse.movedim((-2, -1), (1, 2)).contiguous()

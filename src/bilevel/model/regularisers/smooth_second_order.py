@@ -16,8 +16,8 @@ from bilevel.model.bounds import Reach, Variation
 from bilevel.model.operators.operator import Operator, Shape
 from bilevel.model.part import check_learn, positive_parameter
 from bilevel.model.penalties import RadialPenalty
-from bilevel.model.preconditioner import Stencil
 from bilevel.model.potentials import POTENTIALS, Potential
+from bilevel.model.preconditioner import Stencil
 from bilevel.model.regularisers.filtered import FeatureBall, FilteredRegulariser
 from bilevel.model.regularisers.second_order import Form
 from bilevel.model.sets import Box, Set
@@ -178,7 +178,8 @@ class SmoothSecondOrder(FilteredRegulariser):
             scale = weight / self.smoothing * potential.ratio_of_square(square)
             scale = scale.expand(-1, images, -1, -1).repeat(1, parts, 1, 1)
             eye = torch.eye(images, dtype=x.dtype, device=x.device)[..., None, None]
-            found.append(Stencil(torch.kron(filters.to(x), eye), scale.detach()))
+            wide = torch.kron(filters.to(x).contiguous(), eye)
+            found.append(Stencil(wide, scale.detach()))
         return found
 
     def reach(self, x: Tensor, slope: Tensor) -> Reach:
