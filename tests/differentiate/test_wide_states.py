@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 import torch
@@ -86,6 +85,7 @@ def test_only_the_value_is_proved_where_only_the_image_is() -> None:
         assert bool(((found.corrected - exact).abs() <= found.interval).all())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", [R.ExactTotalGeneralisedVariation, R.ExactInfimalConvolutionTV])
 def test_saddle_adjoints_of_exact_forms(kind: type) -> None:
     energy = bl.Variational(F.SquaredL2(learn=("weight",)), kind(0.12, 1.3)).double()
@@ -101,16 +101,18 @@ def test_saddle_adjoints_of_exact_forms(kind: type) -> None:
         return float(upper.value(near.x).mean())
 
     found = Piggyback()(energy.at(Y), upper, solution, rtol=1e-8)
-    print(found.grad, slopes(energy, loss), found.linear.residual)
-    assert replace
+    expected = slopes(energy, loss)
+    size = max(float(value.abs()) for value in expected.values())
+    for key, value in expected.items():
+        torch.testing.assert_close(found.grad[key], value, rtol=0, atol=1e-4 * size)
 
 
 def test_argmin_and_its_derivatives() -> None:
     energy = bl.Variational(F.SquaredL2(), SMOOTH["tgv"]()).double()
     y = Y.clone().requires_grad_()
     x = bl.argmin(energy, y, tol=Tolerance(rms=1e-5), solver=S.LBFGS())
-    assert x.shape == (2, 3, 5, 6)
-    x[:, :1].square().sum().backward()
+    assert x.shape == Y.shape
+    x.square().sum().backward()
     shift = torch.randn(Y.shape, generator=torch.Generator().manual_seed(0)).double()
     ends = []
     for sign in (1, -1):

@@ -101,8 +101,12 @@ class Certificate:
 
     def distance(self, image: Tensor) -> Tensor:
         """‖x - x̂‖ of the whole state, (b,), for images like ``image``; inf where not proved."""
-        whole = torch.where(self.claim == Claim.IMAGE, torch.inf, self.rms)
-        return whole * image[0].numel() ** 0.5
+        found = self.distance_of_image(image)
+        return torch.where(self.claim == Claim.IMAGE, torch.inf, found)
+
+    def distance_of_image(self, image: Tensor) -> Tensor:
+        """The same of the image alone."""
+        return self.rms * (image[0].numel() ** 0.5 * (1 + 1e-15))
 
     @property
     def computed(self) -> Tensor:
