@@ -133,7 +133,8 @@ class Preconditioner:
         diagonal = torch.stack([part.diagonal(x.shape) for part in parts]).sum(0)
         scale = _floored(diagonal).pow(-0.25)
         if any(part.joint for part in parts):
-            return Preconditioner(scale, _inverted(sum(part.matrix(scale) for part in parts)))
+            matrix = torch.stack([part.matrix(scale) for part in parts]).sum(0)
+            return Preconditioner(scale, _inverted(matrix))
         square = scale.square().mean(1, keepdim=True)
         symbol = torch.stack([part.symbol(square) for part in parts]).sum(0)
         return Preconditioner(scale, _floored(symbol).reciprocal())

@@ -45,7 +45,7 @@ class _ExactSecondOrder(ImageTerm):
         self.log_ratio = positive_parameter(check_positive(ratio, "ratio"), "ratio", learn)
 
     @property
-    def weights(self) -> tuple[Tensor, Tensor]:
+    def both(self) -> tuple[Tensor, Tensor]:
         """α and β."""
         return self.log_weight.exp(), (self.log_weight + self.log_ratio).exp()
 
@@ -69,7 +69,7 @@ class _ExactSecondOrder(ImageTerm):
 
     def terms(self) -> tuple[GroupNorm, GroupNorm]:
         """A length of two, and one of three parts; of all channels where they are coupled."""
-        (alpha, beta), form = self.weights, self.form
+        (alpha, beta), form = self.both, self.form
         first, second = (None, None) if self.coupled else (2, 3)
         return GroupNorm(form.first, alpha, first), GroupNorm(form.second, beta, second)
 

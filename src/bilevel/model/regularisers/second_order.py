@@ -187,7 +187,7 @@ def _potential(slope: Tensor) -> Tensor:
 def _largest(field: Tensor, coupled: bool) -> Tensor:
     """max_i |field_i|, (b,) float64, not rounded downwards; row and column parts in two halves."""
     parts = field.shape[1] if coupled else 2
-    square = field.double().unflatten(1, (parts, -1)).square().sum(1)
+    square = cast(Tensor, field.double().unflatten(1, (parts, -1))).square().sum(1)
     return rows.norm_inf(square).sqrt() * (1 + 1e-12)
 
 

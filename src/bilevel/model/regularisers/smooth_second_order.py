@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import torch
 from torch import Tensor
@@ -66,14 +66,14 @@ class SmoothSecondOrder(FilteredRegulariser):
         self.log_smoothing = self.smoothed(smoothing, 0.01, learn)
 
     @property
-    def weights(self) -> tuple[Tensor, Tensor]:
+    def both(self) -> tuple[Tensor, Tensor]:
         """α and β."""
         return self.log_weight.exp(), (self.log_weight + self.log_ratio).exp()
 
     @property
     def weight(self) -> Tensor:
         """α and β as (2, 1, 1, 1), as the features stand."""
-        return torch.stack(self.weights)[:, None, None, None]
+        return torch.stack(self.both)[:, None, None, None]
 
     def sets(self) -> Mapping[str, Set]:
         """Positive and bounded, so that L stays finite."""
@@ -112,7 +112,7 @@ class SmoothSecondOrder(FilteredRegulariser):
         return self.form.adjoint(p[:, :parts, 0].flatten(1, 2), p[:, :, 1].flatten(1, 2))
 
     def _grouped(self, t: Tensor, parts: int) -> Tensor:
-        return t.unsqueeze(2) if self.coupled else t.unflatten(1, (parts, -1))
+        return t.unsqueeze(2) if self.coupled else cast(Tensor, t.unflatten(1, (parts, -1)))
 
     def gram_bound(self, scale: Tensor, image_shape: Shape) -> Tensor:
         """That of the form, for a scale of each operator."""
@@ -141,7 +141,7 @@ class SmoothSecondOrder(FilteredRegulariser):
         return _value_and_gradient(x, *self._profile())
 
     def _profile(self) -> Profile:
-        alpha, beta = self.weights
+        alpha, beta = self.both
         potential, form = self.penalty.potential, self.form
         return alpha, beta, self.smoothing, potential, form.first, form.second, self.coupled
 
@@ -159,7 +159,7 @@ class SmoothSecondOrder(FilteredRegulariser):
             return (weight * curve(self._grouped(v, parts))).flatten(1, 2)
 
         def apply(v: Tensor) -> Tensor:
-            pairs = zip(self.form.features(v), (2, 3), self.weights, curves, strict=True)
+            pairs = zip(self.form.features(v), (2, 3), self.both, curves, strict=True)
             return self.form.adjoint(*[bend(*pair) for pair in pairs])
 
         def restrict(index: Tensor) -> LinearMap:
@@ -172,7 +172,7 @@ class SmoothSecondOrder(FilteredRegulariser):
         potential, images = self.penalty.potential, x.shape[1] // (1 + self.further)
         found: list[Stencil] = []
         for t, parts, weight, filters in zip(
-            self.form.features(x), (2, 3), self.weights, self.form.filters, strict=True
+            self.form.features(x), (2, 3), self.both, self.form.filters, strict=True
         ):
             square = _squares(t, parts, self.coupled, self.smoothing)
             scale = weight / self.smoothing * potential.ratio_of_square(square)
@@ -184,7 +184,7 @@ class SmoothSecondOrder(FilteredRegulariser):
 
     def reach(self, x: Tensor, slope: Tensor) -> Reach:
         """That of the form."""
-        alpha, beta = self.weights
+        alpha, beta = self.both
         value, near = _value_and_near(x, *self._profile())
         return self.form.reach(
             x,
