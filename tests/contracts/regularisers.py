@@ -95,7 +95,11 @@ def shape_of(name: str) -> Shape:
 
 
 def made(name: str, rng: Random) -> Regulariser:
-    return STATES[name][0](rng) if name in STATES else {**REGULARISERS, **FURTHER, **LEARNED}[name](rng)
+    return (
+        STATES[name][0](rng)
+        if name in STATES
+        else {**REGULARISERS, **FURTHER, **LEARNED}[name](rng)
+    )
 
 
 def units(name: str) -> torch.Tensor:

@@ -28,7 +28,6 @@ def test_constants_are_suprema(name: str) -> None:
     assert psi.curvature_min <= curvature.min() <= psi.curvature_min + 1e-4
     third = curvature.diff() / step
     near = (GRID[1:].abs() - psi.kink).abs() > 2 * step
-    assert (GRID.abs() - psi.value(GRID)).max() <= psi.lag * (1 + 1e-12)
     assert third[near].abs().max() <= psi.lipschitz * (1 + 1e-6)
     assert psi.lipschitz <= third[near].abs().max() * (1 + 1e-5)
     turning = ((GRID[1:] + GRID[:-1]) / 2 * third)[near].abs().max()

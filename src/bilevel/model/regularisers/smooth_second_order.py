@@ -201,10 +201,10 @@ class SmoothSecondOrder(FilteredRegulariser):
         shape = x.shape[1], x.shape[2], x.shape[3]
         force = self.penalty.force(ball.t, self.smoothing)
         second = force * force.new_tensor([0.0, 1.0])[:, None, None, None]
-        total = Variation.zero(x)
+        total, steep = Variation.zero(x), self.penalty.potential.constants.scale_lipschitz
         for parameter, pull in ((self.log_weight, force), (self.log_ratio, second)):
             if parameter.requires_grad:
-                own = self._parameter_variation(parameter, pull, ball, norm, shape)
+                own = self._parameter_variation(parameter, pull, steep, ball, norm, shape)
                 cross = torch.hypot(total.cross, own.cross.double())
                 cross_norm = torch.hypot(total.cross_norm, own.cross_norm.double())
                 total = replace(total, cross=cross, cross_norm=cross_norm)
