@@ -16,7 +16,7 @@ from bilevel.model.bounds import Reach, Variation
 from bilevel.model.operators.operator import Operator, Shape
 from bilevel.model.part import check_learn, positive_parameter
 from bilevel.model.penalties import RadialPenalty
-from bilevel.model.potentials import POTENTIALS, Potential
+from bilevel.model.potentials import POTENTIALS, EvenFunction
 from bilevel.model.preconditioner import Stencil
 from bilevel.model.regularisers.filtered import FeatureBall, FilteredRegulariser
 from bilevel.model.regularisers.second_order import Form
@@ -31,7 +31,7 @@ LAGS = {"huber": 0.5, "charbonnier": 1.0}
 RATIOS = -3.0, 5.0
 """Between which ln(β/α) is learned: below nothing is smoothed, above no slope bends."""
 
-Profile = tuple[Tensor, Tensor, Tensor, Potential, Operator, Operator, bool]
+Profile = tuple[Tensor, Tensor, Tensor, EvenFunction, Operator, Operator, bool]
 
 
 class SmoothSecondOrder(FilteredRegulariser):
@@ -243,7 +243,7 @@ def _value(
     alpha: Tensor,
     beta: Tensor,
     smoothing: Tensor,
-    potential: Potential,
+    potential: EvenFunction,
     first: Operator,
     second: Operator,
     coupled: bool,
@@ -260,7 +260,7 @@ def _value_and_near(
     alpha: Tensor,
     beta: Tensor,
     smoothing: Tensor,
-    potential: Potential,
+    potential: EvenFunction,
     first: Operator,
     second: Operator,
     coupled: bool,
@@ -283,7 +283,7 @@ def _gradient(
     alpha: Tensor,
     beta: Tensor,
     smoothing: Tensor,
-    potential: Potential,
+    potential: EvenFunction,
     first: Operator,
     second: Operator,
     coupled: bool,
@@ -301,7 +301,7 @@ def _value_and_gradient(
     alpha: Tensor,
     beta: Tensor,
     smoothing: Tensor,
-    potential: Potential,
+    potential: EvenFunction,
     first: Operator,
     second: Operator,
     coupled: bool,
