@@ -66,6 +66,7 @@ from bilevel.linear import System as System
 from bilevel.model.bounds import Bounds as Bounds
 from bilevel.model.bounds import Magnitude as Magnitude
 from bilevel.model.bounds import Provenance as Provenance
+from bilevel.model.bounds import Reach as Reach
 from bilevel.model.bounds import Smoothness as Smoothness
 from bilevel.model.bounds import Variation as Variation
 from bilevel.model.composite import CompositeObjective as CompositeObjective

@@ -15,7 +15,13 @@ from bilevel.ground.theta import bind, learnable
 from bilevel.model import space_of
 from bilevel.model.describe import build, describe
 from bilevel.model.operators import Downsampling, Shape
-from bilevel.model.regularisers import Composed, MultiScale, Regulariser
+from bilevel.model.regularisers import (
+    Composed,
+    InfimalConvolutionTV,
+    MultiScale,
+    Regulariser,
+    TotalGeneralisedVariation,
+)
 from contracts.networks import NETWORKS
 from contracts.states import InfimalConvolution
 from contracts.zoo import (
@@ -77,8 +83,43 @@ LEARNED: dict[str, Callable[[Random], Regulariser]] = {
 """Whose like are in the zoo; by themselves alone."""
 
 
+def second_order(kind: type[Regulariser], **options: object) -> Callable[[Random], Regulariser]:
+    def make(rng: Random) -> Regulariser:
+        numbers = [log_uniform(rng, *ends) for ends in ((-2, 0), (-1, 1), (-1.5, 0))]
+        return kind(*numbers, **options)  # type: ignore[arg-type]
+
+    return make
+
+
+STATES: dict[str, tuple[Callable[[Random], Regulariser], Shape]] = {
+    f"{name}{', '.join(['', *words])}": (
+        second_order(kind, potential=potential, coupled=coupled),
+        (wide * (1 + coupled), *SHAPE[1:]),
+    )
+    for name, kind, wide in (
+        ("tgv", TotalGeneralisedVariation, 3),
+        ("ictv", InfimalConvolutionTV, 2),
+    )
+    for words, potential, coupled in (
+        ((), "huber", False),
+        (("two channels",), "charbonnier", True),
+    )
+}
+"""With the shapes of their states, of one image channel or of two together."""
+
+
 def shape_of(name: str) -> Shape:
+    if name in STATES:
+        return STATES[name][1]
     return CHANNELS if name in FURTHER else SHAPE
+
+
+def made(name: str, rng: Random) -> Regulariser:
+    return (
+        STATES[name][0](rng)
+        if name in STATES
+        else {**REGULARISERS, **FURTHER, **LEARNED}[name](rng)
+    )
 
 
 def units(name: str) -> torch.Tensor:
@@ -96,7 +137,7 @@ class RegulariserContract:
     @staticmethod
     def make(name: str, seed: int = 0):
         rng = generator(seed, "contract", name)
-        regulariser = {**REGULARISERS, **FURTHER, **LEARNED}[name](rng).double()
+        regulariser = made(name, rng).double()
         x = torch.rand(3, *shape_of(name), generator=rng, dtype=torch.float64)
         return regulariser, x, rng
 

@@ -136,6 +136,57 @@ def test_lbfgs_ends_at_the_same_point_in_fewer_passes(weakly_convex: bool) -> No
     assert passes[0] < 0.8 * passes[1]
 
 
+STATES = {
+    "tgv": lambda **o: bl.regularisers.TotalGeneralisedVariation(0.2, 2.0, 0.05, **o),
+    "ictv": lambda **o: bl.regularisers.InfimalConvolutionTV(0.2, 2.0, 0.05, **o),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("coupled", [False, True])
+@pytest.mark.parametrize("name", STATES)
+def test_channels_of_states_are_tied_to_one_another(name: str, coupled: bool) -> None:
+    """F has the entries of the majoriser where all weights are one, away from the border."""
+    term = STATES[name](coupled=coupled).double()
+    c = (1 + coupled) * (1 + term.further)
+    x = torch.zeros(1, c, H, W, dtype=torch.float64)
+    matrix = sum(part.matrix(torch.ones_like(x)) for part in term.stencils(x))
+    assert isinstance(matrix, Tensor)
+    units = torch.zeros(c, c, H, W, dtype=torch.float64)
+    units[range(c), range(c), 9, 8] = 1
+    images = torch.fft.rfft2(term.majoriser(x.expand_as(units))(units))
+    phase = torch.fft.rfft2(units[:1, :1])
+    torch.testing.assert_close(matrix[0].movedim((2, 3), (1, 0)), images / phase)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", STATES)
+def test_preconditioners_of_states_are_positive_definite_and_row_by_row(name: str) -> None:
+    y = torch.rand(2, 1, 7, 6, dtype=torch.float64)
+    energy = bl.Variational(bl.fidelities.SquaredL2(), STATES[name]()).double()
+    x = torch.rand(energy.start(y).shape, dtype=torch.float64)
+    made = energy.preconditioner(x, y)
+    assert made is not None
+    second = made.as_map().rows(torch.tensor([1]))
+    torch.testing.assert_close(second(x[1:]), made(x)[1:])
+    units = torch.eye(x[0].numel(), dtype=torch.float64).reshape(-1, *x.shape[1:])
+    matrix = torch.cat([second(v[None]).flatten(1) for v in units])
+    torch.testing.assert_close(matrix, matrix.T)
+    assert float(torch.linalg.eigvalsh(matrix).min()) > 0
+
+
+@pytest.mark.parametrize("name", STATES)
+def test_lbfgs_needs_fewer_steps_in_wide_states(name: str) -> None:
+    torch.manual_seed(0)
+    y = torch.rand(1, 1, 12, 12, dtype=torch.float64)
+    energy = bl.Variational(bl.fidelities.SquaredL2(), STATES[name]()).double()
+    steps = [
+        int(bl.minimise(energy.at(y), LBFGS(precondition=p), tol=bl.Tolerance(rms=1e-2)).steps[0])
+        for p in (True, False)
+    ]
+    assert steps[0] < 0.9 * steps[1]
+
+
 def test_where_it_does_not_pay_there_is_none() -> None:
     tv = bl.regularisers.TotalVariation(0.1, 0.01)
     y = torch.rand(1, 1, H, W)

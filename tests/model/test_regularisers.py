@@ -12,12 +12,12 @@ from bilevel.model.regularisers import (
     dct_filters,
 )
 from bilevel.model.regularisers.cascade import analyse, row_norms
-from contracts.regularisers import FURTHER, LEARNED, RegulariserContract
+from contracts.regularisers import FURTHER, LEARNED, STATES, RegulariserContract
 from contracts.zoo import REGULARISERS
 
 
 class TestRegularisers(RegulariserContract):
-    names = (*REGULARISERS, *FURTHER, *LEARNED)
+    names = (*REGULARISERS, *FURTHER, *LEARNED, *STATES)
 
 
 @pytest.mark.parametrize("kind", [TotalVariation, ExactTotalVariation])

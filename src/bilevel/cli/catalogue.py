@@ -84,9 +84,12 @@ SHORT = {
     "AmIGO": "amigo",
     "DFOLS": "dfo-ls",
     "DifferenceOfConvex": "idcnn",
+    "ExactInfimalConvolutionTV": "exact-ictv",
+    "ExactTotalGeneralisedVariation": "exact-tgv",
     "ExactTotalVariation": "exact-tv",
     "InputConvexNetwork": "icnn",
     "IPiano": "ipiano",
+    "InfimalConvolutionTV": "ictv",
     "LBFGS": "l-bfgs",
     "LeastSquaresResidual": "lsr",
     "LocalNetwork": "cnn",
@@ -96,6 +99,7 @@ SHORT = {
     "RandomSearch": "random",
     "StocBiO": "stocbio",
     "TorchOptimiser": "torch",
+    "TotalGeneralisedVariation": "tgv",
 }
 
 
@@ -178,12 +182,18 @@ FAMILIES: Mapping[str, Family] = {
         regularisers.ImageTerm,
         kinds.RegulariserSettings,
         {
+            "tgv": table(regularisers.TotalGeneralisedVariation, differing.CoupledSettings),
+            "ictv": table(regularisers.InfimalConvolutionTV, differing.CoupledSettings),
             "total-variation": table(regularisers.TotalVariation, differing.MapSettings),
             "fields-of-experts": table(regularisers.FieldsOfExperts, differing.Experts),
             "grouped-experts": table(regularisers.GroupedExperts, differing.Banks),
             "multi-scale": table(regularisers.MultiScale, several_scales.Scales),
             "ridge-regulariser": table(regularisers.RidgeRegulariser, differing.Cascade),
             "spline-ridge": table(regularisers.SplineRidge, differing.Banks),
+            "exact-tgv": table(
+                regularisers.ExactTotalGeneralisedVariation, differing.CoupledSettings
+            ),
+            "exact-ictv": table(regularisers.ExactInfimalConvolutionTV, differing.CoupledSettings),
             "exact-tv": table(regularisers.ExactTotalVariation, differing.MapSettings),
             "wavelet-sparsity": table(regularisers.WaveletSparsity, several_scales.Bands),
             "exact-wavelet-sparsity": table(

@@ -47,6 +47,8 @@ def argmin(
 ) -> Tensor:
     """x(θ, y) = argmin_x J_θ(x; y), differentiable once by any hypergradient.
 
+    Of a state with further channels the image is returned.
+
     The forward pass solves to ``tol`` without a tape; the backward pass gives the derivatives of
     ⟨v, x⟩, v the upstream gradient, by y and by every parameter of the energy that requires a
     gradient. Unless ``hypergradient`` says otherwise it solves H q = v, with dual terms the system
@@ -227,7 +229,7 @@ class _Argmin(torch.autograd.Function):
         """The solution, and what it leaves for the backward pass."""
         with torch.autocast(y.device.type, enabled=False):
             kept = layer.forward(y, theta)
-        return kept.solution.x.clone(), kept
+        return kept.objective.image(kept.solution.x).clone(), kept
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:

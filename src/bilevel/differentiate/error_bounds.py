@@ -41,16 +41,19 @@ def implicit_bounds(
         ‖z - ∇F‖ <= cross + cross_norm · e,
         |ℓ(x) - qᵀ∇J(x) - ℓ(x̂)| <= L_ℓ ε²/2 + residual · ε + hessian · ε,
 
-    and the last is at most ‖∇ℓ(x)‖ ε + L_ℓ ε²/2 + |qᵀ∇J(x)|, whatever q is.
+    and the last is at most ‖∇ℓ(x)‖ ε + L_ℓ ε²/2 + |qᵀ∇J(x)|, whatever q is, for which the distance
+    of the image is enough.
 
     With Lipschitz constants for the variation this is the bound of Ehrhardt and Roberts 2024
     (arXiv 2301.04764); see docs/decisions/0003. An allowance for rounding is added.
     """
     x = solution.x
-    radius = solution.certificate.rms * x[0].numel() ** 0.5
+    image, certificate = lower.image(x), solution.certificate
+    radius, off = certificate.distance(image), certificate.distance_of_image(image)
     mu = solution.certificate.curvature
     safe = torch.where(torch.isfinite(radius), radius, 0.0)
-    change, drift = lower.variation(x, q, safe), upper.drift(x, safe)
+    shown = torch.where(torch.isfinite(off), off, 0.0)
+    change, drift = lower.variation(x, q, safe), upper.drift(x, shown)
     eps, size = torch.finfo(x.dtype).eps, rows.length(q)
     residual = residual.double() + 8 * eps * lower.bounds.lipschitz * size
     adjoint = (change.hessian.double() + residual + drift) / mu
@@ -59,15 +62,16 @@ def implicit_bounds(
     allowance = solution.certificate.allowance * x[0].numel() ** 0.5
     noise = size * (allowance + 8 * eps * slope)
     value = _times(drift / 2 + residual + change.hessian.double(), safe) + noise
-    plain = _times(rows.length(rhs) * (1 + 8 * eps) + drift / 2, safe)
+    plain = _times(rows.length(rhs) * (1 + 8 * eps) + drift / 2, shown)
     correction = rows.inner(q.double(), solution.certificate.gradient.double()).abs()
-    value = torch.fmin(value, plain + correction * (1 + 1e-12))
     proved = torch.isfinite(radius) & (mu > 0)
+    value = torch.where(proved, value, torch.inf)
+    value = torch.fmin(value, plain + correction * (1 + 1e-12))
     met = rows.inner(q, rhs).double() / size.square()
     near = torch.where(met > 0, torch.minimum(slope / met, radius), radius)
     return ErrorBounds(
         gradient=torch.where(proved & (change.cross < torch.inf), gradient, torch.inf),
-        value=torch.where(proved, value, torch.inf),
+        value=torch.where(torch.isfinite(off), value, torch.inf),
         value_estimate=_times(upper.drift(x, near) / 2 + residual, near) + noise,
     )
 
@@ -85,7 +89,8 @@ def count_kinks(lower: Objective, solution: Solution) -> Tensor:
     conservative Jacobian (Bolte, Le, Pauwels, Silveti-Falls 2021), and so is what follows from it.
     Infinite where no distance is certified or the energy cannot tell.
     """
-    x, rms = solution.x, solution.certificate.rms
-    certified = torch.isfinite(rms)
-    radius = torch.where(certified, rms, 0.0) * x[0].numel() ** 0.5
+    x = solution.x
+    distance = solution.certificate.distance(lower.image(x))
+    certified = torch.isfinite(distance)
+    radius = torch.where(certified, distance, 0.0)
     return torch.where(certified, lower.smoothness(x, radius).kinks, torch.inf)

@@ -52,7 +52,7 @@ def as_hypergradient(
     if not all(bool(torch.isfinite(t).all()) for t in entries):
         advice = "use more accurate starts, fewer steps, or Implicit()"
         raise NotCertified(f"the differentiated steps became infinite; {advice}")
-    interval = _interval(upper, x, certificate.rms)
+    interval = _interval(upper, x, certificate.distance_of_image(lower.image(x)))
     value = upper.double().value(x.double())
     error = math.nan
     if asked.estimate:
@@ -72,8 +72,7 @@ def as_hypergradient(
     )
 
 
-def _interval(upper: Upper, x: Tensor, rms: Tensor) -> Tensor:
-    radius = rms * x[0].numel() ** 0.5
+def _interval(upper: Upper, x: Tensor, radius: Tensor) -> Tensor:
     safe = torch.where(torch.isfinite(radius), radius, 0.0)
     pull = rows.length(upper.grad(x)) + upper.drift(x, safe) / 2
     proved = torch.where(safe > 0, pull * safe, 0.0)

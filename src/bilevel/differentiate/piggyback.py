@@ -58,7 +58,7 @@ class Piggyback(Method):
             dual,
             upper.grad(x),
             rtol=relative_residual(asked),
-            distance=certificate.rms * x[0].numel() ** 0.5,
+            distance=certificate.distance(saddle.image(x)),
             max_steps=self.max_steps,
         )
         grad = adjoint.mean_gradient()

@@ -1,6 +1,6 @@
 """What is minimised: energies, objectives, their parts and constants."""
 
-from bilevel.model.bounds import Bounds, Provenance, Variation
+from bilevel.model.bounds import Bounds, Provenance, Reach, Variation
 from bilevel.model.composite import CompositeObjective
 from bilevel.model.cost import Cost
 from bilevel.model.energy import Energy
@@ -22,6 +22,7 @@ __all__ = [
     "Part",
     "Provenance",
     "Pull",
+    "Reach",
     "SaddleObjective",
     "Smooth",
     "SmoothObjective",

@@ -9,7 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-__all__ = ["Bounds", "Magnitude", "Provenance", "Smoothness", "Variation"]
+__all__ = ["Bounds", "Magnitude", "Provenance", "Reach", "Smoothness", "Variation"]
 
 USELESS = {torch.float32: 2.0**-33, torch.float64: 2.0**-50}
 """mu/L below which a strong convexity is of no use for points of that type."""
@@ -190,4 +190,43 @@ class Variation:
             self.hessian + other.hessian,
             self.cross + other.cross,
             self.cross_norm + other.cross_norm,
+        )
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How far a slope of J may lead in the channels of the state beyond the image; (b,), float64.
+
+    With a slope s that is known within δ, and for every image within d of that of x, some best
+    choice ω' of the further channels ω has
+
+        ⟨s, ω - ω'⟩ <= (steepness + sensitivity δ) (offset + growth d).
+
+    Infinite means: not proved.
+    """
+
+    steepness: Tensor
+    sensitivity: Tensor
+    offset: Tensor
+    growth: Tensor
+
+    @staticmethod
+    def unknown(x: Tensor) -> Reach:
+        """Nothing is proved about the rows of ``x``."""
+        inf = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
+        return Reach(inf, inf, inf, inf)
+
+    @staticmethod
+    def nowhere(x: Tensor) -> Reach:
+        """No further channels, for the rows of ``x``."""
+        nothing = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        return Reach(nothing, nothing, nothing, nothing)
+
+    def __add__(self, other: Reach) -> Reach:
+        """Of two energies with further channels of their own."""
+        return Reach(
+            torch.maximum(self.steepness, other.steepness),
+            torch.maximum(self.sensitivity, other.sensitivity),
+            self.offset + other.offset,
+            self.growth + other.growth,
         )

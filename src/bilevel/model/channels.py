@@ -6,9 +6,10 @@ import torch
 from torch import Tensor
 
 from bilevel.ground.errors import InputError
-from bilevel.model.composed import composed
+from bilevel.model.composed import ComposedSmooth, composed
 from bilevel.model.group_norm import GroupNorm
 from bilevel.model.operators.operator import Interval, Operator, Shape
+from bilevel.model.preconditioner import Stencil
 from bilevel.model.smooth import Smooth
 from bilevel.model.split import as_norm
 from bilevel.model.term import Function
@@ -64,13 +65,31 @@ def on_channels(function: Function, index: tuple[int, ...], count: int) -> Funct
     """``function`` of the channels ``index`` of a state of ``count`` channels.
 
     Raises:
-        InputError: a proximal map, which would have to be one of some channels alone.
+        InputError: a box that is not one of the first channels, or one with a distance besides.
     """
     if len(index) == count:
         return function
-    if isinstance(function, Smooth | GroupNorm):
-        return composed(function, Channels(index, count))
+    chosen = Channels(index, count)
+    if isinstance(function, Smooth):
+        return _SmoothOnChannels(function, chosen)
+    if isinstance(function, GroupNorm):
+        return composed(function, chosen)
     if function.distance is not None and not function.boxed:
         return on_channels(as_norm(function.distance), index, count)
-    what = "a box in an energy whose state has further channels than the image"
-    raise InputError(f"{what} is not supported", advice="leave it out, or bound x afterwards")
+    if function.distance is None and index == tuple(range(len(index))):
+        return replace(function, channels=len(index))
+    what = "in a state with further channels than the image, a box must be one of the image alone"
+    raise InputError(what, advice="give the box and the distance as two terms")
+
+
+@dataclass(frozen=True)
+class _SmoothOnChannels(ComposedSmooth):
+    """x -> T(x[:, index]); stencils of what is chosen are stencils of the whole."""
+
+    def stencils(self, x: Tensor) -> list[Stencil] | None:
+        """Zero in the channels that it does not see."""
+        found = self.inner.stencils(self.operator(x))
+        return None if found is None else [self._placed(part) for part in found]
+
+    def _placed(self, part: Stencil) -> Stencil:
+        return replace(part, filters=self.operator.adjoint(part.filters))

@@ -15,7 +15,7 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.ground.theta import Theta, derivative, leaves, norm
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Provenance, Smoothness, Variation
+from bilevel.model.bounds import Bounds, Provenance, Reach, Smoothness, Variation
 from bilevel.model.cost import Cost
 from bilevel.model.objective import Curved, Objective
 from bilevel.model.proximable import Proximable
@@ -56,6 +56,15 @@ class NonSmoothObjective(Objective):
     def bounds(self) -> Bounds:
         """Those of f."""
         return self.smooth.bounds
+
+    @property
+    def image_mu(self) -> Tensor:
+        """That of f."""
+        return self.smooth.image_mu
+
+    def reach(self, x: Tensor, slope: Tensor) -> Reach:
+        """Of the energy: of f and of all other terms."""
+        return self.smooth.reach(x, slope)
 
     def start(self) -> Tensor:
         """The start of f, inside the box."""
@@ -111,7 +120,8 @@ class NonSmoothObjective(Objective):
     def _boxed(self, split: Split) -> Proximable:
         """The h of ``split`` in this box: rounded to the dtype that it was made for."""
         proximable = Proximable() if split.proximable is None else split.proximable
-        return replace(proximable, lower=self.proximable.lower, upper=self.proximable.upper)
+        box = self.proximable
+        return replace(proximable, lower=box.lower, upper=box.upper, channels=box.channels)
 
     def double(self: N) -> N:
         """The same functions in float64, made once."""

@@ -14,7 +14,7 @@ from bilevel.ground.contrast import contrast
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta, bind, frozen
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
+from bilevel.model.bounds import Bounds, Magnitude, Reach, Smoothness, Variation
 from bilevel.model.composite import CompositeObjective
 from bilevel.model.cost import Cost
 from bilevel.model.objective import Objective
@@ -83,6 +83,19 @@ class Energy(Part):
         """Bounds of ∇²_xx J for all x."""
         del y
         return Bounds.unknown()
+
+    def image_bounds(self, y: Tensor) -> Bounds:
+        """With mu such that f - mu/2 ‖image(x)‖² is convex, f the smooth terms of J.
+
+        They tell of the image where the state has further channels that nothing is proved of.
+        """
+        del y
+        return Bounds.unknown()
+
+    def reach(self, x: Tensor, y: Tensor, slope: Tensor) -> Reach:
+        """How far ``slope``, in the shape of x, may lead in its channels beyond the image."""
+        del y, slope
+        return Reach.unknown(x)
 
     def variation(self, x: Tensor, y: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """How far second derivatives change within ``radius`` (b,) of x."""

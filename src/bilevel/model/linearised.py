@@ -186,7 +186,7 @@ def _free(
     if not proximable.boxed and proximable.distance is None:
         return torch.ones_like(x, dtype=torch.bool), torch.zeros_like(distance)
     pull = objective.smooth.grad(x) + objective.adjoint(p)
-    distances = [x - proximable.lower, x - proximable.upper]
+    distances = [x - end for end in proximable.ends(x)]
     hold = torch.full_like(x, -torch.inf)
     if proximable.distance is not None:
         far, weight = x - proximable.distance.centre, proximable.distance.weight

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bilevel.ground.theta import Theta
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Smoothness, Variation
+from bilevel.model.bounds import Bounds, Reach, Smoothness, Variation
 from bilevel.model.cost import Cost
 from bilevel.model.smooth import Pull
 
@@ -42,6 +42,15 @@ class Objective(ABC):
     @abstractmethod
     def bounds(self) -> Bounds:
         """Spectral bounds of the Hessian of the smooth part, one a row."""
+
+    @property
+    @abstractmethod
+    def image_mu(self) -> Tensor:
+        """mu >= 0, proved, with J - mu/2 ‖image(x)‖² convex, (b,): at least that of ``bounds``."""
+
+    @abstractmethod
+    def reach(self, x: Tensor, slope: Tensor) -> Reach:
+        """How far ``slope``, a subgradient's part in the further channels, may lead there."""
 
     @property
     @abstractmethod

@@ -17,7 +17,7 @@ from bilevel.linear import LinearMap
 __all__ = ["Preconditioner", "Stencil", "joined"]
 
 WIDE = 9  # filters from this side on
-LEAST = 1e-4  # of the largest entry: what is smaller counts as that
+LEAST = 1e-4  # of the largest entry: what is smaller counts as that; added to matrices
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,12 @@ class Stencil:
     def times(self, factor: Tensor) -> Stencil:
         """``factor`` () times the same."""
         return replace(self, weights=factor * self.weights)
+
+    @property
+    def joint(self) -> bool:
+        """Whether any filter sees several channels."""
+        seen = self.filters.abs().amax((2, 3)) > 0
+        return bool((seen.sum(1) > 1).any())
 
     def diagonal(self, shape: torch.Size) -> Tensor:
         """Of KᵀDK for images (b, c, h, w); where D is constant, as if there were no border.
@@ -66,6 +72,17 @@ class Stencil:
         down = _waves(high, scale.shape[2]).to(kernel)
         across = _waves(wide, scale.shape[3])[: scale.shape[3] // 2 + 1].to(kernel)
         return (down @ kernel @ across.T).real
+
+    def matrix(self, scale: Tensor) -> Tensor:
+        """Σ_m mean(s_c s_d D_m) k̂_mc conj(k̂_md), (b, h, w // 2 + 1, c, c) complex."""
+        h, w = scale.shape[2:]
+        high, wide = self.filters.shape[2:]
+        taps = torch.complex(self.filters, torch.zeros_like(self.filters))
+        down, across = _waves(high, h).to(taps), _waves(wide, w)[: w // 2 + 1].to(taps)
+        response = down @ taps @ across.T
+        weights = self.weights.expand(len(scale), -1, h, w)
+        share = torch.einsum("bchw,bdhw,bmhw->bmcd", scale, scale, weights) / (h * w)
+        return torch.einsum("bmcd,mchw,mdhw->bhwcd", share.to(taps), response, response.conj())
 
 
 def _spread(weights: Tensor, squares: Tensor) -> Tensor:
@@ -96,7 +113,9 @@ class Preconditioner:
     """M = S F⁻¹ S with S = diag^(-1/4) and F the circulant mean of S H S, all for each row.
 
     The diagonal follows what varies from pixel to pixel, the circulant what varies from frequency
-    to frequency. M is positive definite.
+    to frequency. M is positive definite. ``inverse`` is F⁻¹, a number for each channel and
+    frequency, (b, c, h, w // 2 + 1), or, where filters tie channels of a state to one another, a
+    matrix for each frequency, (b, c, c, h, w // 2 + 1).
 
     Example:
         >>> x = torch.ones(1, 1, 4, 4)
@@ -106,25 +125,41 @@ class Preconditioner:
     """
 
     scale: Tensor
-    symbol: Tensor
+    inverse: Tensor
 
     @staticmethod
     def of(parts: Sequence[Stencil], x: Tensor) -> Preconditioner:
         """For images like ``x`` (b, c, h, w), on the parts of the Hessian."""
         diagonal = torch.stack([part.diagonal(x.shape) for part in parts]).sum(0)
         scale = _floored(diagonal).pow(-0.25)
+        if any(part.joint for part in parts):
+            matrix = torch.stack([part.matrix(scale) for part in parts]).sum(0)
+            return Preconditioner(scale, _inverted(matrix))
         square = scale.square().mean(1, keepdim=True)
         symbol = torch.stack([part.symbol(square) for part in parts]).sum(0)
-        return Preconditioner(scale, _floored(symbol))
+        return Preconditioner(scale, _floored(symbol).reciprocal())
 
     def __call__(self, v: Tensor) -> Tensor:
         """M v: (b, c, h, w) -> (b, c, h, w)."""
-        spectrum = cast(Tensor, torch.fft.rfft2(self.scale * v)) / self.symbol
+        spectrum = cast(Tensor, torch.fft.rfft2(self.scale * v))
+        if self.inverse.ndim == 5:
+            spectrum = (self.inverse * spectrum.unsqueeze(1)).sum(2)
+        else:
+            spectrum = spectrum * self.inverse
         return self.scale * cast(Tensor, torch.fft.irfft2(spectrum, s=v.shape[2:]))
 
     def as_map(self) -> LinearMap:
         """As a linear map."""
         return LinearMap(self, lambda index: rows.take(self, index).as_map())
+
+
+def _inverted(matrix: Tensor) -> Tensor:
+    """F⁻¹ from (b, h, w // 2 + 1, c, c), some of the identity added so that none is singular."""
+    trace = matrix.diagonal(dim1=-2, dim2=-1).real.sum(-1)
+    least = LEAST * trace.flatten(1).amax(1)[:, None, None, None, None]
+    eye = torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+    inverse = cast(Tensor, torch.linalg.inv(matrix + least * eye))
+    return inverse.movedim((-2, -1), (1, 2)).contiguous()
 
 
 def _floored(a: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -39,6 +40,8 @@ class Distance:
 class Proximable:
     """h(x) = w ‖x - c‖₁ where lower <= x <= upper, infinite elsewhere.
 
+    The box is one of the first ``channels`` of x alone, of all if None.
+
     Example:
         >>> Proximable(lower=0.0).prox(torch.tensor([[-1.0, 2.0]]), torch.ones(1))
         tensor([[0., 2.]])
@@ -47,6 +50,7 @@ class Proximable:
     lower: float = -math.inf
     upper: float = math.inf
     distance: Distance | None = None
+    channels: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse an empty box."""
@@ -67,7 +71,15 @@ class Proximable:
         """The sum of both, at most one of them with a distance."""
         other = other.rounded(dtype)
         lower, upper = max(self.lower, other.lower), min(self.upper, other.upper)
-        return Proximable(lower, upper, self.distance or other.distance)
+        return Proximable(lower, upper, self.distance or other.distance, self.channels)
+
+    def ends(self, x: Tensor) -> tuple[Tensor | float, Tensor | float]:
+        """The bounds of every pixel of x, to be broadcast."""
+        if self.channels is None or not self.boxed:
+            return self.lower, self.upper
+        free = torch.arange(x.shape[1], device=x.device)[:, None, None] >= self.channels
+        whole = x.new_full(free.shape, torch.inf)
+        return torch.where(free, -whole, self.lower), torch.where(free, whole, self.upper)
 
     def value(self, x: Tensor) -> Tensor:
         """h(x), (b,); inf outside of the box."""
@@ -80,11 +92,12 @@ class Proximable:
         """Whether x lies in the box, (b,) bool; NaN does not."""
         if not self.boxed:
             return torch.ones(len(x), dtype=torch.bool, device=x.device)
-        return ((x >= self.lower) & (x <= self.upper)).flatten(1).all(1)
+        lower, upper = self.ends(x)
+        return ((x >= lower) & (x <= upper)).flatten(1).all(1)
 
     def project(self, x: Tensor) -> Tensor:
         """The nearest point of the box."""
-        return x.clamp(self.lower, self.upper) if self.boxed else x
+        return _clamped(x, *self.ends(x)) if self.boxed else x
 
     def prox(self, z: Tensor, step: Tensor) -> Tensor:
         """argmin_x h(x) + ‖x - z‖²/(2 step), ``step`` (b,): soft shrinkage to c, then the box."""
@@ -107,9 +120,10 @@ class Proximable:
             weight, side = self.distance.weight, (x - self.distance.centre).sign()
             low, high = (torch.where(side == 0, s * weight, side * weight) for s in (-1, 1))
         if self.boxed:
-            outside = (x < self.lower) | (x > self.upper)
-            low = torch.where(outside, torch.inf, torch.where(x <= self.lower, -torch.inf, low))
-            high = torch.where(outside | (x >= self.upper), torch.inf, high)
+            lower, upper = self.ends(x)
+            outside = (x < lower) | (x > upper)
+            low = torch.where(outside, torch.inf, torch.where(x <= lower, -torch.inf, low))
+            high = torch.where(outside | (x >= upper), torch.inf, high)
         return low, high
 
     def pieces(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -126,7 +140,8 @@ class Proximable:
         """
         low, high = self.subdifferential(x)
         held = torch.minimum(high + g, -low - g) > rows.expand(turn, x)
-        apart = torch.minimum(x - self.lower, self.upper - x)
+        lower, upper = self.ends(x)
+        apart = torch.minimum(x - lower, upper - x)
         if self.distance is not None:
             apart = torch.minimum(apart, (x - self.distance.centre).abs())
         return ~torch.where(low == high, apart > rows.expand(move, x), held)
@@ -158,6 +173,12 @@ class Proximable:
     def rows(self, index: Tensor) -> Proximable:
         """Of the rows ``index`` alone."""
         return self if self.distance is None else replace(self, distance=self.distance.rows(index))
+
+
+def _clamped(x: Tensor, lower: Tensor | float, upper: Tensor | float) -> Tensor:
+    if isinstance(lower, Tensor) and isinstance(upper, Tensor):
+        return torch.minimum(torch.maximum(x, lower), upper)
+    return x.clamp(cast(float, lower), cast(float, upper))
 
 
 def _shrink(a: Tensor, reach: Tensor) -> Tensor:

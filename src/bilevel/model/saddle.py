@@ -180,8 +180,8 @@ class SaddleObjective(NonSmoothObjective):
             error = 8 * eps * (error + far + rows.length(r) / mu)
             missed, far = mu * error.square(), far + rounding / mu
         else:
-            lower = self.lower.clamp_min(self.proximable.lower)
-            upper = self.upper.clamp_max(self.proximable.upper)
+            least, most = self.proximable.ends(x)
+            lower, upper = self.lower.clamp_min(least), self.upper.clamp_max(most)
             u = self.proximable.lowest(x, r, lower, upper)
             move = u - x
             far = rows.length(torch.maximum(x - lower, upper - x))

@@ -16,7 +16,7 @@ from bilevel.ground import rows
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta, bind, derivative, leaves
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
+from bilevel.model.bounds import Bounds, Magnitude, Reach, Smoothness, Variation
 from bilevel.model.cost import Cost
 from bilevel.model.objective import DATA, Curved
 from bilevel.model.operators.operator import Shape
@@ -57,6 +57,7 @@ class SmoothObjective(Curved):
         self._y, self._cost = y, cost
         self._whole = SmoothSum((function, *pulls)) if pulls else function
         self._own_bounds, self._own_magnitude = bounds, magnitude
+        self._image_mu: Tensor | None = None
         self._double: SmoothObjective | None = None
 
     @property
@@ -75,9 +76,13 @@ class SmoothObjective(Curved):
         return "solvers.LBFGS() or solvers.Nesterov()"
 
     @cached_property
-    def _shape(self) -> Shape:
+    def _first(self) -> Tensor:
         with torch.no_grad():
-            _, *shape = self.energy.start(self.y[:1]).shape
+            return self.energy.start(self.y[:1])
+
+    @property
+    def _shape(self) -> Shape:
+        _, *shape = self._first.shape
         return shape[0], shape[1], shape[2]
 
     @property
@@ -97,6 +102,25 @@ class SmoothObjective(Curved):
         further = (pull.bounds(self._shape).for_rows(self.y) for pull in self.pulls)
         total = reduce(add, further, self.own_bounds)
         return total.usable(self.y.dtype) if self.pulls else total
+
+    @property
+    def image_mu(self) -> Tensor:
+        """Of the energy's terms; where others were added, no more than ``bounds`` tell."""
+        if self._image_mu is None:
+            own = self.bounds.proved_mu()
+            if not self.pulls and self.image(self._first).shape != self._first.shape:
+                found = self.energy.image_bounds(self.y).for_rows(self.y)
+                own = torch.maximum(own, found.proved_mu())
+            self._image_mu = own
+        return self._image_mu
+
+    def reach(self, x: Tensor, slope: Tensor) -> Reach:
+        """The energy tells."""
+        if self.pulls:
+            return Reach.unknown(x)
+        self.cost.operator_applications += len(x)
+        with torch.no_grad():
+            return self.energy.reach(x, self.y, slope)
 
     def start(self) -> Tensor:
         """The energy's own start."""
@@ -311,6 +335,7 @@ class SmoothObjective(Curved):
         part = self._with(self.energy.rows(index), self.y[index], self.function.rows(index), pulls)
         part._own_bounds = self.own_bounds.rows(index)
         part._own_magnitude = rows.take(self._own_magnitude, index)
+        part._image_mu = rows.take(self._image_mu, index)
         part._double = None if self._double is None else self._double.rows(index)
         return part
 

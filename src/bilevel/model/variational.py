@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import reduce
+from operator import add
 
 import torch
 from torch import Tensor
@@ -10,7 +13,7 @@ from torch import Tensor
 from bilevel.ground.contrast import contrast
 from bilevel.ground.errors import InputError
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Smoothness, Variation
+from bilevel.model.bounds import Bounds, Reach, Smoothness, Variation
 from bilevel.model.channels import on_channels
 from bilevel.model.energy import Energy
 from bilevel.model.fidelities.fidelity import DataTerm
@@ -18,7 +21,7 @@ from bilevel.model.operators.operator import Shape
 from bilevel.model.part import Part, Units, accounted_under
 from bilevel.model.preconditioner import Preconditioner
 from bilevel.model.regularisers.regulariser import ImageTerm
-from bilevel.model.smooth import Smooth
+from bilevel.model.smooth import Smooth, SmoothSum
 from bilevel.model.split import Split
 from bilevel.model.term import Function, Term, named_parts, parts_of
 
@@ -67,15 +70,19 @@ class Variational(Energy):
     def split_by(self, y: Tensor, at: Callable[[str, Term], tuple[Function, ...]]) -> Split:
         """The same, where ``at`` tells what functions a term with that name is at y."""
         c, _, _ = self._image_shape(y)
-        image, count, end = tuple(range(c)), c * (1 + self.further), c
-        functions: list[Function] = []
-        for name, part in named_parts("fidelity", self.fidelity):
-            functions += [on_channels(f, image, count) for f in at(name, part)]
-        for name, part in named_parts("regulariser", self.regulariser):
-            own = (*image, *range(end, end + c * part.further))
-            functions += [on_channels(f, own, count) for f in at(name, part)]
-            end += c * part.further
+        count = c * (1 + self.further)
+        placed = self._placed(c)
+        functions = [on_channels(f, own, count) for n, part, own in placed for f in at(n, part)]
         return Split.of(functions, y.dtype, *self.ends(y))
+
+    def _placed(self, c: int) -> Iterator[tuple[str, Term, tuple[int, ...]]]:
+        """All terms by name, with the channels of the state that each sees: the image first."""
+        image, end = tuple(range(c)), c
+        for name, term in named_parts("fidelity", self.fidelity):
+            yield name, term, image
+        for name, part in named_parts("regulariser", self.regulariser):
+            yield name, part, (*image, *range(end, end + c * part.further))
+            end += c * part.further
 
     def ends(self, y: Tensor) -> tuple[Tensor, Tensor]:
         """Between which the pixels of some minimiser lie, (b,) each: no term grows beyond."""
@@ -107,6 +114,32 @@ class Variational(Energy):
         """Of the smooth terms."""
         c, h, w = self._image_shape(y)
         return self.split(y).smooth.bounds((c * (1 + self.further), h, w))
+
+    def image_bounds(self, y: Tensor) -> Bounds:
+        """mu of the terms that see the image alone, where those of further channels are convex."""
+        c, h, w = self._image_shape(y)
+        alone: list[Smooth] = []
+        others = [Bounds.of(0.0, 0.0)]
+        for _, part, own in self._placed(c):
+            smooth = [f for f in part.at(y) if isinstance(f, Smooth)]
+            if len(own) == c:
+                alone += smooth
+            else:
+                others += [f.bounds((len(own), h, w)) for f in smooth]
+        found = SmoothSum(tuple(alone)).bounds((c, h, w))
+        if not all(bool((other.mu >= 0).all()) for other in others):
+            return Bounds.unknown()
+        rest = reduce(add, others)
+        return replace(found + rest, mu=found.mu)
+
+    def reach(self, x: Tensor, y: Tensor, slope: Tensor) -> Reach:
+        """Of all regularisers with further channels, each of its own."""
+        c, _, _ = self._image_shape(y)
+        total = Reach.nowhere(x)
+        for _, part, own in self._placed(c):
+            if isinstance(part, ImageTerm) and len(own) > c:
+                total = total + part.reach(x[:, own], slope[:, own[c:]])
+        return total
 
     def accounted(self) -> frozenset[str]:
         """What both terms account for."""

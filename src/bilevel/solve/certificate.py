@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bilevel.ground import rows
 from bilevel.ground.errors import InputError
+from bilevel.model.bounds import Reach
 from bilevel.model.kinds import by_kind
 from bilevel.model.objective import Curved, Objective
 from bilevel.model.saddle import Dual, Gap, SaddleObjective
@@ -57,6 +58,7 @@ class Claim(IntEnum):
     CRITICAL = 1
     LOCAL = 2
     GLOBAL = 3
+    IMAGE = 4
 
     @property
     def words(self) -> str:
@@ -66,6 +68,7 @@ class Claim(IntEnum):
             Claim.CRITICAL: "exactly one critical point lies within the distance given",
             Claim.LOCAL: "exactly one critical point, a strict local minimiser, lies within it",
             Claim.GLOBAL: "the only minimiser lies within the distance given",
+            Claim.IMAGE: "the only minimising image lies within it, not so the further channels",
         }[self]
 
 
@@ -73,8 +76,9 @@ class Claim(IntEnum):
 class Certificate:
     """Proved bounds at the returned point, one a row in float64; inf means not proved.
 
-    ``rms`` is the distance to the point that ``claim`` names (integers, :class:`Claim`) and ``gap``
-    the distance of J to its minimum; ``residual`` is the rms of ∇J. All include an allowance for
+    ``rms`` is the distance to the point that ``claim`` names (integers, :class:`Claim`), of the
+    whole state or of its image alone, over the root of the image's size, and ``gap`` the distance
+    of J to its minimum; ``residual`` is the rms of ∇J. All include an allowance for
     rounding, so they do not fall below the floating-point floor: eps · L · |x|, over mu for the
     distance. ``allowance`` is its part of the residual; inf where the energy declares no Lipschitz
     constant, and then the residual is as computed, in float64 where it counts. ``floor`` is the
@@ -94,6 +98,15 @@ class Certificate:
     def meets(self, tol: Tolerance) -> Tensor:
         """Which rows meet the tolerance, (b,) bool; NaN does not."""
         return (self.rms <= tol.rms) & (self.gap <= tol.gap) & (self.residual <= tol.residual)
+
+    def distance(self, image: Tensor) -> Tensor:
+        """‖x - x̂‖ of the whole state, (b,), for images like ``image``; inf where not proved."""
+        found = self.distance_of_image(image)
+        return torch.where(self.claim == Claim.IMAGE, torch.inf, found)
+
+    def distance_of_image(self, image: Tensor) -> Tensor:
+        """The same of the image alone."""
+        return self.rms * (image[0].numel() ** 0.5 * (1 + 1e-15))
 
     @property
     def computed(self) -> Tensor:
@@ -122,6 +135,15 @@ def certify(
     ‖x - x̂‖² <= 2 gap/mu. Its residual is ‖s‖ + √ε for an ε-subgradient s: within √ε of x there
     is a point with a subgradient of at most that norm (Brøndsted and Rockafellar 1965).
 
+    A state (u, ω) wider than its image u, with mu = 0, may have an image that is certified: where
+    J - mu/2 ‖u‖² is convex, s an ε-subgradient, and ⟨s_ω, ω - ω'⟩ <= M (R + G d) for some best
+    ω' at every image within d (:class:`~bilevel.model.bounds.Reach`), d = ‖u - û‖ obeys
+
+        J(x) - min J <= A d - mu/2 d² + M R + ε,   A = ‖s_u‖ + M G,   mu/2 d² <= J(x) - min J,
+
+    so that d <= (A + √(A² + 4 mu (M R + ε)))/(2 mu), J(x) - min J <= A²/(2 mu) + M R + ε. Of ω
+    nothing is then proved.
+
     Where ``tol`` is missed in float32 by the allowance for rounding alone, that row is evaluated
     again in float64.
     """
@@ -141,10 +163,12 @@ def _from_slope(
 ) -> Certificate:
     norm = rows.length(gradient)
     allowance = objective.rounding(x) + ROOM * torch.finfo(x.dtype).eps * norm
-    found = _from_gradient(objective, gradient, norm, allowance)
+    of_image = _image_proof(objective, x, gradient)
+    found = _from_gradient(objective, gradient, norm, allowance, of_image)
     if tol is None or x.dtype == torch.float64:
         return found
-    hopeful = _from_gradient(objective, gradient, norm, torch.zeros_like(allowance)).meets(tol)
+    exact = torch.zeros_like(allowance)
+    hopeful = _from_gradient(objective, gradient, norm, exact, of_image).meets(tol)
     met = found.meets(tol)
     unsure = torch.nonzero(torch.where(allowance.isfinite(), hopeful & ~met, met)).flatten()
     if len(unsure):
@@ -159,31 +183,83 @@ def _refine(found: Certificate, index: Tensor, finer: Certificate, x: Tensor) ->
     rows.put(found, index, finer)
 
 
+@dataclass(frozen=True)
+class _ImageProof:
+    """What a slope s of J proves of the image alone: mu of it, ‖s_u‖, and where s_ω may lead."""
+
+    mu: Tensor
+    slope: Tensor
+    reach: Reach
+
+    def bounds(self, slack: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Of the distance of the image and of the gap, for a ``slack``-subgradient within noise."""
+        pull = self.reach.steepness + self.reach.sensitivity * noise
+        a = self.slope + noise + pull * self.reach.growth
+        b = pull * self.reach.offset + slack
+        distance = (a + (a.square() + 4 * self.mu * b).sqrt()) / (2 * self.mu)
+        known = (self.mu > 0) & (a + b).isfinite()
+        gap = a.square() / (2 * self.mu) + b
+        room = 1 + 1e-12
+        return tuple(torch.where(known, room * bound, torch.inf) for bound in (distance, gap))  # type: ignore[return-value]
+
+
+def _image_proof(objective: Objective, x: Tensor, slope: Tensor) -> _ImageProof | None:
+    """None where the image is all of the state, or where the whole of it is proved anyway."""
+    image = objective.image(slope)
+    if image.shape == slope.shape or bool((objective.bounds.proved_mu() > 0).all()):
+        return None
+    if not bool((objective.image_mu > 0).any()):
+        return None
+    eps = ROOM * torch.finfo(slope.dtype).eps
+    size = rows.length(image) * (1 + eps)
+    return _ImageProof(objective.image_mu, size, objective.reach(x, slope))
+
+
+def _with_image(
+    rms: Tensor, gap: Tensor, proof: _ImageProof | None, slack: Tensor, noise: Tensor, root: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Distance, gap and claim, of the image where that of the whole state is not proved."""
+    claim = torch.where(torch.isfinite(rms), Claim.GLOBAL, Claim.STATIONARY)
+    if proof is None:
+        return rms, gap, claim
+    distance, lowest = proof.bounds(slack, noise)
+    alone = ~torch.isfinite(rms) & torch.isfinite(distance)
+    rms = torch.where(alone, distance / root, rms)
+    gap = torch.where(alone, lowest, gap)
+    return rms, gap, torch.where(alone, Claim.IMAGE, claim)
+
+
 def _from_gradient(
-    objective: Curved, gradient: Tensor, norm: Tensor, allowance: Tensor
+    objective: Curved,
+    gradient: Tensor,
+    norm: Tensor,
+    allowance: Tensor,
+    proof: _ImageProof | None,
 ) -> Certificate:
     mu, least = objective.bounds.proved_mu(), norm + allowance
     convex = mu > 0
-    reach = torch.where(convex, least / mu, torch.inf)
-    gap = torch.where(convex, least * reach / 2, torch.inf)
+    distance = torch.where(convex, least / mu, torch.inf)
+    gap = torch.where(convex, least * distance / 2, torch.inf)
     root = math.sqrt(objective.image(gradient)[0].numel())
-    claim = torch.where(torch.isfinite(reach), Claim.GLOBAL, Claim.STATIONARY)
+    exact = torch.zeros_like(allowance)
+    rms, gap, claim = _with_image(distance / root, gap, proof, exact, allowance, root)
     residual = torch.where(allowance.isfinite(), least, norm) / root
     allowed = allowance / root
     floor = allowed.clone()  # another tensor: rows are refined in place, and the floor stays
-    return Certificate(reach / root, gap, residual, allowed, floor, gradient, claim, mu)
+    return Certificate(rms, gap, residual, allowed, floor, gradient, claim, mu)
 
 
 def _second_look(
     objective: SaddleObjective, x: Tensor, tol: Tolerance | None, dual: Dual
 ) -> Certificate:
     gap = objective.gap(x, dual)
-    found = _from_gap(objective, gap)
+    of_image = _image_proof(objective, x, gap.slope)
+    found = _from_gap(objective, gap, of_image)
     if tol is None or x.dtype == torch.float64:
         return found
     none = torch.zeros_like(gap.allowance)
     exact = replace(gap, allowance=none, rounding=none, loose=none)
-    hopeful = _from_gap(objective, exact).meets(tol)
+    hopeful = _from_gap(objective, exact, of_image).meets(tol)
     if math.isfinite(tol.rms):
         hopeful |= gap.gap <= NEAR_FLOOR * gap.allowance
     unsure = torch.nonzero(hopeful & ~found.meets(tol)).flatten()
@@ -197,24 +273,24 @@ def _second_look(
 def _in_double(objective: SaddleObjective, x: Tensor, dual: Dual) -> Certificate:
     """With the distance by way of the primal point of ``dual``, which x may only round."""
     found = objective.gap(x, dual)
-    direct = _from_gap(objective, found)
+    direct = _from_gap(objective, found, _image_proof(objective, x, found.slope))
     if not bool((objective.bounds.proved_mu() > 0).all()):
         return direct
     there = objective.primal(x, dual)
     further = objective.gap(there, dual)
     root = math.sqrt(objective.image(x)[0].numel())
-    detour = rows.length(there - x) / root * (1 + 1e-12) + _from_gap(objective, further).rms
+    detour = rows.length(there - x) / root * (1 + 1e-12) + _from_gap(objective, further, None).rms
     return replace(direct, rms=torch.minimum(direct.rms, detour))
 
 
-def _from_gap(objective: SaddleObjective, found: Gap) -> Certificate:
+def _from_gap(objective: SaddleObjective, found: Gap, proof: _ImageProof | None) -> Certificate:
     mu, gap = objective.bounds.proved_mu(), found.gap + found.allowance
     root = math.sqrt(objective.image(found.slope)[0].numel())
     rms = torch.where(mu > 0, (2 * gap / mu).sqrt() / root, torch.inf)
     size = rows.length(found.slope)
-    computed = size + found.slack.sqrt()
     noise = found.rounding + ROOM * torch.finfo(found.slope.dtype).eps * size
+    rms, gap, claim = _with_image(rms, gap, proof, found.slack + found.loose, noise, root)
+    computed = size + found.slack.sqrt()
     residual = size + noise + (found.slack + found.loose).sqrt()
-    claim = torch.where(torch.isfinite(rms), Claim.GLOBAL, Claim.STATIONARY)
     allowed, floor = (residual - computed) / root, found.rounding / root
     return Certificate(rms, gap, residual / root, allowed, floor, found.slope, claim, mu)

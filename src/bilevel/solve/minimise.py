@@ -21,6 +21,7 @@ __all__ = ["minimise"]
 
 PATIENCE = 1000  # steps without progress before a row is called stalled (convex or unknown)
 PATIENCE_AT_FLOOR = 30  # the same for a row whose gradient is at the level of rounding
+PATIENCE_OF_IMAGES = 200  # the same of wider states, whose images ask for less than that level
 
 
 def minimise(
@@ -177,7 +178,9 @@ class _Progress:
         self.gap = torch.minimum(self.gap, certificate.gap)
         passing = (certificate.claim == Claim.STATIONARY) & certificate.allowance.isfinite()
         patience = torch.where(passing, torch.inf, PATIENCE)
-        patience = torch.where(certificate.at_floor(), PATIENCE_AT_FLOOR, patience)
+        of_image = certificate.claim == Claim.IMAGE
+        least = torch.where(of_image, PATIENCE_OF_IMAGES, PATIENCE_AT_FLOOR)
+        patience = torch.where(certificate.at_floor(), least, patience)
         status = torch.full_like(self.idle, Status.RUNNING)
         status[self.idle >= patience] = Status.STALLED
         if stuck is not None:

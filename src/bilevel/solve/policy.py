@@ -6,12 +6,15 @@ from dataclasses import dataclass
 
 import torch
 
+from bilevel.ground import rows
 from bilevel.model.kinds import has_dual
 from bilevel.model.objective import Objective
 from bilevel.solve.certificate import Tolerance
 
 __all__ = ["CHOOSING", "LEARNING", "RECONSTRUCTING", "USUAL", "Policy"]
 
+ROUNDED = 1 / 64
+"""The share of eps L ‖x‖ that rounding leaves in ∇J at least."""
 USUAL = 1e-3
 """The accuracy of reconstructions where none is asked for, relative to the contrast."""
 
@@ -20,12 +23,16 @@ USUAL = 1e-3
 class Policy:
     """The rms distance where strong convexity of use is proved, otherwise the rms of ∇J.
 
+    Where the state has further channels and no distance of the whole is proved, the rms distance
+    of the ``image`` if that can be met.
+
     Args:
         share: of the accuracy [grey value] that ∇J is brought to where no distance is proved.
         convex: the least strong convexity of use [1]; never less than rounding hides, since a
             distance that divides by such a mu cannot be met.
         dual: as ``share``, of saddle problems, whose residual holds the root of a gap and falls
             more slowly than the error of x does; ``share`` if None.
+        image: whether a distance of the image alone is of use.
 
     Example:
         >>> import bilevel as bl
@@ -37,6 +44,7 @@ class Policy:
     share: float
     convex: float = 0.0
     dual: float | None = None
+    image: bool = False
 
     def tolerance(
         self,
@@ -53,9 +61,12 @@ class Policy:
         """
         bounds = objective.bounds
         hidden = torch.finfo(dtype).eps * bounds.lipschitz.nan_to_num(0.0, 0.0, 0.0)
-        mu = bounds.proved_mu()
-        if bool(((mu > hidden) & (mu >= self.convex * stiffness)).all()):
-            return Tolerance(rms=accuracy)
+        for mu, fine in (
+            (bounds.proved_mu(), True),
+            (objective.image_mu, self.image and _within_reach(objective, accuracy, dtype)),
+        ):
+            if fine and bool(((mu > hidden) & (mu >= self.convex * stiffness)).all()):
+                return Tolerance(rms=accuracy)
         return Tolerance(residual=self._share(objective) * stiffness * accuracy)
 
     def as_near(self, objective: Objective, residual: float) -> Tolerance:
@@ -71,9 +82,22 @@ class Policy:
         return self.share if self.dual is None or not has_dual(objective) else self.dual
 
 
+def _within_reach(objective: Objective, accuracy: float, dtype: torch.dtype) -> bool:
+    """Whether an image in a wider state can be proved so accurate, as told by the start.
+
+    d² ~ M R/mu (:func:`~bilevel.solve.certify`) asks for entries of ∇J below M; rounding leaves
+    some that are a small share of eps L times the grey values.
+    """
+    x = objective.start()
+    reach = objective.reach(x, torch.zeros_like(x))
+    far = accuracy**2 * objective.image(x)[0].numel()
+    least = ROUNDED * torch.finfo(dtype).eps * objective.bounds.lipschitz * rows.rms(x).double()
+    return bool((least * reach.offset <= objective.image_mu * far).all())
+
+
 LEARNING = Policy(share=1.0)
 """Algorithms of the upper level tighten what is too loose."""
-RECONSTRUCTING = Policy(share=1e-2)
+RECONSTRUCTING = Policy(share=1e-2, image=True)
 """Nobody looks again: ∇J is brought to a hundredth, as the distance may be as much larger."""
 CHOOSING = Policy(share=3e-2, convex=1e-2, dual=0.3)
 """Rules for a weight: proved distances would cost more where J is hardly convex."""

@@ -40,6 +40,7 @@ __all__ = [
     "CameraSettings",
     "CameraTable",
     "Cascade",
+    "CoupledSettings",
     "DefaultSolver",
     "Experts",
     "GaussianSettings",
@@ -112,6 +113,20 @@ if TYPE_CHECKING:
     CameraTable = CameraSettings
 else:
     CameraTable = table(data.Camera, CameraSettings)
+
+
+class CoupledSettings(RegulariserSettings):
+    """Channels that are penalised together where the image is complex."""
+
+    coupled: bool | None = Field(
+        default=None,
+        description="penalise the differences of all channels together; those of complex images "
+        "alone if none",
+    )
+
+    def build(self, shape: Shape) -> ImageTerm:
+        """Coupled as chosen."""
+        return self.make(coupled=_coupled(self.coupled, shape))
 
 
 class MapSettings(RegulariserSettings):

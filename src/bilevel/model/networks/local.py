@@ -63,7 +63,7 @@ class LocalNetwork(NetworkRegulariser):
             layers += [convolution(rng, inner, outer, 3, bias=True), nn.SiLU()]
         layers.append(convolution(rng, channels[-1], 1, 3, bias=False))
         self.layers = self.own(nn.Sequential(*layers))
-        self.reach = 2 * (len(channels) + 1)
+        self.margin = 2 * (len(channels) + 1)
 
     def options(self) -> dict[str, object]:
         """The sizes; the values travel as parameters."""
@@ -72,5 +72,5 @@ class LocalNetwork(NetworkRegulariser):
 
     def energy(self, x: Tensor) -> Tensor:
         """Σ_p N(P_p x)/k²."""
-        wide = pad(x, (self.reach,) * 4, mode="replicate")
-        return self.layers(wide).flatten(1).sum(1) / (self.reach + 1) ** 2
+        wide = pad(x, (self.margin,) * 4, mode="replicate")
+        return self.layers(wide).flatten(1).sum(1) / (self.margin + 1) ** 2

@@ -132,7 +132,7 @@ class HuberProfile(Profile):
         return (size > 1).to(size) - rho * (size > self.sharp).to(size)
 
     def level_change(self, s: Tensor, reach: Tensor) -> Tensor:
-        """1 at the first kink and ρ at the second; the same again where 0 is crossed to their twins.
+        """1 at the first kink, ρ at the second; again where 0 is crossed and their twins are met.
 
         Ψ' - r Ψ'' is odd: beyond a kink it has the other sign on the other side.
         """

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bilevel.ground import rows
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
+from bilevel.model.bounds import Bounds, Magnitude, Reach, Smoothness, Variation
 from bilevel.model.operators.operator import Shape
 from bilevel.model.part import positive_parameter, zeros_for
 from bilevel.model.preconditioner import Stencil
@@ -51,6 +51,15 @@ class ImageTerm(Term):
     def check(self, image_shape: Shape) -> None:
         """Raise InputError if an image of that shape does not fit."""
         del image_shape
+
+    def reach(self, x: Tensor, slope: Tensor) -> Reach:
+        """How far ``slope`` in the further channels of x may lead there, for convex R.
+
+        It is what certificates of the image rest on where nothing is proved of the whole state;
+        unknown unless overridden.
+        """
+        del slope
+        return Reach.nowhere(x) if self.further == 0 else Reach.unknown(x)
 
     def __add__(self, other: ImageTerm) -> Sum:
         """The sum of both."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.ground.errors import InputError
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Smoothness, Variation
+from bilevel.model.bounds import Bounds, Reach, Smoothness, Variation
 from bilevel.model.operators.operator import Shape
 from bilevel.model.part import accounted_under, around, check_learn, positive_parameter
 from bilevel.model.preconditioner import Stencil
@@ -130,6 +131,11 @@ class Rescaled(Regulariser):
         own, weight = self.regulariser.bounds(image_shape), self._double(self.log_weight)
         origins = own.mu_from, own.lipschitz_from
         return Bounds(weight * own.mu, weight * own.lipschitz, *origins)
+
+    def reach(self, x: Tensor, slope: Tensor) -> Reach:
+        """That of R at s x, whose channels are s times as far apart."""
+        own = self.regulariser.reach(self.scale * x, slope)
+        return replace(own, offset=own.offset / self._double(self.log_scale))
 
     def spectrum(self, image_shape: Shape) -> Tensor | None:
         """w times that of R."""
