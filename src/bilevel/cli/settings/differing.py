@@ -120,25 +120,20 @@ class CoupledSettings(RegulariserSettings):
 
     coupled: bool | None = Field(
         default=None,
-        description="penalise the differences of all channels together; those of complex images "
-        "alone if none",
+        description="penalise the differences of all channels together, isotropic only; those of "
+        "complex images alone if none",
     )
 
     def build(self, shape: Shape) -> ImageTerm:
         """Coupled as chosen."""
-        return self.make(coupled=_coupled(self.coupled, shape))
+        return self.make(coupled=coupled_in(self.coupled, shape))
 
 
-class MapSettings(RegulariserSettings):
+class MapSettings(CoupledSettings):
     """What smoothed and exact total variation have in common: their weight may be a map."""
 
     given_elsewhere = ("operator", "least_smoothing")
     map: bool = Field(default=False, description="one weight a pixel instead of a single one")
-    coupled: bool | None = Field(
-        default=None,
-        description="penalise the differences of all channels together, isotropic only; those of "
-        "complex images alone if none",
-    )
 
     @model_validator(mode="after")
     def _check(self) -> Any:
