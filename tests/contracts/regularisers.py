@@ -58,11 +58,8 @@ FURTHER: dict[str, Callable[[Random], Regulariser]] = {
     "directional map of exponents": lambda rng: directional_maps(
         rng, 0.5, 1.5, SHAPE[1:], learn=("weight", "exponent")
     ),
-    "directional map of angles": lambda rng: directional_maps(
-        rng, 0.5, 1.0, SHAPE[1:], learn=("direction",)
-    ),
     "directional spline": lambda rng: directional_maps(
-        rng, 0.5, 1.5, (4, 4), grid=(4, 4), between="spline", learn=("gain", "exponent")
+        rng, 0.5, 1.0, (4, 4), grid=(4, 4), between="spline", learn=("direction",)
     ),
     "foe coupled": lambda rng: foe(rng, "charbonnier", coupled=True),
     "foe coupled huber": lambda rng: foe(rng, "huber", coupled=True),
