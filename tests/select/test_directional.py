@@ -35,7 +35,7 @@ def apart(field: Tensor, window: int) -> Tensor:
 def test_exponents_and_angles_of_known_gradients(p: float, wide: float, most: float) -> None:
     """Within the deviations known from exact window sums: of 121 and of 441 gradients."""
     field = drawn(p, 25.0, 10.0, 168)
-    few, many = field.maps(11, 11, 0.0, 15), field.maps(21, 21, 0.0, 15)
+    few, many = (field.maps((k, k), (0.3, 2.0), 0.0, 15) for k in (11, 21))
     deviation = {0.7: (0.10, 0.06), 1.5: (0.30, 0.12)}[p]
     for found, side, mean, spread, degrees in (
         (few, 11, wide, deviation[0], 2.5),
@@ -52,7 +52,7 @@ def test_exponents_and_angles_of_known_gradients(p: float, wide: float, most: fl
 
 
 def test_few_gradients_find_larger_exponents() -> None:
-    exponents = apart(drawn(1.0, 0.0, 10.0, 147).maps(7, 7, 0.0, 15).exponent, 7)
+    exponents = apart(drawn(1.0, 0.0, 10.0, 147).maps((7, 7), (0.3, 2.0), 0.0, 15).exponent, 7)
     assert float(exponents.mean()) == pytest.approx(1.19, abs=0.37)
     assert float(exponents.std()) < 1.25 * 0.37
 
@@ -117,6 +117,8 @@ def test_the_regulariser_is_the_likelihood_of_its_maps() -> None:
         ({"window": 10}, "odd number"),
         ({"window": 1}, "odd number"),
         ({"wide": 35}, "must not exceed the image of 33x40 pixels"),
+        ({"exponents": (0.1, 2.0)}, "exponents must grow within"),
+        ({"exponents": (1.5, 1.0)}, "exponents must grow within"),
         ({"sigma": -1.0}, "not negative"),
         ({"passes": 0}, "at least 1"),
     ],

@@ -65,7 +65,13 @@ class DirectionalMaps:
 
 
 def directional_maps(
-    image: Tensor, *, window: int = 11, wide: int = 21, sigma: float = 0.0, passes: int = 30
+    image: Tensor,
+    *,
+    window: int = 11,
+    wide: int = 21,
+    exponents: tuple[float, float] = (LEAST_EXPONENT, LARGEST_EXPONENT),
+    sigma: float = 0.0,
+    passes: int = 30,
 ) -> DirectionalMaps:
     """Maximum-likelihood maps for directional total variation, from the gradients around a pixel.
 
@@ -85,6 +91,7 @@ def directional_maps(
         image: (b, c, h, w), a restored one, or give ``sigma`` [grey value].
         window: side of the squares that angle, anisotropy and size come from, odd [pixel].
         wide: that for the exponent [pixel].
+        exponents: the least and the largest, in [0.3, 2]; from 1 on the regulariser is convex [1].
         sigma: of white noise in the image: σ²/2 I is subtracted from the covariance of the
             gradients [grey value].
         passes: of the fixed point.
@@ -93,7 +100,8 @@ def directional_maps(
         The maps; e₁ is at least that of half a grey value of 255, e₂ at least e₁/50.
 
     Raises:
-        InputError: no images, windows that are even or larger than the image, a negative sigma.
+        InputError: no images, windows that are even or larger than the image, exponents out of
+            range, a negative sigma.
 
     Example:
         >>> stripes = (0.3 * torch.arange(48.0)).sin().expand(1, 1, 48, 48)
@@ -104,10 +112,13 @@ def directional_maps(
     check_images(image, "image")
     check_nonnegative(sigma, "sigma")
     check_count(passes, "passes")
+    if not LEAST_EXPONENT <= exponents[0] <= exponents[1] <= LARGEST_EXPONENT:
+        what = f"exponents must grow within [{LEAST_EXPONENT:g}, {LARGEST_EXPONENT:g}]"
+        raise InputError(what, given=exponents)
     for name, side in (("window", window), ("wide", wide)):
         _check_window(name, side, image)
     with torch.no_grad():
-        return Gradients.of(image).maps(window, wide, sigma, passes)
+        return Gradients.of(image).maps((window, wide), exponents, sigma, passes)
 
 
 @dataclass(frozen=True)
@@ -126,9 +137,16 @@ class Gradients:
         y = (wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]) / 2
         return Gradients(x, y, SMALLEST * contrast(image))
 
-    def maps(self, window: int, wide: int, sigma: float, passes: int) -> DirectionalMaps:
+    def maps(
+        self,
+        windows: tuple[int, int],
+        exponents: tuple[float, float],
+        sigma: float,
+        passes: int,
+    ) -> DirectionalMaps:
         """As :func:`directional_maps` says."""
-        tried = torch.linspace(LEAST_EXPONENT, LARGEST_EXPONENT, EXPONENTS).to(self.x)
+        (window, wide), one = windows, exponents[0] == exponents[1]
+        tried = torch.linspace(*exponents, 1 if one else EXPONENTS).to(self.x)
         found = zip(tried, self.shapes(tried, wide, passes), strict=True)
         exponent = _likeliest(tried, torch.stack([self.likelihood(v, p, wide) for p, v in found]))
         shapes = self.shapes(tried, window, passes)
@@ -190,16 +208,19 @@ def _floored(xx: Tensor, xy: Tensor, yy: Tensor) -> Matrix:
 def _likeliest(tried: Tensor, likelihood: Tensor) -> Tensor:
     """The vertex of the parabola through the largest value and its neighbours, (b, h, w)."""
     place = likelihood.argmax(0)
+    if len(tried) == 1:
+        return tried[place]
     inner = place.clamp(1, len(tried) - 2)
     before, here, after = (likelihood.gather(0, (inner + k)[None])[0] for k in (-1, 0, 1))
     move = (before - after) / (2 * (before - 2 * here + after))
     move = torch.where(place == inner, move.nan_to_num(0.0).clamp(-0.5, 0.5), 0.0)
-    step = tried[1] - tried[0]
-    return (tried[place] + move * step).clamp(LEAST_EXPONENT, LARGEST_EXPONENT)
+    return tried[place] + move * (tried[1] - tried[0])
 
 
 def _interpolated(tried: Tensor, values: Tensor, p: Tensor) -> Tensor:
     """``values`` (n, b, h, w) of the exponents ``tried`` at p (b, h, w)."""
+    if len(tried) == 1:
+        return values[0]
     place = ((p - tried[0]) / (tried[1] - tried[0])).clamp(0, len(tried) - 1)
     low = place.floor().long().clamp_max(len(tried) - 2)
     first, second = (values.gather(0, (low + k)[None])[0] for k in (0, 1))
