@@ -227,10 +227,10 @@ def main() -> None:
         lines.append([name, *(f"{value:.2f}" for value in ways.values())])
         print(name, ways, round(time.time() - began), flush=True)
     text += f"\nheld-out crops, ISNR [dB]\n\n{table(['picture', *ways], lines)}\n"
-    name = "directional_quick" if chosen.quick else "directional"
-    save(
-        name, text, {"size": size, "least": chosen.least, "seconds": time.time() - began, **numbers}
-    )
+    usual = options.get_default("size")
+    suffix = "_quick" if chosen.quick else "" if size == usual else f"_{size}"
+    numbers |= {"size": size, "least": chosen.least, "seconds": time.time() - began}
+    save(f"directional{suffix}", text, numbers)
 
 
 if __name__ == "__main__":
