@@ -168,7 +168,8 @@ class Gradients:
     def shapes(self, tried: Tensor, window: int, passes: int) -> list[Matrix]:
         """V for each exponent, (b, 1, h, w) each; a third of the passes after the first."""
         one = torch.ones_like(self.x[:, :1])
-        v, found = (one, torch.zeros_like(one), one), []
+        v = one, torch.zeros_like(one), one
+        found: list[Matrix] = []
         for p in tried:
             for _ in range(-(-passes // 3) if found else passes):
                 v = self._moved(v, p, window)

@@ -106,8 +106,9 @@ class DirectionalTV(Regulariser):
         super().__init__()
         check_learn(learn, PARAMETERS)
         self.grid = Grid.of(grid, between)
-        usual = self._filled(0.05, "weight")
-        weight = None if weight is None else self._filled(weight, "weight")
+        usual = self._filled(torch.tensor(0.05), "weight")
+        if weight is not None:
+            weight = self._filled(torch.as_tensor(weight), "weight")
         self.log_weight = self.weighted(weight, usual, learn)
         self.log_smoothing = self.smoothed(smoothing, 0.01, learn)
         if scale is None:
@@ -120,7 +121,7 @@ class DirectionalTV(Regulariser):
         self.log_gain = nn.Parameter(torch.zeros_like(self.cosine), "gain" in learn)
         check_maps({name: getattr(self, name) for name in sorted(self.maps)})
 
-    def _filled(self, value: float | Tensor, name: str) -> float | Tensor:
+    def _filled(self, value: Tensor, name: str) -> Tensor:
         return value if self.grid is None else self.grid.filled(value, name)
 
     def broadcasts(self) -> frozenset[str]:

@@ -117,20 +117,17 @@ class ADMM(Solver[ADMMState]):
         slope = objective.smooth.grad(x) + objective.adjoint(pulls)
         system = _system(objective, objective.smooth.hessian(x), beta)
         x = x - cg(system, slope, rtol=self.rtol, max_steps=self.max_products).x
-        split, duals, far, size = [], [], 0.0, 0.0
-        for term, image, old, dual in zip(
-            objective.terms, objective.analyse(x), state.split, state.dual, strict=True
-        ):
-            wide = rows.expand(beta, dual)
-            t = term.prox(image + dual / wide, 1 / beta)
-            split.append(t)
-            duals.append(dual + wide * (image - t))
-            far = far + torch.maximum(rows.norm(image - t), rows.norm(t - old)).square()
-            size = size + rows.norm(image).square()
-        small = torch.as_tensor(far <= self.settled**2 * size)
+        images = objective.analyse(x)
+        split = tuple(
+            term.prox(image + dual / rows.expand(beta, dual), 1 / beta)
+            for term, image, dual in zip(objective.terms, images, state.dual, strict=True)
+        )
+        moved = zip(state.dual, images, split, strict=True)
+        dual = tuple(p + rows.expand(beta, p) * (image - t) for p, image, t in moved)
+        small = _far(images, split, state.split) <= self.settled
         convex = objective.convex
         beta = torch.where(convex, beta, self.growth * beta)
-        return ADMMState(x, tuple(split), tuple(duals), beta, small & ~convex)
+        return ADMMState(x, split, dual, beta, small & ~convex)
 
 
 def _system(objective: SaddleObjective, hessian: LinearMap, beta: Tensor) -> LinearMap:
@@ -143,3 +140,13 @@ def _system(objective: SaddleObjective, hessian: LinearMap, beta: Tensor) -> Lin
         return _system(objective.rows(index), hessian.rows(index), beta[index])
 
     return LinearMap(apply, restrict)
+
+
+def _far(images: Dual, split: Dual, before: Dual) -> Tensor:
+    """How far t is from A x, or from the last t where that is more, over ‖A x‖, (b,)."""
+    gaps = [
+        torch.stack([rows.norm(a - b) for a, b in zip(split, other, strict=True)]).norm(dim=0)
+        for other in (images, before)
+    ]
+    size = torch.stack([rows.norm(image) for image in images]).norm(dim=0)
+    return torch.maximum(*gaps) / size.clamp_min(torch.finfo(size.dtype).tiny)
