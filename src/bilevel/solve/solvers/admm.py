@@ -144,9 +144,9 @@ def _system(objective: SaddleObjective, hessian: LinearMap, beta: Tensor) -> Lin
 
 def _far(images: Dual, split: Dual, before: Dual) -> Tensor:
     """How far t is from A x, or from the last t where that is more, over ‖A x‖, (b,)."""
-    gaps = [
-        torch.stack([rows.norm(a - b) for a, b in zip(split, other, strict=True)]).norm(dim=0)
-        for other in (images, before)
-    ]
-    size = torch.stack([rows.norm(image) for image in images]).norm(dim=0)
-    return torch.maximum(*gaps) / size.clamp_min(torch.finfo(size.dtype).tiny)
+    far, step, size = torch.zeros(3, len(images[0])).to(images[0])
+    for image, t, old in zip(images, split, before, strict=True):
+        far = far + rows.norm(image - t).square()
+        step = step + rows.norm(t - old).square()
+        size = size + rows.norm(image).square()
+    return (torch.maximum(far, step) / size.clamp_min(torch.finfo(size.dtype).tiny)).sqrt()
