@@ -5,7 +5,7 @@ reconstruct          ``Variational(fidelity, regulariser)``, ``minimise``, ``arg
                      ``reconstruct`` (arrays), ``Reconstruction`` (a layer)
 learn                ``BilevelProblem``, ``learn``, ``load``, ``race``, ``check_hypergradient``
 train without it     ``pretrain`` and the methods in ``pretraining``
-choose a weight      ``select``, ``compare``, ``calibrate``
+choose a weight      ``select``, ``compare``, ``calibrate``, ``directional_maps``
 families of parts    ``operators``, ``fidelities``, ``regularisers``, ``networks``, ``losses``,
                      ``solvers``, ``hypergradients``, ``algorithms``, ``schedules``, ``rules``,
                      ``criteria``, ``penalties``
@@ -71,6 +71,7 @@ from bilevel.select import Choice as Choice
 from bilevel.select import Comparison as Comparison
 from bilevel.select import calibrate as calibrate
 from bilevel.select import compare as compare
+from bilevel.select import directional_maps as directional_maps
 from bilevel.select import rules as rules
 from bilevel.select import select as select
 from bilevel.solve import Certificate as Certificate

@@ -28,6 +28,8 @@ from contracts.zoo import (
     REGULARISERS,
     SHAPE,
     Random,
+    directional,
+    directional_maps,
     foe,
     foe_rbf,
     foe_spline,
@@ -49,6 +51,16 @@ FURTHER: dict[str, Callable[[Random], Regulariser]] = {
     "tv coupled": lambda rng: tv(rng, coupled=True),
     "tv coupled huber": lambda rng: tv(rng, coupled=True, potential="huber"),
     "tv coupled map": lambda rng: tv_map(rng, "charbonnier", coupled=True),
+    "directional of p = 1": lambda rng: directional(rng, 1.0),
+    "directional of p = 2": lambda rng: directional(rng, 2.0),
+    "directional of p = 0.3": lambda rng: directional(rng, 0.3),
+    "directional, isotropic": lambda rng: directional(rng, 1.4, anisotropy=1.0),
+    "directional map of exponents": lambda rng: directional_maps(
+        rng, 0.5, 1.5, SHAPE[1:], learn=("weight", "exponent")
+    ),
+    "directional spline": lambda rng: directional_maps(
+        rng, 0.5, 1.0, (4, 4), grid=(4, 4), between="spline", learn=("direction",)
+    ),
     "foe coupled": lambda rng: foe(rng, "charbonnier", coupled=True),
     "foe coupled huber": lambda rng: foe(rng, "huber", coupled=True),
     "foe coupled student-t": lambda rng: foe(rng, "student-t", coupled=True),

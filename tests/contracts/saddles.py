@@ -33,6 +33,14 @@ def weights() -> Tensor:
     return 0.05 + 0.1 * torch.rand(SHAPE, generator=torch.Generator().manual_seed(5))
 
 
+def directional() -> R.ExactDirectionalTV:
+    """Maps of weights and of directions, learned."""
+    angle = 90 * torch.rand(SHAPE, generator=torch.Generator().manual_seed(6))
+    return R.ExactDirectionalTV(
+        weights(), angle=angle, anisotropy=4.0, learn=("weight", "direction")
+    )
+
+
 def box() -> bl.regularisers.Regulariser:
     return R.ExactTotalVariation(0.1) + R.Box(0.3, 0.7)
 
@@ -46,6 +54,7 @@ ENERGIES: dict[str, Callable[[], bl.Variational]] = {
         F.SquaredL2(), R.ExactTotalVariation(weights(), isotropic=False)
     ),
     "isotropic map": lambda: bl.Variational(F.SquaredL2(), R.ExactTotalVariation(weights())),
+    "directional": lambda: bl.Variational(F.SquaredL2(), directional()),
     "blur": lambda: bl.Variational(
         F.SquaredL2(blur()), R.ExactTotalVariation(0.05) + R.Tikhonov(0.3)
     ),

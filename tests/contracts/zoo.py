@@ -23,6 +23,7 @@ from bilevel.model.operators import (
     Operator,
 )
 from bilevel.model.regularisers import (
+    DirectionalTV,
     FieldsOfExperts,
     GroupedExperts,
     LearnedPotential,
@@ -192,6 +193,33 @@ def wavelets(rng: Random, levels: int = 1, **options: object) -> WaveletSparsity
     return WaveletSparsity(weight, smoothing, levels=levels, learn=learn, **options)  # type: ignore[arg-type]
 
 
+def directional(rng: Random, exponent: float | Tensor, **options: object) -> DirectionalTV:
+    """Anisotropic, with everything learned unless told otherwise."""
+    given: dict[str, object] = {
+        "angle": uniform(rng, -90, 90),
+        "anisotropy": log_uniform(rng, 0, 1),
+        "scale": log_uniform(rng, -1, 0),
+        "learn": ("weight", "smoothing", "exponent", "direction", "gain"),
+    }
+    weight, smoothing = log_uniform(rng, -2, 0), log_uniform(rng, -1.5, 0)
+    found = DirectionalTV(weight, smoothing, exponent, **{**given, **options})  # type: ignore[arg-type]
+    with torch.no_grad():
+        found.log_gain.add_(0.3 * torch.randn(found.log_gain.shape, generator=rng))
+    return found
+
+
+def directional_maps(
+    rng: Random, low: float, high: float, size: tuple[int, int], **options: object
+) -> DirectionalTV:
+    """Exponents from low to high, angles and anisotropies, from place to place."""
+
+    def field(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(size, generator=rng)
+
+    maps = {"angle": field(-90, 90), "anisotropy": field(1, 10)}
+    return directional(rng, field(low, high), **maps, **options)
+
+
 REGULARISERS: dict[str, Callable[[Random], Regulariser]] = {
     "tikhonov": lambda rng: Tikhonov(log_uniform(rng, -2, 0)),
     "tv charbonnier": tv,
@@ -210,6 +238,8 @@ REGULARISERS: dict[str, Callable[[Random], Regulariser]] = {
     "foe spline": foe_spline,
     "foe radial basis": foe_rbf,
     "foe root": lambda rng: foe(rng, "power"),
+    "directional": lambda rng: directional_maps(rng, 1.0, 1.9, (2, 3), grid=(2, 3)),
+    "directional concave": lambda rng: directional(rng, 0.6),
     "ridge": lambda rng: ridge(rng, False),
     "ridge weakly convex": lambda rng: ridge(rng, True),
     "rescaled ridge": lambda rng: rescaled(rng, ridge(rng, True)),

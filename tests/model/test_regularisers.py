@@ -4,7 +4,11 @@ import pytest
 import torch
 
 from bilevel.ground.errors import InputError
+from bilevel.model import powers
+from bilevel.model.metrics import Metric
 from bilevel.model.regularisers import (
+    DirectionalTV,
+    ExactDirectionalTV,
     ExactTotalVariation,
     FieldsOfExperts,
     Tikhonov,
@@ -57,6 +61,49 @@ def test_coupled_experts_are_moduli_of_complex_responses() -> None:
     torch.testing.assert_close(experts(alone), plain(z.real))
     with pytest.raises(InputError, match="one channel"):
         FieldsOfExperts(torch.randn(3, 2, 3, 3), coupled=True)
+
+
+def test_directional_total_variation_of_lengths_is_the_isotropic_one() -> None:
+    x = torch.rand(2, 3, 6, 5, dtype=torch.float64)
+    plain, directional = TotalVariation(0.3, 0.02).double(), DirectionalTV(0.3, 0.02).double()
+    torch.testing.assert_close(directional(x), plain(x))
+    torch.testing.assert_close(directional.grad(x), plain.grad(x))
+    own, known = directional.bounds((3, 6, 5)), plain.bounds((3, 6, 5))
+    assert float(own.mu) == 0 and float(own.lipschitz) == pytest.approx(float(known.lipschitz))
+
+
+@pytest.mark.parametrize("exponent", [0.4, 1.0, 1.6])
+def test_directional_total_variation_tends_to_its_exact_form(exponent: float) -> None:
+    x = torch.rand(2, 1, 6, 5, dtype=torch.float64)
+    angle = 90 * torch.rand(6, 5)
+    exact = ExactDirectionalTV(0.3, exponent, angle, 7.0, scale=0.5).double()
+    smooth = DirectionalTV(0.3, 1e-9, exponent, angle, 7.0, scale=0.5).double()
+    torch.testing.assert_close(smooth(x), exact(x), rtol=1e-2 if exponent < 1 else 1e-5, atol=0)
+
+
+@pytest.mark.parametrize("p", [0.3, 0.7, 1.0, 1.3, 1.99])
+def test_constants_of_powers_are_those_of_a_dense_grid(p: float) -> None:
+    q = torch.logspace(-5, 6, 200_001, dtype=torch.float64)
+    exponent = torch.tensor(p, dtype=torch.float64)
+    third = (2 - p) * (1 + q) ** (p / 2 - 3) * q.sqrt() * (3 - (1 - p) * q).abs()
+    along = (1 + q) ** (p / 2 - 2) * (1 - (1 - p) * q)
+    assert float(powers.lipschitz(exponent)) == pytest.approx(float(third.max()), rel=1e-6)
+    least = min(0.0, float(along.min()))
+    assert float(powers.curvature_min(exponent)) == pytest.approx(least, rel=1e-6, abs=1e-12)
+
+
+def test_metrics_are_exponentials_also_near_and_far_from_isotropy() -> None:
+    for size in (0.0, 1e-9, 1e-3, 0.09, 0.11, 1.5):
+        b, c, s = (torch.tensor(v, dtype=torch.float64) for v in (0.3, 0.6 * size, 0.8 * size))
+        first, mixed, second = Metric(b, c, s).entries()
+        expected = torch.linalg.matrix_exp(torch.tensor([[b + c, s], [s, b - c]]))
+        found = torch.tensor([[first, mixed], [mixed, second]])
+        torch.testing.assert_close(found, expected, rtol=1e-14, atol=1e-15)
+        assert float(Metric(b, c, s).largest()) == pytest.approx(
+            float(torch.linalg.norm(expected, 2))
+        )
+    point = [torch.zeros((), dtype=torch.float64, requires_grad=True) for _ in range(3)]
+    assert torch.autograd.gradcheck(lambda *v: Metric(*v).entries(), point)
 
 
 def test_total_variation_of_a_step() -> None:
@@ -122,6 +169,22 @@ def test_student_t_is_weakly_convex() -> None:
         (lambda: TotalVariation(weight=torch.ones(3)), "map of shape"),
         (lambda: TotalVariation(potential="hubber"), "did you mean 'huber'"),
         (lambda: TotalVariation(learn=("wieght",)), "did you mean 'weight'"),
+        (lambda: DirectionalTV(exponent=0.2), r"exponent must lie in \[0.3, 2\]"),
+        (lambda: DirectionalTV(exponent=float("nan")), "exponent must be finite"),
+        (lambda: DirectionalTV(anisotropy=0.5), r"anisotropy must lie in \[1, 50\]"),
+        (lambda: DirectionalTV(anisotropy=torch.tensor([[1.0, 60.0]])), "anisotropy must lie in"),
+        (lambda: DirectionalTV(angle=400.0), "angle must lie in"),
+        (lambda: DirectionalTV(angle=torch.ones(3)), "must be a number or a map"),
+        (lambda: DirectionalTV(torch.ones(3, 4), exponent=torch.ones(4, 3)), "maps must have one"),
+        (lambda: DirectionalTV(angle=torch.ones(2, 2), grid=(3, 3)), "one value for each knot"),
+        (lambda: DirectionalTV(scale=0.0), "scale must be positive"),
+        (lambda: DirectionalTV(learn=("angle",)), "unknown learnable parameter"),
+        (lambda: ExactDirectionalTV(exponent=2.5), "exponent must lie in"),
+        (lambda: ExactDirectionalTV(exponent=0.7, learn=("weight",)), "cannot be learned where"),
+        (
+            lambda: ExactDirectionalTV(angle=torch.ones(2, 3), anisotropy=torch.ones(3, 2)),
+            "one size",
+        ),
         (lambda: Tikhonov(0.0), "weight must be positive"),
         (lambda: FieldsOfExperts(torch.ones(3, 3)), "filters must have shape"),
         (lambda: FieldsOfExperts(torch.full((1, 1, 2, 2), torch.nan)), "filters must be finite"),
@@ -139,6 +202,9 @@ def test_bad_arguments_are_named(build, message: str) -> None:
     ("regulariser", "shape"),
     [
         (TotalVariation(torch.ones(4, 5)), (1, 5, 4)),
+        (DirectionalTV(angle=torch.ones(4, 5)), (1, 5, 4)),
+        (DirectionalTV(grid=(6, 2)), (1, 5, 4)),
+        (ExactDirectionalTV(torch.ones(4, 5)), (1, 5, 4)),
         (FieldsOfExperts(), (1, 4, 9)),
         (FieldsOfExperts(), (3, 9, 9)),
         (Tikhonov(1.0) + TotalVariation(torch.ones(4, 5)), (1, 5, 4)),

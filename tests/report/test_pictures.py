@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 import bilevel as bl
+from bilevel.report.directions import direction_fields
 from bilevel.report.pictures import error, filters, picture, shown, weight_map
 
 
@@ -89,3 +90,18 @@ def test_weight_map() -> None:
 def test_a_flat_map_and_no_map() -> None:
     assert weight_map(bl.regularisers.TotalVariation(torch.full((4, 4), 0.1))) is not None
     assert weight_map(bl.regularisers.TotalVariation(0.1)) is None
+
+
+def test_fields_of_a_directional_total_variation() -> None:
+    angle = torch.tensor([[0.0, 90.0, 0.0], [90.0, 45.0, 45.0]])
+    anisotropy = torch.tensor([[50.0, 50.0, 1.0], [50.0, 50.0, 50.0]])
+    term = bl.regularisers.DirectionalTV(0.1, 0.01, 0.3 + 0.2 * torch.rand(2, 3), angle, anisotropy)
+    directions, exponents = direction_fields(term)
+    pixels = decoded(directions.uri)
+    assert pixels.shape == (2, 3, 3) and (pixels[0, 1] == pixels[1, 0]).all()
+    assert len({tuple(p) for p in pixels.reshape(-1, 3)}) == 4
+    assert pixels[0, 2].min() == pixels[0, 2].max()
+    assert 0.3 <= exponents.bar.low < exponents.bar.high <= 0.5
+    grid = bl.regularisers.DirectionalTV(0.1, angle=angle, anisotropy=anisotropy, grid=(2, 3))
+    assert [decoded(field.uri).shape for field in direction_fields(grid)] == [(32, 48, 3)] * 3
+    assert direction_fields(bl.regularisers.DirectionalTV(0.1)) == ()

@@ -19,7 +19,7 @@ from bilevel.model.describe import build, describe
 from bilevel.solve import certify
 from contracts.zoo import OPERATORS, REGULARISERS, SHAPE, log_uniform, normal
 
-NONCONVEX = ("foe student-t", "foe root", "ridge weakly convex", "grouped")
+NONCONVEX = ("foe student-t", "foe root", "ridge weakly convex", "grouped", "directional concave")
 CONVEX = [name for name in REGULARISERS if name not in NONCONVEX]
 Y = torch.rand(2, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 TV, BOX = bl.regularisers.ExactTotalVariation, bl.regularisers.Box

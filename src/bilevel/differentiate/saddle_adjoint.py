@@ -86,7 +86,10 @@ def dual_of(solution: Solution, name: str) -> Dual:
     """
     state = solution.state
     if not isinstance(state, PDHGState):
-        advice = "solve with minimise(objective, PDHG(), ..., keep_state=True)"
+        advice = (
+            "solve with minimise(objective, PDHG(), ..., keep_state=True), or, where a term is "
+        )
+        advice += "a power of a gradient, take regularisers.DirectionalTV"
         raise InputError(f"{name} needs the final state of PDHG", advice=advice)
     return state.dual
 

@@ -29,6 +29,16 @@ class GroupNorm:
     group: int | None = 1
     shift: Tensor | None = None
 
+    @property
+    def convex(self) -> bool:
+        """Whether F is."""
+        return True
+
+    @property
+    def homogeneous(self) -> bool:
+        """Whether F(a t) = |a| F(t) but for the shift: the weights then bound the dual variable."""
+        return True
+
     def forward(self, x: Tensor) -> Tensor:
         """A x."""
         return self.operator.forward(x)
@@ -81,6 +91,11 @@ class GroupNorm:
     def ascend(self, p: Tensor, t: Tensor, step: Tensor) -> Tensor:
         """prox_{step F*}(p + step t), ``step`` (b,)."""
         return self._shrink(torch.addcmul(p, rows.expand(step, t), self.residual(t)))
+
+    def prox(self, t: Tensor, step: Tensor) -> Tensor:
+        """argmin_s F(s) + ‖s - t‖²/(2 step), ``step`` (b,), by the projection (Moreau)."""
+        wide = rows.expand(step, t)
+        return t - wide * self.feasible(self.residual(t) / wide)
 
     def polar(self, t: Tensor) -> Tensor:
         """The p in ∂F(t) that vanishes where t = c."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from bilevel.ground import rows
+from bilevel.ground.errors import InputError
 from bilevel.linear import LinearMap
 from bilevel.model.group_norm import GroupNorm
 from bilevel.model.saddle import Dual, SaddleObjective
@@ -132,7 +133,15 @@ def linearise(objective: SaddleObjective, x: Tensor, p: Dual, distance: Tensor) 
 
     A feature jumps where p + σ t leaves the ball of its weight, σ the largest weight over the
     largest |t| of x or of the start; its dual variable is then on the boundary, along t.
+
+    Raises:
+        InputError: terms that are no norms, but powers of them.
     """
+    if not all(term.homogeneous for term in objective.terms):
+        advice = "learn regularisers.DirectionalTV, which is smooth"
+        raise InputError(
+            "hypergradients of exact powers of a gradient are not known", advice=advice
+        )
     with torch.no_grad():
         hessian = objective.smooth.hessian(x)
         free, doubtful = _free(objective, x, p, distance)

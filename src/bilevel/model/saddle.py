@@ -59,7 +59,7 @@ class SaddleObjective(NonSmoothObjective):
     @property
     def fitting(self) -> str:
         """The solver for it."""
-        return "solvers.PDHG()"
+        return "solvers.PDHG()" if all(t.convex for t in self.terms) else "solvers.ADMM()"
 
     @staticmethod
     def of(smooth: SmoothObjective, split: Split) -> SaddleObjective:
@@ -150,9 +150,9 @@ class SaddleObjective(NonSmoothObjective):
 
     @property
     def convex(self) -> Tensor:
-        """Whether f is proved convex, (b,) bool."""
+        """Whether f is proved convex and every F_j is, (b,) bool."""
         proved = self.bounds.mu_from is Provenance.PROVED
-        return (self.bounds.mu >= 0) & proved
+        return (self.bounds.mu >= 0) & proved & all(term.convex for term in self.terms)
 
     def primal(self, x: Tensor, p: Dual) -> Tensor:
         """argmin_u ⟨r, u⟩ + mu/2 ‖u - x‖² + h(u), r as in :meth:`gap`; needs mu > 0, p feasible.

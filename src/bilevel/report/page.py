@@ -17,11 +17,17 @@ from bilevel.learn import Fit, Status
 from bilevel.model import Cost
 from bilevel.model.fidelities import SampledL2
 from bilevel.model.losses import PSNR
-from bilevel.model.regularisers import ExactTotalVariation, FieldsOfExperts, TotalVariation
+from bilevel.model.regularisers import (
+    DirectionalTV,
+    ExactTotalVariation,
+    FieldsOfExperts,
+    TotalVariation,
+)
 from bilevel.report import figures, words
 from bilevel.report.claims import certified_accuracy, claims, improvement, learning_claims
 from bilevel.report.comparison import Samples, Scores, batches, peak_of_all
 from bilevel.report.convergence import stationarity_chart, tolerance
+from bilevel.report.directions import direction_fields
 from bilevel.report.gallery import gallery, median_card, shown_side
 from bilevel.report.generalisation import Generalisation
 from bilevel.report.parameters import model_name, parameters, parts, scalar_values
@@ -201,6 +207,11 @@ def about_fit(fit: Fit) -> dict[str, object]:
             for kind in (TotalVariation, ExactTotalVariation)
             for name, part in parts(fit, kind)
             if (found := weight_map(part)) is not None
+        ],
+        "fields": [
+            (name, field)
+            for name, part in parts(fit, DirectionalTV)
+            for field in direction_fields(part)
         ],
         "masks": [mask(part) for _, part in parts(fit, SampledL2)],
         "cost": fit.cost,

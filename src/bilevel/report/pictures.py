@@ -20,13 +20,16 @@ __all__ = [
     "ColourBar",
     "Filter",
     "WeightMap",
+    "coloured",
     "error",
     "error_bar",
     "filters",
     "mask",
     "modulus",
     "picture",
+    "png",
     "shown",
+    "strip",
     "weight_map",
 ]
 
@@ -75,7 +78,7 @@ def picture(x: Tensor, window: tuple[float, float] = (0.0, 1.0)) -> str:
         raise InputError("a picture must have shape (c, h, w)", given=tuple(x.shape))
     planes = modulus(x)
     planes = (planes.double() - window[0]) / (window[1] - window[0])
-    return _png(planes.expand(3, -1, -1).movedim(0, 2) if len(planes) == 3 else planes[0])
+    return png(planes.expand(3, -1, -1).movedim(0, 2) if len(planes) == 3 else planes[0])
 
 
 def modulus(x: Tensor) -> Tensor:
@@ -99,18 +102,18 @@ def mask(fidelity: SampledL2) -> tuple[str, str]:
     kind = "points" if min(h, w) > 1 else "lines"
     words = f"{number(taken)} of {count(whole)} {kind} ({100 * taken / whole:.3g} %)"
     shape = h if h > 1 else w, w if w > 1 else h
-    return _png(weights.expand(shape)), words
+    return png(weights.expand(shape)), words
 
 
 def error(x: Tensor, target: Tensor, scale: float) -> str:
     """Data URI of |x - target| in false colours from 0 to ``scale``, channels averaged."""
     size = (x - target).abs().mean(0) / check_positive(scale, "the scale of errors")
-    return _png(_coloured(size, _ERRORS))
+    return png(coloured(size, _ERRORS))
 
 
 def error_bar(scale: float) -> ColourBar:
     """The colours of :func:`error`."""
-    return ColourBar(_strip(_ERRORS), 0.0, scale)
+    return ColourBar(strip(_ERRORS), 0.0, scale)
 
 
 def shown(x: Tensor, side: int) -> Tensor:
@@ -140,8 +143,8 @@ def weight_map(tv: TotalVariation | ExactTotalVariation) -> WeightMap | None:
     low, high = float(weight.min()), float(weight.max())
     log = weight.log()
     span = (log.max() - log.min()).clamp_min(1e-12)
-    colours = _coloured((log - log.min()) / span, _WEIGHTS)
-    return WeightMap(_png(colours), ColourBar(_strip(_WEIGHTS), low, high))
+    colours = coloured((log - log.min()) / span, _WEIGHTS)
+    return WeightMap(png(colours), ColourBar(strip(_WEIGHTS), low, high))
 
 
 def _kernel(kernel: Tensor) -> str:
@@ -150,7 +153,7 @@ def _kernel(kernel: Tensor) -> str:
     return picture(tone if len(tone) == 3 else torch.cat(tuple(tone), dim=1)[None])
 
 
-def _coloured(values: Tensor, name: str) -> Tensor:
+def coloured(values: Tensor, name: str) -> Tensor:
     """(h, w) in [0, 1] -> (h, w, 3)."""
     from matplotlib import colormaps
 
@@ -158,11 +161,12 @@ def _coloured(values: Tensor, name: str) -> Tensor:
     return table[(values.clamp(0, 1) * 255).round().long().cpu()]
 
 
-def _strip(name: str) -> str:
-    return _png(_coloured(torch.linspace(0, 1, 128)[None], name))
+def strip(name: str) -> str:
+    """Data URI of all colours of that name, from the least to the greatest."""
+    return png(coloured(torch.linspace(0, 1, 128)[None], name))
 
 
-def _png(pixels: Tensor) -> str:
+def png(pixels: Tensor) -> str:
     """(h, w) or (h, w, 3) in [0, 1] -> data URI."""
     from PIL import Image
 

@@ -4,6 +4,7 @@ from bilevel.select import rules
 from bilevel.select.calibration import calibrate
 from bilevel.select.choice import Choice, Curve, Outcome
 from bilevel.select.compare import Comparison, compare
+from bilevel.select.directional import DirectionalMaps, directional_maps
 from bilevel.select.path import Path
 from bilevel.select.point import Point
 from bilevel.select.rule import Goal, Rule
@@ -13,6 +14,7 @@ __all__ = [
     "Choice",
     "Comparison",
     "Curve",
+    "DirectionalMaps",
     "Goal",
     "Outcome",
     "Path",
@@ -20,6 +22,7 @@ __all__ = [
     "Rule",
     "calibrate",
     "compare",
+    "directional_maps",
     "rules",
     "select",
 ]

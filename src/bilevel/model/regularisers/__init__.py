@@ -9,6 +9,8 @@ from bilevel.model.regularisers.cascade import estimated_norm as estimated_norm
 from bilevel.model.regularisers.cascade import random_cascade as random_cascade
 from bilevel.model.regularisers.cascaded import CascadeRegulariser as CascadeRegulariser
 from bilevel.model.regularisers.composed import Composed as Composed
+from bilevel.model.regularisers.directional import DirectionalTV as DirectionalTV
+from bilevel.model.regularisers.exact_directional import ExactDirectionalTV as ExactDirectionalTV
 from bilevel.model.regularisers.exact_second_order import (
     ExactInfimalConvolutionTV as ExactInfimalConvolutionTV,
 )

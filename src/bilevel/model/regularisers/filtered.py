@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bilevel.ground import rows
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Smoothness, Variation
 from bilevel.model.operators.operator import Shape
-from bilevel.model.part import around, positive_parameter
+from bilevel.model.part import around
 from bilevel.model.penalties import Penalty
 from bilevel.model.potentials import Bound
 from bilevel.model.regularisers.regulariser import Regulariser
@@ -60,14 +60,6 @@ class FilteredRegulariser(Regulariser):
     def renewed(self, penalty: Penalty) -> Penalty:
         """The same unless the potential has parameters."""
         return penalty
-
-    def smoothed(
-        self, smoothing: float | None, usual: float, learn: Collection[str]
-    ) -> nn.Parameter:
-        """``log_smoothing``; left to the data, ``usual`` times their contrast, if None."""
-        if smoothing is None:
-            self.leave("log_smoothing", grey=1)
-        return positive_parameter(usual if smoothing is None else smoothing, "smoothing", learn)
 
     @abstractmethod
     def features(self, x: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ __all__ = ["NonSmoothRegulariser"]
 
 
 class NonSmoothRegulariser(ImageTerm):
-    """A convex R; an energy with one is minimised by FISTA or PDHG."""
+    """An R that is convex unless it says otherwise, for FISTA, PDHG or ADMM."""
 
     @abstractmethod
     def term(self) -> Proximable | GroupNorm:

@@ -44,6 +44,14 @@ class ImageTerm(Term):
             self.leave("log_weight", fidelity=1, grey=-degree)
         return positive_parameter(usual if weight is None else weight, "weight", learn)
 
+    def smoothed(
+        self, smoothing: float | None, usual: float, learn: Collection[str]
+    ) -> nn.Parameter:
+        """``log_smoothing``; left to the data, ``usual`` times their contrast, if None."""
+        if smoothing is None:
+            self.leave("log_smoothing", grey=1)
+        return positive_parameter(usual if smoothing is None else smoothing, "smoothing", learn)
+
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:
         """R(x): (b, c, h, w) -> (b,)."""

@@ -1,6 +1,7 @@
 """Lower-level solvers."""
 
 from bilevel.ground.contents import contents as _contents
+from bilevel.solve.solvers.admm import ADMM as ADMM
 from bilevel.solve.solvers.automatic import Choice as Choice
 from bilevel.solve.solvers.automatic import accelerated as accelerated
 from bilevel.solve.solvers.automatic import automatic as automatic

@@ -8,6 +8,7 @@ from typing import Any
 from bilevel.model.kinds import by_kind
 from bilevel.model.objective import Objective
 from bilevel.solve.solver import Solver
+from bilevel.solve.solvers.admm import ADMM
 from bilevel.solve.solvers.fista import FISTA
 from bilevel.solve.solvers.lbfgs import LBFGS
 from bilevel.solve.solvers.nesterov import Nesterov
@@ -40,11 +41,16 @@ def automatic(objective: Objective) -> Choice:
     smooth = "J is smooth: L-BFGS needs the fewest gradients and products, and no constants of J"
     composite = "one term has no gradient, but a prox: FISTA takes it in every step"
     saddle = "a term of A x has no gradient: PDHG splits it off, and proves a gap"
+    power = "a term of A x is not convex: ADMM splits it off, and nothing is proved"
     return by_kind(
         objective,
         smooth=lambda _: Choice(LBFGS(), smooth),
         composite=lambda _: Choice(FISTA(), composite),
-        saddle=lambda _: Choice(PDHG(), saddle),
+        saddle=lambda f: (
+            Choice(PDHG(), saddle)
+            if all(term.convex for term in f.terms)
+            else Choice(ADMM(), power)
+        ),
     )
 
 

@@ -90,8 +90,9 @@ class PDHG(Solver[PDHGState]):
         """Dual variables from the subgradients at x; steps from the sizes of x and p."""
         bounds = objective.bounds
         if not bool(torch.isfinite(bounds.lipschitz).all() and objective.convex.all()):
-            what = "PDHG needs a convex smooth part with a Lipschitz constant"
-            raise InputError(what, advice="override bounds(), or use a convex regulariser")
+            what = "PDHG needs convex terms, and a convex smooth part with a Lipschitz constant"
+            advice = "override bounds(), use a convex regulariser, or solvers.ADMM()"
+            raise InputError(what, advice=advice)
         mu = bounds.proved_mu()
         lipschitz = (bounds.lipschitz - mu).clamp_min(0.0)
         lipschitz = torch.where(lipschitz <= 1e-9 * mu, 0.0, lipschitz)
