@@ -120,8 +120,8 @@ class CoupledSettings(RegulariserSettings):
 
     coupled: bool | None = Field(
         default=None,
-        description="penalise the differences of all channels together, isotropic only; those of "
-        "complex images alone if none",
+        description="penalise the differences of all channels together; those of complex images "
+        "alone if none",
     )
 
     def build(self, shape: Shape) -> ImageTerm:
