@@ -43,13 +43,21 @@ class NotCertified(BilevelError):
 def nearest(name: str, names: Iterable[str]) -> str:
     """Advice that names the closest valid name, or all of them if none is close.
 
+    Initials come first: "tv" stands for "total-variation".
+
     Example:
         >>> nearest("wieght", ["weight", "smoothing"])
         "did you mean 'weight'?"
     """
     options = sorted(names)
-    close = difflib.get_close_matches(name[:_LONGEST], options, n=1)
+    close = [option for option in options if _initials(option) == name.lower()]
+    close += difflib.get_close_matches(name[:_LONGEST], options, n=1)
     return f"did you mean '{close[0]}'?" if close else f"choose one of {', '.join(options)}"
+
+
+def _initials(name: str) -> str:
+    words = name.split("-")
+    return "".join(word[:1] for word in words) if len(words) > 1 else ""
 
 
 def shortened(text: str, longest: int = _LONGEST) -> str:
