@@ -55,7 +55,9 @@ SYSTEMS = {f"cg {name}": ("cg", name) for name in OPERATORS}
 SYSTEMS["minres reflecting"] = "minres", "reflecting"
 
 
-@pytest.mark.parametrize(("system", "regulariser", "part"), rows(SYSTEMS, REGULARISERS, range(4)))
+@pytest.mark.parametrize(
+    ("system", "regulariser", "part"), rows(SYSTEMS, REGULARISERS, range(4), strength=1)
+)
 def test_agrees_with_central_differences(system: str, regulariser: str, part: int) -> None:
     """To 1e-6 of the gradient's norm in float64; one of four entries of each learnable parameter.
 
@@ -89,7 +91,8 @@ def test_agrees_with_central_differences(system: str, regulariser: str, part: in
 
 
 @pytest.mark.parametrize(
-    ("operator", "regulariser", "loss", "seed"), rows(OPERATORS, REGULARISERS, LOSSES, (40, 41))
+    ("operator", "regulariser", "loss", "seed"),
+    rows(OPERATORS, REGULARISERS, LOSSES, (40, 41), strength=1),
 )
 def test_bounds_hold_at_sloppy_accuracies(
     operator: str, regulariser: str, loss: str, seed: int

@@ -20,7 +20,6 @@ from bilevel.solve import certify
 from contracts.zoo import OPERATORS, REGULARISERS, SHAPE, log_uniform, normal
 
 
-
 def is_convex(name: str) -> bool:
     """Proved of all that are drawn here."""
     drawn = (REGULARISERS[name](generator(seed, name)) for seed in range(4))
