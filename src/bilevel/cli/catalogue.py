@@ -202,6 +202,7 @@ FAMILIES: Mapping[str, Family] = {
         },
         (
             networks.Network,
+            networks.NetworkRegulariser,
             regularisers.Box,
             regularisers.CascadeRegulariser,
             regularisers.Composed,

@@ -233,6 +233,9 @@ class BilevelProblem(SeparableProblem):
     ) -> None:
         """Check everything before any work starts."""
         check_samples(samples, "samples")
+        _check_kind(loss, Loss, "the loss", "wrap functions of torch in bl.losses.ModuleLoss")
+        if penalty is not None:
+            _check_kind(penalty, Penalty, "the penalty", "take one of bl.penalties")
         shown = list(samples.batches(samples.shown(), len(samples)))
         targets = [batch.target for batch in shown]
         images = [loss.images(target) for target in targets]
@@ -253,6 +256,12 @@ class BilevelProblem(SeparableProblem):
         fitted = loss.fitted(targets[0] if len(targets) == 1 else _side_by_side(targets))
         super().__init__(level, samples, fitted, fitted, energy, penalty)
         self.loss: Loss = fitted
+
+
+def _check_kind(part: object, kind: type, name: str, advice: str) -> None:
+    if not isinstance(part, kind):
+        what = f"{name} must be a {kind.__name__}"
+        raise InputError(what, given=type(part).__name__, advice=advice)
 
 
 def _check(energy: Energy, batch: Batch, grey: float | None, loss: Loss) -> None:

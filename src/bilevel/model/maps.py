@@ -58,7 +58,14 @@ class Grid:
 
     @staticmethod
     def of(knots: Sequence[int] | None, between: Between) -> Grid | None:
-        """A grid where knots are given."""
+        """A grid where knots are given.
+
+        Raises:
+            InputError: something between knots that there are none of.
+        """
+        if knots is None and between != "bilinear":
+            what = "what lies between the knots of a grid needs a grid"
+            raise InputError(what, given=f"between = {between}", advice="give grid, or no between")
         return None if knots is None else Grid(cast(tuple[int, int], tuple(knots)), between)
 
     def filled(self, value: float | Tensor, name: str) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -60,6 +60,7 @@ class Split:
                 proximable = proximable.meet(part, dtype)
             else:
                 dual.append(as_norm(part.distance))
+                proximable = proximable.meet(replace(part, distance=None), dtype)
         first, last = (end[:, None, None, None] for end in (lower, upper))
         return Split(SmoothSum(tuple(smooth)), proximable, tuple(dual), first, last)
 

@@ -133,6 +133,7 @@ def _learned(name: str, value: Tensor) -> str:
         norms = rows.norm(values)
         spread = f"norms {number(float(norms.min()))} to {number(float(norms.max()))}"
         return f"{bank} filters of {size[0]} × {size[1]}{planes}, {spread}"
-    low, middle, high = (float(v) for v in (values.min(), values.median(), values.max()))
+    values = values.flatten()
+    low, middle, high = (float(v) for v in (values.min(), values.quantile(0.5), values.max()))
     many = f"{count(values.numel())} values"
     return f"{many} from {number(low)} to {number(high)}, median {number(middle)}"

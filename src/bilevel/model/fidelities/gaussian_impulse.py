@@ -7,11 +7,14 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from bilevel.model.fidelities.robust import LARGE, Robust
+from bilevel.model.fidelities.robust import Robust
 from bilevel.model.operators.operator import Operator
 from bilevel.model.potentials import POTENTIALS, Potential
 
 __all__ = ["GaussianImpulse"]
+
+OFF_TIES = 0.13
+"""Of the contrast: twice a weight of total variation is a tie, where pixels turn into impulses."""
 
 
 class GaussianImpulse(Robust):
@@ -33,7 +36,7 @@ class GaussianImpulse(Robust):
     Args:
         operator: A, the identity if None.
         gaussian: λ₂, the weight of Gaussian noise [1].
-        impulse: λ₁, the weight of impulses [grey value]; a tenth of the contrast if None.
+        impulse: λ₁, the weight of impulses [grey value]; 0.13 of the contrast if None.
         weight: w [1].
         learn: names of what is learned; the rest stays as given.
 
@@ -63,7 +66,7 @@ class GaussianImpulse(Robust):
         learn: Collection[str] = (),
     ) -> None:
         """Forward operator, both weights of noise, and that of their sum."""
-        own = {"gaussian": (gaussian, 1.0), "impulse": (impulse, LARGE)}
+        own = {"gaussian": (gaussian, 1.0), "impulse": (impulse, OFF_TIES)}
         super().__init__(operator, weight, learn, **own)
 
     def impulses(self, x: Tensor, y: Tensor) -> Tensor:

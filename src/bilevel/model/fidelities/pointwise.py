@@ -140,7 +140,7 @@ class Pointwise(WeightedFidelity):
         low, high = self._extremes(self._observed(y))
         gram, weight = self.operator.gram_bounds(image_shape), self.exact_weight
         mu = torch.where(low < 0, gram.upper * low, gram.lower * low)
-        return Bounds.of(weight * mu, weight * gram.upper * high)
+        return Bounds.of(weight * mu, weight * gram.upper * torch.maximum(high, -low))
 
     def _stiffest(self, z: Tensor) -> Tensor:
         """Bounds |ψ''| of all data of a row, (b,) float64."""

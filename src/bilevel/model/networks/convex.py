@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -278,7 +279,8 @@ class DifferenceOfConvex(NetworkRegulariser):
         del image_shape
         less = self.second.bounds()
         turned = Bounds(-less.lipschitz, -less.mu, less.lipschitz_from, less.mu_from)
-        return self.first.bounds() + turned
+        total = self.first.bounds() + turned
+        return replace(total, lipschitz=torch.maximum(total.lipschitz, -total.mu))
 
 
 def _layout(

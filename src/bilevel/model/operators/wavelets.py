@@ -156,7 +156,7 @@ class Wavelets(Operator):
         factor = 2**self.levels if self.decimated else 1
         if h % factor or w % factor:
             what = f"{self.levels} levels of decimated wavelets need sides that {factor} divides"
-            advice = "crop the image, take fewer levels, or decimated = False"
+            advice = "crop the image, take fewer levels, or decimated = false"
             raise InputError(what, given=f"an image of {h}x{w}", advice=advice)
         return c * len(self.bands), h // factor, w // factor
 

@@ -23,6 +23,7 @@ __all__ = [
     "estimated_norm",
     "layer_norm",
     "random_cascade",
+    "rounded_norms",
     "row_norms",
     "synthesise",
 ]
@@ -198,6 +199,11 @@ def row_norms(filters: Sequence[Tensor], height: int, width: int) -> Tensor:
     pixels = torch.eye(channels * high * wide, dtype=torch.float64, device=banks[0].device)
     small = analyse(banks, pixels.view(-1, channels, high, wide)).square().sum(0).sqrt()
     return small[:, _repeated(high, height)][:, :, _repeated(wide, width)]
+
+
+def rounded_norms(filters: Sequence[Tensor], height: int, width: int) -> Tensor:
+    """The same of |W_L| ... |W_1|: what rounding of W x is relative to, where layers cancel."""
+    return row_norms([bank.abs() for bank in filters], height, width)
 
 
 def _repeated(few: int, many: int) -> Tensor:

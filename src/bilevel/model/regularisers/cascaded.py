@@ -27,6 +27,7 @@ from bilevel.model.regularisers.cascade import (
     checked,
     estimated_norm,
     layer_norm,
+    rounded_norms,
     row_norms,
 )
 from bilevel.model.regularisers.filter_variation import Forces, filter_variation
@@ -247,9 +248,10 @@ class CascadeRegulariser(Regulariser):
 
     def _reach(self, s: Tensor, radius: Tensor, x: Tensor) -> Tensor:
         """How far the features may move within the ball; rounding counted in."""
-        rowwise = row_norms(self._push.banks, x.shape[2], x.shape[3]).to(x)
+        banks, size = self._push.banks, (x.shape[2], x.shape[3])
         allowance = 8 * torch.finfo(x.dtype).eps * rows.norm(x)
-        return rows.expand(radius.to(x) + allowance, s) * rowwise
+        reach = rows.expand(radius.to(x), s) * row_norms(banks, *size).to(x)
+        return reach + rows.expand(allowance, s) * rounded_norms(banks, *size).to(x)
 
     def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
         """Piecewise quadratic."""

@@ -192,8 +192,10 @@ class DirectionalTV(Regulariser):
         """Dᵀ a [B^(p/2 - 1) M + (p - 2)/ε² B^(p/2 - 2) Mg gᵀM] D, B = 1 + |y|², curvature kept."""
         return _curved(local_power.curvature(x, *self._local(x).profile()))
 
-    def majoriser(self, x: Tensor) -> LinearMap:
+    def majoriser(self, x: Tensor) -> LinearMap | None:
         """Dᵀ a B^(p/2 - 1) M D: the power p/2 <= 1 of a quadratic is concave in it."""
+        if not self._covered:
+            return None
         return _curved(local_power.above(x, *self._local(x).profile()))
 
     def local(self, image_shape: Shape) -> LocalPower:
@@ -210,8 +212,16 @@ class DirectionalTV(Regulariser):
         weight, exponent, *metric = found
         return LocalPower(weight, exponent, Metric(*metric), self.log_smoothing, self.log_scale)
 
+    @property
+    def _covered(self) -> bool:
+        """Whether all exponents lie in (0, 2], where something is proved."""
+        exponent = self.exponent.detach()
+        return bool(((exponent > 0) & (exponent <= 2)).all())
+
     def bounds(self, image_shape: Shape) -> Bounds:
-        """As the class says, with the exact norm of the differences."""
+        """As the class says, with the exact norm of the differences; for p in (0, 2]."""
+        if not self._covered:
+            return Bounds.unknown()
         with torch.no_grad():
             at = self.local(image_shape)
             gram = DIFFERENCES.gram_bounds(image_shape).upper * (1 + 1e-9)
@@ -221,6 +231,8 @@ class DirectionalTV(Regulariser):
 
     def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
         """‖Dᵀ diag(√3 a λ^(3/2) l/ε) D‖, l the Lipschitz constant of ∇²ψ_p."""
+        if not self._covered:
+            return Smoothness.unknown(x)
         del radius
         with torch.no_grad():
             at = self._local(x)
@@ -240,6 +252,8 @@ class DirectionalTV(Regulariser):
         - (1 - p/2) (1 + q)^(p/2 - 2) (yᵀKy) y pairs K with a matrix of nuclear norm <= 1), and
         those of :mod:`bilevel.model.powers` for p. A grid multiplies them by the norm of P.
         """
+        if not self._covered:
+            return Variation.unknown(x)
         with torch.no_grad():
             at = self._local(x)
             ball = Ball.of(at, x, q, radius)

@@ -77,10 +77,14 @@ class ExactDirectionalTV(NonSmoothRegulariser):
         turned = direction(angle, anisotropy)
         self.cosine, self.sine = (nn.Parameter(v, "direction" in learn) for v in turned)
         check_maps(self._fields())
-        self.norm = bool((self.exponent == 1).all())
         if learn and not self.norm:
             what = f"{', '.join(sorted(learn))} cannot be learned where exponents are not 1"
             raise InputError(what, advice="learn with DirectionalTV, which is smooth")
+
+    @property
+    def norm(self) -> bool:
+        """Whether all exponents are 1."""
+        return bool((self.exponent == 1).all())
 
     def _fields(self) -> dict[str, Tensor]:
         return {k: getattr(self, k) for k in ("log_weight", "exponent", "cosine", "sine")}

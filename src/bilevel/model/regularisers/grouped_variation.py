@@ -25,7 +25,7 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.model.bounds import Variation
 from bilevel.model.l1_ball import crossing, piece, projection, threshold
-from bilevel.model.regularisers.cascade import row_norms
+from bilevel.model.regularisers.cascade import rounded_norms, row_norms
 from bilevel.model.regularisers.groups import mixed, parted
 
 __all__ = ["Groups"]
@@ -75,10 +75,15 @@ class Groups:
         inner, outer = maps
         u = parted(features, len(inner))
         z = mixed(inner, u)
-        each = row_norms(banks, *features.shape[2:]).to(features)
-        rowwise = each.reshape(len(inner), -1, *each.shape[1:]).square().sum(0).sqrt() / scale
+
+        def together(each: Tensor) -> Tensor:
+            parts = each.to(features).reshape(len(inner), -1, *each.shape[1:])
+            return parts.square().sum(0).sqrt() / scale
+
+        sides = features.shape[2], features.shape[3]
         allowance = 8 * torch.finfo(features.dtype).eps * size
-        reach = rows.expand(radius + allowance, u[0]) * rowwise
+        reach = rows.expand(radius, u[0]) * together(row_norms(banks, *sides))
+        reach = reach + rows.expand(allowance, u[0]) * together(rounded_norms(banks, *sides))
         jump = crossing(u, reach).to(features)
         blunt_jump = crossing(z, reach / (norms * blunt)).to(features)
         return Groups(

@@ -13,7 +13,14 @@ from bilevel.ground.errors import InputError
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Reach, Smoothness, Variation
 from bilevel.model.operators.operator import Shape
-from bilevel.model.part import accounted_under, around, check_learn, positive_parameter
+from bilevel.model.part import (
+    Part,
+    Units,
+    accounted_under,
+    around,
+    check_learn,
+    positive_parameter,
+)
 from bilevel.model.preconditioner import Stencil
 from bilevel.model.regularisers.regulariser import ImageTerm, Regulariser
 from bilevel.model.sets import Set
@@ -27,7 +34,8 @@ class Rescaled(Regulariser):
     R̃(x) = w s⁻² R(s x), hence ∇R̃(x) = w s⁻¹ ∇R(s x) and ∇²R̃(x) = w ∇²R(s x).
 
     What was learned for one kind of data serves another once w and s are fitted to it. The
-    parameters of R stay learnable as they are: freeze them to fit the two alone.
+    parameters of R stay learnable as they are: freeze them to fit the two alone. What R leaves to
+    the data is what it is for a contrast of 1, which is what R then sees.
 
     Args:
         regulariser: R, smooth.
@@ -67,6 +75,9 @@ class Rescaled(Regulariser):
             advice = "give an object derived from Regulariser"
             raise InputError(what, given=type(regulariser).__name__, advice=advice)
         self.regulariser, self.further = regulariser, regulariser.further
+        for part in regulariser.modules():
+            if isinstance(part, Part):
+                part.take_units(Units())
         if scale is None:
             self.leave("log_scale", grey=-1)
         self.log_weight = self.weighted(weight, 1.0, learn, degree=2)

@@ -14,7 +14,7 @@ from bilevel.ground.checks import check_constant, check_finite, check_positive
 from bilevel.ground.errors import InputError
 from bilevel.model.bounds import Variation
 from bilevel.model.operators.operator import Shape
-from bilevel.model.part import check_learn, positive_parameter
+from bilevel.model.part import Units, check_learn, positive_parameter
 from bilevel.model.regularisers.cascade import estimated_norm
 from bilevel.model.regularisers.cascaded import CascadeBall, CascadeRegulariser
 from bilevel.model.regularisers.profiles import SplineProfile
@@ -215,6 +215,18 @@ class SplineRidge(CascadeRegulariser):
     def check(self, image_shape: Shape) -> None:
         """Channels must match, and the noise level lie in its range."""
         super().check(image_shape)
+        self._check_level()
+
+    def take_units(self, units: Units) -> None:
+        """The level must lie in the range that is known now.
+
+        Raises:
+            InputError: it does not.
+        """
+        super().take_units(units)
+        self._check_level()
+
+    def _check_level(self) -> None:
         if self.noisy and "log_noise_range" not in self.left:
             level, end = self.noise_level.detach(), float(self.log_noise_range.detach().exp())
             if not bool(((level >= 0) & (level <= end * (1 + 1e-6))).all()):
