@@ -189,7 +189,7 @@ def test_the_loss_is_flat_along_the_redundant_factor() -> None:
 @pytest.mark.parametrize(
     ("build", "name", "usual"),
     [
-        (F.GaussianImpulse, "log_impulse", 0.1),
+        (F.GaussianImpulse, "log_impulse", 0.13),
         (F.SmoothedL1, "log_smoothing", 0.01),
         (F.StudentT, "log_scale", 0.1),
         (F.Rician, "log_sigma", 0.05),
