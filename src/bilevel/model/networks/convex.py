@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
@@ -134,7 +135,43 @@ class Convex(Part):
         return self.log_bend.exp(), _wide(self.log_factor.exp())
 
 
-class InputConvexNetwork(NetworkRegulariser):
+class _OfConvex(NetworkRegulariser):
+    """What is made of input-convex networks of one layout."""
+
+    def __init__(
+        self,
+        channels: int = 32,
+        size: int = 5,
+        smoothing: float = 0.01,
+        weight: float | None = None,
+        scale: float | None = None,
+        *,
+        image_channels: int = 1,
+        seed: int = 0,
+        learn: Collection[str] = LEARNED,
+    ) -> None:
+        super().__init__(weight, scale, learn=learn)
+        self.layout = _layout(channels, size, smoothing, image_channels)
+        self.make(seed)
+
+    @abstractmethod
+    def make(self, seed: int) -> None:
+        """The networks."""
+
+    def started(self, seed: int, name: str) -> Convex:
+        """A network at random, a start for each name."""
+        return self.own(Convex(*self.layout, generator(seed, name)))
+
+    def options(self) -> dict[str, object]:
+        """The sizes; the values travel as parameters."""
+        return {**_named(self.layout), **super().options()}
+
+    def check(self, image_shape: Shape) -> None:
+        """Channels must match."""
+        _check_channels(self.layout[3], image_shape)
+
+
+class InputConvexNetwork(_OfConvex):
     """An input-convex network: two layers of filters, convex whatever is learned.
 
     R(x) = w σ⁻² N(σ x), N(u) = Σ_j e^{γ_j} Σ_i a((w_z * a(w_x * u + b_x) + b_z)_ji).
@@ -166,29 +203,11 @@ class InputConvexNetwork(NetworkRegulariser):
         0.0
     """
 
-    def __init__(
-        self,
-        channels: int = 32,
-        size: int = 5,
-        smoothing: float = 0.01,
-        weight: float | None = None,
-        scale: float | None = None,
-        *,
-        image_channels: int = 1,
-        seed: int = 0,
-        learn: Collection[str] = LEARNED,
-    ) -> None:
-        super().__init__(weight, scale, learn=learn)
-        self.layout = _layout(channels, size, smoothing, image_channels)
-        self.network = self.own(Convex(*self.layout, generator(seed, "convex")))
+    network: Convex
 
-    def options(self) -> dict[str, object]:
-        """The sizes; the values travel as parameters."""
-        return {**_named(self.layout), **super().options()}
-
-    def check(self, image_shape: Shape) -> None:
-        """Channels must match."""
-        _check_channels(self.layout[3], image_shape)
+    def make(self, seed: int) -> None:
+        """N."""
+        self.network = self.started(seed, "convex")
 
     def energy(self, x: Tensor) -> Tensor:
         """N(x)."""
@@ -208,7 +227,7 @@ class InputConvexNetwork(NetworkRegulariser):
         return self.network.bounds()
 
 
-class DifferenceOfConvex(NetworkRegulariser):
+class DifferenceOfConvex(_OfConvex):
     """The difference of two input-convex networks: any curvature, with bounds of it.
 
     R(x) = w σ⁻² (N₁(σ x) - N₂(σ x)), each N as in :class:`InputConvexNetwork`.
@@ -235,30 +254,13 @@ class DifferenceOfConvex(NetworkRegulariser):
         52996
     """
 
-    def __init__(
-        self,
-        channels: int = 32,
-        size: int = 5,
-        smoothing: float = 0.01,
-        weight: float | None = None,
-        scale: float | None = None,
-        *,
-        image_channels: int = 1,
-        seed: int = 0,
-        learn: Collection[str] = LEARNED,
-    ) -> None:
-        super().__init__(weight, scale, learn=learn)
-        self.layout = _layout(channels, size, smoothing, image_channels)
-        self.first = self.own(Convex(*self.layout, generator(seed, "convex")))
-        self.second = self.own(Convex(*self.layout, generator(seed, "concave")))
+    first: Convex
+    second: Convex
 
-    def options(self) -> dict[str, object]:
-        """The sizes; the values travel as parameters."""
-        return {**_named(self.layout), **super().options()}
-
-    def check(self, image_shape: Shape) -> None:
-        """Channels must match."""
-        _check_channels(self.layout[3], image_shape)
+    def make(self, seed: int) -> None:
+        """N₁ and N₂."""
+        self.first = self.started(seed, "convex")
+        self.second = self.started(seed, "concave")
 
     def energy(self, x: Tensor) -> Tensor:
         """N₁(x) - N₂(x)."""
