@@ -87,3 +87,17 @@ def small(learn: tuple[str, ...] = LEARN) -> dict[str, Callable[[torch.Generator
 
 
 NETWORKS = small()
+
+KINDS = {
+    "icnn": (networks.InputConvexNetwork, (4, 3)),
+    "idcnn": (networks.DifferenceOfConvex, (4, 3)),
+    "cnn": (networks.LocalNetwork, ((8, 8),)),
+    "total-deep-variation": (networks.TotalDeepVariation, (4, 2, 1)),
+    "lsr": (networks.LeastSquaresResidual, (None, (4, 6))),
+}
+"""Classes of the library with small sizes."""
+
+
+class Sum(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum(1)

@@ -13,7 +13,7 @@ from bilevel.cli.catalogue import CATALOGUE, import_parts
 from bilevel.ground.randomness import generator
 from bilevel.ground.theta import bind, learnable
 from bilevel.model.by_row import with_theta
-from contracts.networks import FULL, NETWORKS, Patches, small
+from contracts.networks import FULL, KINDS, NETWORKS, Patches, Sum, small
 
 N = bl.networks
 DOUBLE = torch.float64
@@ -147,15 +147,6 @@ def test_what_is_left_takes_its_units_from_the_data(name: str, unit: float) -> N
     torch.testing.assert_close(values[0], values[1])
 
 
-KINDS = {
-    "icnn": (N.InputConvexNetwork, (4, 3)),
-    "idcnn": (N.DifferenceOfConvex, (4, 3)),
-    "cnn": (N.LocalNetwork, ((8, 8),)),
-    "total-deep-variation": (N.TotalDeepVariation, (4, 2, 1)),
-    "lsr": (N.LeastSquaresResidual, (None, (4, 6))),
-}
-
-
 @pytest.mark.parametrize("name", KINDS)
 def test_a_few_steps_lower_the_loss(name: str) -> None:
     kind, sizes = KINDS[name]
@@ -242,83 +233,6 @@ def test_piecewise_linear_networks_have_no_curvature() -> None:
     energy.check((1, 6, 6))
     assert not bool(energy.hessian(x)(x).any())
     assert float(energy.grad(x).detach().abs().max()) > 0
-
-
-class Sum(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.sum(1)
-
-
-class Mixing(nn.Module):
-    def __init__(self, kind: str) -> None:
-        super().__init__()
-        self.kind, self.layer = kind, nn.Conv2d(1, 2, 3, padding=1)
-        self.norm, self.drop = nn.BatchNorm2d(2), nn.Dropout(0.5)
-        self.plain = (torch.ones((), dtype=DOUBLE),)
-
-    def forward(self, x: Tensor) -> Tensor:
-        z = self.layer(x)
-        if self.kind == "batch norm":
-            z = self.norm(z).tanh()
-        if self.kind == "dropout":
-            z = self.drop(z)
-        if self.kind == "mean":
-            z = z - z.mean()
-        values = z.square().flatten(1).sum(1)
-        if self.kind == "detached":
-            values = values.detach()
-        if self.kind == "constant":
-            values = self.layer.bias.sum().expand(len(x))
-        if self.kind == "type":
-            return values * self.plain[0].view(1)
-        return {"scalar": values.sum(), "wide": values[:, None]}.get(self.kind, values)
-
-
-@pytest.mark.parametrize(
-    ("kind", "says"),
-    [
-        ("batch norm", "mixes rows"),
-        ("mean", "mixes rows"),
-        ("dropout", "another function in every call"),
-        ("scalar", "one number a row"),
-        ("wide", "one number a row"),
-        ("type", "one number a row"),
-        ("detached", "no derivative"),
-        ("constant", "no derivative"),
-    ],
-)
-def test_networks_that_cannot_be_regularisers_are_refused(kind: str, says: str) -> None:
-    """Before any long work, and their buffers are as they were."""
-    module = Mixing(kind)
-    state = {name: value.clone() for name, value in module.state_dict().items()}
-    energy = bl.Variational(bl.fidelities.SquaredL2(), N.Network(module))
-    pairs = bl.data.Pairs(torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8), ("a", "b"))
-    with pytest.raises(bl.InputError, match=says):
-        bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
-    assert all(torch.equal(state[name], value) for name, value in module.state_dict().items())
-    if kind in ("batch norm", "dropout"):
-        module.eval()
-        bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
-
-
-def test_networks_that_do_not_take_the_images_are_refused() -> None:
-    whole = nn.Sequential(nn.Flatten(), nn.Linear(64, 1), nn.Flatten(0))
-    N.Network(whole).check((1, 8, 8))
-    with pytest.raises(bl.InputError, match="the network fails"):
-        N.Network(whole).check((1, 9, 8))
-    with pytest.raises(bl.InputError, match="float64"):
-        bl.Variational(bl.fidelities.SquaredL2(), N.Network(whole)).at(images(1, 1, 8, 8))
-    for name, (kind, sizes) in KINDS.items():
-        kind(*sizes).check((1, 5, 7))
-        with pytest.raises(bl.InputError, match=r"fails|fit"):
-            kind(*sizes).check((3, 5, 7))
-        with pytest.raises(bl.InputError):
-            kind(*sizes, learn=("weigth",))
-        assert name in CATALOGUE["regularisers"]
-    with pytest.raises(bl.InputError, match=r"nn\.Module"):
-        N.Network(lambda x: x)  # type: ignore[arg-type]
-    with pytest.raises(bl.InputError, match="same shape"):
-        N.LeastSquaresResidual(nn.Conv2d(1, 1, 3)).check((1, 8, 8))
 
 
 def test_a_network_is_frozen_unless_it_is_learned() -> None:
