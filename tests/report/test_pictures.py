@@ -105,3 +105,10 @@ def test_fields_of_a_directional_total_variation() -> None:
     grid = bl.regularisers.DirectionalTV(0.1, angle=angle, anisotropy=anisotropy, grid=(2, 3))
     assert [decoded(field.uri).shape for field in direction_fields(grid)] == [(32, 48, 3)] * 3
     assert direction_fields(bl.regularisers.DirectionalTV(0.1)) == ()
+
+
+def test_a_grid_of_weights_is_not_called_one_a_pixel() -> None:
+    tv = bl.regularisers.TotalVariation(torch.tensor([[0.1, 0.2, 0.3]]), 0.1, grid=(1, 3))
+    found = weight_map(tv)
+    assert found is not None
+    assert found.what == "weights between 1 × 3 knots"

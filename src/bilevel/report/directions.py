@@ -73,7 +73,7 @@ def _directions(c: Tensor, s: Tensor) -> Field:
 
 def _weights(log: Tensor) -> Field:
     uri, low, high = _shades(log)
-    words = "weights from place to place [1], on a logarithmic scale."
+    words = "one weight a pixel [1], on a logarithmic scale."
     return Field(
         uri, ColourBar(strip(_COLOURS), math.exp(low), math.exp(high)), "weights", "", words
     )

@@ -60,6 +60,7 @@ class WeightMap:
 
     uri: str
     bar: ColourBar
+    what: str
 
 
 def picture(x: Tensor, window: tuple[float, float] = (0.0, 1.0)) -> str:
@@ -137,14 +138,16 @@ def weight_map(tv: TotalVariation | ExactTotalVariation) -> WeightMap | None:
     weight = tv.weight.detach().double()
     if weight.ndim != 2:
         return None
+    what = "one weight a pixel"
     if isinstance(tv, TotalVariation) and tv.grid is not None:
         rows, columns = (_KNOT * n for n in tv.grid.knots)
         weight = tv.weights((1, rows, columns)).detach().double()
+        what = f"weights between {tv.grid.knots[0]} × {tv.grid.knots[1]} knots"
     low, high = float(weight.min()), float(weight.max())
     log = weight.log()
     span = (log.max() - log.min()).clamp_min(1e-12)
     colours = coloured((log - log.min()) / span, _WEIGHTS)
-    return WeightMap(png(colours), ColourBar(strip(_WEIGHTS), low, high))
+    return WeightMap(png(colours), ColourBar(strip(_WEIGHTS), low, high), what)
 
 
 def _kernel(kernel: Tensor) -> str:
