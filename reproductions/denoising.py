@@ -11,36 +11,53 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 import bilevel as bl
 from bilevel.learn import Algorithm
+from bilevel.learn.pretraining import Method
 from bilevel.report import psnr, ssim
 from bilevel.report.reproduction import Job, Picture, Results, Table
 from bilevel.solve.solvers import frugal
 from drawing import draw_filters, draw_images
 
-__all__ = ["NEEDS", "SIGMA", "Model", "Pictures", "Score", "compared", "judged", "pictures"]
+__all__ = [
+    "LOSS",
+    "NEEDS",
+    "SIGMA",
+    "Model",
+    "Pictures",
+    "Score",
+    "Stage",
+    "compared",
+    "judged",
+    "pictures",
+]
 
 SIGMA = 25 / 255
+LOSS = bl.losses.PSNR(peak=1.0)
+"""What is judged is learned: a mean over pictures of decibels, not of squares."""
 NEEDS = ("bsds500", "bsd68")
 VALIDATION = 40
+WHOLE = 20
+"""How many pictures are learned from where they are whole."""
 HELD_OUT = (2, 5)
 """Of the embedded pictures."""
 Named = Sequence[tuple[str, Tensor]]
+Kind = Literal["crops", "fresh", "whole"]
+"""Fixed crops, an endless stream of them, and whole pictures of one format."""
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """Crops to learn from, an endless stream of them, and whole pictures with their names."""
+    """What there is to learn from, and whole pictures with their names."""
 
-    crops: bl.data.Samples
-    stream: bl.data.Samples
+    samples: Mapping[Kind, bl.data.Samples]
     validation: Named
     test: Callable[[], Named]
     """Read when all learning has ended."""
@@ -55,18 +72,13 @@ def pictures(job: Job, *, size: int, count: int) -> Pictures:
         named = [(name, x[None]) for name, x in whole]
         held = [named[k] for k in HELD_OUT[: job.pick(full=2, quick=2, smoke=1)]]
         known = [pair for k, pair in enumerate(named) if k not in HELD_OUT]
-        return Pictures(_cut(known, size, count), _cut(known, size, 10**6), held, lambda: held)
+        return Pictures(_samples(known, size, count), held, lambda: held)
     paths = sorted((job.data / "bsds500").glob("*/*.png"), key=str)
     read = _read(paths)
     known, held = read[:-VALIDATION], read[-VALIDATION:]
     middle = [(name, bl.data.centre_crop(x, 160)) for name, x in held]
-    folder = job.data / "bsd68"
-    return Pictures(
-        _cut(known, size, count),
-        _cut(known, size, 10**6),
-        middle,
-        lambda: _read(sorted(folder.glob("*.png"))),
-    )
+    test = sorted((job.data / "bsd68").glob("*.png"))
+    return Pictures(_samples(known, size, count), middle, lambda: _read(test))
 
 
 def _read(paths: Sequence[Path]) -> list[tuple[str, Tensor]]:
@@ -75,10 +87,20 @@ def _read(paths: Sequence[Path]) -> list[tuple[str, Tensor]]:
     ]
 
 
-def _cut(named: Named, size: int, count: int) -> bl.data.Simulated:
-    noise = bl.data.GaussianNoise(SIGMA)
-    identity = bl.operators.Identity()
-    return bl.data.Simulated(list(named), identity, noise, size=size, count=count)
+def _samples(named: Named, size: int, count: int) -> dict[Kind, bl.data.Samples]:
+    """Crops of ``size``, as many as asked for; and every so many of the whole pictures."""
+    noise, identity = bl.data.GaussianNoise(SIGMA), bl.operators.Identity()
+
+    def cut(count: int) -> bl.data.Simulated:
+        return bl.data.Simulated(list(named), identity, noise, size=size, count=count)
+
+    format_ = named[0][1].shape
+    alike = [pair for pair in named if pair[1].shape == format_]
+    return {
+        "crops": cut(count),
+        "fresh": cut(10**6),
+        "whole": noisy(alike[:: -(-len(alike) // WHOLE)]),
+    }
 
 
 @dataclass(frozen=True)
@@ -140,28 +162,42 @@ def judged(fit: bl.Fit, named: Named, *, chunk: int = 4) -> tuple[Score, list[Te
 
 
 @dataclass(frozen=True)
+class Stage:
+    """A share of the time of a model, and what is done in it.
+
+    Attributes:
+        name: for the reader.
+        share: of the time of the model.
+        method: of learning or pretraining; what fits the problem if None.
+        on: which samples.
+        quick: steps of a quick run; a smoke run has one.
+    """
+
+    name: str = "crops"
+    share: float = 1.0
+    method: Algorithm[Any] | Method | None = None
+    on: Kind = "crops"
+    quick: int = 8
+
+
+@dataclass(frozen=True)
 class Model:
     """A regulariser and how it is learned.
 
     Attributes:
         make: a new energy.
         share: of the time of learning of all models.
-        first: an algorithm on mini-batches of the stream for the first ``warm`` of that time.
-        then: one on the fixed crops for the rest; what fits if None.
+        stages: one after the other, each from where the last one ended.
     """
 
     make: Callable[[], bl.Variational]
     share: float = 1.0
-    first: Algorithm[Any] | None = None
-    warm: float = 0.25
-    then: Algorithm[Any] | None = None
-    steps: Mapping[str, int] = field(default_factory=lambda: {"quick": 8, "smoke": 1})
-    """Of the fixed crops, where the scale limits them."""
+    stages: Sequence[Stage] = (Stage(),)
 
 
 @dataclass(frozen=True)
 class Learned:
-    """The fit that validates best, of the stages there were, and what all of them cost."""
+    """The fit that validates best, of the ends of the stages, and what all of them cost."""
 
     fit: bl.Fit
     validation: float
@@ -171,34 +207,29 @@ class Learned:
 
 def learned(job: Job, name: str, model: Model, data: Pictures, seconds: float) -> Learned:
     """Stage by stage; validation pictures choose between their ends."""
-    energy = model.make()
-    stages: list[tuple[str, bl.data.Samples, Algorithm[Any] | None, float, float]] = []
-    most = model.steps.get(job.scale, math.inf)
-    if model.first is not None:
-        short = seconds * model.warm
-        stages.append((f"{name} batches", data.stream, model.first, short, 4 * most))
-    rest = seconds - sum(stage[3] for stage in stages)
-    stages.append((f"{name} crops", data.crops, model.then, rest, most))
-    theta: bl.Theta | None = None
-    found: list[Learned] = []
-    begin = 0.0
-    for what, samples, algorithm, time_left, steps in stages:
-        store = bl.data.Nowhere() if samples is data.stream else None
-        problem = bl.BilevelProblem(
-            energy, bl.losses.SquaredError(), samples, store=store, max_steps=2000
-        )
-        part = job.part(begin, begin + time_left / seconds)
-        begin += time_left / seconds
-        budget = bl.Budget(seconds=time_left, steps=steps)
-        fit = part.learn(what, problem, algorithm, theta, budget=budget, keep=True)
-        theta, cost = fit.theta, fit.cost.gradient_evaluations + fit.cost.hvps
+    energy, theta = model.make(), None
+    best: Learned | None = None
+    begin = spent = 0.0
+    gradients = 0
+    shares = sum(stage.share for stage in model.stages)
+    for stage in model.stages:
+        samples = data.samples[stage.on]
+        store = bl.data.Nowhere() if stage.on == "fresh" else None
+        problem = bl.BilevelProblem(energy, LOSS, samples, store=store, max_steps=2000)
+        share = stage.share / shares
+        steps = job.pick(full=math.inf, quick=stage.quick, smoke=1)
+        budget = bl.Budget(seconds=seconds * share, steps=steps)
+        part, what = job.part(begin, begin + share), f"{name} {stage.name}"
+        begin += share
+        fit = part.learn(what, problem, stage.method, theta, budget=budget, keep=True)
+        theta = fit.theta
+        spent += fit.cost.seconds
+        gradients += fit.cost.gradient_evaluations + fit.cost.hvps
         score, _ = judged(fit, data.validation)
-        spent = fit.cost.seconds + (found[-1].seconds if found else 0.0)
-        total = cost + (found[-1].gradients if found else 0)
-        found.append(Learned(fit, score.mean, spent, total))
-    best = max(found, key=lambda one: one.validation)
-    last = found[-1]
-    return Learned(best.fit, best.validation, last.seconds, last.gradients)
+        if best is None or score.mean > best.validation:
+            best = Learned(fit, score.mean, spent, gradients)
+    assert best is not None, "a model has stages"
+    return replace(best, seconds=spent, gradients=gradients)
 
 
 HEADER = (
@@ -208,7 +239,7 @@ HEADER = (
 
 
 def compared(
-    job: Job, models: Mapping[str, Model], *, minutes: float, size: int = 64, count: int = 200
+    job: Job, models: Mapping[str, Model], *, minutes: float, size: int = 128, count: int = 50
 ) -> tuple[Results, dict[str, bl.Fit]]:
     """Learn all models, judge them on the test pictures once, and draw one of these.
 
@@ -278,7 +309,19 @@ def compared(
 def with_filters(results: Results, fit: bl.Fit, out: Path, what: str) -> Results:
     """With a picture of the filters of a fit, largest weight first."""
     experts = fit.energy.regulariser
+    if isinstance(experts, bl.regularisers.Rescaled):
+        experts = experts.regulariser
     draw_filters(experts.filters.detach(), experts.weight.detach().flatten(), out / "filters.png")
     caption = f"Filters of {what}, the largest weight first, each on a grey scale of its own."
     more = [*results.pictures, Picture("filters.png", caption)]
-    return Results(results.numbers, results.tables, results.findings, results.short, more)
+    return replace(results, pictures=more)
+
+
+def with_weights(results: Results, fit: bl.Fit, out: Path) -> Results:
+    """With a picture of weights on a grid, spread over a square."""
+    spread = fit.energy.regulariser.weights((1, 160, 160)).detach()
+    least, most = float(spread.min()), float(spread.max())
+    draw_images({"weights": spread.reshape(1, 1, 160, 160)}, out / "map.png", window=(least, most))
+    caption = f"Learned weights over a picture, from {least:.3f} (black) to {most:.3f} (white)."
+    more = [*results.pictures, Picture("map.png", caption)]
+    return replace(results, pictures=more)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from bilevel.ground.checks import check_choice
 from bilevel.ground.errors import InputError
 from bilevel.ground.typed import made, parsed, table
-from bilevel.learn import Budget, Fit, Record, Status, learn
+from bilevel.learn import Budget, Fit, Record, Status, learn, pretrain
+from bilevel.learn.pretraining import Method
 
 if TYPE_CHECKING:
     from bilevel.ground.theta import Theta
-    from bilevel.learn import Algorithm, Problem
+    from bilevel.learn import Algorithm, BilevelProblem, Problem
 
 __all__ = ["SCALES", "Job", "Known", "Picture", "Reproduction", "Results", "Table"]
 
@@ -172,14 +173,14 @@ class Job:
         self,
         what: str,
         problem: Problem,
-        algorithm: Algorithm[Any] | None = None,
+        method: Algorithm[Any] | Method | None = None,
         theta0: Theta | None = None,
         *,
         budget: Budget,
         keep: bool = False,
         resume: Fit | None = None,
     ) -> Fit:
-        """``bilevel.learn`` that tells its progress; with ``keep`` it saves the fit after steps.
+        """Learning or pretraining that tells its progress; with ``keep`` it saves on the way.
 
         Raises:
             KeyboardInterrupt: on Ctrl-C, which ends the reproduction and not just this fit.
@@ -193,15 +194,16 @@ class Job:
 
         self.progress(0.0, what)
         place = self.out / "fits" / what.replace(" ", "-") if keep else None
-        fit = learn(
-            problem,
-            algorithm,
-            theta0,
-            budget=budget,
-            record=record,
-            checkpoint=place,
-            resume=resume,
-        )
+        how: dict[str, Any] = {
+            "budget": budget,
+            "record": record,
+            "checkpoint": place,
+            "resume": resume,
+        }
+        if isinstance(method, Method):
+            fit = pretrain(cast("BilevelProblem", problem), method, theta0, **how)
+        else:
+            fit = learn(problem, method, theta0, **how)
         if fit.status is Status.INTERRUPTED:
             raise KeyboardInterrupt
         self.progress(1.0, what)

@@ -178,10 +178,10 @@ class FieldsOfExperts(FilteredRegulariser):
         """The transposed filters, summed.
 
         As a matrix product and a sum of patches: on CPUs two to three times faster than a
-        transposed convolution to a single channel.
+        transposed convolution to a single channel. ``bmm``, as ``@`` with a parameter copies p.
         """
-        flat = p.flatten(0, 1) if self.coupled else p
-        patches = self.filters.flatten(1).T @ flat.flatten(2)
+        flat = (p.flatten(0, 1) if self.coupled else p).flatten(2)
+        patches = torch.bmm(self.filters.flatten(1).T.expand(len(flat), -1, -1), flat)
         x = fold(patches, image_shape[1:], self.filters.shape[2:])
         return x.reshape(len(p), *image_shape)
 
