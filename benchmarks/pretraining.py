@@ -1,20 +1,24 @@
-"""Score matching of a ridge regulariser from random filters: one-step denoising against time.
+"""Starts of a ridge regulariser without the lower level, and what bilevel learning adds to them.
 
     python benchmarks/pretraining.py --data DIR [--quick] [--convex]
 
-Trained on crops of the first 360 images of DIR/bsds500 (by path), looked at on the 321 x 321
-centres of the last 40 at σ = 0.03, where the loss of Hertrich et al. 2025 was logged: 34.80 dB
-after 440 steps of 16 crops of 128 x 128, 34.93 after 880, 35.01 after 6600. ``--quick`` takes 200
-steps and every fifth image; otherwise five minutes are spent, the rate falling with the time.
+From random filters: score matching for five minutes, or adversarial regularisation for as long;
+then two numbers (scale and sharpness, or weight and scale) fitted to noise of 0.1; then ten minutes
+of bilevel learning from the score-matched start. Crops of the first 360 images of DIR/bsds500 (by
+path); judged on the last 40: one-step denoising on their 321 x 321 centres at σ = 0.03, where the
+loss of Hertrich et al. 2025 was logged (34.80 dB after 440 steps of 16 crops of 128 x 128, 34.93
+after 880, 35.01 after 6600), and reconstructions of their 128 x 128 centres at σ = 0.1.
+``--quick`` takes a twentieth of the time and every fifth image.
 """
 
 from __future__ import annotations
 
 import math
 import sys
-import time
+from argparse import Namespace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -25,20 +29,22 @@ from torch import Tensor
 import bilevel as bl
 from bilevel.ground.memory import keep_freed_memory
 from bilevel.ground.randomness import generator
+from bilevel.learn import Accuracy
 from bilevel.model.regularisers.cascade import analyse, synthesise
 
 NOISE, SIDE, BORDER = 0.03, 321, 6
-SECONDS, STEPS = 300.0, 200
+LEVEL, CROP = 0.1, 128
+MINUTES = {"score": 5.0, "adversarial": 5.0, "fit": 1.5, "bilevel": 10.0}
 LAYERS = (1, 4, 8, 64)
 
 
-def start(weakly_convex: bool, seed: int = 0) -> bl.regularisers.RidgeRegulariser:
+def start(weakly_convex: bool, seed: int = 0) -> bl.Variational:
     """Filters as PyTorch's convolutions start, their norm on a periodic grid divided out."""
     rng, banks = generator(seed, "ridge"), list[Tensor]()
     for c, m in pairwise(LAYERS):
         banks.append((2 * torch.rand(m, c, 5, 5, generator=rng) - 1) / math.sqrt(25 * c))
     banks[0] -= banks[0].mean((2, 3), keepdim=True)
-    return bl.regularisers.RidgeRegulariser(
+    ridge = bl.regularisers.RidgeRegulariser(
         banks,
         weight=1.0,
         sharpness=math.exp(4.0),
@@ -47,6 +53,7 @@ def start(weakly_convex: bool, seed: int = 0) -> bl.regularisers.RidgeRegularise
         norm=norm(banks),
         learn=("filters", "scaling", "sharpness"),
     )
+    return bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Rescaled(ridge))
 
 
 def norm(banks: list[Tensor], side: int = 256) -> float:
@@ -69,50 +76,100 @@ def one_step(ridge: bl.regularisers.Regulariser, images: list[Tensor]) -> float:
     return sum(found) / len(found)
 
 
+def reconstructed(fit: bl.Fit, images: list[Tensor]) -> float:
+    """Mean PSNR [dB] of reconstructions at noise of LEVEL."""
+    clean = torch.cat(images)
+    pairs = bl.data.simulate(clean, bl.operators.Identity(), bl.data.GaussianNoise(LEVEL))
+    batch = next(iter(pairs.batches(torch.arange(len(clean)), len(clean))))
+    found = fit.reconstruct(batch.y)
+    error = (found.x - clean).square().mean((1, 2, 3))
+    return float((-10 * error.log10()).mean())
+
+
+class Course:
+    """Stages of learning one model, and what each of them reached."""
+
+    def __init__(self, chosen: Namespace) -> None:
+        """Images to learn from and to judge on."""
+        folder, every = data_folder(chosen) / "bsds500", 5 if chosen.quick else 1
+        paths = sorted(folder.glob("t*/*.png"))
+        images = [
+            bl.data.load_image(p, grey=True) for p in (*paths[:360:every], *paths[360::every])
+        ]
+        held = -(-40 // every)
+        self.wide = [bl.data.centre_crop(x, SIDE) for x in images[-held:]]
+        self.crops = [bl.data.centre_crop(x, CROP) for x in images[-held:]]
+        self.lying = [x if x.shape[2] < x.shape[3] else x.mT for x in images[:-held]]
+        self.seconds = {what: 60 * m / (20 if chosen.quick else 1) for what, m in MINUTES.items()}
+        self.rows: list[list[str]] = []
+        self.numbers: dict[str, Any] = {}
+
+    def problem(self, energy: bl.Variational, size: int | None, count: int) -> bl.BilevelProblem:
+        """On whole images, or on so many crops."""
+        noise, identity = bl.data.GaussianNoise(LEVEL), bl.operators.Identity()
+        named = [(str(k), x) for k, x in enumerate(self.lying)]
+        samples = (
+            bl.data.simulate(torch.cat(self.lying), identity, noise)
+            if size is None
+            else bl.data.Simulated(named, identity, noise, size=size, count=count)
+        )
+        store = bl.data.Nowhere() if count > 100 else None
+        return bl.BilevelProblem(energy, bl.losses.SquaredError(), samples, store=store)
+
+    def ended(self, what: str, fit: bl.Fit, *, one: bool = False) -> bl.Fit:
+        """Judge the end of a stage."""
+        energy = fit.energy
+        step = one_step(energy.regulariser, self.wide) if one else None  # type: ignore[arg-type]
+        whole = None if one else reconstructed(fit, self.crops)
+        steps, seconds = len(fit.history) - 1, fit.cost.seconds
+        self.numbers[what] = {"steps": steps, "seconds": seconds, "one_step": step, "psnr": whole}
+        shown = ["" if value is None else f"{value:.2f}" for value in (step, whole)]
+        self.rows.append([what, str(steps), f"{seconds:.0f}", *shown])
+        print(*self.rows[-1], flush=True)
+        return fit
+
+
 def main() -> None:
-    """Train, say how far it is, and look at the held-out images."""
+    """Both starts, the fit after each, and bilevel learning."""
     options = parser(__doc__ or "")
-    options.add_argument(
-        "--quick", action="store_true", help=f"{STEPS} steps and every fifth image"
-    )
+    options.add_argument("--quick", action="store_true", help="a twentieth of the time")
     options.add_argument("--convex", action="store_true", help="the convex profile")
     chosen = options.parse_args()
     torch.set_num_threads(chosen.threads)
     keep_freed_memory()
-    folder = data_folder(chosen) / "bsds500"
-    paths = sorted(folder.glob("t*/*.png"))
-    every = 5 if chosen.quick else 1
-    images = [bl.data.load_image(path, grey=True) for path in (*paths[:360:every], *paths[360:])]
-    held_out = [bl.data.centre_crop(x, SIDE) for x in images[-40::every]]
-    lying = torch.cat([x if x.shape[2] < x.shape[3] else x.mT for x in images[:-40]])
-    noise = bl.data.GaussianNoise(0.1)
-    pairs = bl.data.simulate(lying, bl.operators.Identity(), noise)
-
-    ridge = start(weakly_convex=not chosen.convex)
-    energy = bl.Variational(bl.fidelities.SquaredL2(), ridge)
-    problem = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
-    budget = bl.Budget(steps=STEPS) if chosen.quick else bl.Budget(seconds=SECONDS)
-    begun = time.monotonic()
-    lines = [["0", "0", f"{one_step(ridge, held_out):.2f}"]]
-
-    def told(record: bl.Record) -> None:
-        if record.step and record.step % 50 == 0:
-            left = budget.left(record.cost, record.step)
-            print(f"step {record.step}: {record.psnr:.2f} dB on a batch, {left:.0f} s left")
-
-    method = bl.pretraining.ScoreMatching(noise=NOISE, border=BORDER, rate=1e-2)
-    fit = bl.pretrain(problem, method, budget=budget, record=told)
-    wall = time.monotonic() - begun
-    steps = len(fit.history) - 1
-    reached = one_step(fit.energy.regulariser, held_out)  # type: ignore[union-attr]
-    lines.append([str(steps), f"{fit.cost.seconds:.0f}", f"{reached:.2f}"])
-    text = table(["steps", "seconds", f"one-step PSNR at {NOISE} [dB]"], lines)
+    course = Course(chosen)
+    scale, inner = "regulariser.log_scale", "regulariser.regulariser.log_sharpness"
+    starts = {
+        "score": (bl.pretraining.ScoreMatching(noise=NOISE, border=BORDER, rate=1e-2), inner),
+        "adversarial": (
+            bl.pretraining.AdversarialRegularisation(rate=1e-2, batch_size=8),
+            "regulariser.log_weight",
+        ),
+    }
+    for what, (method, other) in starts.items():
+        energy = start(weakly_convex=not chosen.convex)
+        whole, few = course.problem(energy, None, 0), course.problem(energy, CROP, 16)
+        frozen = {name: whole.theta[name] for name in ("regulariser.log_weight", scale)}
+        fit = bl.pretrain(whole, method, budget=bl.Budget(seconds=course.seconds[what]))
+        course.ended(f"{what}", fit, one=what == "score")
+        two = bl.pretraining.ScalarFit([scale, other])
+        begun = {**fit.theta, **frozen}
+        fit = bl.pretrain(few, two, begun, budget=bl.Budget(seconds=course.seconds["fit"]))
+        course.ended(f"{what}, two numbers fitted", fit)
+        if what == "score":
+            adam = bl.algorithms.ISGD(
+                batch_size=4, first_change=5e-3, step_power=0.25, accuracy_power=0.1,
+                accuracy=Accuracy(first=4e-3), precondition="adam",
+            )  # fmt: skip
+            many = course.problem(energy, 96, 10**6)
+            budget = bl.Budget(seconds=course.seconds["bilevel"])
+            course.ended("bilevel from there", bl.learn(many, adam, fit.theta, budget=budget))
+    header = ["stage", "steps", "seconds", f"one step at {NOISE} [dB]", f"σ = {LEVEL} [dB]"]
+    text = table(header, course.rows)
     print(text)
-    print(f"{wall:.0f} s in all, {fit.cost.seconds / steps:.3f} s a step")
     if not chosen.quick:
         kind = "convex" if chosen.convex else "weakly convex"
-        numbers = {"profile": kind, "steps": steps, "seconds": fit.cost.seconds, "psnr": reached}
-        save("pretraining", text, numbers)
+        save("pretraining", text, {"profile": kind, "stages": course.numbers})
 
 
 if __name__ == "__main__":
