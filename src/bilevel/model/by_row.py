@@ -170,17 +170,20 @@ def _stacked(functions: tuple[Function, ...]) -> Function:
     """Rows of a term without a gradient as one, with a weight for each."""
     norms = [f for f in functions if isinstance(f, GroupNorm)]
     if norms:
-        first, shifts = norms[0], [f.shift for f in norms if f.shift is not None]
+        shifts = [f.shift for f in norms if f.shift is not None]
         weight = _wide(torch.stack([f.weight for f in norms]))
-        return replace(first, weight=weight, shift=torch.cat(shifts) if shifts else None)
+        return replace(norms[0], weight=weight, shift=_joined(shifts) if shifts else None)
     boxes = [f for f in functions if isinstance(f, Proximable)]
     distances = [f.distance for f in boxes if f.distance is not None]
     if not distances:
         return boxes[0]
-    centres = [d.centre for d in distances]
-    centre = torch.cat(centres) if centres[0].ndim else centres[0]
     weight = _wide(torch.stack([d.weight for d in distances]))
-    return replace(boxes[0], distance=Distance(weight, centre))
+    return replace(boxes[0], distance=Distance(weight, _joined([d.centre for d in distances])))
+
+
+def _joined(centres: list[Tensor]) -> Tensor:
+    """Those of all rows, or the number that they share."""
+    return torch.cat(centres) if centres[0].ndim else centres[0]
 
 
 def _wide(weight: Tensor) -> Tensor:
