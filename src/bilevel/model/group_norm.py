@@ -21,8 +21,8 @@ class GroupNorm:
     ``group = 1``: absolute values; ``group = 2``: Euclidean lengths of (first half, second half)
     of the channels; None: of all channels. The dual variable p has the shape of A x and is
     feasible where |p_i| <= w_i; F*(p) = ⟨p, c⟩ there. ``weight`` w is a number (), a map (h, w), or
-    has a value or a map for each row, (b, 1, 1, 1) or (b, 1, h, w); ``shift`` c is a number () or has
-    the rows of x.
+    has a value or a map for each row, (b, 1, 1, 1) or (b, 1, h, w); ``shift`` c is a number
+    or has the rows of x.
     """
 
     operator: Operator
