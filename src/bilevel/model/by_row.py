@@ -32,7 +32,8 @@ def with_theta(energy: Energy, theta: Theta, y: Tensor) -> Energy:
     """The energy at ``theta``, whose values are for all rows of ``y`` or have one more dimension.
 
     A value of shape (b, ...), where the parameter has shape (...), has one entry for each row; a
-    weight that may be a map also takes a map (b, h, w) for each image.
+    weight that may be a map also takes a map (b, h, w) for each image. What ``energy`` leaves to
+    the data is settled by y.
 
     Raises:
         InputError: an unknown name, a shape that is neither, values that are not finite, values of
@@ -47,6 +48,7 @@ def with_theta(energy: Energy, theta: Theta, y: Tensor) -> Energy:
         tensor([0.5000, 1.5000])
     """
     check_names(energy, theta)
+    energy.settle(y.detach())
     known = cast("dict[str, Tensor]", dict(energy.named_parameters()))
     shared = {name: value for name, value in theta.items() if value.shape == known[name].shape}
     rest = {name: value for name, value in theta.items() if name not in shared}
