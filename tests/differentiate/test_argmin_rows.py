@@ -344,3 +344,19 @@ def test_numbers_are_no_tensors() -> None:
     theta = {"regulariser.log_weight": -3.0}
     with pytest.raises(bl.InputError, match="must be a tensor"):
         bl.argmin(energy, torch.ones(1, 1, 4, 4), tol=bl.Tolerance(rms=1e-3), theta=theta)  # type: ignore[dict-item]
+
+
+def test_what_is_left_to_the_data_is_settled_before_others_are_given() -> None:
+    y = 255 * torch.rand(2, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    weights = torch.tensor([3.0, 7.0]).log()
+    found = with_theta(tv := left_open(), {"regulariser.log_weight": weights}, y)
+    settled = left_open()
+    settled.settle(y)
+    torch.testing.assert_close(tv.regulariser.log_smoothing, settled.regulariser.log_smoothing)
+    assert float(tv.regulariser.smoothing.detach()) > 1
+    again = with_theta(settled, {"regulariser.log_weight": weights}, y)
+    torch.testing.assert_close(found.at(y).value(y), again.at(y).value(y))
+
+
+def left_open() -> bl.Variational:
+    return bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.TotalVariation())

@@ -265,3 +265,12 @@ def test_an_operator_that_float64_does_not_reach_is_told_in_one_sentence() -> No
     energy = bl.Variational(SquaredL2(Hidden()), bl.regularisers.Tikhonov(0.1))
     with pytest.raises(bl.InputError, match=r"float64.*\.double\(\) reaches them"):
         energy.at(torch.rand(1, *SHAPE)).double()
+
+
+@pytest.mark.parametrize("boundary", ["circular", "zero", "reflecting", "valid"])
+def test_bounds_of_a_width_are_the_same_in_both_types(boundary: Boundary) -> None:
+    """What float32 says of curvature holds where float64 looks at its points again."""
+    for width in (0.51, 0.9, 1.7):
+        blur = bl.operators.GaussianBlur(width, 5, boundary, learn=("sigma",))
+        single = blur.gram_bounds(SHAPE)
+        assert single == blur.double().gram_bounds(SHAPE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from bilevel.cli.catalogue import CATALOGUE, import_parts
 from bilevel.ground.randomness import generator
 from bilevel.ground.theta import bind, learnable
 from bilevel.model.by_row import with_theta
+from bilevel.model.networks.convex import Convex
 from contracts.networks import FULL, KINDS, NETWORKS, Patches, Sum, small
 
 N = bl.networks
@@ -338,3 +340,24 @@ def test_numbers_outside_their_ranges_are_refused() -> None:
     for make in bad:
         with pytest.raises(bl.InputError):
             make()
+
+
+@pytest.mark.parametrize("kind", ["icnn", "idcnn", "rescaled icnn"])
+def test_rounding_counts_biases_that_cancel(kind: str) -> None:
+    """What the second layer adds up is large, and its bias takes it away again."""
+    network = NETWORKS[kind.rsplit(maxsplit=1)[-1]](generator(0, kind))
+    with torch.no_grad():
+        for part in network.modules():
+            if isinstance(part, Convex):
+                part.log_bend.fill_(0.0)
+                part.b_x.fill_(1e4)
+                part.b_z.copy_(0.5 - (1e4 - 0.5) * part.w_z.sum((1, 2, 3)))
+        if "rescaled" in kind:
+            network = bl.regularisers.Rescaled(network, 2.0, 3.0)
+        x = 1e-3 * torch.randn(1, 2, 16, 16, generator=generator(2))
+        found, fine = network.grad(x), copy.deepcopy(network).double().grad(x.double())
+    error, eps = float((found - fine).norm()), 4 * torch.finfo(torch.float32).eps
+    counted = network.magnitude((2, 16, 16))
+    assert error <= eps * float(counted.slope * x.norm() + counted.offset)
+    lipschitz = network.bounds((2, 16, 16)).lipschitz
+    assert error > eps * float(lipschitz * x.norm() + fine.norm()), "the biases matter"

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from bilevel.ground.errors import InputError
 from bilevel.model.proximable import Distance, Proximable
+from bilevel.model.split import as_norm
 
 GRID = torch.linspace(-4, 4, 80_001, dtype=torch.float64)
 FINE = 2e-4
@@ -122,6 +123,14 @@ def test_drop_rows_and_meeting() -> None:
     assert part.distance.centre.shape == (1, 1, 2, 2)
     single = Proximable(0.1, 0.7).rounded(torch.float32)
     assert single.lower == float(torch.tensor(0.1)) != 0.1
+
+
+@pytest.mark.parametrize("centre", [CENTRE, ZERO, ZERO + 0.3], ids=["map", "zero", "number"])
+def test_a_distance_as_a_dual_term_keeps_its_centre(centre: Tensor) -> None:
+    distance = Distance(WEIGHT, centre)
+    for norm in (as_norm(distance), as_norm(distance).rows(torch.tensor([0]))):
+        expected = distance.sizes(X).flatten(1).sum(1)
+        torch.testing.assert_close(norm.value(norm.forward(X)), expected)
 
 
 def test_an_empty_box_is_refused() -> None:

@@ -87,7 +87,6 @@ def argmin(
             what = f"theta['{name}'] must be a tensor"
             raise InputError(what, given=repr(value), advice="e.g. torch.tensor(...)")
     data = _in_full_precision(y, energy)
-    energy.settle(data.detach())
     own = {name: _in_full_precision(value, energy) for name, value in (theta or {}).items()}
     for value in (*own.values(), *energy.parameters()):
         if forward_ad.unpack_dual(value).tangent is not None:

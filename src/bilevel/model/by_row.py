@@ -32,7 +32,8 @@ def with_theta(energy: Energy, theta: Theta, y: Tensor) -> Energy:
     """The energy at ``theta``, whose values are for all rows of ``y`` or have one more dimension.
 
     A value of shape (b, ...), where the parameter has shape (...), has one entry for each row; a
-    weight that may be a map also takes a map (b, h, w) for each image.
+    weight that may be a map also takes a map (b, h, w) for each image. What ``energy`` leaves to
+    the data is settled by y.
 
     Raises:
         InputError: an unknown name, a shape that is neither, values that are not finite, values of
@@ -47,6 +48,7 @@ def with_theta(energy: Energy, theta: Theta, y: Tensor) -> Energy:
         tensor([0.5000, 1.5000])
     """
     check_names(energy, theta)
+    energy.settle(y.detach())
     known = cast("dict[str, Tensor]", dict(energy.named_parameters()))
     shared = {name: value for name, value in theta.items() if value.shape == known[name].shape}
     rest = {name: value for name, value in theta.items() if name not in shared}
@@ -170,17 +172,20 @@ def _stacked(functions: tuple[Function, ...]) -> Function:
     """Rows of a term without a gradient as one, with a weight for each."""
     norms = [f for f in functions if isinstance(f, GroupNorm)]
     if norms:
-        first, shifts = norms[0], [f.shift for f in norms if f.shift is not None]
+        shifts = [f.shift for f in norms if f.shift is not None]
         weight = _wide(torch.stack([f.weight for f in norms]))
-        return replace(first, weight=weight, shift=torch.cat(shifts) if shifts else None)
+        return replace(norms[0], weight=weight, shift=_joined(shifts) if shifts else None)
     boxes = [f for f in functions if isinstance(f, Proximable)]
     distances = [f.distance for f in boxes if f.distance is not None]
     if not distances:
         return boxes[0]
-    centres = [d.centre for d in distances]
-    centre = torch.cat(centres) if centres[0].ndim else centres[0]
     weight = _wide(torch.stack([d.weight for d in distances]))
-    return replace(boxes[0], distance=Distance(weight, centre))
+    return replace(boxes[0], distance=Distance(weight, _joined([d.centre for d in distances])))
+
+
+def _joined(centres: list[Tensor]) -> Tensor:
+    """Those of all rows, or the number that they share."""
+    return torch.cat(centres) if centres[0].ndim else centres[0]
 
 
 def _wide(weight: Tensor) -> Tensor:

@@ -21,7 +21,8 @@ class GroupNorm:
     ``group = 1``: absolute values; ``group = 2``: Euclidean lengths of (first half, second half)
     of the channels; None: of all channels. The dual variable p has the shape of A x and is
     feasible where |p_i| <= w_i; F*(p) = ⟨p, c⟩ there. ``weight`` w is a number (), a map (h, w), or
-    has a value or a map for each row, (b, 1, 1, 1) or (b, 1, h, w); ``shift`` c has the rows of x.
+    has a value or a map for each row, (b, 1, 1, 1) or (b, 1, h, w); ``shift`` c is a number
+    or has the rows of x.
     """
 
     operator: Operator
@@ -139,7 +140,8 @@ class GroupNorm:
     def rows(self, index: Tensor) -> GroupNorm:
         """Of the rows ``index`` alone."""
         weight = self.weight[index] if self.weight.ndim == 4 else self.weight
-        return replace(self, weight=weight, shift=None if self.shift is None else self.shift[index])
+        whole = self.shift is None or self.shift.ndim == 0
+        return replace(self, weight=weight, shift=self.shift if whole else self.shift[index])
 
 
 def _sizes(s: Tensor, group: int) -> Tensor:

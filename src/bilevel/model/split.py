@@ -66,6 +66,7 @@ class Split:
 
 
 def as_norm(distance: Distance) -> GroupNorm:
-    """w ‖x - c‖₁ as a dual term."""
-    shift = distance.centre if distance.centre.ndim else None
+    """w ‖x - c‖₁ as a dual term; without a shift where c is the number 0."""
+    centre = distance.centre
+    shift = centre if centre.ndim or bool(centre != 0) else None
     return GroupNorm(Identity(), distance.weight, shift=shift)

@@ -22,8 +22,8 @@ class Anscombe(Counts):
     have about the variance 1 after g (Anscombe 1948; Murtagh, Starck, Bijaoui 1995).
 
     Convex. Where A x < 0 it goes on as ``KullbackLeibler`` does below its background b, which is
-    large: L = w/gain ‖A‖² (√(max y + b) b^(-3/2) + 4/b). Data below -b are taken for -b, as the
-    transform asks for. For many counts it is the divergence; for few ones it is a baseline that
+    large: L = w/gain ‖A‖² (√(max y + b) b^(-3/2) + 4/b). Data below -b have no transform and are
+    refused: clamp them. For many counts it is the divergence; for few ones it is a baseline that
     ``GaussianPoisson`` should beat.
 
     Args:

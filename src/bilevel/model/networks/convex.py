@@ -5,19 +5,20 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
+from bilevel.ground import rows
 from bilevel.ground.checks import check_count, check_positive
 from bilevel.ground.errors import InputError
 from bilevel.ground.randomness import generator
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds
+from bilevel.model.bounds import Bounds, Magnitude
 from bilevel.model.networks.network import LEARNED, NetworkRegulariser
 from bilevel.model.operators.operator import Shape
-from bilevel.model.part import Part, around
+from bilevel.model.part import Part, around, zeros_for
 from bilevel.model.regularisers.cascade import analyse, layer_norm, synthesise
 from bilevel.model.sets import Box, Set, ZeroMean
 
@@ -79,27 +80,26 @@ class Convex(Part):
 
     def value_and_slope(self, u: Tensor) -> tuple[Tensor, Tensor]:
         """N(u) and ∇N(u)."""
-        smoothing, factor = self._scalars()
+        at = self._layers(u)
+        value = ((at.second - at.turned / 2) * at.force).flatten(1).sum(1)
+        return value, synthesise([self.w_x], at.pull)
+
+    def hessian(self, u: Tensor) -> LinearMap:
+        """Curvatures of both layers, computed once."""
+        at = self._layers(u)
+        inner = at.back * _between(at.first, at.smoothing) / at.smoothing
+        outer = at.factor * _between(at.second, at.smoothing) / at.smoothing
+        return self._product(inner, at.bent / at.smoothing, outer)
+
+    def _layers(self, u: Tensor) -> _Layers:
+        smoothing, factor = self.log_bend.exp(), _wide(self.log_factor.exp())
         first = analyse([self.w_x], u) + _wide(self.b_x)
         bent = first.clamp_min(0).minimum(smoothing)
         second = analyse([self.w_z], (first - bent / 2) * (bent / smoothing)) + _wide(self.b_z)
         turned = second.clamp_min(0).minimum(smoothing)
         force = factor * turned / smoothing
-        value = ((second - turned / 2) * force).flatten(1).sum(1)
         back = synthesise([self.w_z], force)
-        return value, synthesise([self.w_x], back * bent / smoothing)
-
-    def hessian(self, u: Tensor) -> LinearMap:
-        """Curvatures of both layers, computed once."""
-        smoothing, factor = self._scalars()
-        first = analyse([self.w_x], u) + _wide(self.b_x)
-        bent = first.clamp_min(0).minimum(smoothing)
-        second = analyse([self.w_z], (first - bent / 2) * (bent / smoothing)) + _wide(self.b_z)
-        turned = second.clamp_min(0).minimum(smoothing)
-        back = synthesise([self.w_z], factor * turned / smoothing)
-        inner = back * _between(first, smoothing) / smoothing
-        outer = factor * _between(second, smoothing) / smoothing
-        return self._product(inner, bent / smoothing, outer)
+        return _Layers(smoothing, factor, first, bent, second, turned, force, back)
 
     def _product(self, inner: Tensor, slope: Tensor, outer: Tensor) -> LinearMap:
         """w_xᵀ [inner + slope w_zᵀ outer w_z slope] w_x, with pointwise factors."""
@@ -122,17 +122,66 @@ class Convex(Part):
         curvature of the second layer, the second that of the first one, which enters through the
         columns of W_zᵀ diag(e^γ). Unknown where w_z has a negative entry.
         """
-        w_z, factor = self.w_z.detach().double(), self.log_factor.detach().double().exp()
-        if bool((w_z < 0).any()):
-            return Bounds.unknown()
-        sharp = (-self.log_bend.detach().double()).exp()
-        across = layer_norm(_tall(factor.sqrt()) * w_z).square()
-        through = (_tall(factor) * w_z).sum((0, 2, 3)).max()
-        return Bounds.of(0.0, sharp * (across + through) * layer_norm(self.w_x).square())
+        return self._norms().bounds
 
-    def _scalars(self) -> tuple[Tensor, Tensor]:
-        """ε, and e^γ (m, 1, 1)."""
-        return self.log_bend.exp(), _wide(self.log_factor.exp())
+    def magnitude(self, image_shape: Shape) -> Magnitude:
+        """Both layers are sums with biases, and what returns from the second is a sum again.
+
+        An error of the first layer changes ∇N by at most L/‖W_x‖ times as much directly, and by way
+        of the second layer by ‖W_z‖ ‖W_x‖ ‖diag(e^{γ/2}) W_z‖ max e^{γ/2}/ε; it is relative to
+        ‖W_x u‖ and the biases. The rest is relative to ‖W_x‖ times what is sent back at 0.
+        """
+        norms, pixels = self._norms(), math.sqrt(image_shape[1] * image_shape[2])
+        biases = [pixels * b.detach().double().square().sum().sqrt() for b in (self.b_x, self.b_z)]
+        through = norms.first * norms.across * norms.factor.sqrt() * norms.sharp
+        direct = norms.bounds.lipschitz / norms.first.clamp_min(1e-300)
+        both = direct + norms.second * through
+        with torch.no_grad():
+            pull = rows.length(self._layers(zeros_for(self, image_shape)).pull)
+        offset = norms.first * pull + both * biases[0] + through * biases[1]
+        return Magnitude(norms.first * both, offset)
+
+    def _norms(self) -> _Norms:
+        w_z, factor = self.w_z.detach().double(), self.log_factor.detach().double().exp()
+        sharp = (-self.log_bend.detach().double()).exp()
+        first, second = layer_norm(self.w_x), layer_norm(self.w_z)
+        across = layer_norm(_tall(factor.sqrt()) * w_z)
+        most = (_tall(factor) * w_z).sum((0, 2, 3)).max()
+        bounds = Bounds.of(0.0, sharp * (across.square() + most) * first.square())
+        if bool((w_z < 0).any()):
+            bounds = Bounds.unknown()
+        return _Norms(first, second, across, factor.max(), sharp, bounds)
+
+
+@dataclass(frozen=True)
+class _Layers:
+    """What both layers make of an image, and what is sent back."""
+
+    smoothing: Tensor
+    factor: Tensor
+    first: Tensor
+    bent: Tensor
+    second: Tensor
+    turned: Tensor
+    force: Tensor
+    back: Tensor
+
+    @property
+    def pull(self) -> Tensor:
+        """What the first layer sends back."""
+        return self.back * self.bent / self.smoothing
+
+
+@dataclass(frozen=True)
+class _Norms:
+    """‖W_x‖, ‖W_z‖, ‖diag(e^{γ/2}) W_z‖, the largest e^γ, 1/ε, and the bounds of ∇²N."""
+
+    first: Tensor
+    second: Tensor
+    across: Tensor
+    factor: Tensor
+    sharp: Tensor
+    bounds: Bounds
 
 
 class _OfConvex(NetworkRegulariser):
@@ -226,6 +275,10 @@ class InputConvexNetwork(_OfConvex):
         del image_shape
         return self.network.bounds()
 
+    def terms(self, image_shape: Shape) -> Magnitude:
+        """From the norms of the layers and their biases."""
+        return self.network.magnitude(image_shape)
+
 
 class DifferenceOfConvex(_OfConvex):
     """The difference of two input-convex networks: any curvature, with bounds of it.
@@ -283,6 +336,10 @@ class DifferenceOfConvex(_OfConvex):
         turned = Bounds(-less.lipschitz, -less.mu, less.lipschitz_from, less.mu_from)
         total = self.first.bounds() + turned
         return replace(total, lipschitz=torch.maximum(total.lipschitz, -total.mu))
+
+    def terms(self, image_shape: Shape) -> Magnitude:
+        """Of both."""
+        return self.first.magnitude(image_shape) + self.second.magnitude(image_shape)
 
 
 def _layout(

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Collection, Mapping
-from dataclasses import replace
+from collections.abc import Collection
 from typing import TypeVar
 
 import torch
@@ -17,9 +15,8 @@ from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Variation
 from bilevel.model.networks.probe import probe
 from bilevel.model.operators.operator import Shape
-from bilevel.model.part import around, check_learn, positive_parameter, zeros_for
-from bilevel.model.regularisers.regulariser import Regulariser
-from bilevel.model.sets import Set
+from bilevel.model.part import zeros_for
+from bilevel.model.regularisers.scaled import Scaled
 
 __all__ = ["LEARNED", "Network", "NetworkRegulariser", "checked"]
 
@@ -28,7 +25,7 @@ LEARNED = ("network", "weight", "scale")
 M = TypeVar("M", bound=nn.Module)
 
 
-class NetworkRegulariser(Regulariser):
+class NetworkRegulariser(Scaled):
     """w σ⁻² N(σ x) for any N that torch differentiates twice.
 
     Derive from it, make layers in ``__init__``, and write :meth:`energy`; gradient and Hessian
@@ -55,9 +52,6 @@ class NetworkRegulariser(Regulariser):
         tensor([16., 16.], grad_fn=<ViewBackward0>)
     """
 
-    log_weight: Tensor
-    log_scale: Tensor
-
     def __init__(
         self,
         weight: float | None = None,
@@ -65,23 +59,13 @@ class NetworkRegulariser(Regulariser):
         *,
         learn: Collection[str] = LEARNED,
     ) -> None:
-        super().__init__()
-        check_learn(learn, LEARNED)
-        self.log_weight = self.weighted(weight, 1.0, learn, degree=2)
-        if scale is None:
-            self.leave("log_scale", grey=-1)
-        first = 1.0 if scale is None else scale
-        self.log_scale = positive_parameter(first, "scale", learn)
+        super().__init__(weight, scale, learn, LEARNED)
         self._learned = "network" in learn
         self._tried: set[object] = set()
 
     def own(self, module: M) -> M:
         """``module`` as a part of the network: without "network" in ``learn`` it stays as it is."""
         return module if self._learned else module.requires_grad_(False)
-
-    @abstractmethod
-    def energy(self, x: Tensor) -> Tensor:
-        """N(x): (b, c, h, w) -> (b,), one value a row."""
 
     def value_and_slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """N(x) and ∇N(x), differentiable in x and the parameters; by one reverse pass."""
@@ -123,13 +107,8 @@ class NetworkRegulariser(Regulariser):
 
     def options(self) -> dict[str, object]:
         """``learn``; what derives from it adds its own arguments."""
-        named = {"weight": self.log_weight, "scale": self.log_scale}
-        learned = [name for name, parameter in named.items() if parameter.requires_grad]
-        return {"learn": ["network", *learned] if self._learned else learned}
-
-    def sets(self) -> Mapping[str, Set]:
-        """A positive weight and scale."""
-        return {"log_weight": around(self.log_weight), "log_scale": around(self.log_scale)}
+        own = self.learned()
+        return {"learn": ["network", *own] if self._learned else own}
 
     def check(self, image_shape: Shape) -> None:
         """The network must take such images, and each row by itself: tried once for each shape."""
@@ -145,36 +124,10 @@ class NetworkRegulariser(Regulariser):
         """Weight and scale."""
         return frozenset({"log_weight", "log_scale"})
 
-    def forward(self, x: Tensor) -> Tensor:
-        """w σ⁻² N(σ x): (b, c, h, w) -> (b,)."""
-        return self._outer(2) * self.energy(self.log_scale.exp() * x)
-
-    def grad(self, x: Tensor) -> Tensor:
-        """w σ⁻¹ ∇N(σ x)."""
-        return self.value_and_grad(x)[1]
-
-    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Both, from one pass forwards and one back."""
-        value, slope = self.value_and_slope(self.log_scale.exp() * x)
-        return self._outer(2) * value, (self.log_weight - self.log_scale).exp() * slope
-
-    def hessian(self, x: Tensor) -> LinearMap:
-        """w ∇²N(σ x)."""
-        return self.curvature(self.log_scale.exp() * x).times(self.log_weight.exp())
-
-    def bounds(self, image_shape: Shape) -> Bounds:
-        """w times those of N."""
-        own, weight = self.constants(image_shape), self.log_weight.detach().double().exp()
-        return replace(own, mu=weight * own.mu, lipschitz=weight * own.lipschitz)
-
     def variation(self, x: Tensor, q: Tensor, radius: Tensor) -> Variation:
         """Unknown."""
         del q, radius
         return Variation.unknown(x)
-
-    def _outer(self, power: int) -> Tensor:
-        """w σ^-power as values are multiplied by it: one for all rows or one each."""
-        return (self.log_weight - power * self.log_scale).exp().flatten()
 
     def _slope(self, x: Tensor) -> Tensor:
         return self.value_and_slope(x)[1]

@@ -51,7 +51,7 @@ class Filtering(Operator):
 
     @abstractmethod
     def taps(self) -> Tensor:
-        """The kernel k, differentiable in its parameters."""
+        """The kernel k, differentiable in its parameters, in their precision or in float64."""
 
     def forward(self, x: Tensor) -> Tensor:
         """A x: (b, c, h, w) -> (b, c, h, w), smaller where the boundary is valid."""
@@ -159,6 +159,6 @@ class Filtering(Operator):
     def gram_stencil(self, x: Tensor) -> Stencil:
         """The kernel, made odd-sided and turned; at the border as if the image were periodic."""
         high, wide = self.shape[-2:]
-        odd = pad(self.taps(), (0, 1 - wide % 2, 0, 1 - high % 2)).expand(x.shape[1], -1, -1)
+        odd = pad(self.taps().to(x), (0, 1 - wide % 2, 0, 1 - high % 2)).expand(x.shape[1], -1, -1)
         one = Stencil.identity(x)
         return replace(one, filters=one.filters * odd.flip(-2, -1)[:, None])

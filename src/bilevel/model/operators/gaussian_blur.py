@@ -69,10 +69,10 @@ class GaussianBlur(Filtering):
         return self.sigma
 
     def taps(self) -> Tensor:
-        """The kernel; computed in float64, so that it is the same in any precision of σ."""
+        """The kernel in float64, the same in any precision of σ: bounds speak of both."""
         profile = torch.exp(-0.5 * self._square(self.sigma) / self.sigma.double().square())
         profile = profile / profile.sum()
-        return torch.outer(profile, profile).to(self.sigma.dtype)
+        return torch.outer(profile, profile)
 
     def _square(self, like: Tensor) -> Tensor:
         """Squared distances from the centre along an axis [pixel²]."""
@@ -85,7 +85,7 @@ class GaussianBlur(Filtering):
         if not self.sigma.requires_grad:
             return 0.0
         with torch.no_grad():
-            taps, square = self.taps().double(), self._square(self.sigma)
+            taps, square = self.taps(), self._square(self.sigma)
             distance = square[:, None] + square[None]
             mean = (taps * distance).sum()
             total = (taps * (distance - mean).abs()).sum() / self.sigma.double() ** 3

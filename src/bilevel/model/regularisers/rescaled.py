@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import replace
 
 import torch
@@ -11,24 +11,17 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.ground.errors import InputError
 from bilevel.linear import LinearMap
-from bilevel.model.bounds import Bounds, Reach, Smoothness, Variation
+from bilevel.model.bounds import Bounds, Magnitude, Reach, Smoothness, Variation
 from bilevel.model.operators.operator import Shape
-from bilevel.model.part import (
-    Part,
-    Units,
-    accounted_under,
-    around,
-    check_learn,
-    positive_parameter,
-)
+from bilevel.model.part import Part, Units, accounted_under
 from bilevel.model.preconditioner import Stencil
 from bilevel.model.regularisers.regulariser import ImageTerm, Regulariser
-from bilevel.model.sets import Set
+from bilevel.model.regularisers.scaled import Scaled, in_double
 
 __all__ = ["Rescaled"]
 
 
-class Rescaled(Regulariser):
+class Rescaled(Scaled):
     """Another regulariser with a weight and a scale of grey values of its own.
 
     R̃(x) = w s⁻² R(s x), hence ∇R̃(x) = w s⁻¹ ∇R(s x) and ∇²R̃(x) = w ∇²R(s x).
@@ -56,9 +49,6 @@ class Rescaled(Regulariser):
         12.0
     """
 
-    log_weight: Tensor
-    log_scale: Tensor
-
     def __init__(
         self,
         regulariser: ImageTerm,
@@ -68,8 +58,7 @@ class Rescaled(Regulariser):
         learn: Collection[str] = ("weight", "scale"),
     ) -> None:
         """For a contrast of 1 of the data w and s are 1 where None is given."""
-        super().__init__()
-        check_learn(learn, ("weight", "scale"))
+        super().__init__(weight, scale, learn, ("weight", "scale"))
         if not isinstance(regulariser, Regulariser):
             what = "only a smooth regulariser can be rescaled"
             advice = "give an object derived from Regulariser"
@@ -78,54 +67,38 @@ class Rescaled(Regulariser):
         for part in regulariser.modules():
             if isinstance(part, Part):
                 part.take_units(Units())
-        if scale is None:
-            self.leave("log_scale", grey=-1)
-        self.log_weight = self.weighted(weight, 1.0, learn, degree=2)
-        self.log_scale = positive_parameter(1.0 if scale is None else scale, "scale", learn)
 
     def options(self) -> dict[str, object]:
         """What builds it again; the values travel as parameters."""
-        owners = {"weight": self.log_weight, "scale": self.log_scale}
-        learn = [name for name, parameter in owners.items() if parameter.requires_grad]
-        return {"regulariser": self.regulariser, "learn": learn}
-
-    def sets(self) -> Mapping[str, Set]:
-        """Positive."""
-        return {name: around(getattr(self, name)) for name in ("log_weight", "log_scale")}
+        return {"regulariser": self.regulariser, "learn": self.learned()}
 
     def check(self, image_shape: Shape) -> None:
         """Images must fit R."""
         self.regulariser.check(image_shape)
 
-    @property
-    def weight(self) -> Tensor:
-        """w."""
-        return self.log_weight.exp()
+    def energy(self, x: Tensor) -> Tensor:
+        """That of R."""
+        return self.regulariser.forward(x)
 
-    @property
-    def scale(self) -> Tensor:
-        """s."""
-        return self.log_scale.exp()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """w s⁻² R(s x): (b, c, h, w) -> (b,)."""
-        return self._outer(2) * self.regulariser.forward(self.scale * x)
+    def value_and_slope(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Those of R."""
+        return self.regulariser.value_and_grad(x)
 
     def grad(self, x: Tensor) -> Tensor:
         """w s⁻¹ ∇R(s x)."""
         return self._outer(1) * self.regulariser.grad(self.scale * x)
 
-    def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Both at the price of R's."""
-        value, slope = self.regulariser.value_and_grad(self.scale * x)
-        return self._outer(2) * value, self._outer(1) * slope
+    def curvature(self, x: Tensor) -> LinearMap:
+        """That of R."""
+        return self.regulariser.hessian(x)
 
-    def _outer(self, power: int) -> Tensor:
-        return (self.log_weight - power * self.log_scale).exp()
+    def constants(self, image_shape: Shape) -> Bounds:
+        """Those of R."""
+        return self.regulariser.bounds(image_shape)
 
-    def hessian(self, x: Tensor) -> LinearMap:
-        """w ∇²R(s x)."""
-        return self.regulariser.hessian(self.scale * x).times(self.weight)
+    def terms(self, image_shape: Shape) -> Magnitude:
+        """Those of R."""
+        return self.regulariser.magnitude(image_shape)
 
     def majoriser(self, x: Tensor) -> LinearMap | None:
         """w times that of R."""
@@ -137,30 +110,20 @@ class Rescaled(Regulariser):
         found = self.regulariser.stencils(self.scale * x)
         return None if found is None else [part.times(self.weight.detach()) for part in found]
 
-    def bounds(self, image_shape: Shape) -> Bounds:
-        """w times those of R."""
-        own, weight = self.regulariser.bounds(image_shape), self._double(self.log_weight)
-        origins = own.mu_from, own.lipschitz_from
-        return Bounds(weight * own.mu, weight * own.lipschitz, *origins)
-
     def reach(self, x: Tensor, slope: Tensor) -> Reach:
         """That of R at s x, whose channels are s times as far apart."""
         own = self.regulariser.reach(self.scale * x, slope)
-        return replace(own, offset=own.offset / self._double(self.log_scale))
+        return replace(own, offset=own.offset / in_double(self.log_scale))
 
     def spectrum(self, image_shape: Shape) -> Tensor | None:
         """w times that of R."""
         own = self.regulariser.spectrum(image_shape)
-        return None if own is None else self._double(self.log_weight) * own
-
-    @staticmethod
-    def _double(log: Tensor) -> Tensor:
-        return log.detach().double().exp()
+        return None if own is None else in_double(self.log_weight) * own
 
     def smoothness(self, x: Tensor, radius: Tensor) -> Smoothness:
         """Kinks of R around s x; ∇²R̃ changes w s times as fast as ∇²R does there."""
         with torch.no_grad():
-            weight, scale = self._double(self.log_weight), self._double(self.log_scale)
+            weight, scale = in_double(self.log_weight), in_double(self.log_scale)
             own = self.regulariser.smoothness(self.scale * x, scale * radius)
             return Smoothness(own.kinks, weight * scale * own.lipschitz)
 
@@ -176,7 +139,7 @@ class Rescaled(Regulariser):
         of ∇²R̃ q, and ∇²R̃ x by (‖x‖ + r) e more.
         """
         with torch.no_grad():
-            weight, scale = self._double(self.log_weight), self._double(self.log_scale)
+            weight, scale = in_double(self.log_weight), in_double(self.log_scale)
             own = self.regulariser.variation(self.scale * x, q, scale * radius)
             share = weight / scale
             found = Variation(weight * own.hessian, share * own.cross, share * own.cross_norm)
