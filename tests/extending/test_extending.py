@@ -207,12 +207,12 @@ def test_without_the_import_the_name_is_unknown(
             "the losses have a 'psnr'",
         ),
         (
-            "from torch import Tensor\n"
+            "from torch.nn import Module\n"
             "from bilevel.extend import Noise\n"
             "class Given(Noise):\n"
-            "    def __init__(self, image: Tensor): ...\n"
+            "    def __init__(self, network: Module): ...\n"
             "    def sample(self, clean, generator): ...\n",
-            "needs 'image', which a configuration cannot give",
+            "needs 'network', which a configuration cannot give",
         ),
         (
             "from bilevel.extend import Noise\n"

@@ -15,6 +15,7 @@ from types import ModuleType
 from pydantic.fields import FieldInfo
 
 from bilevel import data
+from bilevel.cli.settings import algorithms as upper
 from bilevel.cli.settings import differing, kinds, operators, several_scales
 from bilevel.cli.settings.base import Settings
 from bilevel.cli.settings.forward import OperatorSettings
@@ -247,8 +248,12 @@ FAMILIES: Mapping[str, Family] = {
         kinds.AlgorithmSettings,
         {
             "automatic": table(algorithms.Automatic, kinds.AccurateAlgorithm),
-            "maid": table(algorithms.MAID, differing.PlainMAID),
-            "accelerated-maid": table(algorithms.MAID, differing.AcceleratedMAID),
+            "maid": table(algorithms.MAID, upper.PlainMAID),
+            "accelerated-maid": table(algorithms.MAID, upper.AcceleratedMAID),
+            "bome": table(algorithms.BOME, upper.OneMetric),
+            "grid": table(algorithms.Grid, upper.Search),
+            "optuna": table(algorithms.OptunaSearch, upper.Search),
+            "random": table(algorithms.RandomSearch, upper.Search),
         },
         (algorithms.Scaled,),
     ),

@@ -189,8 +189,9 @@ class Configuration(Settings):
     @property
     def probe(self) -> tuple[int, int]:
         """Size (h, w) of an image on which to try things: small, but one that everything takes."""
-        if (size := self.operator.size_taken) is not None:
-            return size
+        for part in (self.operator, self.regulariser):
+            if (size := part.size_taken) is not None:
+                return size
         side = max(32, self.operator.smallest, self.regulariser.smallest)
         h, w = (math.ceil(side / multiple) * multiple for multiple in self.operator.multiples)
         taken = self.fidelity.data_taken

@@ -184,6 +184,9 @@ class Selection(Settings):
         if isinstance(self.regulariser, MapSettings) and (key := self.regulariser.varying):
             advice = f"leave out {key}"
             raise Unfit(f"regulariser.{key}", "rules choose one weight, not a map", advice=advice)
+        if "weight" in self.regulariser.arrays():
+            advice = "leave it out"
+            raise Unfit("regulariser.weight", "rules choose one weight, not several", advice=advice)
         if (key := self.operator.left_open) is not None:
             what = "rules choose a weight for an operator that is known"
             raise Unfit(f"operator.{key}", what, advice="learn with `bilevel learn`")
