@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,7 +41,7 @@ budget = {{ steps = 1 }}
 """
 TABLE = {kind: table for table, kind in KINDS.items()}
 SMOOTH = {"name": "total-variation"}
-MAP = ((128 + torch.arange(SIDE * SIDE).reshape(SIDE, SIDE) // 2) / 255).tolist()
+MAP = [[(128 + (SIDE * row + column) // 2) / 255 for column in range(SIDE)] for row in range(SIDE)]
 KNOTS = {"grid": [2, 2]}
 
 NUMBERS: dict[tuple[str, str], list[tuple[Any, dict[str, Any]]]] = {
@@ -174,7 +175,7 @@ def promised(name: str, key: str, field: FieldInfo) -> list[Any]:
         entries = CATALOGUE[choice.kind].items()
         required = {k: any(f.is_required() for f in parameters(one).values()) for k, one in entries}
         return [{"name": one} for one, needs in required.items() if not needs]
-    plain = [list(one) if isinstance(one, tuple) else one for one in default]
+    plain = [json.loads(json.dumps(one)) for one in default]
     single = (int, float) if plain else ()
     found = list(forms(field.annotation))
     others = [v for v in found if isinstance(v, bool) or not isinstance(v, single)]
@@ -225,9 +226,9 @@ def built(name: str, keys: dict[str, Any], folder: Path) -> bl.regularisers.Imag
     """The regulariser of a table, for images that it takes."""
     settings = made("regularisers", name, keys, folder)
     assert isinstance(settings, RegulariserSettings)
-    size = settings.size_taken or (SIDE, SIDE)
-    part = settings.build((1, *size))
-    part.check((1, *size))
+    h, w = settings.size_taken or (SIDE, SIDE)
+    part = settings.build((1, h, w))
+    part.check((1, h, w))
     return part
 
 
@@ -240,14 +241,33 @@ def test_commands_take_arrays(name: str, key: str, run: Run, tmp_path: Path) -> 
     """Checked, learned from and used again, on pictures of the package."""
     for number, (value, beside) in enumerate(NUMBERS[name, key]):
         np.save(tmp_path / "own.npy", np.array(value))
-        of = beside.get("of")
-        keys = {"name": name, key: "own.npy", **{k: v for k, v in beside.items() if k != "of"}}
-        lines = [f"{k} = {json.dumps(v)}" for k, v in keys.items()]
-        lines += ["[regulariser.of]", *(f"{k} = {json.dumps(v)}" for k, v in (of or {}).items())]
+        keys = {"name": name, key: "own.npy", **beside}
+        lines = [f"{k} = {json.dumps(v)}" for k, v in keys.items() if v is not SMOOTH]
+        lines += ["of = { name = 'total-variation' }"] if SMOOTH in beside.values() else []
         path, out = tmp_path / "own.toml", tmp_path / f"fit{number}"
-        path.write_text(DENOISING.format("\n".join(lines if of else lines[:-1])))
+        path.write_text(DENOISING.format("\n".join(lines)))
         if not name.startswith("exact"):  # whose derivatives differences miss at kinks
             assert run("check", path).code == 0
         assert run("learn", path, "--out", out).code in (0, 3)
         np.save(tmp_path / "y.npy", np.full((SIDE, SIDE), 0.5))
         assert run("reconstruct", out, tmp_path / "y.npy", "--out", tmp_path / "x").code in (0, 3)
+
+
+WRONG: list[Any] = [True, -1, 1.5, "x", [], [1.0], [[1.0], [2.0, 3.0]], {"x": 1}, float("inf")]
+PYTHON = re.compile(
+    r"\b(None|NoneType|True|False|[tT]uple|List|dict|Dictionary|Sequence|ndarray|NaN|Infinity)\b"
+    r"|\b(float32|float64|instance|keyword|positional|validation)\b|__|\w=\w|\w=\[|Error\b"
+    r"|(?<!lie in )\(-?\d[\d.e-]*,"
+)
+"""Words and notation that a TOML file does not have."""
+
+
+@pytest.mark.parametrize(("kind", "name"), ENTRIES)
+def test_what_is_refused_is_said_in_the_words_of_toml(kind: str, name: str) -> None:
+    entry = CATALOGUE[kind][name]
+    for key in parameters(entry):
+        for value in WRONG:
+            problems: list[Any] = []
+            validate(entry, {key: value}, problems)
+            for problem in problems:
+                assert not PYTHON.search(problem.message), problem

@@ -196,6 +196,12 @@ def test_without_the_import_the_name_is_unknown(
     ("text", "says"),
     [
         ("x = 1\n", "defines no part"),
+        (
+            "from bilevel.extend import Loss\n"
+            "class Half(Loss):\n"
+            "    def value(self, x, target): ...\n",
+            "Half is not complete, but got no grad, lipschitz; define",
+        ),
         ("def broken(:\n", "line 1"),
         ("import no_such_module\n", "no_such_module"),
         (

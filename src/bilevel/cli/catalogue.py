@@ -7,7 +7,7 @@ import inspect
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -280,14 +280,13 @@ def import_parts(path: Path) -> None:
     """Run a Python file; the parts that it defines are in the catalogue from then on.
 
     Raises:
-        InputError: no such file, one that is no Python, a name that is taken, a part with an
-            option that no configuration can give, or a file without parts.
+        InputError: no such file, one that is no Python, a name that is taken, a part that lacks
+            methods or has an option that no configuration can give, or a file without parts.
     """
     module = _run(path)
-    count = 0
-    for part in _classes(module):
-        if part.__module__ != module.__name__:
-            continue
+    count, own = 0, [part for part in _classes(module) if part.__module__ == module.__name__]
+    for part in own:
+        _check_complete(part, own, path)
         for kind, family in FAMILIES.items():
             if _is_part(part, family.base):
                 name, entries = name_for(part), CATALOGUE[kind]
@@ -300,6 +299,16 @@ def import_parts(path: Path) -> None:
     if not count:
         bases = ", ".join(family.base.__name__ for family in FAMILIES.values())
         raise InputError(f"{path} defines no part", advice=f"derive a class from one of {bases}")
+
+
+def _check_complete(part: type, own: Collection[type], path: Path) -> None:
+    """Raise InputError for a part that lacks methods, unless others are derived from it."""
+    lacking = sorted(getattr(part, "__abstractmethods__", ()))
+    derived = any(issubclass(other, part) and other is not part for other in own)
+    if lacking and not derived and issubclass(part, tuple(f.base for f in FAMILIES.values())):
+        what = f"{path}: {part.__name__} is not complete"
+        given = f"no {', '.join(lacking)}"
+        raise InputError(what, given=given, advice="define what is lacking")
 
 
 def _run(path: Path) -> ModuleType:

@@ -11,7 +11,7 @@ import torch
 import typer
 from torch import Tensor
 
-from bilevel.cli.config import Configuration, Document, plain
+from bilevel.cli.config import Configuration, Document, blaming, plain
 from bilevel.cli.console import check_writable, finish, results, say
 from bilevel.cli.images import Batch, LearningImages, Measurements
 from bilevel.cli.measured import learning_images, sampling
@@ -144,9 +144,12 @@ def _settled(configuration: Configuration, training: Batch) -> tuple[Variational
 
 def _problem(configuration: Configuration, energy: Variational, pairs: Pairs) -> BilevelProblem:
     solver, objective = configuration.solver, energy.at(pairs.y[:1])
+    with blaming("loss", "name"):
+        loss = configuration.loss.build()
+        loss.try_on(energy.image(objective.start()), pairs.target)
     return BilevelProblem(
         energy,
-        configuration.loss.build(),
+        loss,
         pairs,
         solver=solver.build(objective),
         hypergradient=configuration.hypergradient.build(objective),
