@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import bilevel as bl
+from bilevel.cli import main
 from bilevel.cli.catalogue import CATALOGUE, import_parts
 from bilevel.ground.errors import InputError
 from bilevel.model import Variational
@@ -236,3 +237,24 @@ def test_what_cannot_be_imported_is_said(text: str, says: str, tmp_path: Path) -
         import_parts(path)
     with pytest.raises(InputError, match="no file"):
         import_parts(tmp_path / "nothing.py")
+
+
+def test_what_a_part_raises_is_said_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.py").write_text(
+        "from bilevel.extend import Noise\n"
+        "class Broken(Noise):\n"
+        "    def sample(self, clean, generator):\n"
+        "        return clean.nothing\n"
+    )
+    (tmp_path / "own.toml").write_text(
+        'data = { size = 16, count = 1 }\noperator = { name = "identity" }\n'
+        'noise = { name = "broken" }\nregulariser = { name = "total-variation" }\n'
+        "budget = { steps = 1 }\n"
+    )
+    own = str(tmp_path / "own.py")
+    assert main(["check", str(tmp_path / "own.toml"), "--import", own]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {own}, line 4: AttributeError: ")
+    assert said.count("\n") == 1

@@ -121,4 +121,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if problem.filename is None
             else f"{problem.strerror}: '{problem.filename}'"
         )
+    except Exception as problem:
+        from bilevel.cli.importing import blamed
+
+        words = blamed(problem)
+        if words is None:
+            raise
+        error(words)
     return BAD_INPUT

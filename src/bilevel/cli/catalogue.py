@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import re
-import sys
-import traceback
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +12,7 @@ from types import ModuleType
 from pydantic.fields import FieldInfo
 
 from bilevel import data
+from bilevel.cli.importing import run_file
 from bilevel.cli.settings import algorithms as upper
 from bilevel.cli.settings import differing, kinds, operators, several_scales
 from bilevel.cli.settings.base import Settings
@@ -283,7 +281,7 @@ def import_parts(path: Path) -> None:
         InputError: no such file, one that is no Python, a name that is taken, a part that lacks
             methods or has an option that no configuration can give, or a file without parts.
     """
-    module = _run(path)
+    module = run_file(path)
     count, own = 0, [part for part in _classes(module) if part.__module__ == module.__name__]
     for part in own:
         _check_complete(part, own, path)
@@ -303,35 +301,13 @@ def import_parts(path: Path) -> None:
 
 def _check_complete(part: type, own: Collection[type], path: Path) -> None:
     """Raise InputError for a part that lacks methods, unless others are derived from it."""
-    lacking = sorted(getattr(part, "__abstractmethods__", ()))
+    methods = ((name, getattr(part, name, None)) for name in dir(part))  # modules check nothing
+    lacking = [name for name, one in methods if getattr(one, "__isabstractmethod__", False)]
     derived = any(issubclass(other, part) and other is not part for other in own)
     if lacking and not derived and issubclass(part, tuple(f.base for f in FAMILIES.values())):
         what = f"{path}: {part.__name__} is not complete"
         given = f"no {', '.join(lacking)}"
         raise InputError(what, given=given, advice="define what is lacking")
-
-
-def _run(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise InputError(f"--import: there is no file '{path}'")
-    name = f"bilevel_parts_{path.resolve().stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"--import takes Python files, such as parts.py, but got '{path}'")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses look for the types of their fields
-    try:
-        spec.loader.exec_module(module)
-    except SyntaxError as error:
-        where = path if error.lineno is None else f"{path}, line {error.lineno}"
-        raise InputError(f"{where}: {error.msg}") from error
-    except (Exception, SystemExit) as error:  # a file of the user's may raise whatever it likes
-        lines = [
-            f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)
-        ]
-        where = f"{path}, line {lines[-1]}" if lines else str(path)
-        raise InputError(f"{where}: {type(error).__name__}: {error}") from error
-    return module
 
 
 def _same(entry: type, path: Path) -> bool:

@@ -136,7 +136,8 @@ def _settled(configuration: Configuration, training: Batch) -> tuple[Variational
     if not settings.of_samples:
         operator = settings.shown_by(pairs.y, energy.fidelity.operator, pairs.ids)
         energy.fidelity.operator = operator
-    energy.settle(pairs.y, contrast(pairs.target))
+    with blaming("regulariser"):
+        energy.settle(pairs.y, contrast(pairs.target))
     with of_operator():
         energy.fidelity, pairs = settings.accompanied(energy.fidelity, pairs, seen)
     return energy, pairs
