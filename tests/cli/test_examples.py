@@ -36,11 +36,17 @@ def whole(block: str) -> str:
 @pytest.mark.parametrize(
     "block", [*blocks("models.md"), *blocks("configuration.md")], ids=lambda text: text[:40]
 )
-def test_it_is_read(block: str, tmp_path: Path) -> None:
+def test_it_is_read(block: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    if '"runs/tv"' in block:
+        block = block.replace("runs/tv", str(request.getfixturevalue("fit")))
     parse(whole(block), tmp_path / "one.toml")
 
 
-MODELS = {next(iter(re.findall(r'name = "(.*?)"', text))): text for text in blocks("models.md")}
+MODELS = {
+    next(iter(re.findall(r'name = "(.*?)"', text))): text
+    for text in blocks("models.md")
+    if "runs/" not in text
+}
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -53,4 +59,4 @@ def test_it_is_checked(name: str, run: Run, tmp_path: Path) -> None:
 
 
 def test_every_new_model_is_shown() -> None:
-    assert len(MODELS) == len(blocks("models.md")) >= 9
+    assert len(MODELS) == len(blocks("models.md")) - 1 >= 9

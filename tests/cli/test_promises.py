@@ -84,6 +84,7 @@ NUMBERS: dict[tuple[str, str], list[tuple[Any, dict[str, Any]]]] = {
 VALUES: dict[str, list[Any]] = {
     "box": [{"regulariser.log_weight": [-7, 0]}],
     "file": ["mask.png"],
+    "fit": ["fit"],
     "grid": [[2, 3], [4, 4]],
     "kernel": [[[0.5, 0.5]], "map.png"],
     "first_kernel": [[[0.5, 0.5]], "map.png"],
@@ -104,6 +105,7 @@ OWN: dict[tuple[str, str], list[Any]] = {
     ("grouped-experts", "channels"): [[4, 8]],
     ("distance", "values"): [{"regulariser": 1.0}],
     ("downsampling", "factor"): [2, [1, 2]],
+    ("learned", "learn"): [True, False],
     ("matrix", "size"): [[4, 4]],
     ("radon", "size"): [[16, 12]],
     ("radon", "angles"): [30, [0.0, 45.0, 90.0], "angles.npy"],

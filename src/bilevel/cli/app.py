@@ -10,6 +10,7 @@ import typer
 from bilevel.cli.commands.check import check
 from bilevel.cli.commands.compare import compare
 from bilevel.cli.commands.demo import demo
+from bilevel.cli.commands.directions import directions
 from bilevel.cli.commands.evaluate import evaluate
 from bilevel.cli.commands.learn import learn
 from bilevel.cli.commands.list import list_catalogue
@@ -89,6 +90,11 @@ app.command(
     + _example("compare noisy.png --sigma 0.1 --rules sure,discrepancy --out runs/rules")
 )(compare)
 app.command(epilog=_example("noise stack.tif"))(noise)
+app.command(
+    epilog=_example("directions restored.png --out maps")
+    + "\n\n"
+    + _example("select noisy.png --sigma 0.1 --config maps/directions.toml --out restored")
+)(directions)
 app.command(
     epilog=_example("evaluate runs/tv --images pictures")
     + "\n\n"

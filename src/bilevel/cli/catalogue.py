@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from bilevel import data
 from bilevel.cli.importing import run_file
 from bilevel.cli.settings import algorithms as upper
-from bilevel.cli.settings import differing, kinds, operators, several_scales
+from bilevel.cli.settings import differing, kinds, learned, operators, several_scales
 from bilevel.cli.settings.base import Settings
 from bilevel.cli.settings.forward import OperatorSettings
 from bilevel.cli.settings.kinds import Table, table
@@ -186,7 +186,9 @@ FAMILIES: Mapping[str, Family] = {
             "total-variation": table(regularisers.TotalVariation, differing.MapSettings),
             "fields-of-experts": table(regularisers.FieldsOfExperts, differing.Experts),
             "grouped-experts": table(regularisers.GroupedExperts, differing.Banks),
+            "learned": learned.Learned,
             "multi-scale": table(regularisers.MultiScale, several_scales.Scales),
+            "rescaled": table(regularisers.Rescaled, several_scales.Rescaling),
             "ridge-regulariser": table(regularisers.RidgeRegulariser, differing.Cascade),
             "spline-ridge": table(regularisers.SplineRidge, differing.Banks),
             "exact-tgv": table(
@@ -207,7 +209,6 @@ FAMILIES: Mapping[str, Family] = {
             regularisers.Composed,
             regularisers.NonSmoothRegulariser,
             regularisers.Regulariser,
-            regularisers.Rescaled,
             regularisers.Sum,
         ),
         more=networks,

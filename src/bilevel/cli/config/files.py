@@ -26,6 +26,7 @@ _PATHS = {
     "operator": ("file", "mask", "matrix", "sensitivities"),
     "fidelity": ("weights", "variance"),
     "loss": ("weights",),
+    "regulariser": ("fit",),
 }
 KINDS = {
     **{name: f"{name}s" for name in ("operator", "noise", "regulariser", "solver", "algorithm")},
