@@ -107,6 +107,7 @@ OWN: dict[tuple[str, str], list[Any]] = {
     ("downsampling", "factor"): [2, [1, 2]],
     ("learned", "learn"): [True, False],
     ("matrix", "size"): [[4, 4]],
+    ("scalar-fit", "names"): [[], ["log_weight"]],
     ("radon", "size"): [[16, 12]],
     ("radon", "angles"): [30, [0.0, 45.0, 90.0], "angles.npy"],
     ("radon", "source"): [64.0],
@@ -175,6 +176,8 @@ def promised(name: str, key: str, field: FieldInfo) -> list[Any]:
         return OWN.get((name, key), VALUES.get(key, []))
     if marked(field):
         return default
+    if choice is not None and choice.kind == "pretraining":
+        return [{"name": "score-matching", "steps": 2}]
     if choice is not None:
         entries = CATALOGUE[choice.kind].items()
         required = {k: any(f.is_required() for f in parameters(one).values()) for k, one in entries}
@@ -193,7 +196,7 @@ def test_every_key_takes_every_form(kind: str, name: str, folder: Path) -> None:
     needed = {
         key: OWN.get((name, key), VALUES.get(key, [REQUIRED.get(key)]))[0]
         for key, field in fields.items()
-        if field.is_required()
+        if field.is_required() or (kind == "pretraining" and key == "steps")
     }
     for key, field in fields.items():
         beside = {k: v for k, v in BESIDE.get(key, {}).items() if k in fields}

@@ -18,13 +18,22 @@ from bilevel.cli.settings import differing, kinds, learned, operators, several_s
 from bilevel.cli.settings.base import Settings
 from bilevel.cli.settings.forward import OperatorSettings
 from bilevel.cli.settings.kinds import Table, table
+from bilevel.cli.settings.pretraining import PretrainingSettings
 from bilevel.cli.settings.reflect import parameters_of
 from bilevel.cli.settings.rules import CountingRule, CriterionSettings, RuleSettings
 from bilevel.cli.settings.weighted import SquaredL2Settings, WeightedErrorSettings
 from bilevel.differentiate import Hypergradient, hypergradients
 from bilevel.ground.contents import summary
 from bilevel.ground.errors import InputError
-from bilevel.learn import Accuracy, Algorithm, algorithms, criteria, penalties, schedules
+from bilevel.learn import (
+    Accuracy,
+    Algorithm,
+    algorithms,
+    criteria,
+    penalties,
+    pretraining,
+    schedules,
+)
 from bilevel.model import fidelities, losses, networks, regularisers
 from bilevel.model import operators as forward
 from bilevel.model.potentials import POTENTIALS
@@ -228,6 +237,7 @@ FAMILIES: Mapping[str, Family] = {
     "penalties": Family(
         penalties, penalties.Penalty, kinds.PenaltySettings, {}, (penalties.SumOfPenalties,)
     ),
+    "pretraining": Family(pretraining, pretraining.Method, PretrainingSettings, {}),
     "criteria": Family(criteria, criteria.Criterion, CriterionSettings, {}),
     "solvers": Family(
         solvers,

@@ -37,6 +37,7 @@ from bilevel.cli.settings.kinds import (
     SolverSettings,
     table,
 )
+from bilevel.cli.settings.pretraining import PretrainingSettings
 from bilevel.cli.settings.rules import CriterionSettings
 from bilevel.cli.settings.weighted import SquaredL2Settings
 from bilevel.data import PoissonGaussianNoise
@@ -79,6 +80,7 @@ class Configuration(Settings):
         SquaredError, LossSettings
     )()
     penalty: Annotated[PenaltySettings | None, Choice("penalties")] = None
+    pretrain: Annotated[PretrainingSettings | None, Choice("pretraining")] = None
     criterion: Annotated[CriterionSettings | None, Choice("criteria")] = None
     solver: Annotated[SolverSettings, Choice("solvers", "default")] = DefaultSolver()
     hypergradient: Annotated[HypergradientSettings, Choice("hypergradients", "automatic")] = (
@@ -178,9 +180,8 @@ class Configuration(Settings):
     @property
     def as_it_is(self) -> bool:
         """Whether nothing is to be learned: no parameter is, or no step is made."""
-        return self.budget.steps == 0 or not learnable(
-            self.energy((self.data.channels, *self.probe))
-        )
+        untouched = self.budget.steps == 0 and self.pretrain is None
+        return untouched or not learnable(self.energy((self.data.channels, *self.probe)))
 
     @property
     def _limited(self) -> bool:
@@ -257,6 +258,9 @@ class Configuration(Settings):
             what = "operators of samples go with measured data"
             raise Unfit("operator.sensitivities", what, advice="name measured in [data]")
         if self.criterion is not None:
+            if self.pretrain is not None:
+                what, advice = "training before learning needs clean images", "delete one table"
+                raise Unfit("pretrain", f"{what}, and a criterion none", advice=advice)
             if self.operator.of_samples:
                 what = "a criterion asks for one operator for all samples"
                 advice = "name one file of sensitivities, or leave out [criterion]"

@@ -32,6 +32,7 @@ KINDS = {
     **{name: f"{name}s" for name in ("operator", "noise", "regulariser", "solver", "algorithm")},
     **{"fidelity": "fidelities", "loss": "losses", "penalty": "penalties"},
     **{"criterion": "criteria", "hypergradient": "hypergradients", "rule": "rules"},
+    "pretrain": "pretraining",
 }
 """What of the catalogue the name in a table is sought in."""
 _PART = 200
