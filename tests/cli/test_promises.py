@@ -260,11 +260,11 @@ def test_commands_take_arrays(name: str, key: str, run: Run, tmp_path: Path) -> 
         assert run("reconstruct", out, tmp_path / "y.npy", "--out", tmp_path / "x").code in (0, 3)
 
 
-WRONG: list[Any] = [True, -1, 1.5, "x", [], [1.0], [[1.0], [2.0, 3.0]], {"x": 1}, float("inf")]
+WRONG: list[Any] = [True, -1, "x", [1.0], [[1.0], [2.0, 3.0]], float("inf")]
 PYTHON = re.compile(
     r"\b(None|NoneType|True|False|[tT]uple|List|dict|Dictionary|Sequence|ndarray|NaN|Infinity)\b"
     r"|\b(float32|float64|instance|keyword|positional|validation)\b|__|\w=\w|\w=\[|Error\b"
-    r"|(?<!lie in )\(-?\d[\d.e-]*,"
+    r"|(?<!in )\(-?\d[\d.e-]*,"
 )
 """Words and notation that a TOML file does not have."""
 

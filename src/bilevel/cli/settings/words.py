@@ -7,7 +7,7 @@ import re
 __all__ = ["in_toml"]
 
 _ITEM = r"""(?:-?(?:\d[\w.+-]*|inf)|'[^']*'|"[^"]*"|None|True|False)"""
-_TUPLE = re.compile(rf"(?<!lie in )\(({_ITEM}(?:, {_ITEM})*,|{_ITEM}(?:, {_ITEM})+)\)")
+_TUPLE = re.compile(rf"(?<!in )\(({_ITEM}(?:, {_ITEM})*,|{_ITEM}(?:, {_ITEM})+)\)")
 _ARGUMENT = re.compile(r"""(?<![\w.])([a-z_]\w*)=(?=[\w'"\[{-])""")
 _TEXT = re.compile(r"(?<=[\[ ])'([^']*)'(?=[,\]])|(?<= = )'([^']*)'")
 _WORDS = {"None": "none", "True": "true", "False": "false"}
