@@ -26,6 +26,7 @@ TABLES = {
     "loss": '[loss]\nname = "psnr"',
     "penalty": '[penalty]\nname = "size"\nweight = 1e-6',
     "criterion": '[criterion]\nname = "sure"',
+    "pretrain": '[pretrain]\nname = "score-matching"\nsteps = 2',
     "solver": '[solver]\nname = "nesterov"',
     "algorithm": '[algorithm]\nname = "l-bfgs"',
     "scales": '[scales]\n"regulariser" = 2.0',
@@ -40,13 +41,14 @@ TABLES = {
 HEEDED = {
     "learn": set(Configuration.model_fields),
     "select": set(Selection.model_fields),
-    "compare": set(Configuration.model_fields) - {"scales", "criterion", "penalty"},
+    "compare": set(Configuration.model_fields) - {"scales", "criterion", "penalty", "pretrain"},
 }
 LEARNING = {
     *(
         "data",
         "loss",
         "penalty",
+        "pretrain",
         "criterion",
         "algorithm",
         "hypergradient",

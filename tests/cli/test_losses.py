@@ -82,3 +82,27 @@ def test_a_penalty_is_learned_with_and_told(run: Run, tmp_path: Path) -> None:
     assert run("learn", written(tmp_path, tables), "--out", out).code == 0
     fit = bl.load(out)
     assert fit.history[-1].penalty > 0
+
+
+@pytest.mark.parametrize(
+    ("value", "grad", "says"),
+    [
+        ("(x - target).square().mean()", "2 * (x - target)", "one value a row, [1], but got ()"),
+        ("(x - target).sum((1, 2, 3))", "x.mean(1)", "a gradient like the images"),
+        ("x.view(3, -1)", "x", "the loss Own fails on images"),
+    ],
+)
+def test_a_loss_of_ones_own_is_blamed_for_its_shapes(
+    value: str, grad: str, says: str, run: Run, tmp_path: Path
+) -> None:
+    (tmp_path / "own.py").write_text(
+        "from bilevel.extend import Loss\n"
+        "class Own(Loss):\n"
+        f"    def value(self, x, target): return {value}\n"
+        f"    def grad(self, x, target): return {grad}\n"
+        "    def lipschitz(self, x, target, radius): return radius\n"
+    )
+    config = written(tmp_path, '[loss]\nname = "own"')
+    refused = run("check", config, "--import", tmp_path / "own.py").refused()
+    assert "loss.name: the loss Own" in refused
+    assert says in refused

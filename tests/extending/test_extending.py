@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import bilevel as bl
+from bilevel.cli import main
 from bilevel.cli.catalogue import CATALOGUE, import_parts
 from bilevel.ground.errors import InputError
 from bilevel.model import Variational
@@ -196,6 +197,12 @@ def test_without_the_import_the_name_is_unknown(
     ("text", "says"),
     [
         ("x = 1\n", "defines no part"),
+        (
+            "from bilevel.extend import Loss\n"
+            "class Half(Loss):\n"
+            "    def value(self, x, target): ...\n",
+            "Half is not complete, but got no grad, lipschitz; define",
+        ),
         ("def broken(:\n", "line 1"),
         ("import no_such_module\n", "no_such_module"),
         (
@@ -207,12 +214,12 @@ def test_without_the_import_the_name_is_unknown(
             "the losses have a 'psnr'",
         ),
         (
-            "from torch import Tensor\n"
+            "from torch.nn import Module\n"
             "from bilevel.extend import Noise\n"
             "class Given(Noise):\n"
-            "    def __init__(self, image: Tensor): ...\n"
+            "    def __init__(self, network: Module): ...\n"
             "    def sample(self, clean, generator): ...\n",
-            "needs 'image', which a configuration cannot give",
+            "needs 'network', which a configuration cannot give",
         ),
         (
             "from bilevel.extend import Noise\n"
@@ -230,3 +237,24 @@ def test_what_cannot_be_imported_is_said(text: str, says: str, tmp_path: Path) -
         import_parts(path)
     with pytest.raises(InputError, match="no file"):
         import_parts(tmp_path / "nothing.py")
+
+
+def test_what_a_part_raises_is_said_with_its_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own.py").write_text(
+        "from bilevel.extend import Noise\n"
+        "class Broken(Noise):\n"
+        "    def sample(self, clean, generator):\n"
+        "        return clean.nothing\n"
+    )
+    (tmp_path / "own.toml").write_text(
+        'data = { size = 16, count = 1 }\noperator = { name = "identity" }\n'
+        'noise = { name = "broken" }\nregulariser = { name = "total-variation" }\n'
+        "budget = { steps = 1 }\n"
+    )
+    own = str(tmp_path / "own.py")
+    assert main(["check", str(tmp_path / "own.toml"), "--import", own]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: {own}, line 4: AttributeError: ")
+    assert said.count("\n") == 1

@@ -10,6 +10,7 @@ import typer
 from bilevel.cli.commands.check import check
 from bilevel.cli.commands.compare import compare
 from bilevel.cli.commands.demo import demo
+from bilevel.cli.commands.directions import directions
 from bilevel.cli.commands.evaluate import evaluate
 from bilevel.cli.commands.learn import learn
 from bilevel.cli.commands.list import list_catalogue
@@ -90,6 +91,11 @@ app.command(
 )(compare)
 app.command(epilog=_example("noise stack.tif"))(noise)
 app.command(
+    epilog=_example("directions restored.png --out maps")
+    + "\n\n"
+    + _example("select noisy.png --sigma 0.1 --config maps/directions.toml --out restored")
+)(directions)
+app.command(
     epilog=_example("evaluate runs/tv --images pictures")
     + "\n\n"
     + _example("evaluate runs/tv runs/experts fixed.toml --images pictures --out compared")
@@ -121,4 +127,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if problem.filename is None
             else f"{problem.strerror}: '{problem.filename}'"
         )
+    except Exception as problem:
+        from bilevel.cli.importing import blamed
+
+        words = blamed(problem)
+        if words is None:
+            raise
+        error(words)
     return BAD_INPUT

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import re
-import sys
-import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,17 +12,28 @@ from types import ModuleType
 from pydantic.fields import FieldInfo
 
 from bilevel import data
-from bilevel.cli.settings import differing, kinds, operators, several_scales
+from bilevel.cli.importing import run_file
+from bilevel.cli.settings import algorithms as upper
+from bilevel.cli.settings import differing, kinds, learned, operators, several_scales
 from bilevel.cli.settings.base import Settings
 from bilevel.cli.settings.forward import OperatorSettings
 from bilevel.cli.settings.kinds import Table, table
+from bilevel.cli.settings.pretraining import PretrainingSettings
 from bilevel.cli.settings.reflect import parameters_of
 from bilevel.cli.settings.rules import CountingRule, CriterionSettings, RuleSettings
 from bilevel.cli.settings.weighted import SquaredL2Settings, WeightedErrorSettings
 from bilevel.differentiate import Hypergradient, hypergradients
 from bilevel.ground.contents import summary
 from bilevel.ground.errors import InputError
-from bilevel.learn import Accuracy, Algorithm, algorithms, criteria, penalties, schedules
+from bilevel.learn import (
+    Accuracy,
+    Algorithm,
+    algorithms,
+    criteria,
+    penalties,
+    pretraining,
+    schedules,
+)
 from bilevel.model import fidelities, losses, networks, regularisers
 from bilevel.model import operators as forward
 from bilevel.model.potentials import POTENTIALS
@@ -187,7 +195,9 @@ FAMILIES: Mapping[str, Family] = {
             "total-variation": table(regularisers.TotalVariation, differing.MapSettings),
             "fields-of-experts": table(regularisers.FieldsOfExperts, differing.Experts),
             "grouped-experts": table(regularisers.GroupedExperts, differing.Banks),
+            "learned": learned.Learned,
             "multi-scale": table(regularisers.MultiScale, several_scales.Scales),
+            "rescaled": table(regularisers.Rescaled, several_scales.Rescaling),
             "ridge-regulariser": table(regularisers.RidgeRegulariser, differing.Cascade),
             "spline-ridge": table(regularisers.SplineRidge, differing.Banks),
             "exact-tgv": table(
@@ -208,7 +218,6 @@ FAMILIES: Mapping[str, Family] = {
             regularisers.Composed,
             regularisers.NonSmoothRegulariser,
             regularisers.Regulariser,
-            regularisers.Rescaled,
             regularisers.Sum,
         ),
         more=networks,
@@ -228,6 +237,7 @@ FAMILIES: Mapping[str, Family] = {
     "penalties": Family(
         penalties, penalties.Penalty, kinds.PenaltySettings, {}, (penalties.SumOfPenalties,)
     ),
+    "pretraining": Family(pretraining, pretraining.Method, PretrainingSettings, {}),
     "criteria": Family(criteria, criteria.Criterion, CriterionSettings, {}),
     "solvers": Family(
         solvers,
@@ -247,8 +257,12 @@ FAMILIES: Mapping[str, Family] = {
         kinds.AlgorithmSettings,
         {
             "automatic": table(algorithms.Automatic, kinds.AccurateAlgorithm),
-            "maid": table(algorithms.MAID, differing.PlainMAID),
-            "accelerated-maid": table(algorithms.MAID, differing.AcceleratedMAID),
+            "maid": table(algorithms.MAID, upper.PlainMAID),
+            "accelerated-maid": table(algorithms.MAID, upper.AcceleratedMAID),
+            "bome": table(algorithms.BOME, upper.OneMetric),
+            "grid": table(algorithms.Grid, upper.Search),
+            "optuna": table(algorithms.OptunaSearch, upper.Search),
+            "random": table(algorithms.RandomSearch, upper.Search),
         },
         (algorithms.Scaled,),
     ),
@@ -275,14 +289,13 @@ def import_parts(path: Path) -> None:
     """Run a Python file; the parts that it defines are in the catalogue from then on.
 
     Raises:
-        InputError: no such file, one that is no Python, a name that is taken, a part with an
-            option that no configuration can give, or a file without parts.
+        InputError: no such file, one that is no Python, a name that is taken, a part that lacks
+            methods or has an option that no configuration can give, or a file without parts.
     """
-    module = _run(path)
-    count = 0
-    for part in _classes(module):
-        if part.__module__ != module.__name__:
-            continue
+    module = run_file(path)
+    count, own = 0, [part for part in _classes(module) if part.__module__ == module.__name__]
+    for part in own:
+        _check_complete(part, own, path)
         for kind, family in FAMILIES.items():
             if _is_part(part, family.base):
                 name, entries = name_for(part), CATALOGUE[kind]
@@ -297,27 +310,15 @@ def import_parts(path: Path) -> None:
         raise InputError(f"{path} defines no part", advice=f"derive a class from one of {bases}")
 
 
-def _run(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise InputError(f"--import: there is no file '{path}'")
-    name = f"bilevel_parts_{path.resolve().stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"--import takes Python files, such as parts.py, but got '{path}'")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses look for the types of their fields
-    try:
-        spec.loader.exec_module(module)
-    except SyntaxError as error:
-        where = path if error.lineno is None else f"{path}, line {error.lineno}"
-        raise InputError(f"{where}: {error.msg}") from error
-    except (Exception, SystemExit) as error:  # a file of the user's may raise whatever it likes
-        lines = [
-            f.lineno for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)
-        ]
-        where = f"{path}, line {lines[-1]}" if lines else str(path)
-        raise InputError(f"{where}: {type(error).__name__}: {error}") from error
-    return module
+def _check_complete(part: type, own: Collection[type], path: Path) -> None:
+    """Raise InputError for a part that lacks methods, unless others are derived from it."""
+    methods = ((name, getattr(part, name, None)) for name in dir(part))  # modules check nothing
+    lacking = [name for name, one in methods if getattr(one, "__isabstractmethod__", False)]
+    derived = any(issubclass(other, part) and other is not part for other in own)
+    if lacking and not derived and issubclass(part, tuple(f.base for f in FAMILIES.values())):
+        what = f"{path}: {part.__name__} is not complete"
+        given = f"no {', '.join(lacking)}"
+        raise InputError(what, given=given, advice="define what is lacking")
 
 
 def _same(entry: type, path: Path) -> bool:

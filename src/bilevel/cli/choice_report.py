@@ -10,8 +10,8 @@ from typing import Any
 import typer
 from torch import Tensor
 
-from bilevel.cli.console import finish, results, say
-from bilevel.cli.learning import INTERRUPTED, REPORT
+from bilevel.cli.console import INTERRUPTED, finish, results, say
+from bilevel.cli.learning import REPORT
 from bilevel.cli.record import finite
 from bilevel.report import (
     ENDINGS,

@@ -10,9 +10,8 @@ import typer
 from bilevel.cli.choice_report import write_report
 from bilevel.cli.choosing import Job, prepare
 from bilevel.cli.config import Configuration, Document, Selection, plain
-from bilevel.cli.console import check_writable, say
+from bilevel.cli.console import INTERRUPTED, check_writable, say
 from bilevel.cli.images import Batch
-from bilevel.cli.learning import INTERRUPTED
 from bilevel.cli.measured import learning_images
 from bilevel.cli.progress import LearningProgress
 from bilevel.cli.reconstruction import simulated
@@ -53,6 +52,10 @@ def from_configuration(
     if configuration.penalty is not None:
         with document.blaming("penalty"):
             what = "the weight is learned alone, by what it does to the images"
+            raise InputError(what, advice="delete the table")
+    if configuration.pretrain is not None:
+        with document.blaming("pretrain"):
+            what = "the weight is learned from the start that rules have"
             raise InputError(what, advice="delete the table")
     if configuration.scales:
         with document.blaming("scales"):

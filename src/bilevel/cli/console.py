@@ -18,6 +18,7 @@ from rich.console import Console
 from bilevel.ground.errors import BilevelError, InputError
 
 __all__ = [
+    "INTERRUPTED",
     "UNANSWERED",
     "check_writable",
     "error",
@@ -28,6 +29,8 @@ __all__ = [
     "speaking",
 ]
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
 UNANSWERED = 3
 """Exit code of work that was done and written, but did not find what was asked for."""
 

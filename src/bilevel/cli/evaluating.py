@@ -14,9 +14,8 @@ import typer
 from torch import Tensor
 
 from bilevel.cli.config import Configuration, plain
-from bilevel.cli.console import check_writable, finish, results, say
+from bilevel.cli.console import INTERRUPTED, check_writable, finish, results, say
 from bilevel.cli.images import Batch, by_size, check_complex, fitting
-from bilevel.cli.learning import INTERRUPTED
 from bilevel.cli.measured import measured_batches
 from bilevel.cli.methods import Way, ways_of
 from bilevel.cli.progress import Counter

@@ -11,10 +11,11 @@ import torch
 import typer
 from torch import Tensor
 
-from bilevel.cli.config import Configuration, Document, plain
-from bilevel.cli.console import check_writable, finish, results, say
+from bilevel.cli.config import Configuration, Document, blaming, plain
+from bilevel.cli.console import INTERRUPTED, check_writable, finish, results, say
 from bilevel.cli.images import Batch, LearningImages, Measurements
 from bilevel.cli.measured import learning_images, sampling
+from bilevel.cli.pretraining import pretrained
 from bilevel.cli.progress import Counter, LearningProgress
 from bilevel.cli.reconstruction import CONFIGURATION, Reconstructor, as_given, simulated
 from bilevel.cli.resuming import resumable
@@ -55,7 +56,6 @@ from bilevel.report.words import plural
 __all__ = ["build_problem", "check_learnable", "learn_and_report"]
 
 REPORT = "report.html"
-INTERRUPTED = 130
 SAMPLING = "fidelity.sampling"
 RELAXED = "relaxed"
 """Where the fit is kept whose mask is not binary yet."""
@@ -136,7 +136,8 @@ def _settled(configuration: Configuration, training: Batch) -> tuple[Variational
     if not settings.of_samples:
         operator = settings.shown_by(pairs.y, energy.fidelity.operator, pairs.ids)
         energy.fidelity.operator = operator
-    energy.settle(pairs.y, contrast(pairs.target))
+    with blaming("regulariser"):
+        energy.settle(pairs.y, contrast(pairs.target))
     with of_operator():
         energy.fidelity, pairs = settings.accompanied(energy.fidelity, pairs, seen)
     return energy, pairs
@@ -144,9 +145,12 @@ def _settled(configuration: Configuration, training: Batch) -> tuple[Variational
 
 def _problem(configuration: Configuration, energy: Variational, pairs: Pairs) -> BilevelProblem:
     solver, objective = configuration.solver, energy.at(pairs.y[:1])
+    with blaming("loss", "name"):
+        loss = configuration.loss.build()
+        loss.try_on(energy.image(objective.start()), pairs.target)
     return BilevelProblem(
         energy,
-        configuration.loss.build(),
+        loss,
         pairs,
         solver=solver.build(objective),
         hypergradient=configuration.hypergradient.build(objective),
@@ -239,7 +243,13 @@ def _learned(
     elif any((out / name).exists() for name in (REPORT, PLAIN)):
         say(f"replacing the fit in {out}; --resume would go on with it")
     _begin(document, out)
-    fit = _run(document, problem, algorithm, out, before)
+    start = None if before is not None else pretrained(document, problem, out)
+    if start is not None and configuration.budget.steps == 0:
+        fit = as_given(configuration, cast(Variational, start.energy), document.text)
+        fit.save(out)
+        return fit
+    theta = None if start is None else start.theta
+    fit = _run(document, problem, algorithm, out, before, theta)
     if not configuration.operator.binarises or binary or fit.status is Status.DIVERGED:
         return fit
     return _made_binary(document, problem, fit, out)

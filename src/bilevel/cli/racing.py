@@ -13,9 +13,9 @@ import typer
 from bilevel.cli.catalogue import CATALOGUE, name_of
 from bilevel.cli.config import Configuration, Document, plain
 from bilevel.cli.config.validation import Problem, validate
-from bilevel.cli.console import check_writable, finish, results, say
+from bilevel.cli.console import INTERRUPTED, check_writable, finish, results, say
 from bilevel.cli.images import LearningImages
-from bilevel.cli.learning import INTERRUPTED, REPORT, build_problem, check_learnable
+from bilevel.cli.learning import REPORT, build_problem, check_learnable
 from bilevel.cli.measured import learning_images
 from bilevel.cli.progress import LearningProgress
 from bilevel.cli.settings.kinds import AlgorithmSettings
@@ -43,6 +43,10 @@ def race_and_report(
     check_writable(out)
     check_learnable(document)
     configuration = document.configuration
+    if configuration.pretrain is not None:
+        with document.blaming("pretrain"):
+            what = "all algorithms start from the parameters given"
+            raise InputError(what, advice="delete the table")
     runners = chosen(algorithms, configuration)
     images = learning_images(document, data)
     try:

@@ -14,9 +14,8 @@ from torch import Tensor
 from bilevel.cli.batch import Batch, Done, Files, Made, Work, unanswered
 from bilevel.cli.camera import Shot
 from bilevel.cli.config import plain
-from bilevel.cli.console import finish, results, say
+from bilevel.cli.console import INTERRUPTED, finish, results, say
 from bilevel.cli.images import by_size, fitting
-from bilevel.cli.learning import INTERRUPTED
 from bilevel.cli.measured import data_batches, sampling
 from bilevel.cli.pictures import Picture
 from bilevel.cli.reconstruction import FREE, Answer, Reconstructor, simulated

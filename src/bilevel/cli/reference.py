@@ -18,6 +18,7 @@ from pydantic.fields import FieldInfo
 from bilevel.cli.catalogue import CATALOGUE, about, name_of, parameters
 from bilevel.cli.config.configuration import Configuration
 from bilevel.cli.settings.base import Settings
+from bilevel.cli.settings.numbers import marked
 
 __all__ = ["default_of", "meaning_of", "refreshed"]
 
@@ -32,10 +33,11 @@ def default_of(field: FieldInfo) -> str:
 
 
 def meaning_of(field: FieldInfo) -> str:
-    """What a key means, and its values if there are a few only."""
+    """What a key means, its values if there are a few only, and whether it takes many numbers."""
     literal = next(_literals(field.annotation), ())
     values = " or ".join(json.dumps(value) for value in literal)
-    return ", ".join(filter(None, [field.description, values]))
+    array = "numbers as a list or a file" if marked(field) else ""
+    return ", ".join(filter(None, [field.description, values, array]))
 
 
 def refreshed(page: str) -> str:

@@ -269,10 +269,7 @@ def _check(energy: Energy, batch: Batch, grey: float | None, loss: Loss) -> None
     energy.check(batch.y)
     energy.settle(batch.y, grey)
     check_matching(batch.target, "target", batch.y, "y")
-    image = energy.image(energy.at(batch.y[:1]).start())
-    (c, h, w), (channels, height, width) = image.shape[1:], batch.target.shape[1:]
-    loss.check((c, h, w), (channels, height, width))
-    loss.trial(image, batch.target)
+    loss.try_on(energy.image(energy.at(batch.y[:1]).start()), batch.target)
 
 
 def _side_by_side(images: list[Tensor]) -> Tensor:

@@ -54,7 +54,7 @@ class Grid:
         whole = all(type(n) is int for n in self.knots)
         if len(self.knots) != 2 or not whole or min(self.knots) < least:
             what = f"a {self.between} grid needs two numbers of knots, each at least {least}"
-            raise InputError(what, given=tuple(self.knots), advice="give (rows, columns)")
+            raise InputError(what, given=tuple(self.knots), advice="give rows and columns")
 
     @staticmethod
     def of(knots: Sequence[int] | None, between: Between) -> Grid | None:

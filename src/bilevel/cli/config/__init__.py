@@ -1,6 +1,6 @@
 """Configurations: TOML in, checked settings out."""
 
-from bilevel.cli.config.configuration import Configuration
+from bilevel.cli.config.configuration import Configuration, blaming
 from bilevel.cli.config.reading import Document, parse, read, restore
 from bilevel.cli.config.selection import (
     Selection,
@@ -15,6 +15,7 @@ __all__ = [
     "Configuration",
     "Document",
     "Selection",
+    "blaming",
     "layout_in",
     "made",
     "parse",

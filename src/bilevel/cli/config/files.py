@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from bilevel import data
+from bilevel.cli.catalogue import CATALOGUE
 from bilevel.cli.console import say
-from bilevel.cli.settings.arrays import array_in
-from bilevel.cli.settings.base import Unfit
+from bilevel.cli.settings.arrays import array_in, grey_in
+from bilevel.cli.settings.base import Settings, Unfit
 from bilevel.cli.settings.coils import WORDS
+from bilevel.cli.settings.numbers import names_file, numbers_of
 from bilevel.ground.errors import InputError, shortened
 
-__all__ = ["named", "with_files"]
+__all__ = ["KINDS", "named", "with_files"]
 
 _FAR = 0.5
 _KERNELS, _NUMBERS = ("kernel", "first_kernel"), ("angles",)
@@ -25,21 +26,29 @@ _PATHS = {
     "operator": ("file", "mask", "matrix", "sensitivities"),
     "fidelity": ("weights", "variance"),
     "loss": ("weights",),
+    "regulariser": ("fit",),
 }
+KINDS = {
+    **{name: f"{name}s" for name in ("operator", "noise", "regulariser", "solver", "algorithm")},
+    **{"fidelity": "fidelities", "loss": "losses", "penalty": "penalties"},
+    **{"criterion": "criteria", "hypergradient": "hypergradients", "rule": "rules"},
+    "pretrain": "pretraining",
+}
+"""What of the catalogue the name in a table is sought in."""
 _PART = 200
 
 
 def with_files(tables: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """The tables with what their files, sought in ``folder``, stand for.
 
-    Kernels and angles of [operator] are read, the others get their whole path.
+    Kernels and angles of [operator] are read, the others, such as arrays, get their whole path.
 
     Raises:
         Unfit: a kernel that cannot be read, or that has no positive sum; angles that cannot.
     """
     return {
         name: _with_files(name, cast(Mapping[str, Any], table), folder)
-        if name in _PATHS and isinstance(table, Mapping)
+        if isinstance(table, Mapping)
         else table
         for name, table in tables.items()
     }
@@ -53,16 +62,24 @@ def _with_files(name: str, table: Mapping[str, Any], folder: Path) -> dict[str, 
         for key, value in table.items()
     }
     read = (*_KERNELS, *_NUMBERS) if name == "operator" else ()
-    for key in (*_PATHS[name], *read):
+    paths = (*_PATHS.get(name, ()), *_arrays(name, table))
+    for key in (*paths, *read):
         value = own.get(key)
         if not isinstance(value, str) or (key == "sensitivities" and value in WORDS):
             continue
         path = folder / named(f"{name}.{key}", value)
         try:
-            own[key] = str(path.absolute()) if key in _PATHS[name] else _content(key, path)
+            own[key] = str(path.absolute()) if key in paths else _content(key, path)
         except InputError as error:
             raise Unfit(f"{name}.{key}", str(error)) from error
     return own
+
+
+def _arrays(name: str, table: Mapping[str, Any]) -> Iterator[str]:
+    """The keys of a table with a name of the catalogue that hold arrays, and name files."""
+    entry = CATALOGUE.get(KINDS.get(name, ""), {}).get(str(table.get("name")))
+    if entry is not None and issubclass(entry, Settings):
+        yield from (key for key in numbers_of(entry) if names_file(table.get(key)))
 
 
 def _content(key: str, path: Path) -> object:
@@ -84,11 +101,7 @@ def named(key: str, path: str) -> str:
 
 def _kernel(path: Path) -> list[list[float]]:
     """A measured kernel, made to sum to one; says so, and where its centre lies."""
-    channels = data.load_image(path, dtype=torch.float64)[0]
-    if not bool((channels == channels[:1]).all()):
-        what = f"a kernel has one channel, and {path.name} has {len(channels)} that differ"
-        raise InputError(what, advice="save the one of this channel of the images")
-    kernel = channels[0]
+    kernel = grey_in(path)
     total = float(kernel.sum())
     if not total > 0:
         what = f"the values of the kernel {path.name} must have a positive sum"

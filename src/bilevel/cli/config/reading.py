@@ -15,6 +15,7 @@ from bilevel.cli.config.lines import line_of
 from bilevel.cli.config.toml import tables
 from bilevel.cli.config.validation import Problem, validate
 from bilevel.cli.settings.base import Unfit
+from bilevel.cli.settings.words import in_toml
 from bilevel.ground.errors import InputError
 
 __all__ = ["Document", "blamed", "parse", "read", "restore", "sentence", "table_in", "text_in"]
@@ -98,7 +99,8 @@ def table_in(path: Path, text: str) -> dict[str, Any]:
 
 def blamed(source: str, text: str, error: Unfit) -> str:
     """An error of a key, and the line where it stands."""
-    return sentence(source, text, [Problem(tuple(error.key.split(".")), f"{error.key}: {error}")])
+    words = f"{error.key}: {in_toml(str(error))}"
+    return sentence(source, text, [Problem(tuple(error.key.split(".")), words)])
 
 
 def sentence(source: str, text: str, problems: list[Problem]) -> str:

@@ -54,7 +54,9 @@ BACKGROUND = 0.01
 
 
 class Selection(Settings):
-    """A model whose weight is chosen; ``noise`` None is Gaussian noise of unknown level.
+    """A model whose weight, or a factor of several, is chosen.
+
+    ``noise`` None is Gaussian noise of unknown level.
 
     With a camera, it is that of the light behind its numbers, and known for the unit of a file.
 
@@ -123,7 +125,7 @@ class Selection(Settings):
         contrast: float = 1.0,
         seen: Tensor | None = None,
     ) -> Variational:
-        """The energy for images (c, h, w) of that contrast; the regulariser has weight 1.
+        """The energy for images (c, h, w) of that contrast; R has weight 1, or its several ones.
 
         Only the data ``seen`` (h', w') exist; all if None. With ``data_weight`` v that of the
         fidelity is v times as large, and learned: the weight of the regulariser is then 1/v.
@@ -132,7 +134,8 @@ class Selection(Settings):
         if data_weight is not None:
             weight = data_weight * fidelity.model_dump()["weight"]
             fidelity = fidelity.model_copy(update={"weight": weight, "learn": ("weight",)})
-        unit = self.regulariser.model_copy(update={"weight": 1.0, "learn": ()})
+        weight = {} if self._weighted else {"weight": 1.0}
+        unit = self.regulariser.model_copy(update={**weight, "learn": ()})
         own = self.operator
         operator = own.build(shape) if seen is None else own.seeing(shape, seen)
         built, regulariser = own.fidelity(fidelity, operator, shape), unit.build(shape)
@@ -148,7 +151,14 @@ class Selection(Settings):
 
     def first_weight(self, contrast: float) -> float:
         """The weight of the regulariser for images of that contrast; only a ridge refers to it."""
+        if self._weighted:
+            return 1.0
         return self.regulariser.first_weight(contrast, self._fidelity.degree)
+
+    @property
+    def _weighted(self) -> bool:
+        """Whether several weights are given, of which the one that is chosen is a factor."""
+        return "weight" in self.regulariser.arrays()
 
     def weight_at(self, log_weight: torch.Tensor) -> float:
         """The weight of the regulariser where the fidelity has that one in its place."""
@@ -181,7 +191,8 @@ class Selection(Settings):
 
     @model_validator(mode="after")
     def _check(self) -> Selection:
-        if isinstance(self.regulariser, MapSettings) and (key := self.regulariser.varying):
+        own = self.regulariser
+        if not self._weighted and isinstance(own, MapSettings) and (key := own.varying):
             advice = f"leave out {key}"
             raise Unfit(f"regulariser.{key}", "rules choose one weight, not a map", advice=advice)
         if (key := self.operator.left_open) is not None:

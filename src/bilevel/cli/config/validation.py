@@ -14,11 +14,27 @@ from pydantic.fields import FieldInfo
 
 from bilevel.cli.catalogue import CATALOGUE, name_of
 from bilevel.cli.settings.base import LARGEST, Choice, Settings, Unfit
+from bilevel.cli.settings.words import in_toml
 from bilevel.ground.errors import nearest, shortened
 
 __all__ = ["Problem", "plain", "validate"]
 
 Path = tuple[str, ...]
+_OURS = {
+    "Input should be": "must be",
+    "Field": "it",
+    "Tuple": "it",
+    "List": "it",
+    "Dictionary": "it",
+    "a valid tuple": "a list",
+    "a valid list": "a list",
+    "a valid dictionary": "a table",
+    "a valid string": "text",
+    "a valid boolean": "true or false",
+    "an instance of": "a",
+    " after validation": "",
+}
+"""What pydantic calls values of Python."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +139,7 @@ def _problem(
     cause = found.get("ctx", {}).get("error")
     if isinstance(cause, Unfit):
         where = (*path, *cause.key.split("."))
-        return Problem(where, f"{'.'.join(where)}: {cause}")
+        return Problem(where, f"{'.'.join(where)}: {in_toml(str(cause))}")
     table = f"[{'.'.join(path)}]" if path else ""
     match found["type"]:
         case "extra_forbidden":
@@ -131,7 +147,7 @@ def _problem(
         case "missing":
             return Problem(path, _missing(where[-1], table, kind))
         case "value_error":
-            return Problem(where, f"{'.'.join(where)} {cause}")
+            return Problem(where, f"{'.'.join(where)} {in_toml(str(cause))}")
         case _:
             return Problem(where, f"{'.'.join(where)} {_wrong(found)}")
 
@@ -158,7 +174,9 @@ def _missing(key: str, table: str, kind: type[Settings]) -> str:
 
 
 def _wrong(found: Mapping[str, Any]) -> str:
-    what = str(found["msg"]).replace("Input should be", "must be")
+    what = str(found["msg"])
+    for theirs, ours in _OURS.items():
+        what = what.replace(theirs, ours)
     message = f"{what[:1].lower()}{what[1:]}, but got {_toml(found['input'])}"
     if found["type"] != "literal_error":
         return message
@@ -169,6 +187,8 @@ def _wrong(found: Mapping[str, Any]) -> str:
 
 def _toml(value: object) -> str:
     """A value as it stands in the file, shortened."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):  # dates, and whole numbers of thousands of digits

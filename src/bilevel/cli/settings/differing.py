@@ -12,7 +12,6 @@ from pydantic import BeforeValidator, Field, model_validator
 from bilevel import data, differentiate
 from bilevel.cli.settings.base import Count, Positive, Seed, Settings, Side, Unfit, ratio
 from bilevel.cli.settings.kinds import (
-    AccurateAlgorithm,
     HypergradientSettings,
     NoiseSettings,
     RegulariserSettings,
@@ -21,6 +20,7 @@ from bilevel.cli.settings.kinds import (
     first_weight,
     table,
 )
+from bilevel.cli.settings.numbers import Numbers
 from bilevel.cli.settings.rules import RuleSettings
 from bilevel.differentiate import Hypergradient
 from bilevel.ground.randomness import generator
@@ -31,7 +31,6 @@ from bilevel.model.regularisers import ImageTerm
 from bilevel.solve import Solver, solvers
 
 __all__ = [
-    "AcceleratedMAID",
     "AutomaticHypergradient",
     "AutomaticSolver",
     "Banks",
@@ -45,7 +44,6 @@ __all__ = [
     "Experts",
     "GaussianSettings",
     "MapSettings",
-    "PlainMAID",
     "PoissonSettings",
     "Ridge",
     "WhitenessSettings",
@@ -138,7 +136,8 @@ class MapSettings(CoupledSettings):
     @model_validator(mode="after")
     def _check(self) -> Any:
         values = self.model_dump()
-        if (key := self.varying) and "weight" not in values["learn"]:
+        one = not isinstance(values["weight"], list | str)
+        if (key := self.varying) and one and "weight" not in values["learn"]:
             advice = f'leave out {key}, or set learn = ["weight"]'
             raise Unfit(key, "a map of weights that is not learned is no map", advice=advice)
         if self.map and key == "grid":
@@ -157,11 +156,10 @@ class MapSettings(CoupledSettings):
         isotropic: bool = self.model_dump()["isotropic"]
         coupled = coupled_in(self.coupled, shape) and (isotropic or bool(self.coupled))
         one: ImageTerm = self.make(coupled=coupled)
-        if not self.map:
+        weight = one.get_parameter("log_weight").detach().exp()
+        if not self.map or weight.ndim:
             return one
-        part: ImageTerm = self.make(
-            coupled=coupled, weight=one.get_parameter("log_weight").detach().exp().expand(shape[1:])
-        )
+        part: ImageTerm = self.make(coupled=coupled, weight=weight.expand(shape[1:]))
         part.left |= {name: unit for name, unit in one.left.items() if name == "log_weight"}
         return part
 
@@ -174,6 +172,7 @@ def coupled_in(chosen: bool | None, shape: Shape) -> bool:
 class Experts(RegulariserSettings):
     """Filters start as a discrete cosine transform."""
 
+    given_elsewhere = ("operator", "filters")
     size: Annotated[int, Field(ge=2, le=64)] = Field(
         default=5, description="side of the filters [pixel]"
     )
@@ -199,6 +198,10 @@ class Experts(RegulariserSettings):
         frequency = torch.arange(1, self.size**2)
         order = (frequency // self.size + frequency % self.size).argsort(stable=True)
         return self.make(filters=bank[order[: self.count]], coupled=coupled)
+
+    def trial(self) -> None:
+        """With filters of one channel."""
+        self.build((1, self.size, self.size))
 
     @property
     def smallest(self) -> int:
@@ -243,15 +246,16 @@ class Cascade(Banks):
         default=None, description="factor; 0.5 at the data's contrast if none"
     )
     sharpness: float = Field(default=50.0, description="how sharply the profile turns at 0")
-    scaling: float | None = Field(
-        default=None, description="first scale of every channel; 5 over the contrast if none"
+    scaling: Annotated[Any, Numbers()] = Field(
+        default=None,
+        description="first scale of every channel, or one each; 5 over the contrast if none",
     )
 
     def make(self, **given: object) -> Any:
         """With those values."""
-        weight = 0.5 if self.weight is None else self.weight
-        scaling = 5.0 if self.scaling is None else self.scaling
-        part = super().make(**{"weight": weight, "scaling": scaling, **given})
+        usual = {"weight": 0.5, "scaling": 5.0}
+        left = {key: value for key, value in usual.items() if getattr(self, key) is None}
+        part = super().make(**{**left, **given})
         if self.weight is None:
             part.leave("log_weight", fidelity=1, grey=-2)
         if self.scaling is None:
@@ -331,19 +335,6 @@ class AutomaticHypergradient(HypergradientSettings):
     def build(self, objective: Objective) -> Hypergradient:
         """What :func:`bilevel.differentiate.automatic` chooses."""
         return differentiate.automatic(objective)
-
-
-class PlainMAID(AccurateAlgorithm):
-    """Without acceleration."""
-
-    fixed_options = {"accelerated": False}  # noqa: RUF012
-
-
-class AcceleratedMAID(AccurateAlgorithm):
-    """With it."""
-
-    in_words = "MAID with Barzilai-Borwein steps: usually two to three times faster."
-    fixed_options = {"accelerated": True}  # noqa: RUF012
 
 
 class WhitenessSettings(RuleSettings):

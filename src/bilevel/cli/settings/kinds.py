@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import cache
-from typing import Annotated, Any, ClassVar, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, cast, get_args
 
 from pydantic import Field, create_model, model_validator
+from torch import Tensor
 
 from bilevel import data
 from bilevel.cli.settings.base import Choice, Positive, Settings, Unfit
-from bilevel.cli.settings.reflect import options_of, parameters_of
+from bilevel.cli.settings.numbers import numbers_of, tensor_of
+from bilevel.cli.settings.reflect import NONE, options_of, parameters_of, plain_words
 from bilevel.differentiate import Hypergradient
 from bilevel.ground.contents import summary
 from bilevel.ground.errors import InputError
@@ -58,6 +60,8 @@ class Table(Settings):
     """Options of the class that the rest of the configuration gives."""
     fixed_options: ClassVar[Mapping[str, object]] = {}
     """Options of the class that tell two tables of one class apart."""
+    nullable: ClassVar[tuple[str, ...]] = ()
+    """Options of the class that may be None though their default is something else."""
     set_apart: ClassVar[tuple[str, ...]] = ()
     """Keys that are no options of the class, even where they bear the same name."""
 
@@ -67,8 +71,15 @@ class Table(Settings):
     def make(self, **given: object) -> Any:
         """The object itself."""
         chosen = {key: getattr(self, key) for key in self.option_names}
+        chosen |= {key: None for key in self.nullable if chosen[key] == NONE}
         built = {k: v.make() if isinstance(v, Table) else v for k, v in chosen.items()}
-        return self.stands_for(**{**self.fixed_options, **built, **given})
+        return self.stands_for(**{**self.fixed_options, **built, **self.arrays(), **given})
+
+    def arrays(self) -> dict[str, Tensor]:
+        """The options for which a list or a file is written."""
+        named = (key for key in numbers_of(type(self)) if key in self.option_names)
+        found = {key: tensor_of(key, getattr(self, key)) for key in named}
+        return {key: tensor for key, tensor in found.items() if tensor is not None}
 
     def trial(self) -> None:
         """Make the object, with something harmless for what is given later.
@@ -172,6 +183,15 @@ class RegulariserSettings(Table):
     def smallest(self) -> int:
         """Side of the smallest image that it takes [pixel]."""
         return 1
+
+    @property
+    def size_taken(self) -> tuple[int, int] | None:
+        """The one size (h, w) of images that a map fits [pixel]; None without maps."""
+        gridded = getattr(self, "grid", None) is not None
+        if gridded or not getattr(self.stands_for, "maps", None):
+            return None
+        sizes = (value.shape for value in self.arrays().values() if value.ndim == 2)
+        return next(((h, w) for h, w in sizes), None)
 
 
 class NetworkSettings(RegulariserSettings):
@@ -344,7 +364,10 @@ def table(part: type, base: type[T]) -> type[T]:
         for name in parameters_of(part)
         if name in made.model_fields and name not in base.set_apart
     )
-    made.__doc__ = base.in_words or summary(part)
+    made.nullable = tuple(
+        name for name, option in options.items() if Literal["none"] in get_args(option.type)
+    )
+    made.__doc__ = base.in_words or plain_words(summary(part)) + "."
     return made
 
 

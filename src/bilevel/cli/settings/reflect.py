@@ -10,14 +10,19 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Union, cast, get_args, get_origin, get_type_hints
 
 from pydantic import Field
+from torch import Tensor
 
+from bilevel.cli.settings.numbers import Numbers
+from bilevel.cli.settings.words import in_toml
 from bilevel.ground.errors import InputError
 
-__all__ = ["Kinds", "Option", "explained", "options_of", "parameters_of"]
+__all__ = ["NONE", "Kinds", "Option", "explained", "options_of", "parameters_of", "plain_words"]
 
 PLAIN = (bool, int, float, str, object, Any, type(None))
 LISTS = (list, Sequence, Collection, Iterable)
 TABLES = (dict, Mapping)
+NONE = "none"
+"""What stands for None where leaving a key out means something else."""
 
 Kinds = Mapping[type, Any]
 """From a class of parts to the type of the inner table that stands for one of them."""
@@ -39,6 +44,14 @@ class Option:
         """Whether there is no default."""
         return self.default is inspect.Parameter.empty
 
+    @property
+    def written(self) -> Option:
+        """The same with "none" for None where leaving the key out means something else."""
+        if type(None) not in get_args(self.type) or self.required or self.default is None:
+            return self
+        meaning = re.sub(r"\bnone\b", f'"{NONE}"', self.meaning or "")
+        return Option(Union[self.type, Literal["none"]], self.default, meaning)  # noqa: UP007
+
 
 def parameters_of(part: type) -> dict[str, inspect.Parameter]:
     """What the constructor takes by name."""
@@ -55,7 +68,7 @@ def options_of(
 ) -> dict[str, Option]:
     """The options of ``part`` that a TOML file can hold, by name; those ``given`` are left out.
 
-    Options of other types, such as tensors, keep their default.
+    Options of other types, such as modules, keep their default.
 
     Raises:
         InputError: an option without a default that no TOML file can hold, or a type that cannot
@@ -71,12 +84,15 @@ def options_of(
     for name, parameter in parameters_of(part).items():
         if name in given:
             continue
-        kind = _toml(hints.get(name, Any), kinds or {})
+        hint = hints.get(name, Any)
+        kind = _array(hint) or _toml(hint, kinds or {})
         if kind is not None:
             default = factories[name]() if name in factories else parameter.default
-            found[name] = Option(kind, default, meanings.get(name))
+            found[name] = Option(kind, default, meanings.get(name)).written
         elif parameter.default is parameter.empty:
-            advice = "give it a default, or a number, text, truth value, list or table as its type"
+            advice = (
+                "give it a default, or a number, text, truth value, list, table or tensor as type"
+            )
             what = f"{part.__name__} needs '{name}', which a configuration cannot give"
             raise InputError(what, advice=advice)
     return found
@@ -94,13 +110,13 @@ def explained(part: type) -> dict[str, str]:
 def _arguments(text: str) -> dict[str, str]:
     section = re.search(r"^Args:\n((?:    .*\n?|\n)*)", text, re.MULTILINE)
     entries = re.findall(r"^    (\w+): (.*(?:\n {8,}.*)*)", section[1], re.M) if section else []
-    return {name: _words(meaning) for name, meaning in entries}
+    return {name: plain_words(meaning) for name, meaning in entries}
 
 
-def _words(text: str) -> str:
+def plain_words(text: str) -> str:
     """Without the marks of a docstring."""
     text = re.sub(r":\w+:`~?(?:[\w.]*\.)?(\w+)`", r"\1", " ".join(text.split()))
-    return text.replace("``", "").removesuffix(".")
+    return in_toml(text.replace("``", "").removesuffix("."))
 
 
 def _hints(part: type) -> dict[str, Any]:
@@ -119,6 +135,15 @@ def _factories(part: type) -> dict[str, Any]:
         for field in fields
         if field.default_factory is not dataclasses.MISSING
     }
+
+
+def _array(hint: Any) -> Any:
+    """What holds a tensor, if that or a number is all that ``hint`` takes."""
+    members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    if Tensor not in members or not set(members) <= {Tensor, float, int, type(None)}:
+        return None
+    single = next((number for number in (float, int) if number in members), None)
+    return Annotated[Any, Numbers(single)]
 
 
 def _toml(hint: Any, kinds: Kinds) -> Any:

@@ -1,4 +1,4 @@
-"""Tables of regularisers that look at several scales: wavelets, and any other of coarser copies."""
+"""Tables of regularisers at several scales: wavelets, any other rescaled or of coarser copies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bilevel.cli.settings.kinds import RegulariserSettings
 from bilevel.model.operators import Shape
 from bilevel.model.regularisers import ImageTerm
 
-__all__ = ["Bands", "ChannelledBands", "Scales"]
+__all__ = ["Bands", "ChannelledBands", "Rescaling", "Scales"]
 
 
 class Bands(RegulariserSettings):
@@ -50,12 +50,12 @@ class ChannelledBands(Bands):
         return self.make(coupled=coupled_in(self.coupled, shape), channels=shape[0])
 
 
-class Scales(RegulariserSettings):
-    """Any smooth regulariser, chosen in a table of its own."""
+class Rescaling(RegulariserSettings):
+    """Any smooth regulariser in other units, chosen in a table of its own."""
 
     given_elsewhere = ("regulariser",)
     of: Annotated[RegulariserSettings, Choice("regularisers")] = Field(
-        description="the regulariser of the image and of its coarser copies, a table"
+        description="the regulariser that is rescaled, a table"
     )
 
     def build(self, shape: Shape) -> ImageTerm:
@@ -65,6 +65,24 @@ class Scales(RegulariserSettings):
     def trial(self) -> None:
         """With the regulariser of the smallest image."""
         self.build((1, self.smallest, self.smallest))
+
+    @property
+    def smallest(self) -> int:
+        """That of the regulariser."""
+        return self.of.smallest
+
+    @property
+    def size_taken(self) -> tuple[int, int] | None:
+        """That of its maps."""
+        return self.of.size_taken
+
+
+class Scales(Rescaling):
+    """Of the image and of coarser copies."""
+
+    of: Annotated[RegulariserSettings, Choice("regularisers")] = Field(
+        description="the regulariser of the image and of its coarser copies, a table"
+    )
 
     def first_weight(self, contrast: float, degree: int) -> float:
         """That of the regulariser."""

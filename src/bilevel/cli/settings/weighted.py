@@ -10,9 +10,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from bilevel.cli.settings.arrays import array_in, black_and_white, shape_of
+from bilevel.cli.settings.arrays import ARRAYS, array_in, black_and_white, shape_of
 from bilevel.cli.settings.base import Unfit
 from bilevel.cli.settings.kinds import FidelitySettings, LossSettings
+from bilevel.data import Place
 from bilevel.model.fidelities import DataTerm, SquaredL2
 from bilevel.model.operators import Identity, Operator, Shape
 
@@ -93,7 +94,7 @@ class WeightedErrorSettings(LossSettings):
 
     def make(self, **given: object) -> Any:
         """With the weights of the file."""
-        if not self.weights.lower().endswith(".npy"):
+        if Place.of(self.weights).suffix not in ARRAYS:
             return super().make(weights=black_and_white("weights", self.weights), **given)
         array = array_in("weights", self.weights, "fiub", _DIMENSIONS)
         return super().make(weights=torch.from_numpy(array), **given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
@@ -75,12 +76,15 @@ class TorchOptimiser(Algorithm[TorchState]):
         check_choice(self.optimiser, _names(), "optimiser")
         for name in ("lr", "tol"):
             check_positive(getattr(self, name), name)
+        taken = list(inspect.signature(getattr(torch.optim, self.optimiser)).parameters)[1:]
+        for name in self.options:
+            check_choice(name, taken, f"option of {self.optimiser}")
         one = {"": torch.ones(1)}
         try:
             self._moved(one, one, ())
         except (TypeError, ValueError, RuntimeError) as error:
             advice = f"see torch.optim.{self.optimiser}; MAID and LBFGS need no such options"
-            given = f"lr={self.lr}, {dict(self.options)} ({error})"
+            given = str(error) if isinstance(error, ValueError) else self.optimiser
             what = f"{self.optimiser} must work with its options, and without a closure"
             raise InputError(what, given=given, advice=advice) from error
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +14,7 @@ from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
 from bilevel.model.operators.operator import Shape
 
-__all__ = ["Loss", "Scale", "WeightedSum", "by_autograd", "unknown"]
+__all__ = ["Loss", "Scale", "WeightedSum", "answered", "by_autograd", "unknown"]
 
 
 class Scale:
@@ -77,7 +78,18 @@ class Loss(Scale, ABC):
         """Raise InputError for what only shows on images; asked once, before any long work.
 
         ``x`` (1, c, h, w) is where the first reconstruction starts, targets are (k, c', h', w').
+        Unless overridden, that values and gradients have their shapes.
         """
+        one, first = self.rows(torch.zeros(1, dtype=torch.long, device=x.device)), target[:1]
+        name = type(self).__name__
+        answered(name, one.value, (x, first), "one value a row", (1,))
+        answered(name, one.grad, (x, first), "a gradient like the images", tuple(x.shape))
+
+    def try_on(self, x: Tensor, target: Tensor) -> None:
+        """:meth:`check`, then :meth:`trial`: x (1, c, h, w), targets (k, c', h', w')."""
+        (c, h, w), (channels, height, width) = x.shape[1:], target.shape[1:]
+        self.check((c, h, w), (channels, height, width))
+        self.trial(x, target)
 
     def images(self, target: Tensor) -> Tensor | None:
         """What of the targets are images; None where they are something else, such as labels."""
@@ -106,6 +118,32 @@ class Loss(Scale, ABC):
         return WeightedSum(tuple((weight * own, loss) for own, loss in _terms(self)))
 
     __rmul__ = __mul__
+
+
+def answered(
+    name: str,
+    asked: Callable[[Tensor, Tensor], object],
+    at: tuple[Tensor, Tensor],
+    what: str,
+    shape: tuple[int, ...],
+) -> Tensor:
+    """What a method of the loss ``name`` makes of images and targets: a tensor of that shape.
+
+    Raises:
+        InputError: it fails, or makes something else.
+    """
+    try:
+        found = asked(*at)
+    except InputError:
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        shapes = f"images {tuple(at[0].shape)} and targets {tuple(at[1].shape)}"
+        raise InputError(f"the loss {name} fails on {shapes}", given=str(error)) from error
+    if not isinstance(found, Tensor) or tuple(found.shape) != shape:
+        given = tuple(found.shape) if isinstance(found, Tensor) else "no tensor"
+        advice = "take .flatten(1).mean(1)" if len(shape) == 1 else None
+        raise InputError(f"the loss {name} must give {what}, {shape}", given=given, advice=advice)
+    return found
 
 
 Terms = tuple[tuple[float, Loss], ...]

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass, field
-from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from bilevel.ground.errors import InputError
-from bilevel.model.losses.loss import Loss, by_autograd, unknown
+from bilevel.model.losses.loss import Loss, answered, by_autograd, unknown
 from bilevel.model.operators.operator import Shape
 
 __all__ = ["ModuleLoss"]
@@ -116,17 +115,7 @@ class ModuleLoss(Loss):
             raise InputError(f"the derivative of the loss {name} must be finite")
 
     def _called(self, x: Tensor, target: Tensor, name: str) -> Tensor:
-        try:
-            found = cast(object, self.value(x, target))
-        except InputError:
-            raise
-        except (RuntimeError, TypeError, ValueError, IndexError) as error:
-            shapes = f"images {tuple(x.shape)} and targets {tuple(target.shape)}"
-            raise InputError(f"the loss {name} fails on {shapes}", given=str(error)) from error
-        if not isinstance(found, Tensor) or found.shape != (len(x),):
-            given = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
-            what = f"the loss {name} must give one value a row, ({len(x)},)"
-            raise InputError(what, given=given, advice="take .flatten(1).mean(1)")
+        found = answered(name, self.value, (x, target), "one value a row", (len(x),))
         if not bool(found.isfinite().all()):
             raise InputError(
                 f"the values of the loss {name} must be finite", given=float(found.detach().sum())

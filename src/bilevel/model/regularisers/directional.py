@@ -64,7 +64,7 @@ class DirectionalTV(Regulariser):
         exponent: p in [0.3, 2], one or a map (h, w) [1].
         angle: from the rows' direction towards greater row numbers, one or a map (h, w) [degree].
         anisotropy: in [1, 50], one or a map (h, w) [1].
-        grid: rows and columns of knots that carry the maps of images of any size; none if None.
+        grid: rows and columns of knots that carry the maps of images of any size; no knots if None.
         between: what lies between the knots.
         scale: the length of a gradient at which every exponent costs the same [grey value].
         learn: names of what is learned; ``direction`` is angle and anisotropy together, ``gain``

@@ -230,7 +230,8 @@ class SplineRidge(CascadeRegulariser):
         if self.noisy and "log_noise_range" not in self.left:
             level, end = self.noise_level.detach(), float(self.log_noise_range.detach().exp())
             if not bool(((level >= 0) & (level <= end * (1 + 1e-6))).all()):
-                given = float(level.min()), float(level.max())
+                least, most = float(level.min()), float(level.max())
+                given = f"{least:g}" if least == most else f"{least:g} to {most:g}"
                 advice = "give a larger noise_range"
                 raise InputError(
                     f"noise_level must lie in [0, {end:g}]", given=given, advice=advice

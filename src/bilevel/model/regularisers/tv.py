@@ -44,7 +44,8 @@ class TotalVariation(FilteredRegulariser):
 
     Args:
         weight: factor w, one or a map (h, w); with a grid one or a value a knot (gh, gw) [1].
-        grid: rows and columns of knots that carry the weights of images of any size; none if None.
+        grid: rows and columns of knots that carry the weights of images of any size; no knots if
+            None.
         between: what lies between the knots, of log w.
         smoothing: where the potential turns from quadratic to linear, ν [grey value].
         least_smoothing: below which ν is not learned [grey value]; ν/10 if None.
