@@ -13,8 +13,6 @@ from bilevel.solve.certificate import Tolerance
 
 __all__ = ["CHOOSING", "LEARNING", "RECONSTRUCTING", "USUAL", "Policy"]
 
-ROUNDED = 1 / 64
-"""The share of eps L ‖x‖ that rounding leaves in ∇J at least, even by good luck."""
 DOUBLE = torch.finfo(torch.float64).eps
 USUAL = 1e-3
 """The accuracy of reconstructions where none is asked for, relative to the contrast."""
@@ -97,14 +95,14 @@ class Policy:
 def _within_reach(objective: Objective, accuracy: float) -> bool:
     """Whether an image in a wider state can be proved so accurate, as told by the start.
 
-    d² ~ M R/mu (:func:`~bilevel.solve.certify`) asks for entries of ∇J below M; rounding leaves
-    some that are a small share of eps L times the grey values, in float64, where solves go on.
+    d² ~ 2 M R/mu (:func:`~bilevel.solve.certify`), and M is no less than what rounding may leave of
+    ∇J in float64, where solves go on.
     """
     x = objective.start()
     reach = objective.reach(x, torch.zeros_like(x))
     far = accuracy**2 * objective.image(x)[0].numel()
-    least = ROUNDED * DOUBLE * objective.bounds.lipschitz * rows.rms(x).double()
-    return bool((least * reach.offset <= objective.image_mu * far).all())
+    least = reach.sensitivity * objective.rounding(x.double())
+    return bool((2 * least * reach.offset <= objective.image_mu * far).all())
 
 
 LEARNING = Policy(share=1.0)
