@@ -112,7 +112,8 @@ def test_failures_are_loud() -> None:
     foe = bl.regularisers.FieldsOfExperts(weight=5.0, smoothing=0.05, potential="student-t")
     wild = bl.Variational(bl.fidelities.SquaredL2(), foe).double()
     y = torch.rand(1, 1, 8, 8, dtype=torch.float64)
-    x = bl.argmin(wild, y, tol=bl.Tolerance(residual=1e6), x0=y)
+    loose, conjugate = bl.Tolerance(residual=1e6), bl.hypergradients.Implicit("cg")
+    x = bl.argmin(wild, y, tol=loose, x0=y, hypergradient=conjugate)
     with pytest.raises(NotCertified, match="minres"):
         (x * torch.randn_like(x)).sum().backward()
 

@@ -135,6 +135,11 @@ def test_negative_curvature_is_told() -> None:
     assert told.linear.status.tolist() == [LinearStatus.NEGATIVE_CURVATURE]
     assert told.unsolved.all()
     assert algebra.norm(told.grad) == 0
+    lost = Implicit("cg")(lower, upper, solution, rtol=1e-6)
+    assert lost.unsolved.all()
+    found, exact = (m(lower, upper, solution, rtol=1e-6) for m in (Implicit(), Implicit("minres")))
+    assert not found.unsolved.any()
+    assert algebra.norm(algebra.add(found.grad, exact.grad, -1.0)) == 0 < algebra.norm(found.grad)
 
 
 def test_what_does_not_fit_is_refused() -> None:

@@ -86,3 +86,15 @@ def test_a_distance_that_says_nothing_is_not_counted() -> None:
     distances = torch.tensor([1e-3, 1e4, torch.inf])
     samples = replace(make_samples(3), certificate=distances)
     assert Scores.of(samples).certified == 1
+
+
+def test_what_was_missed_and_what_got_worse_are_told_apart() -> None:
+    status = torch.tensor([Status.STALLED, Status.CONVERGED])
+    samples = replace(make_samples(2), status=status)
+    scores = Scores.of(samples)
+    assert len(scores.missed) == 1
+    assert "1 of 2 reconstructions missed" in scores.missed[0]
+    assert scores.worse == []
+    turned = Scores.of(replace(samples, before=samples.after, after=samples.before))
+    assert len(turned.worse) == 1
+    assert turned.shortfalls == [*turned.missed, *turned.worse]

@@ -22,7 +22,7 @@ from bilevel.model.operators import (
 )
 from bilevel.model.regularisers import TotalVariation
 from bilevel.risk.pseudo_inverse import PseudoInverse
-from bilevel.select import Choice, Rule, rules, select
+from bilevel.select import Choice, Rule, compare, rules, select
 
 SIGMA = 0.1
 BOX = Convolution(torch.full((3, 3), 1 / 9).double())
@@ -129,3 +129,17 @@ def test_gsure_inverts_the_residual_alone_at_each_weight(
     select(energy_of(operator), y, rules.GSURE(SIGMA), record=lambda w, value: tried.append(w))
     evidence = 16  # what fresh probes at the weight chosen may ask for, once
     assert len(inverted) <= len(tried) + 2 + evidence
+
+
+def test_regularisers_with_further_channels_are_refused_before_anything_is_solved() -> None:
+    y = torch.rand(1, 1, 6, 6)
+    for kind in (
+        bl.regularisers.TotalGeneralisedVariation,
+        bl.regularisers.ExactInfimalConvolutionTV,
+    ):
+        energy = Variational(SquaredL2(), kind(1.0))
+        rule = rules.Discrepancy(SIGMA)
+        with pytest.raises(InputError, match=f"image alone.*{kind.__name__}.*criterion"):
+            select(energy, y, rule)
+        with pytest.raises(InputError, match="image alone"):
+            compare(energy, y, {"discrepancy": rule})

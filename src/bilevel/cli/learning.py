@@ -379,9 +379,11 @@ def _report(
     console.print(scores_table(Scores.of(held_out or training, peak)))
     console.print(f"fit:    {out}\nreport: {path}", markup=False, soft_wrap=True)
     ended = [] if ENDINGS[fit.status].answered else [fit.reason]
-    for short in Scores.of(held_out).shortfalls if held_out else ():
-        say(f"held out: {short}")
-    finish([*ended, *Scores.of(training).shortfalls])
+    unseen = [Scores.of(held_out)] if held_out else []
+    for short in (line for scores in unseen for line in scores.worse):
+        say(f"held out: {short}", owed=True)
+    late = [f"held out: {line}" for scores in unseen for line in scores.missed]
+    finish([*ended, *Scores.of(training).shortfalls, *late])
 
 
 def _samples(

@@ -59,7 +59,7 @@ def from_files(reconstructor: Reconstructor, files: Files, *, simulate: bool) ->
     elif not simulate:
         results().print(_table(done))
     say(f"wrote {plural(written, 'file')} to {files.out}")
-    worse = [one for one in scores.shortfalls if "missed" not in one] if scores.rows else []
+    worse = scores.worse if scores.rows else []
     finish([*unanswered(done), *worse])
 
 

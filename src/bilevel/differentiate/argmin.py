@@ -65,8 +65,8 @@ def argmin(
         solver: if None, Nesterov, FISTA for a composite energy, PDHG for one with dual terms.
         x0: start of the solver.
         max_steps: limit of the solver, and of the adjoint's unless ``hypergradient`` is given.
-        hypergradient: the backward pass, e.g. ``Implicit("minres")`` for non-convex energies;
-            those that approximate by design are taken at their word.
+        hypergradient: the backward pass, e.g. ``Implicit("minres")``; those that approximate by
+            design are taken at their word.
         adjoint_rtol: relative residual of adjoint systems; None: as accurate as x is certified
             to be relative to its own rms, at most 1e-4.
 

@@ -24,8 +24,9 @@ class Implicit(AdjointMethod):
     Without ``rtol`` the adjoint system is solved as accurately as the certificate of x deserves.
 
     Args:
-        linear: "cg" for positive definite H (convex energies; it notices negative curvature) or
-            "minres" for symmetric indefinite H (non-convex energies), or a linear solver.
+        linear: "symmetric" for every H: conjugate gradients, and MINRES for samples in which these
+            meet negative curvature (energies that are not convex); "cg" or "minres" for one alone,
+            or a linear solver.
         max_steps: limit of the linear solver.
 
     Raises:
@@ -36,7 +37,7 @@ class Implicit(AdjointMethod):
         'minres'
     """
 
-    linear: LinearSolver | Literal["cg", "minres"] = "cg"
+    linear: LinearSolver | Literal["symmetric", "cg", "minres"] = "symmetric"
     max_steps: int = 1000
 
     def __post_init__(self) -> None:

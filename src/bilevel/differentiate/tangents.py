@@ -12,7 +12,7 @@ from torch.autograd import forward_ad
 
 from bilevel.differentiate.upper import Upper
 from bilevel.ground import rows
-from bilevel.linear import cg
+from bilevel.linear import symmetric
 from bilevel.model.kinds import required
 from bilevel.model.objective import Objective
 from bilevel.model.smooth_objective import SmoothObjective
@@ -23,7 +23,7 @@ __all__ = ["dual_level", "dual_number", "gauss_newton", "tangents"]
 def tangents(lower: Objective, x: Tensor, *, rtol: float = 1e-6, max_steps: int = 1000) -> Tensor:
     """S_j = ∂x/∂θ_j = -H⁻¹ ∂_θj ∇J(x), (p, b, c, h, w), at minimisers x.
 
-    The right-hand sides by forward mode, the systems by conjugate gradients to ``rtol``. Entries
+    The right-hand sides by forward mode, the systems to ``rtol``. Entries
     of θ are in the order of ``flatten``; nothing is proved of the error.
 
     Source: implicit function theorem; Pedregosa 2016, arXiv 1602.02355, (3).
@@ -45,7 +45,7 @@ def tangents(lower: Objective, x: Tensor, *, rtol: float = 1e-6, max_steps: int 
     for name, value in smooth.theta.items():
         for entry in range(value.numel()):
             rhs = _cross(smooth, x, name, entry)
-            found.append(-cg(hessian, rhs, rtol=rtol, max_steps=max_steps).x)
+            found.append(-symmetric(hessian, rhs, rtol=rtol, max_steps=max_steps).x)
     return torch.stack(found)
 
 

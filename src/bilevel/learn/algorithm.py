@@ -44,7 +44,7 @@ class Status(Packable, Enum):
         "the gradient is small because the loss hardly depends on θ here, yet it is lower far "
         "downhill: start elsewhere, e.g. from another weight"
     )
-    BROKEN = "most adjoint systems broke down: use Implicit('minres') or a more convex energy"
+    BROKEN = "most adjoint systems broke down: use Implicit() or a more convex energy"
     WORSE = "the loss is higher than at the start: take shorter steps, or more of them"
     DIVERGED = "loss or gradient are no longer finite"
 

@@ -54,7 +54,7 @@ class LowerLevel:
     Args:
         energy: J.
         rows: the data y_k.
-        solver: Nesterov, FISTA or PDHG, whichever fits, if None.
+        solver: Nesterov, L-BFGS, FISTA or PDHG, whichever fits, if None.
         hypergradient: the one that fits if None, implicit with CG unless there are dual terms.
         chunk: rows solved at once; memory grows with it.
         max_steps: limit of each solve.

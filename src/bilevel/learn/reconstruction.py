@@ -14,7 +14,7 @@ from bilevel.differentiate import argmin
 from bilevel.ground.errors import InputError
 from bilevel.model import Energy, Objective
 from bilevel.solve import Tolerance, minimise
-from bilevel.solve.policy import RECONSTRUCTING, USUAL
+from bilevel.solve.policy import RECONSTRUCTING
 from bilevel.solve.solvers import accelerated
 
 __all__ = ["Reconstruction", "reconstruct", "tolerance_of"]
@@ -27,11 +27,13 @@ def tolerance_of(
 ) -> Tolerance:
     """For reconstructions from ``y`` to rms ``accuracy``, a thousandth of the contrast if None.
 
-    The contrast is that of the images behind ``y``. Where the energy proves no strong convexity of
-    use, the rms of ∇J is brought to a hundredth of that instead.
+    The contrast is that of the images behind ``y``; it is a hundredth of that for exact terms of
+    wider states, whose images are certified slowly. Where the energy proves no strong convexity of
+    use, the rms of ∇J is brought to a hundredth of the accuracy instead (a tenth where terms are
+    dual), or to what rounding leaves of it.
     """
     contrast = energy.contrast(y)
-    rms = USUAL * contrast if accuracy is None else accuracy
+    rms = RECONSTRUCTING.usual(objective) * contrast if accuracy is None else accuracy
     stiffness = energy.stiffness(contrast)
     return RECONSTRUCTING.tolerance(objective, rms, dtype=y.dtype, stiffness=stiffness)
 

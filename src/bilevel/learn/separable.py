@@ -198,7 +198,7 @@ class BilevelProblem(SeparableProblem):
         samples: data and targets: ``Pairs``, or samples that are made when they are needed; their
             images may differ in size where the energy takes them all. Targets are images, unless
             the loss takes others.
-        solver: of the lower level; Nesterov, FISTA or PDHG, whichever fits, if None.
+        solver: of the lower level; Nesterov, L-BFGS, FISTA or PDHG, whichever fits, if None.
         hypergradient: the one that fits if None, implicit with CG unless there are dual terms.
         chunk: samples solved at once; memory grows with it.
         max_steps: limit of each lower-level solve.

@@ -15,4 +15,5 @@ from bilevel.linear.neumann import neumann as neumann
 from bilevel.linear.solution import LinearSolution as LinearSolution
 from bilevel.linear.solution import LinearStatus as LinearStatus
 from bilevel.linear.solver import LinearSolver as LinearSolver
+from bilevel.linear.symmetric import symmetric as symmetric
 from bilevel.linear.system import System as System

@@ -10,6 +10,7 @@ from bilevel.linear.cg import cg
 from bilevel.linear.gmres import GMRES
 from bilevel.linear.minres import minres
 from bilevel.linear.solver import LinearSolver
+from bilevel.linear.symmetric import symmetric
 
 __all__ = ["linear_solver"]
 
@@ -18,11 +19,12 @@ _NAMED: Mapping[str, LinearSolver] = {
     "cg": cg,
     "gmres": GMRES(restart=100),
     "minres": minres,
+    "symmetric": symmetric,
 }
 
 
 def linear_solver(given: LinearSolver | str) -> LinearSolver:
-    """The solver itself, or ours of that name: "bicgstab", "cg", "gmres" (100 steps), "minres".
+    """The solver itself, or ours: "bicgstab", "cg", "gmres" (100 steps), "minres", "symmetric".
 
     Raises:
         InputError: a name that none has.

@@ -176,20 +176,27 @@ class Scores:
         return sum(r.unfinished for r in self.rows)
 
     @property
+    def missed(self) -> list[str]:
+        """Of the accuracy that the reconstructions themselves are asked for, what was missed."""
+        if not self.unfinished:
+            return []
+        how = ", ".join(dict.fromkeys(r.status for r in self.rows if r.unfinished))
+        late = f"{self.unfinished} of {len(self)}"
+        return [f"{late} reconstructions missed the accuracy of reconstructions ({how})"]
+
+    @property
+    def worse(self) -> list[str]:
+        """Where reconstructions are no nearer to the truth."""
+        if not self.mean.gain < 0:
+            return []
+        by = f"{-self.mean.gain:.2f} dB on average"
+        what = "reconstructions are further from the truth than what they were made from"
+        return [f"{what}, by {by}"]
+
+    @property
     def shortfalls(self) -> list[str]:
         """What was asked for and not reached: accuracy, and images nearer to the truth."""
-        found: list[str] = []
-        if self.unfinished:
-            how = ", ".join(dict.fromkeys(r.status for r in self.rows if r.unfinished))
-            found.append(
-                f"{self.unfinished} of {len(self)} reconstructions missed the accuracy ({how})"
-            )
-        if self.mean.gain < 0:
-            found.append(
-                "reconstructions are further from the truth than what they were made from, by "
-                f"{-self.mean.gain:.2f} dB on average"
-            )
-        return found
+        return [*self.missed, *self.worse]
 
     @property
     def _late(self) -> str:

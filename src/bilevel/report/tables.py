@@ -48,7 +48,8 @@ def fit_table(fit: Fit) -> Table:
         table.add_row(name, f"{start} → {end}")
         table.add_row("gradient", number(last.gradient_norm))
         table.add_row("its proved error", proved(last.error))
-        table.add_row("accuracy asked for", f"{number(last.accuracy)} grey values (rms)")
+        asked = f"{number(last.accuracy)} grey values (rms)"
+        table.add_row("accuracy of the last step", asked)
         table.add_row("largest certificate", proved(last.certificate))
         table.add_row("samples that missed it", count(last.uncertified))
     return table

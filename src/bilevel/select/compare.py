@@ -19,7 +19,7 @@ from bilevel.select.group import solved
 from bilevel.select.path import Path
 from bilevel.select.rule import ADVICE, Rule
 from bilevel.select.rules import Oracle
-from bilevel.select.select import accuracy_for, check_span, groups, select
+from bilevel.select.select import accuracy_for, check_choosable, check_span, groups, select
 
 __all__ = ["LEARNED", "ORACLE", "Comparison", "Heard", "compare"]
 
@@ -87,7 +87,8 @@ def compare(
         heard: called with each name; its context's value hears every weight tried.
 
     Raises:
-        InputError: no rule, one named like an addition, or none that applies.
+        InputError: no rule, one named like an addition, or none that applies; a regulariser with
+            further channels.
 
     Example:
         >>> import bilevel as bl
@@ -108,6 +109,7 @@ def compare(
         raise InputError(what, given=taken or "none", advice="e.g. {'sure': rules.SURE(0.1)}")
     if span is not None:
         check_span(span)
+    check_choosable(energy)
     energy.check(y)
     energy.settle(y)
     accuracy = accuracy_for(energy, y) if accuracy is None else accuracy

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bilevel.differentiate.saddle_adjoint import dual_of
 from bilevel.ground import rows
-from bilevel.linear import LinearMap, cg, minres
+from bilevel.linear import LinearMap, minres, symmetric
 from bilevel.model import CompositeObjective, SaddleObjective, SmoothObjective
 from bilevel.model.kinds import by_kind
 from bilevel.model.linearised import LinearisedSaddle, linearise
@@ -70,7 +70,7 @@ def moves_of(objective: Objective, solution: Solution, rtol: float) -> Moves:
 
 @dataclass(frozen=True)
 class _Curved(Moves):
-    """H⁻¹ f of the pixels that are free, by conjugate gradients."""
+    """H⁻¹ f of the pixels that are free."""
 
     hessian: LinearMap
     free: Tensor
@@ -80,7 +80,8 @@ class _Curved(Moves):
     rtol: float
 
     def solve(self, force: Tensor, *, rtol: float, start: Tensor | None = None) -> Tensor:
-        return cg(self.hessian, torch.where(self.free, force, 0.0), rtol=rtol, x0=start).x
+        held = torch.where(self.free, force, 0.0)
+        return symmetric(self.hessian, held, rtol=rtol, x0=start).x
 
     def kinked(self) -> Tensor:
         return self.tilt

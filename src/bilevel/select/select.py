@@ -14,6 +14,7 @@ from bilevel.ground.checks import check_positive
 from bilevel.ground.contrast import contrasts
 from bilevel.ground.errors import InputError
 from bilevel.model import Variational
+from bilevel.model.term import parts_of
 from bilevel.risk.noise import gradient_of
 from bilevel.select.choice import Choice
 from bilevel.select.group import Search
@@ -21,7 +22,7 @@ from bilevel.select.point import TOGETHER
 from bilevel.select.rule import Rule
 from bilevel.solve import Solver
 
-__all__ = ["accuracy_for", "check_span", "groups", "select", "span_of"]
+__all__ = ["accuracy_for", "check_choosable", "check_span", "groups", "select", "span_of"]
 
 ACCURACY = 2.5e-4
 """Of the least contrast: the accuracy of reconstructions unless another is asked for."""
@@ -58,7 +59,8 @@ def select(
         The choice; rows whose criterion has no root or minimum inside the range say so.
 
     Raises:
-        InputError: a rule that does not apply to such data, data that do not fit.
+        InputError: a rule that does not apply to such data, data that do not fit, a regulariser
+            with further channels.
 
     Example:
         >>> import bilevel as bl
@@ -73,6 +75,7 @@ def select(
         0.1
     """
     began = time.monotonic()
+    check_choosable(energy)
     energy.check(y)
     energy.settle(y)
     rule.check(energy, y)
@@ -90,6 +93,21 @@ def select(
     choice = Choice.join(name, parts)
     choice.cost.seconds = time.monotonic() - began
     return choice
+
+
+def check_choosable(energy: Variational) -> None:
+    """A regulariser of the image alone, whose weight may differ from row to row.
+
+    Raises:
+        InputError: one with further channels.
+    """
+    for part in parts_of(energy.regulariser):
+        if part.further:
+            raise InputError(
+                "rules choose the weight of regularisers of the image alone",
+                given=f"{type(part).__name__} with {part.further} further for each channel",
+                advice="learn its weight, without truth by a [criterion] (bl.UnsupervisedProblem)",
+            )
 
 
 def groups(energy: Variational, y: Tensor) -> list[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import cast
 
@@ -14,6 +15,7 @@ from bilevel.ground.errors import InputError
 from bilevel.model.kinds import required
 from bilevel.model.objective import Objective
 from bilevel.solve.certificate import Certificate, Claim, Tolerance, certify
+from bilevel.solve.finer import finer
 from bilevel.solve.solution import Solution, Status
 from bilevel.solve.solver import S, Solver
 
@@ -21,6 +23,7 @@ __all__ = ["minimise"]
 
 PATIENCE = 1000  # steps without progress before a row is called stalled (convex or unknown)
 PATIENCE_AT_FLOOR = 30  # the same for a row whose gradient is at the level of rounding
+PATIENCE_BEFORE_FLOAT64 = 5  # and for a row that goes on in float64
 PATIENCE_OF_IMAGES = 200  # the same of wider states, whose images ask for less than that level
 
 
@@ -38,8 +41,9 @@ def minimise(
 
     Every ``check_every`` steps the certificate is computed afresh at the current point; rows
     that meet the tolerance leave the batch. Memory does not grow with the number of steps, and
-    no gradient tape is recorded. The certificate belongs to the returned point, whatever its
-    status.
+    no gradient tape is recorded. Where rounding in float32 hides how near the image of a wider
+    state is, those rows go on in float64. The certificate belongs to the returned point,
+    whatever its status.
 
     Args:
         objective: from ``energy.at(y)``.
@@ -72,7 +76,13 @@ def minimise(
     with torch.no_grad(), torch.autocast(start.device.type, enabled=False):
         x = start.clone() if x0 is None else _checked_start(x0, start)
         x = objective.project(x)
-        return _minimise(objective, solver, x, tol, max_steps, check_every, keep_state)
+        found = _minimise(objective, solver, x, tol, max_steps, check_every, keep_state)
+
+        def on(double: Objective, x: Tensor, inner: Tolerance) -> Solution:
+            left = max_steps - int(found.steps.max())
+            return _minimise(double, solver, x, inner, left, check_every, False)
+
+        return finer(objective, found, on)
 
 
 def _checked_start(x0: Tensor, like: Tensor) -> Tensor:
@@ -178,8 +188,8 @@ class _Progress:
         self.gap = torch.minimum(self.gap, certificate.gap)
         passing = (certificate.claim == Claim.STATIONARY) & certificate.allowance.isfinite()
         patience = torch.where(passing, torch.inf, PATIENCE)
-        of_image = certificate.claim == Claim.IMAGE
-        least = torch.where(of_image, PATIENCE_OF_IMAGES, PATIENCE_AT_FLOOR)
+        image, of_images = certificate.claim == Claim.IMAGE, _of_images(certificate, tol)
+        least = torch.where(image, of_images, PATIENCE_AT_FLOOR)
         patience = torch.where(certificate.at_floor(), least, patience)
         status = torch.full_like(self.idle, Status.RUNNING)
         status[self.idle >= patience] = Status.STALLED
@@ -193,3 +203,9 @@ class _Progress:
         """Forget the rows that left."""
         self.best, self.gap = self.best[index], self.gap[index]
         self.idle, self.status = self.idle[index], self.status[index]
+
+
+def _of_images(certificate: Certificate, tol: Tolerance) -> int:
+    """Patience at the floor with the images of wider states, unless float64 goes on from there."""
+    float32 = certificate.gradient.dtype == torch.float32
+    return PATIENCE_BEFORE_FLOAT64 if float32 and math.isinf(tol.residual) else PATIENCE_OF_IMAGES

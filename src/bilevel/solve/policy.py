@@ -13,8 +13,7 @@ from bilevel.solve.certificate import Tolerance
 
 __all__ = ["CHOOSING", "LEARNING", "RECONSTRUCTING", "USUAL", "Policy"]
 
-ROUNDED = 1 / 64
-"""The share of eps L ‖x‖ that rounding leaves in ∇J at least."""
+DOUBLE = torch.finfo(torch.float64).eps
 USUAL = 1e-3
 """The accuracy of reconstructions where none is asked for, relative to the contrast."""
 
@@ -54,20 +53,31 @@ class Policy:
         dtype: torch.dtype,
         stiffness: float = 1.0,
     ) -> Tolerance:
-        """For rms ``accuracy`` [grey value].
+        """For rms ``accuracy`` [grey value], but no ∇J below what rounding leaves of it.
 
         ``stiffness`` is the unit of ∇J over grey values, ``energy.stiffness(contrast)``: 1 for
         squared distances.
         """
-        bounds = objective.bounds
-        hidden = torch.finfo(dtype).eps * bounds.lipschitz.nan_to_num(0.0, 0.0, 0.0)
-        for mu, fine in (
-            (bounds.proved_mu(), True),
-            (objective.image_mu, self.image and _within_reach(objective, accuracy, dtype)),
+        bounds, stiff = objective.bounds, objective.bounds.lipschitz.nan_to_num(0.0, 0.0, 0.0)
+        eps = torch.finfo(dtype).eps
+        for mu, hidden, fine in (
+            (bounds.proved_mu(), eps, True),
+            (objective.image_mu, DOUBLE, self.image and _within_reach(objective, accuracy)),
         ):
-            if fine and bool(((mu > hidden) & (mu >= self.convex * stiffness)).all()):
+            if fine and bool(((mu > hidden * stiff) & (mu >= self.convex * stiffness)).all()):
                 return Tolerance(rms=accuracy)
-        return Tolerance(residual=self._share(objective) * stiffness * accuracy)
+        rounding = float((eps * stiff * rows.rms(objective.start()).double()).max())
+        return Tolerance(residual=max(self._share(objective) * stiffness * accuracy, rounding))
+
+    def usual(self, objective: Objective) -> float:
+        """The rms accuracy where none is asked for, relative to the contrast.
+
+        Ten times the usual one of images in wider states that a gap alone tells of: PDHG needs
+        thousands of steps to bring that further.
+        """
+        wider = self.image and not bool((objective.bounds.proved_mu() > 0).all())
+        looser = wider and has_dual(objective) and bool((objective.image_mu > 0).all())
+        return 10 * USUAL if looser else USUAL
 
     def as_near(self, objective: Objective, residual: float) -> Tolerance:
         """For the rms of ∇J, or what brings a saddle problem as near to its minimum."""
@@ -82,22 +92,23 @@ class Policy:
         return self.share if self.dual is None or not has_dual(objective) else self.dual
 
 
-def _within_reach(objective: Objective, accuracy: float, dtype: torch.dtype) -> bool:
+def _within_reach(objective: Objective, accuracy: float) -> bool:
     """Whether an image in a wider state can be proved so accurate, as told by the start.
 
-    d² ~ M R/mu (:func:`~bilevel.solve.certify`) asks for entries of ∇J below M; rounding leaves
-    some that are a small share of eps L times the grey values.
+    d² ~ 2 M R/mu (:func:`~bilevel.solve.certify`), and M is no less than what rounding may leave of
+    ∇J in float64, where solves go on.
     """
     x = objective.start()
     reach = objective.reach(x, torch.zeros_like(x))
     far = accuracy**2 * objective.image(x)[0].numel()
-    least = ROUNDED * torch.finfo(dtype).eps * objective.bounds.lipschitz * rows.rms(x).double()
-    return bool((least * reach.offset <= objective.image_mu * far).all())
+    least = reach.sensitivity * objective.rounding(x.double())
+    return bool((2 * least * reach.offset <= objective.image_mu * far).all())
 
 
 LEARNING = Policy(share=1.0)
 """Algorithms of the upper level tighten what is too loose."""
-RECONSTRUCTING = Policy(share=1e-2, image=True)
-"""Nobody looks again: ∇J is brought to a hundredth, as the distance may be as much larger."""
+RECONSTRUCTING = Policy(share=1e-2, dual=0.1, image=True)
+"""Nobody looks again: ∇J is brought to a hundredth, as the distance may be as much larger; the root
+of a gap to a tenth."""
 CHOOSING = Policy(share=3e-2, convex=1e-2, dual=0.3)
 """Rules for a weight: proved distances would cost more where J is hardly convex."""

@@ -41,6 +41,7 @@ from bilevel.model import Variational
 from bilevel.model.fidelities import KullbackLeibler
 from bilevel.model.operators import Identity, Shape
 from bilevel.model.regularisers import TotalVariation
+from bilevel.select.select import check_choosable
 
 __all__ = ["Selection", "layout_in", "made", "read_selection", "tables_for_learning"]
 
@@ -129,6 +130,9 @@ class Selection(Settings):
 
         Only the data ``seen`` (h', w') exist; all if None. With ``data_weight`` v that of the
         fidelity is v times as large, and learned: the weight of the regulariser is then 1/v.
+
+        Raises:
+            InputError: a regulariser whose weight no rule can choose.
         """
         fidelity = self._fidelity
         if data_weight is not None:
@@ -147,7 +151,9 @@ class Selection(Settings):
             regulariser = regulariser + ridge.build()
         if self.box is not None:
             regulariser = regulariser + self.box.build()
-        return Variational(built, regulariser).to(self.dtype)
+        energy = Variational(built, regulariser).to(self.dtype)
+        check_choosable(energy)
+        return energy
 
     def first_weight(self, contrast: float) -> float:
         """The weight of the regulariser for images of that contrast; only a ridge refers to it."""

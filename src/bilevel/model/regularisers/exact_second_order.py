@@ -100,8 +100,9 @@ class ExactTotalGeneralisedVariation(_ExactSecondOrder):
     together with w, two further channels for each of the image u.
 
     Everything else is as in :class:`~bilevel.model.regularisers.TotalGeneralisedVariation`. PDHG
-    is slow here, as J is not strongly convex in w: thousands of steps to a certified image. The
-    smooth form is the one to learn with.
+    is slow here, as J is not strongly convex in w: thousands of steps to a certified image, which
+    is asked for a hundredth of the contrast unless told otherwise. The smooth form is the one to
+    learn with.
 
     Args:
         weight: factor α [1].
@@ -130,8 +131,9 @@ class ExactInfimalConvolutionTV(_ExactSecondOrder):
     PDHG together with v, one further channel for each of the image u.
 
     Everything else is as in :class:`~bilevel.model.regularisers.InfimalConvolutionTV`. PDHG is
-    slow here, as J is not strongly convex in v: thousands of steps to a certified image. The
-    smooth form is the one to learn with.
+    slow here, as J is not strongly convex in v: thousands of steps to a certified image, which is
+    asked for a hundredth of the contrast unless told otherwise. The smooth form is the one to learn
+    with.
 
     Args:
         weight: factor α [1].

@@ -57,6 +57,9 @@ def automatic(objective: Objective) -> Choice:
 def accelerated(objective: Objective) -> Solver[Any]:
     """The accelerated first-order method that fits: Nesterov's, FISTA or PDHG.
 
+    L-BFGS of 12 pairs where the state of a smooth J has further channels, in which J is flat:
+    Nesterov's method takes several times its gradients there.
+
     Example:
         >>> import torch
         >>> import bilevel as bl
@@ -66,7 +69,15 @@ def accelerated(objective: Objective) -> Solver[Any]:
         FISTA(restart=True)
     """
     fits = automatic(objective).solver
-    return Nesterov() if Nesterov.takes is fits.takes else fits
+    if Nesterov.takes is not fits.takes:
+        return fits
+    return LBFGS(memory=12) if _wide(objective) else Nesterov()
+
+
+def _wide(objective: Objective) -> bool:
+    """Whether the state has channels beside those of the image."""
+    x = objective.start()
+    return objective.image(x).shape != x.shape
 
 
 def frugal(objective: Objective) -> Solver[Any]:
