@@ -11,6 +11,7 @@ from typing import Any
 
 from bilevel.ground.checks import check_finite, check_matching
 from bilevel.ground.errors import InputError, nearest
+from bilevel.ground.given import typed
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
 from bilevel.learn import checkpoint as disk
@@ -28,6 +29,7 @@ from bilevel.model import Cost
 __all__ = ["learn"]
 
 
+@typed
 def learn(
     problem: Problem,
     algorithm: Algorithm[Any] | None = None,
@@ -55,7 +57,7 @@ def learn(
         problem: what to minimise.
         algorithm: what :func:`~bilevel.learn.algorithms.automatic` chooses if None.
         theta0: projected onto the admissible set first.
-        budget: limits of this call.
+        budget: limits of this call; with ``steps=0`` nothing is evaluated, and θ is as given.
         record: called with every new line of the history.
         checkpoint: folder for the fit so far.
         resume: a fit to go on with, by the same algorithm on the same problem (energy, operator,
@@ -154,7 +156,7 @@ class _Run:
         ledger = self.problem.level.ledger
         ledger.budget = budget.after(ledger.cost)
         try:
-            status = self._loop(ledger.budget)
+            status = Status.GIVEN if budget.steps == 0 else self._loop(ledger.budget)
         except BudgetExhausted:
             status = Status.BUDGET
         except KeyboardInterrupt:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
-from bilevel.ground.checks import check_constant, check_finite
+from bilevel.ground.checks import check_constant, numbers
 from bilevel.ground.errors import InputError
 from bilevel.model.operators.operator import Shape
 
@@ -87,8 +86,7 @@ def _word(name: str) -> str:
 
 def _between(value: float | Tensor, name: str, low: float, high: float) -> Tensor:
     check_constant(value, name)
-    tensor = torch.as_tensor(value, dtype=torch.get_default_dtype()).detach().clone()
-    check_finite(tensor, name)
+    tensor = numbers(value, name).detach().clone()
     least, most = float(tensor.min()), float(tensor.max())
     if least < low * (1 - 1e-6 * (low > 0)) or most > high * (1 + 1e-6):
         given = least if least == most else (least, most)

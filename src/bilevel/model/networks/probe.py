@@ -43,6 +43,8 @@ def probe(network: Network, like: Tensor) -> None:
     except InputError:  # it takes images of that shape alone
         small = like
     x = _images(2, small)
+    if not bool(network(x).isfinite().all()):
+        raise InputError("the values of the network must be finite", given="NaN or infinite ones")
     first, again, both = (_slope(network, part) for part in (x[:1], x[:1], x))
     room = _ROUNDING.get(x.dtype, 0.1) * float(both.abs().max())
     if not float((first - again).abs().max()) <= room:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bilevel.ground import rows
-from bilevel.ground.checks import check_constant, check_finite, check_positive
+from bilevel.ground.checks import check_constant, check_finite, check_positive, numbers
 from bilevel.ground.errors import InputError
 from bilevel.model.bounds import Variation
 from bilevel.model.operators.operator import Shape
@@ -170,7 +170,7 @@ class SplineRidge(CascadeRegulariser):
 
     def _widened(self, scaling: float | Tensor, channels: int) -> Tensor:
         """A scale for every channel, and for every place of the range of noise levels."""
-        scales = torch.as_tensor(scaling)
+        scales = numbers(scaling, "scaling")
         wide = scales[:, None] if self.noisy and scales.ndim == 1 else scales
         if wide.ndim > 1 + self.noisy or (wide.ndim and len(wide) != channels):
             expected = f"scaling must be a number or have shape ({channels},)"
