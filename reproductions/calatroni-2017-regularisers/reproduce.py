@@ -65,4 +65,5 @@ REPRODUCTION = Reproduction(
     run=run,
     needs=NEEDS,
     full="about an hour",
+    timed=True,
 )

@@ -73,4 +73,5 @@ REPRODUCTION = Reproduction(
     ),
     needs=NEEDS,
     full="about an hour",
+    timed=True,
 )

@@ -61,4 +61,5 @@ REPRODUCTION = Reproduction(
     run=run,
     needs=NEEDS,
     full="about an hour",
+    timed=True,
 )

@@ -12,6 +12,7 @@ import typer
 from torch import Tensor
 
 from bilevel.cli.config import Configuration, Document, plain
+from bilevel.cli.config.configuration import blaming
 from bilevel.cli.console import check_writable, finish, results, say
 from bilevel.cli.images import Batch, LearningImages, Measurements
 from bilevel.cli.measured import learning_images, sampling
@@ -143,6 +144,8 @@ def _settled(configuration: Configuration, training: Batch) -> tuple[Variational
 
 
 def _problem(configuration: Configuration, energy: Variational, pairs: Pairs) -> BilevelProblem:
+    with blaming("fidelity", "name"):
+        energy.fidelity.check(pairs.y)
     solver, objective = configuration.solver, energy.at(pairs.y[:1])
     return BilevelProblem(
         energy,

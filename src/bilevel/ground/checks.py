@@ -9,7 +9,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from bilevel.ground.errors import InputError, nearest
+from bilevel.ground.errors import InputError, nearest, shortened
 
 __all__ = [
     "DETACH",
@@ -139,14 +139,20 @@ def check_matching(x: Tensor, name: str, like: Tensor, like_name: str) -> Tensor
 def numbers(value: float | Tensor, name: str) -> Tensor:
     """A number, or a tensor of real ones, in the default type: finite, and at least one.
 
+    It is copied; a tensor that requires a gradient, which would be lost, is refused.
+
     Example:
         >>> numbers(0.5, "weight")
         tensor(0.5000)
     """
-    tensor = torch.as_tensor(value)
+    check_constant(value, name)
+    try:
+        tensor = torch.as_tensor(value).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name} must be numbers", given=shortened(repr(value))) from error
     if tensor.is_complex():
         advice = "give its real part or its abs()"
         raise InputError(f"{name} must be real", given=f"a tensor, {tensor.dtype}", advice=advice)
     if tensor.numel() == 0:
         raise InputError(f"{name} must not be empty", given=f"a tensor {tuple(tensor.shape)}")
-    return check_finite(tensor.to(torch.get_default_dtype()), name)
+    return check_finite(tensor.to(torch.get_default_dtype(), copy=True), name)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import cache, wraps
 from typing import Any, Literal, ParamSpec, TypeVar, Union, cast, get_args, get_origin
 
+from numpy import ndarray
 from torch import Tensor
 
 from bilevel.ground.errors import InputError, shortened
@@ -101,15 +102,18 @@ def _signature(call: Call) -> tuple[inspect.Signature, dict[str, Any]]:
 
 def _plain(hint: Any) -> bool:
     """Whether a type is made of those that have words."""
-    if get_origin(hint) is Literal or hint in (..., None):
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin is Literal or hint in (..., None):
         return True
-    inner = get_args(hint)
-    return all(map(_plain, inner)) if inner else hint in _WORDS
+    return all(map(_plain, inner)) if inner and origin is not Callable else hint in _WORDS
 
 
 def _taken(value: object, hint: Any) -> bool:
-    named = any(get_origin(one) is Literal for one in _members(hint))
-    return (named and isinstance(value, str)) or fits(value, hint)
+    """Whether it fits, or the constructor tells: one of some strings, numbers for a tensor."""
+    members = _members(hint)
+    if isinstance(value, str) and any(get_origin(one) is Literal for one in members):
+        return True
+    return fits(value, hint) or (Tensor in members and isinstance(value, list | tuple | ndarray))
 
 
 def _members(hint: Any) -> tuple[Any, ...]:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from bilevel.ground.checks import check_choice, check_constant, numbers
+from bilevel.ground.checks import check_choice, numbers
 from bilevel.ground.errors import InputError
 from bilevel.ground.given import Typed
 from bilevel.model.sets import Box, Product, Set
@@ -170,8 +170,7 @@ def positive_parameter(value: float | Tensor, name: str, learn: Collection[str])
         InputError: a value that is not positive, not finite, or not in [1e-30, 1e30], or one that
             requires a gradient.
     """
-    check_constant(value, name)
-    tensor = numbers(value, name).detach()
+    tensor = numbers(value, name)
     if not bool((tensor > 0).all()):
         raise InputError(f"{name} must be positive", given=float(tensor.min()))
     if not bool(((tensor >= 1 / LARGEST) & (tensor <= LARGEST)).all()):

@@ -9,6 +9,7 @@ import typer
 
 from bilevel.cli.commands.learn import ImportOption
 from bilevel.cli.commands.select import LayoutOption
+from bilevel.cli.running import out_option
 
 __all__ = ["AccuracyOption", "evaluate"]
 
@@ -62,11 +63,9 @@ def evaluate(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            metavar="DIR",
-            help="Folder for the page and the table.",
-            show_default="in the folder of the fit; of several, here",
+        out_option(
+            "Folder for the page and the table.",
+            default="in the folder of the fit; of several, here",
         ),
     ] = None,
     accuracy: AccuracyOption = None,

@@ -50,7 +50,7 @@ from bilevel.model.fidelities import SquaredL2
 from bilevel.model.losses import SquaredError
 from bilevel.model.operators import Operator, Shape
 
-__all__ = ["EMBEDDED", "Configuration", "DataSettings", "OutputSettings"]
+__all__ = ["EMBEDDED", "Configuration", "DataSettings", "OutputSettings", "blaming"]
 
 
 class OutputSettings(Settings):
@@ -155,16 +155,16 @@ class Configuration(Settings):
         Raises:
             Unfit: images of that shape are impossible.
         """
-        with _blaming("operator", self.operator.decisive):
+        with blaming("operator", self.operator.decisive):
             operator = self.assumed(shape, seen=seen)
             operator.data_shape(shape)
-        with _blaming("regulariser"):
+        with blaming("regulariser"):
             regulariser = self.regulariser.build(shape)
             regulariser.check(shape)
-        with _blaming("fidelity"):
+        with blaming("fidelity"):
             fidelity = self.operator.fidelity(self.fidelity, operator, shape)
         if self.ridge is not None:
-            with _blaming("ridge"):
+            with blaming("ridge"):
                 regulariser = regulariser + self.ridge.build()
         if self.box is not None:
             regulariser = regulariser + self.box.build()
@@ -223,15 +223,15 @@ class Configuration(Settings):
             what = "a level is estimated from measured data, and these are simulated"
             raise Unfit("noise.sigma", what, advice='give it, e.g. "25/255" or [0.05, 0.15]')
         check_noise(self.operator, self.noise, self.fidelity)
-        with _blaming("operator", self.operator.decisive):
+        with blaming("operator", self.operator.decisive):
             probe = self.probe
         size = probe if self.data.size is None else (self.data.size, self.data.size)
         learned = learnable(self.energy((self.data.channels, *size)))
         if learned and self.penalty is not None:
-            with _blaming("penalty", "name"):
+            with blaming("penalty", "name"):
                 self.penalty.build().fitted(learned)
         if self.data.size is not None:
-            with _blaming("loss", "name"):
+            with blaming("loss", "name"):
                 shape = (self.data.channels, *size)
                 self.loss.build().check(shape, shape)
         if learned and not self._limited:
@@ -263,7 +263,7 @@ class Configuration(Settings):
             if (key := self.operator.left_open) is not None:
                 what = "a criterion of the data cannot learn the operator"
                 raise Unfit(f"operator.{key}", what, advice="leave out [criterion], and give pairs")
-            with _blaming("criterion", "name"):
+            with blaming("criterion", "name"):
                 self.criterion.build(None if self.noise is None else self.noise.build())
             if not isinstance(self.loss.build(), SquaredError):
                 advice = "delete one of the tables"
@@ -274,7 +274,7 @@ class Configuration(Settings):
         shape = (self.data.channels, *self.probe)
         y = torch.zeros(1, *self.forward(shape).data_shape(shape), dtype=self.dtype)
         objective = self.energy(shape).at(y)
-        with _blaming("regulariser" if self.solver.takes is Objective else "solver", "name"):
+        with blaming("regulariser" if self.solver.takes is Objective else "solver", "name"):
             self.solver.check(objective)
 
     def _check_complex(self) -> None:
@@ -298,7 +298,7 @@ class Configuration(Settings):
 
 
 @contextmanager
-def _blaming(table: str, key: str | None = None) -> Generator[None]:
+def blaming(table: str, key: str | None = None) -> Generator[None]:
     """Errors inside are those of ``key``, or of the one that they name themselves."""
     try:
         yield

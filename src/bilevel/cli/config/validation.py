@@ -158,7 +158,9 @@ def _missing(key: str, table: str, kind: type[Settings]) -> str:
 
 
 def _wrong(found: Mapping[str, Any]) -> str:
-    what = str(found["msg"]).replace("Input should be", "must be")
+    what = str(found["msg"]).replace("Input should be", "must be").replace("tuple", "list")
+    if found["type"] == "too_short":
+        what = "must not be empty"
     message = f"{what[:1].lower()}{what[1:]}, but got {_toml(found['input'])}"
     if found["type"] != "literal_error":
         return message

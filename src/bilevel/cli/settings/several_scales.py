@@ -26,10 +26,9 @@ class Bands(CoupledSettings):
 
     @property
     def smallest(self) -> int:
-        """Decimated wavelets halve the image so often."""
-        options = self.model_dump()
-        levels: int = options["levels"]
-        return 2**levels if options["decimated"] else 1
+        """Wavelets double so often."""
+        levels: int = self.model_dump()["levels"]
+        return 2**levels
 
 
 class ChannelledBands(Bands):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, fold
 
 from bilevel.ground import rows
-from bilevel.ground.checks import check_choice, check_constant, check_finite, check_kind
+from bilevel.ground.checks import check_choice, check_kind, numbers
 from bilevel.ground.errors import InputError
 from bilevel.model.bounds import Variation
 from bilevel.model.learned_potentials import LearnedPotential, LinearSpline
@@ -109,9 +109,8 @@ class FieldsOfExperts(FilteredRegulariser):
         """
         super().__init__()
         check_learn(learn, PARAMETERS)
-        check_constant(filters, "filters")
-        bank = dct_filters(5) if filters is None else check_finite(filters.detach(), "filters")
-        if bank.ndim != 4 or bank.numel() == 0:
+        bank = dct_filters(5) if filters is None else numbers(filters, "filters")
+        if bank.ndim != 4:
             raise InputError("filters must have shape (m, c, k, k')", given=tuple(bank.shape))
         each = one_or_each(0.01 if weight is None else weight, len(bank), "weight", "filter")
         if coupled and bank.shape[1] != 1:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bilevel.ground import rows
-from bilevel.ground.checks import check_constant, check_finite, check_positive
+from bilevel.ground.checks import check_positive, numbers
 from bilevel.ground.errors import InputError
 from bilevel.ground.randomness import generator
 from bilevel.linear import LinearMap
@@ -295,16 +295,15 @@ def _mixing(mixing: Tensor | None, count: int, group: int) -> Tensor:
     if mixing is None:
         draw = torch.rand(count, group, group, generator=generator(0, "mixing")) - 0.5
         return draw / draw.abs().sum(-1, keepdim=True).clamp_min(1.0)
-    check_constant(mixing, "mixing")
-    check_finite(mixing, "mixing")
+    mixing = numbers(mixing, "mixing")
     if mixing.shape != (count, group, group):
         raise InputError(
             f"mixing must have shape {(count, group, group)}", given=tuple(mixing.shape)
         )
-    sums = mixing.detach().abs().sum(-1)
+    sums = mixing.abs().sum(-1)
     if not bool((sums <= 1 + 1e-6).all()):
         advice = "divide rows by their sums of absolute values where these exceed 1"
         raise InputError(
             "rows of mixing exceed 1 in l1 norm", given=float(sums.max()), advice=advice
         )
-    return mixing.detach().clone()
+    return mixing

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bilevel.ground import rows
-from bilevel.ground.checks import check_constant, check_finite, check_positive, numbers
+from bilevel.ground.checks import check_positive, numbers
 from bilevel.ground.errors import InputError
 from bilevel.model.bounds import Variation
 from bilevel.model.operators.operator import Shape
@@ -144,15 +144,14 @@ class SplineRidge(CascadeRegulariser):
         )
 
     def _checked(self, slopes: Tensor) -> Tensor:
-        check_constant(slopes, "slopes")
-        check_finite(slopes, "slopes")
-        if slopes.ndim != 1 or not len(slopes):
+        slopes = numbers(slopes, "slopes")
+        if slopes.ndim != 1:
             expected = "slopes must be a number of them or have shape (n,)"
             raise InputError(expected, given=tuple(slopes.shape))
         least, given = self._least, (float(slopes.min()), float(slopes.max()))
         if given[0] < least or given[1] > STEEPEST:
             raise InputError(f"slopes must lie in [{least:g}, {STEEPEST:g}]", given=given)
-        return slopes.detach().to(torch.get_default_dtype()).clone()
+        return slopes
 
     @property
     def _least(self) -> float:
