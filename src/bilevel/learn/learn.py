@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bilevel.ground.checks import check_finite, check_matching
-from bilevel.ground.errors import InputError, nearest
+from bilevel.ground.errors import BilevelWarning, InputError, nearest
 from bilevel.ground.given import typed
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
@@ -24,7 +25,8 @@ from bilevel.learn.identity import Identity
 from bilevel.learn.problem import Problem
 from bilevel.learn.record import Record
 from bilevel.learn.snapshot import Snapshot
-from bilevel.model import Cost
+from bilevel.model import Cost, Energy
+from bilevel.model.describe import describe
 
 __all__ = ["learn"]
 
@@ -114,6 +116,8 @@ class _Run:
         self.writer = None if checkpoint is None else Writer(Path(checkpoint))
         if checkpoint is not None:
             disk.check(problem.sought, problem.level.first)
+        else:
+            _warn(problem.sought)
         self.theta: Theta = problem.theta
         self.start: Theta = problem.theta
         self.identity: Identity | None = None
@@ -231,6 +235,14 @@ class _Run:
         places = self.start, self.theta  # not copied: a snapshot changes with the problem
         found = Snapshot(name, self.state, problem.memory, lines, *places, self.identity)
         return replace(fit, snapshot=found)
+
+
+def _warn(energy: Energy) -> None:
+    """Say before any work that the fit cannot be saved, if so."""
+    try:
+        describe(energy)
+    except InputError as error:
+        warnings.warn(f"the fit cannot be saved: {error}", BilevelWarning, stacklevel=5)
 
 
 class Writer:
