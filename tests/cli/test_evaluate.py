@@ -66,6 +66,13 @@ def test_fits_fixed_weights_and_rules_on_the_same_data(
     assert all(name in outcome.out for name in names)
 
 
+def test_the_pictures_in_the_package(run: Run, fit: Path, tmp_path: Path) -> None:
+    outcome = run("evaluate", fit, "--images", "embedded", "--out", tmp_path / "out")
+    assert outcome.code == outcome.owed
+    with (tmp_path / "out" / "evaluation.csv").open() as file:
+        assert {row["image"] for row in csv.DictReader(file)} == set(bl.data.embedded_names())
+
+
 def test_one_of_several_is_what_it_is_alone(
     run: Run, fit: Path, images: Path, tmp_path: Path
 ) -> None:

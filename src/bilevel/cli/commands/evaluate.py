@@ -39,7 +39,8 @@ def evaluate(
         typer.Option(
             "--images",
             metavar="DIR",
-            help="Sharp images of any size: a folder, a file or a pattern.",
+            help='Sharp images of any size: a folder, a file or a pattern; "embedded" for the '
+            "pictures in the package.",
             show_default=False,
         ),
     ] = None,

@@ -36,15 +36,15 @@ def probe(network: Network, like: Tensor) -> None:
         bilevel.ground.errors.InputError: the network mixes rows: ...
     """
     with torch.no_grad():
-        _evaluated(network, _images(1, like))
+        value = _evaluated(network, _images(1, like))
+    if not bool(value.isfinite().all()):
+        raise InputError("the values of the network must be finite", given=float(value))
     small = like[..., :_SIDE, :_SIDE]
     try:
         _evaluated(network, _images(2, small))
     except InputError:  # it takes images of that shape alone
         small = like
     x = _images(2, small)
-    if not bool(network(x).isfinite().all()):
-        raise InputError("the values of the network must be finite", given="NaN or infinite ones")
     first, again, both = (_slope(network, part) for part in (x[:1], x[:1], x))
     room = _ROUNDING.get(x.dtype, 0.1) * float(both.abs().max())
     if not float((first - again).abs().max()) <= room:
