@@ -88,8 +88,8 @@ def check_kind(value: object, kind: type[K], name: str, advice: str) -> K:
     """
     if not isinstance(value, kind):
         given = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
-        article = "an" if kind.__name__[0] in "AEIO" else "a"
-        what = f"{name} must be {article} {kind.__name__}"
+        word = "nn.Module" if kind is torch.nn.Module else kind.__name__
+        what = f"{name} must be {'an' if word[0] in 'AEIOn' else 'a'} {word}"
         raise InputError(what, given=given, advice=advice)
     return value
 

@@ -25,7 +25,7 @@ from bilevel.learn.identity import Identity
 from bilevel.learn.problem import Problem
 from bilevel.learn.record import Record
 from bilevel.learn.snapshot import Snapshot
-from bilevel.model import Cost, Energy
+from bilevel.model import Cost, Variational
 from bilevel.model.describe import describe
 
 __all__ = ["learn"]
@@ -116,7 +116,7 @@ class _Run:
         self.writer = None if checkpoint is None else Writer(Path(checkpoint))
         if checkpoint is not None:
             disk.check(problem.sought, problem.level.first)
-        else:
+        elif isinstance(problem.sought, Variational):
             _warn(problem.sought)
         self.theta: Theta = problem.theta
         self.start: Theta = problem.theta
@@ -237,8 +237,8 @@ class _Run:
         return replace(fit, snapshot=found)
 
 
-def _warn(energy: Energy) -> None:
-    """Say before any work that the fit cannot be saved, if so."""
+def _warn(energy: Variational) -> None:
+    """Say before any work that the fit cannot be saved, where parts are modules of others."""
     try:
         describe(energy)
     except InputError as error:

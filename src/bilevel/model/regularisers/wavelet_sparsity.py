@@ -37,7 +37,7 @@ class WaveletSparsity(FilteredRegulariser):
         weight: factor of every band, or one each [1].
         smoothing: where the potential turns from quadratic to linear, ν [grey value].
         wavelet: which family.
-        levels: scales, each twice as coarse.
+        levels: scales L, each twice as coarse, for images with sides from 2^L pixels on.
         decimated: keep every 2^l-th coefficient of level l.
         coupled: penalise the coefficients of all channels together.
         potential: φ.
@@ -137,7 +137,7 @@ class ExactWaveletSparsity(NonSmoothRegulariser):
     Args:
         weight: factor of every band, or one each [1].
         wavelet: which family.
-        levels: scales, each twice as coarse.
+        levels: scales L, each twice as coarse, for images with sides from 2^L pixels on.
         decimated: keep every 2^l-th coefficient of level l.
         channels: c of the images.
         coupled: penalise the length of the coefficients of all channels.
