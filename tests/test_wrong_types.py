@@ -178,4 +178,8 @@ def test_a_function_whose_types_cannot_be_found_is_left_alone() -> None:
     def twice(x: Unknown) -> object:  # type: ignore[name-defined]  # noqa: F821
         return x
 
+    def gathered(*values: int, **named: int) -> int:
+        return len(values) + len(named)
+
     assert typed(twice)("a") == "a"
+    assert typed(gathered)(1, 2, three=3) == 3

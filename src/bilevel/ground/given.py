@@ -94,7 +94,8 @@ def _signature(call: Call) -> tuple[inspect.Signature, dict[str, Any]]:
     signature = inspect.signature(made)
     if made is object.__init__:
         signature = signature.replace(parameters=list(signature.parameters.values())[:1])
-    named = {key for key, p in signature.parameters.items() if p.kind is not p.VAR_POSITIONAL}
+    many = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
+    named = {key for key, p in signature.parameters.items() if p.kind not in many}
     found = {key: hint for key, hint in hints(call).items() if key in named}
     whole = not isinstance(call, type)
     return signature, {key: hint for key, hint in found.items() if whole or _plain(hint)}
