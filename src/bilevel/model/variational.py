@@ -207,4 +207,4 @@ class Variational(Energy):
 
 def _check_term(term: object, kind: type, name: str, family: str) -> None:
     advice = f"take one of bilevel.{family}, or derive a class from bilevel.extend"
-    check_kind(term, kind, name, advice)
+    check_kind(term, kind, f"the {name} of a Variational energy", advice)
