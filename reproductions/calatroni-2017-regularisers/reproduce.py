@@ -74,4 +74,5 @@ REPRODUCTION = Reproduction(
     run=run,
     needs=NEEDS,
     full="about an hour",
+    timed=True,
 )

@@ -92,4 +92,5 @@ REPRODUCTION = Reproduction(
     ),
     needs=NEEDS,
     full="about an hour",
+    timed=True,
 )

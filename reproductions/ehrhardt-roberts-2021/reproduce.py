@@ -176,5 +176,6 @@ REPRODUCTION = Reproduction(
     ),
     needs=("bsds500",),
     full="some minutes",
+    timed=True,
     packages=("dfols",),
 )

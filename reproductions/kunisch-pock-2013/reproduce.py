@@ -63,4 +63,5 @@ REPRODUCTION = Reproduction(
     run=run,
     needs=NEEDS,
     full="about an hour",
+    timed=True,
 )

@@ -196,4 +196,5 @@ REPRODUCTION = Reproduction(
     ),
     run=run,
     full="some minutes",
+    timed=True,
 )

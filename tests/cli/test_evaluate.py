@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import bilevel as bl
+from bilevel.cli.config import read
+from bilevel.cli.evaluating import Given
 from cli.tiny import CONFIGURATION, Run
 
 RULE = '[regulariser]\nname = "total-variation"\nsmoothing = 0.05\n[rule]\nname = "discrepancy"\n'
@@ -64,6 +66,13 @@ def test_fits_fixed_weights_and_rules_on_the_same_data(
     page = (out / "evaluation.html").read_text()
     assert "less fit [dB]" in page and page.count("<article") == 3
     assert all(name in outcome.out for name in names)
+
+
+def test_the_pictures_in_the_package(configuration: Path) -> None:
+    given = Given(Path("embedded"))
+    batches = given.batches(read(configuration).configuration)
+    assert {name for batch in batches for name in batch.ids} == set(bl.data.embedded_names())
+    assert given.name == "embedded"
 
 
 def test_one_of_several_is_what_it_is_alone(

@@ -138,6 +138,8 @@ def test_a_penalty_of_what_is_not_learned_is_refused() -> None:
     for make in (lambda: Size(-1.0), lambda: -1.0 * Size(), lambda: Size(smoothing=0.0)):
         with pytest.raises(bl.InputError, match="must be a positive"):
             make()
+    with pytest.raises(bl.InputError, match="the value of 'a' must be finite"):
+        bl.penalties.Distance(values={"a": torch.nan})
     with pytest.raises(bl.InputError, match="unknown norm"):
         Size(norm="l3")  # type: ignore[arg-type]
 

@@ -269,7 +269,7 @@ def test_problems_that_cannot_be_pretrained_are_refused() -> None:
     y = whole.samples.data(torch.arange(2))
     blind = bl.UnsupervisedProblem(whole.energy, y, bl.criteria.SURE(0.1))
     for method in (score, P.ScalarFit()):
-        with pytest.raises(bl.InputError, match="clean images"):
+        with pytest.raises(bl.InputError, match="must be a BilevelProblem"):
             bl.pretrain(blind, method, budget=BUDGET)  # type: ignore[arg-type]
     exact = bl.regularisers.ExactTotalVariation(0.1)
     with pytest.raises(bl.InputError, match="∇R of the image"):

@@ -41,7 +41,8 @@ class Mixing(nn.Module):
             values = self.layer.bias.sum().expand(len(x))
         if self.kind == "type":
             return values * self.plain[0].view(1)
-        return {"scalar": values.sum(), "wide": values[:, None]}.get(self.kind, values)
+        other = {"scalar": values.sum(), "wide": values[:, None], "nan": values * torch.nan}
+        return other.get(self.kind, values)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,7 @@ class Mixing(nn.Module):
         ("type", "one number a row"),
         ("detached", "no derivative"),
         ("constant", "no derivative"),
+        ("nan", "must be finite, but got nan"),
     ],
 )
 def test_networks_that_cannot_be_regularisers_are_refused(kind: str, says: str) -> None:

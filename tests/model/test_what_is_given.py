@@ -29,7 +29,7 @@ class Single(Operator):
 def test_terms_in_the_wrong_place_are_refused(swapped: bool) -> None:
     fidelity, ridge = bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(0.1)
     given: tuple[Any, Any] = (ridge, fidelity) if swapped else (fidelity, None)
-    with pytest.raises(bl.InputError, match="needs a"):
+    with pytest.raises(bl.InputError, match="of a Variational energy must be"):
         bl.Variational(*given)
 
 

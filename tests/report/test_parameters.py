@@ -91,3 +91,28 @@ def test_banks_of_a_cascade_are_named_after_the_regulariser() -> None:
         ("Ridge regulariser", "filters 1"),
         ("Ridge regulariser", "filters 2"),
     ]
+
+
+def test_what_is_inside_of_a_network_is_summed_up() -> None:
+    network = bl.networks.InputConvexNetwork(channels=2, size=3)
+    energy = bl.Variational(bl.fidelities.SquaredL2(), network)
+    fit = Fit(energy, bl.ground.theta.learnable(energy), (), Status.BUDGET, bl.Cost())
+    weight, scale, inside = parameters(fit)
+    assert (weight.name, scale.name, inside.name) == ("weight", "scale", "network")
+    assert {p.owner for p in (weight, scale, inside)} == {"Input-convex network"}
+    assert inside.learned == "61 values in 6 tensors"
+    assert model_name(fit) == "input-convex network"
+
+
+def test_parameters_have_the_words_of_the_field() -> None:
+    fidelity = bl.fidelities.GaussianPoisson(learn=("gaussian", "poisson"))
+    directional = bl.regularisers.DirectionalTV(learn=("direction",))
+    energy = bl.Variational(fidelity, directional)
+    fit = Fit(energy, bl.ground.theta.learnable(energy), (), Status.BUDGET, bl.Cost())
+    assert [(p.owner, p.name) for p in parameters(fit)] == [
+        ("Gaussian Poisson", "weight of Gaussian noise"),
+        ("Gaussian Poisson", "weight of Poisson noise"),
+        ("Directional TV", "½ log anisotropy × cos 2 angle"),
+        ("Directional TV", "½ log anisotropy × sin 2 angle"),
+    ]
+    assert model_name(fit) == "Gaussian Poisson and directional TV"

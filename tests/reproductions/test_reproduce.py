@@ -83,7 +83,11 @@ def test_without_a_name_all_are_listed(capsys: pytest.CaptureFixture[str]) -> No
     ("options", "words"),
     [
         (("kunisch-pok-2013",), "kunisch-pock-2013"),
+        (("kunisch",), "did you mean 'kunisch-pock-2013'?"),
         (("kunisch-pock-2013",), "bsds500 and bsd68"),
+        (("bengio-2000", "--data", "."), "brings its data; leave out --data"),
+        (("bengio-2000", "--quick", "--minutes", "1"), "leave out --minutes"),
+        (("bengio-2000", "--page", "--quick"), "--page runs nothing"),
         (("kunisch-pock-2013", "--data", "nowhere"), "does not exist"),
         (("kunisch-pock-2013", "--data", "."), "must hold bsds500"),
         (("semi-blind", "--quick", "--data", "."), "leave out --data, or --quick"),
@@ -226,6 +230,15 @@ def test_the_page_says_plainly_where_it_falls_short() -> None:
     full = Results({}, short=["1 dB below."], about={"scale": "full"})
     assert "- 1 dB below." in reproduction_markdown(paper, full)
     assert "quick form" in reproduction_markdown(paper, Results({}, about={"scale": "quick"}))
+
+
+@pytest.mark.parametrize("scale", ["quick", "smoke", "full"])
+def test_the_page_says_what_was_run_at_its_scale(scale: str) -> None:
+    paper = Reproduction("a", "A", "B.", ["C."], ["On BSD68."], lambda job: Results({}))
+    text = reproduction_markdown(paper, Results({}, about={"scale": scale}))
+    under = "What is run here" if scale == "full" else "What the full form runs"
+    assert f"## {under}\n\nOn BSD68." in text
+    assert ("The same in small" in text) == (scale != "full")
 
 
 def test_time_left_is_told() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -14,13 +14,14 @@ import typer
 from torch import Tensor
 
 from bilevel.cli.config import Configuration, plain
+from bilevel.cli.config.data import EMBEDDED
 from bilevel.cli.console import INTERRUPTED, check_writable, finish, results, say
 from bilevel.cli.images import Batch, by_size, check_complex, fitting
 from bilevel.cli.measured import measured_batches
 from bilevel.cli.methods import Way, ways_of
 from bilevel.cli.progress import Counter
 from bilevel.cli.reconstruction import Reconstructor, simulated
-from bilevel.data import Files, Layout, Place
+from bilevel.data import Files, Layout, Place, embedded_image, embedded_names
 from bilevel.ground.contrast import peak_of
 from bilevel.ground.errors import InputError
 from bilevel.model import Cost
@@ -73,8 +74,15 @@ class Given:
         return Given(cast(Path, images or measured), target, layout)
 
     @property
+    def embedded(self) -> bool:
+        """Whether the pictures in the package are meant, and no folder of that name."""
+        return str(self.source) == EMBEDDED and not self.source.exists()
+
+    @property
     def name(self) -> str:
         """Of the file or the folder."""
+        if self.embedded:
+            return EMBEDDED
         place = Place.of(self.source)
         folder = self.source if self.source.is_dir() else self.source.parent
         return place.stem if place.path.is_file() else folder.resolve().name
@@ -85,10 +93,17 @@ class Given:
         if self.target is not None:
             whole = measured_batches(configuration, self.source, self.target, layout)
         else:
-            files = Files(self.source, grey=configuration.data.grey, layout=layout)
-            check_complex(configuration.data, str(self.source), complex=files.complex)
-            whole = by_size((name, fitting(configuration, image)) for name, image in files)
+            whole = by_size((n, fitting(configuration, x)) for n, x in self._images(configuration))
         return [part for one in whole for part in one.apart(each=configuration.operator.of_samples)]
+
+    def _images(self, configuration: Configuration) -> Iterable[tuple[str, Tensor]]:
+        settings = configuration.data
+        if self.embedded:
+            check_complex(settings, "the pictures in the package", complex=False)
+            return [(n, embedded_image(n, grey=settings.grey)) for n in embedded_names()]
+        files = Files(self.source, grey=settings.grey, layout=self.layout or settings.layout)
+        check_complex(settings, str(self.source), complex=files.complex)
+        return files
 
 
 def evaluate_fit(reconstructor: Reconstructor, given: Given, folder: Path) -> None:

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 import typer
 from torch import Tensor
 
+from bilevel.cli.binary import binarised, is_binary, sampling_of
 from bilevel.cli.config import Configuration, Document, blaming, plain
 from bilevel.cli.console import INTERRUPTED, check_writable, finish, results, say
 from bilevel.cli.images import Batch, LearningImages, Measurements
@@ -38,7 +37,6 @@ from bilevel.learn.checkpoint import PLAIN
 from bilevel.learn.scaling import resolved
 from bilevel.learn.separable import SeparableProblem
 from bilevel.model import Variational
-from bilevel.model.fidelities import SampledL2
 from bilevel.report import (
     ENDINGS,
     Reconstructed,
@@ -144,6 +142,8 @@ def _settled(configuration: Configuration, training: Batch) -> tuple[Variational
 
 
 def _problem(configuration: Configuration, energy: Variational, pairs: Pairs) -> BilevelProblem:
+    with blaming("fidelity", "name"):
+        energy.fidelity.check(pairs.y)
     solver, objective = configuration.solver, energy.at(pairs.y[:1])
     with blaming("loss", "name"):
         loss = configuration.loss.build()
@@ -221,9 +221,9 @@ def _learned(
     configuration = document.configuration
     with document.blaming("data.size" if training.y is None else "data.measured"):
         problem = build_problem(configuration, training)
-    binary = before is not None and _is_binary(before)
+    binary = before is not None and is_binary(before)
     if before is not None and binary:
-        kept = _sampling(before)
+        kept = sampling_of(before)
         problem = _binarised(configuration, problem, load(out / RELAXED), kept)
     with document.blaming("scales"):
         resolved(configuration.scales, problem.theta)
@@ -265,7 +265,7 @@ def _made_binary(document: Document, problem: SeparableProblem, relaxed: Fit, ou
     if fit.status is Status.DIVERGED:
         return fit
     say("exchanging what is taken for what is left out, where the loss falls by that")
-    theta = {**fit.theta, SAMPLING: _sampling(fit)}
+    theta = {**fit.theta, SAMPLING: sampling_of(fit)}
     try:
         better = exchanged(problem, theta, SAMPLING, tol=problem.first_accuracy(theta))[SAMPLING]
     except KeyboardInterrupt:
@@ -280,33 +280,14 @@ def _made_binary(document: Document, problem: SeparableProblem, relaxed: Fit, ou
     return _run(document, binary, algorithm, out, theta0=fit.theta)
 
 
-def _sampling(fit: Fit) -> Tensor:
-    """The weights of its mask that are not kept."""
-    energy = cast(Variational, fit.energy)
-    return cast(SampledL2, energy.fidelity).sampling.detach()
-
-
-def _is_binary(fit: Fit) -> bool:
-    """Whether its mask was learned and is binary now."""
-    fidelity = fit.energy.fidelity if isinstance(fit.energy, Variational) else None
-    return isinstance(fidelity, SampledL2) and not fidelity.sampling.requires_grad
-
-
 def _binarised(
     configuration: Configuration,
     problem: SeparableProblem,
     fit: Fit,
     sampling: Tensor | None = None,
 ) -> SeparableProblem:
-    """The same with a binary mask, that of ``fit`` if None, from its other parameters on."""
-    learned = cast(Variational, fit.energy)
-    own = cast(SampledL2, copy.deepcopy(learned.fidelity)).binarised()
-    energy = Variational(own, cast(Variational, copy.deepcopy(problem.energy)).regulariser)
-    with torch.no_grad():
-        for name, value in learned.regulariser.named_parameters():
-            energy.regulariser.get_parameter(name).copy_(value)
-        if sampling is not None:
-            own.sampling.copy_(sampling)
+    """The same with a binary mask, from the other parameters of ``fit`` on."""
+    energy = binarised(fit, cast(Variational, problem.energy), sampling)
     return _problem(configuration, energy, cast(Pairs, problem.samples))
 
 

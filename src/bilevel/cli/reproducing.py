@@ -117,7 +117,7 @@ def run_and_report(
     *,
     quick: bool,
     out: Path | None,
-    data: Path | None,
+    data: str | None,
     minutes: float | None,
 ) -> Path:
     """Run one and write results.json, README.md, report.html and pictures; returns their folder.
@@ -127,6 +127,9 @@ def run_and_report(
     """
     reproduction = load(folder, name)
     where = check_writable(_place(name, out))
+    if minutes is not None and not reproduction.timed:
+        what = f"{name} learns by numbers of steps, not by time"
+        raise InputError(what, advice="leave out --minutes")
     job = Job(
         where,
         "quick" if quick else "full",
@@ -182,13 +185,15 @@ def write(reproduction: Reproduction, results: Results, folder: Path) -> None:
     write_page(folder / "report.html", reproduction_page(reproduction, kept, folder))
 
 
-def _data(reproduction: Reproduction, data: Path | None, *, quick: bool) -> Path | None:
+def _data(reproduction: Reproduction, data: str | None, *, quick: bool) -> Path | None:
     if quick:
         if data is not None:
             what = "--quick takes the embedded pictures"
             raise InputError(what, advice="leave out --data, or --quick")
         return None
     if not reproduction.needs:
+        if data is not None:
+            raise InputError(f"{reproduction.name} brings its data", advice="leave out --data")
         return None
     folder = find_data(data)
     listed = _listed(reproduction.needs)

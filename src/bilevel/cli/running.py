@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -22,8 +22,15 @@ __all__ = [
     "QuietOption",
     "ThreadsOption",
     "device_named",
+    "out_option",
     "running",
 ]
+
+
+def out_option(about: str, default: str | bool = False) -> Any:
+    """``--out``: what the folder is for, and which one is taken where none is given."""
+    return typer.Option("--out", metavar="DIR", help=about, show_default=default)
+
 
 QuietOption = Annotated[
     bool, typer.Option("--quiet", help="Say nothing but errors and what was not answered.")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bilevel.ground.checks import check_nonnegative, check_positive
 from bilevel.ground.errors import InputError
+from bilevel.ground.given import Typed
 
 __all__ = [
     "GaussianNoise",
@@ -22,7 +23,7 @@ __all__ = [
 ]
 
 
-class Noise(ABC):
+class Noise(Typed, ABC):
     """How data are disturbed; drawn in float64, so that float32 and float64 data get the same."""
 
     of_positive: ClassVar[bool] = False

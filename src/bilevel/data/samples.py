@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from bilevel.ground.checks import check_finite
+from bilevel.ground.checks import check_finite, check_kind
 from bilevel.ground.errors import InputError
 from bilevel.ground.fingerprint import fingerprint
 
@@ -229,9 +229,7 @@ def check_samples(given: object, name: str) -> Samples:
         InputError: something else, none at all, ids that repeat or are no strings, or groups that
             are not one number a sample.
     """
-    if not isinstance(given, Samples):
-        advice = "e.g. bl.data.Pairs(y, target, ids)"
-        raise InputError(f"{name} must be Samples", given=type(given).__name__, advice=advice)
+    given = check_kind(given, Samples, name, "e.g. bl.data.Pairs(y, target, ids)")
     check_ids(tuple(given.ids), len(given))
     if not len(given):
         raise InputError("at least one sample is needed", given=0)

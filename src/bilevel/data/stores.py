@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bilevel.data.samples import FEW, Rows, sizes
 from bilevel.ground import rows
+from bilevel.ground.checks import check_kind
 from bilevel.ground.errors import InputError
 from bilevel.ground.memory import physical_memory
 
@@ -161,10 +162,7 @@ class Nowhere(Store):
 
 def check_store(given: object) -> Store:
     """``given`` if it is a store."""
-    if not isinstance(given, Store):
-        advice = "bl.data.InMemory(), OnDisk(folder) or Nowhere()"
-        raise InputError("store must be a Store", given=repr(given)[:60], advice=advice)
-    return given
+    return check_kind(given, Store, "store", "bl.data.InMemory(), OnDisk(folder) or Nowhere()")
 
 
 class Column:

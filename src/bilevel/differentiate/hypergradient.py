@@ -10,6 +10,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from bilevel.differentiate.upper import Upper
+from bilevel.ground.given import Typed
 from bilevel.ground.theta import Theta
 from bilevel.linear import LinearSolution
 from bilevel.model.objective import Objective
@@ -56,7 +57,7 @@ class UpperGradient:
         return float(self.error.mean())
 
 
-class Hypergradient(ABC):
+class Hypergradient(Typed, ABC):
     """A way to differentiate the solution of the lower level."""
 
     needs_state: ClassVar[bool] = False

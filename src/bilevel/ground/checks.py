@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from bilevel.ground.errors import InputError, nearest
+from bilevel.ground.errors import InputError, nearest, shortened
 
 __all__ = [
     "DETACH",
@@ -18,12 +19,15 @@ __all__ = [
     "check_finite",
     "check_fraction",
     "check_images",
+    "check_kind",
     "check_matching",
     "check_nonnegative",
     "check_positive",
+    "numbers",
 ]
 
 
+K = TypeVar("K")
 LARGEST = sys.float_info.max
 """Whole numbers beyond it are no numbers to compute with."""
 DETACH = "give its detach() to learn from its values, or theta to what takes one"
@@ -75,6 +79,21 @@ def check_choice(value: str, choices: Iterable[str], name: str) -> str:
     return value
 
 
+def check_kind(value: object, kind: type[K], name: str, advice: str) -> K:
+    """``value`` if it is an object of the class ``kind``.
+
+    Example:
+        >>> check_kind(0.5, float, "weight", "give a number")
+        0.5
+    """
+    if not isinstance(value, kind):
+        given = f"the class {value.__name__}" if isinstance(value, type) else type(value).__name__
+        word = "nn.Module" if kind is torch.nn.Module else kind.__name__
+        what = f"{name} must be {'an' if word[0] in 'AEIOn' else 'a'} {word}"
+        raise InputError(what, given=given, advice=advice)
+    return value
+
+
 def check_constant(value: object, name: str, advice: str = DETACH) -> None:
     """Raise InputError for a tensor that requires a gradient, which a copy would not hand on."""
     if isinstance(value, Tensor) and value.requires_grad:
@@ -115,3 +134,25 @@ def check_matching(x: Tensor, name: str, like: Tensor, like_name: str) -> Tensor
             advice=f"convert one of them with .to({like.dtype})",
         )
     return x
+
+
+def numbers(value: float | Tensor, name: str) -> Tensor:
+    """A number, or a tensor of real ones, in the default type: finite, and at least one.
+
+    It is copied; a tensor that requires a gradient, which would be lost, is refused.
+
+    Example:
+        >>> numbers(0.5, "weight")
+        tensor(0.5000)
+    """
+    check_constant(value, name)
+    try:
+        tensor = torch.as_tensor(value).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name} must be numbers", given=shortened(repr(value))) from error
+    if tensor.is_complex():
+        advice = "give its real part or its abs()"
+        raise InputError(f"{name} must be real", given=f"a tensor, {tensor.dtype}", advice=advice)
+    if tensor.numel() == 0:
+        raise InputError(f"{name} must not be empty", given=f"a tensor {tuple(tensor.shape)}")
+    return check_finite(tensor.to(torch.get_default_dtype(), copy=True), name)

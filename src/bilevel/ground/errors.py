@@ -43,15 +43,18 @@ class NotCertified(BilevelError):
 def nearest(name: str, names: Iterable[str]) -> str:
     """Advice that names the closest valid name, or all of them if none is close.
 
-    Initials come first: "tv" stands for "total-variation".
+    Initials come first: "tv" stands for "total-variation"; last come words of longer names.
 
     Example:
         >>> nearest("wieght", ["weight", "smoothing"])
         "did you mean 'weight'?"
+        >>> nearest("student", ["huber", "student-t"])
+        "did you mean 'student-t'?"
     """
     options = sorted(names)
     close = [option for option in options if _initials(option) == name.lower()]
     close += difflib.get_close_matches(name[:_LONGEST], options, n=1)
+    close += [option for option in options if name.lower() in option.lower().split("-")]
     return f"did you mean '{close[0]}'?" if close else f"choose one of {', '.join(options)}"
 
 

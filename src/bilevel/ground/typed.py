@@ -8,6 +8,7 @@ import math
 import types
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import is_dataclass
+from numbers import Integral, Real
 from typing import (
     Any,
     Literal,
@@ -20,9 +21,11 @@ from typing import (
     get_type_hints,
 )
 
+from torch import Tensor
+
 from bilevel.ground.errors import InputError, nearest
 
-__all__ = ["fits", "made", "parsed", "table"]
+__all__ = ["fits", "hints", "made", "parsed", "table"]
 
 T = TypeVar("T")
 DEEPEST = 50
@@ -84,7 +87,7 @@ def made(cls: type[T], values: object, what: str) -> T:
     for name, parameter in accepted.items():
         if name not in given and parameter.default is parameter.empty:
             raise InputError(f"{what} lacks its '{name}'")
-    for name, hint in _hints(cls).items():
+    for name, hint in hints(cls).items():
         if name in given and not fits(given[name], hint):
             raise InputError(f"'{name}' of {what} has the wrong type", given=_short(given[name]))
     try:
@@ -103,11 +106,15 @@ def made(cls: type[T], values: object, what: str) -> T:
         raise InputError(f"{what} cannot be made of what is saved ({error})") from error
 
 
+_WHOLE = (str, bytes, Mapping, Tensor)
+"""What is one thing, though it has parts."""
 _REST = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def fits(value: object, hint: Any) -> bool:
-    """Whether ``value`` is what an annotation says; integers are floats, lists are sequences.
+    """Whether ``value`` is what an annotation says.
+
+    Integers are floats, as are tensors of one float without a dimension; lists are sequences.
 
     Example:
         >>> fits((1, 2.0), tuple[float, ...]), fits("1", float | None)
@@ -126,15 +133,19 @@ def fits(value: object, hint: Any) -> bool:
             for k, v in cast(Mapping[object, object], value).items()
         )
     if issubclass(origin, Collection):
-        return isinstance(value, list | tuple) and _each(cast(Sequence[object], value), inner)
+        several = isinstance(value, Collection) and not isinstance(value, _WHOLE)
+        return several and _each(list(cast(Collection[object], value)), inner)
     return isinstance(value, origin)
 
 
 def _plain(value: object, hint: Any) -> bool:
     """For a type without arguments."""
     if hint in (float, int):
-        number = isinstance(value, (int, float) if hint is float else int)
-        return number and not isinstance(value, bool) and _represented(cast(float, value))
+        kind = Real if hint is float else Integral
+        if isinstance(value, Tensor):
+            return hint is float and value.ndim == 0 and value.is_floating_point()
+        number = not isinstance(value, bool) and isinstance(value, kind)
+        return number and _represented(cast(float, value))
     if hint is None or hint is type(None):
         return value is None
     unknown = hint is Any or not isinstance(hint, type)
@@ -154,9 +165,11 @@ def _represented(value: float) -> bool:
     return not isinstance(value, int) or abs(value) <= 2**63
 
 
-def _hints(cls: type[object]) -> dict[str, Any]:
+def hints(call: Any) -> dict[str, Any]:
+    """The annotations of a class or a function; none where one cannot be resolved."""
+    constructor = isinstance(call, type) and not is_dataclass(call)
     try:
-        return get_type_hints(cls if is_dataclass(cls) else cls.__init__)
+        return get_type_hints(cast(Any, call.__init__ if constructor else call))
     except NameError:
         return {}
 

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from bilevel.ground import theta as algebra
+from bilevel.ground.given import Typed
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
 from bilevel.learn.evaluation import Evaluation
@@ -77,7 +78,7 @@ class State(Protocol):
 S = TypeVar("S", bound=State)
 
 
-class Algorithm(ABC, Generic[S]):
+class Algorithm(Typed, ABC, Generic[S]):
     """Sees nothing but the problem; knows no constraint but ``problem.space.project``."""
 
     @abstractmethod

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 from bilevel.ground.errors import InputError
+from bilevel.ground.given import Typed
 from bilevel.model import Cost
 
 __all__ = ["Budget", "BudgetExhausted", "Ledger"]
@@ -19,11 +20,11 @@ class BudgetExhausted(Exception):
 
 
 @dataclass(frozen=True)
-class Budget:
-    """Limits of a fit; the first one that is reached ends it.
+class Budget(Typed):
+    """Limits of a fit; the first one that is reached ends it. With no step at all θ stays as given.
 
     Raises:
-        InputError: a limit that is not positive, or none that is finite.
+        InputError: a limit that is not positive, steps that are not whole, or no finite limit.
 
     Example:
         >>> Budget(steps=3).exceeded(Cost(), steps=3)
@@ -36,10 +37,14 @@ class Budget:
 
     def __post_init__(self) -> None:
         """Refuse empty budgets."""
-        limits = (self.seconds, self.steps, self.gradient_evaluations)
-        if not all(limit > 0 for limit in limits):
-            raise InputError("every limit of a budget must be positive", given=limits)
-        if not any(limit < math.inf for limit in limits):
+        for name in ("seconds", "gradient_evaluations"):
+            if not getattr(self, name) > 0:
+                raise InputError(
+                    f"the {name} of a budget must be positive", given=getattr(self, name)
+                )
+        if not (self.steps == math.inf or (self.steps >= 0 and self.steps % 1 == 0)):
+            raise InputError("the steps of a budget must be a whole number", given=self.steps)
+        if min(self.seconds, self.steps, self.gradient_evaluations) == math.inf:
             raise InputError("a budget needs a finite limit", advice="e.g. Budget(seconds=60)")
 
     def after(self, cost: Cost) -> Budget:
@@ -59,7 +64,7 @@ class Budget:
         """
         used = (
             cost.seconds / self.seconds,
-            steps / self.steps,
+            steps / self.steps if self.steps else 1.0,
             cost.gradient_evaluations / self.gradient_evaluations,
         )
         return min(max(used), 1.0)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from bilevel.ground.checks import check_finite, check_matching
-from bilevel.ground.errors import InputError, nearest
+from bilevel.ground.errors import BilevelWarning, InputError, nearest
+from bilevel.ground.given import typed
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
 from bilevel.learn import checkpoint as disk
@@ -23,11 +25,13 @@ from bilevel.learn.identity import Identity
 from bilevel.learn.problem import Problem
 from bilevel.learn.record import Record
 from bilevel.learn.snapshot import Snapshot
-from bilevel.model import Cost
+from bilevel.model import Cost, Variational
+from bilevel.model.describe import describe
 
 __all__ = ["learn"]
 
 
+@typed
 def learn(
     problem: Problem,
     algorithm: Algorithm[Any] | None = None,
@@ -55,7 +59,7 @@ def learn(
         problem: what to minimise.
         algorithm: what :func:`~bilevel.learn.algorithms.automatic` chooses if None.
         theta0: projected onto the admissible set first.
-        budget: limits of this call.
+        budget: limits of this call; with ``steps=0`` nothing is evaluated, and θ is as given.
         record: called with every new line of the history.
         checkpoint: folder for the fit so far.
         resume: a fit to go on with, by the same algorithm on the same problem (energy, operator,
@@ -112,6 +116,8 @@ class _Run:
         self.writer = None if checkpoint is None else Writer(Path(checkpoint))
         if checkpoint is not None:
             disk.check(problem.sought, problem.level.first)
+        elif isinstance(problem.sought, Variational):
+            _warn(problem.sought)
         self.theta: Theta = problem.theta
         self.start: Theta = problem.theta
         self.identity: Identity | None = None
@@ -154,7 +160,7 @@ class _Run:
         ledger = self.problem.level.ledger
         ledger.budget = budget.after(ledger.cost)
         try:
-            status = self._loop(ledger.budget)
+            status = Status.GIVEN if budget.steps == 0 else self._loop(ledger.budget)
         except BudgetExhausted:
             status = Status.BUDGET
         except KeyboardInterrupt:
@@ -229,6 +235,14 @@ class _Run:
         places = self.start, self.theta  # not copied: a snapshot changes with the problem
         found = Snapshot(name, self.state, problem.memory, lines, *places, self.identity)
         return replace(fit, snapshot=found)
+
+
+def _warn(energy: Variational) -> None:
+    """Say before any work that the fit cannot be saved, where parts are modules of others."""
+    try:
+        describe(energy)
+    except InputError as error:
+        warnings.warn(f"the fit cannot be saved: {error}", BilevelWarning, stacklevel=5)
 
 
 class Writer:

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from bilevel.ground.checks import check_positive
 from bilevel.ground.errors import InputError
+from bilevel.ground.given import Typed
 
 __all__ = ["Adaptive", "Constant", "Geometric", "Polynomial", "Progress", "Schedule"]
 
@@ -28,7 +29,7 @@ class Progress:
     stuck: bool = False
 
 
-class Schedule(ABC):
+class Schedule(Typed, ABC):
     """ε_t for the outer steps t = 0, 1, ..."""
 
     needs_estimate: ClassVar[bool] = False

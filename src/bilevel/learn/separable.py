@@ -13,7 +13,7 @@ from bilevel.data.samples import Batch, Samples, check_samples
 from bilevel.data.stores import Store
 from bilevel.differentiate import Hypergradient, Upper
 from bilevel.ground import theta as algebra
-from bilevel.ground.checks import check_matching
+from bilevel.ground.checks import check_kind, check_matching
 from bilevel.ground.contrast import contrast, spread
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta, bind, learnable
@@ -25,6 +25,7 @@ from bilevel.learn.penalties import Penalty
 from bilevel.learn.problem import Facts, OwnProblem, smooth
 from bilevel.model import Energy, space_of
 from bilevel.model.losses import Loss, Scale
+from bilevel.model.losses.loss import check_loss
 from bilevel.solve import Solver
 
 __all__ = ["BilevelProblem", "SeparableProblem"]
@@ -232,10 +233,11 @@ class BilevelProblem(SeparableProblem):
         penalty: Penalty | None = None,
     ) -> None:
         """Check everything before any work starts."""
+        check_kind(energy, Energy, "the energy", "e.g. bl.Variational(fidelity, regulariser)")
         check_samples(samples, "samples")
-        _check_kind(loss, Loss, "the loss", "wrap functions of torch in bl.losses.ModuleLoss")
+        check_loss(loss)
         if penalty is not None:
-            _check_kind(penalty, Penalty, "the penalty", "take one of bl.penalties")
+            check_kind(penalty, Penalty, "the penalty", "take one of bl.penalties")
         shown = list(samples.batches(samples.shown(), len(samples)))
         targets = [batch.target for batch in shown]
         images = [loss.images(target) for target in targets]
@@ -256,12 +258,6 @@ class BilevelProblem(SeparableProblem):
         fitted = loss.fitted(targets[0] if len(targets) == 1 else _side_by_side(targets))
         super().__init__(level, samples, fitted, fitted, energy, penalty)
         self.loss: Loss = fitted
-
-
-def _check_kind(part: object, kind: type, name: str, advice: str) -> None:
-    if not isinstance(part, kind):
-        what = f"{name} must be a {kind.__name__}"
-        raise InputError(what, given=type(part).__name__, advice=advice)
 
 
 def _check(energy: Energy, batch: Batch, grey: float | None, loss: Loss) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor
 
-from bilevel.ground.checks import check_constant, check_finite
+from bilevel.ground.checks import numbers
 from bilevel.ground.errors import InputError
 from bilevel.model.operators.operator import Shape
 
@@ -86,11 +85,9 @@ def _word(name: str) -> str:
 
 
 def _between(value: float | Tensor, name: str, low: float, high: float) -> Tensor:
-    check_constant(value, name)
-    tensor = torch.as_tensor(value, dtype=torch.get_default_dtype()).detach().clone()
-    check_finite(tensor, name)
+    tensor = numbers(value, name)
     least, most = float(tensor.min()), float(tensor.max())
     if least < low * (1 - 1e-6 * (low > 0)) or most > high * (1 + 1e-6):
-        given = least if least == most else (least, most)
+        given = f"{least:g}" if least == most else f"values from {least:g} to {most:g}"
         raise InputError(f"{name} must lie in [{low:g}, {high:g}]", given=given)
     return tensor.clamp(low, high)

@@ -140,8 +140,10 @@ class GroupNorm:
     def rows(self, index: Tensor) -> GroupNorm:
         """Of the rows ``index`` alone."""
         weight = self.weight[index] if self.weight.ndim == 4 else self.weight
-        whole = self.shift is None or self.shift.ndim == 0
-        return replace(self, weight=weight, shift=self.shift if whole else self.shift[index])
+        shift = self.shift
+        if shift is not None and shift.ndim:
+            shift = shift[index]
+        return replace(self, weight=weight, shift=shift)
 
 
 def _sizes(s: Tensor, group: int) -> Tensor:

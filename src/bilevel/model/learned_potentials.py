@@ -11,7 +11,7 @@ from functools import cached_property
 import torch
 from torch import Tensor, nn
 
-from bilevel.ground.checks import check_choice, check_constant, check_finite
+from bilevel.ground.checks import check_choice, numbers
 from bilevel.ground.errors import InputError
 from bilevel.model.part import Part
 from bilevel.model.potentials import POTENTIALS, Constants, EvenFunction
@@ -87,8 +87,7 @@ class LinearSpline(LearnedPotential):
         learn: bool = True,
     ) -> None:
         super().__init__()
-        check_constant(knots, "knots")
-        given = check_finite(knots.detach(), "knots").to(torch.get_default_dtype())
+        given = numbers(knots, "knots")
         if given.ndim != 1 or not len(given):
             raise InputError("knots must have shape (n,)", given=tuple(given.shape))
         if not bool((torch.cat([given.new_zeros(1), given]).diff() > 0).all()):
@@ -229,12 +228,11 @@ def each_or_one(values: Tensor, count: int, name: str) -> Tensor:
     Raises:
         InputError: another shape, values that are not finite.
     """
-    check_constant(values, name)
-    given = check_finite(values.detach(), name)
+    given = numbers(values, name)
     if given.ndim not in (1, 2) or given.shape[-1] != count or not len(given):
         expected = f"{name} must have shape ({count},), or (m, {count}), a row for each filter"
         raise InputError(expected, given=tuple(given.shape))
-    return given.to(torch.get_default_dtype()).clone()
+    return given
 
 
 def per_channel(value: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor
 
-from bilevel.ground.checks import check_choice
+from bilevel.ground.checks import check_choice, numbers
 from bilevel.ground.errors import InputError
 
 __all__ = ["Between", "Grid"]
@@ -74,7 +74,7 @@ class Grid:
         Raises:
             InputError: values of another shape.
         """
-        tensor = torch.as_tensor(value, dtype=torch.get_default_dtype())
+        tensor = numbers(value, name)
         if tensor.ndim and tuple(tensor.shape) != self.knots:
             what = f"{name} must be a number or have one value for each knot {self.knots}"
             raise InputError(what, given=tuple(tensor.shape))

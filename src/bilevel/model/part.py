@@ -10,8 +10,9 @@ from typing import Any, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from bilevel.ground.checks import check_choice, check_constant, check_finite
+from bilevel.ground.checks import check_choice, numbers
 from bilevel.ground.errors import InputError
+from bilevel.ground.given import Typed
 from bilevel.model.sets import Box, Product, Set
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "accounted_under",
     "around",
     "check_learn",
+    "one_or_each",
     "positive_parameter",
     "space_of",
     "unaccounted",
@@ -42,7 +44,7 @@ class Units:
     """What Ψ grows by with the data: c² for squared distances, c for absolute ones."""
 
 
-class Part(nn.Module):
+class Part(Typed, nn.Module):
     """A building block with parameters in declared sets.
 
     A tensor that is set as an attribute becomes a buffer, not saved with the state, so that
@@ -168,8 +170,7 @@ def positive_parameter(value: float | Tensor, name: str, learn: Collection[str])
         InputError: a value that is not positive, not finite, or not in [1e-30, 1e30], or one that
             requires a gradient.
     """
-    check_constant(value, name)
-    tensor = check_finite(torch.as_tensor(value, dtype=torch.get_default_dtype()).detach(), name)
+    tensor = numbers(value, name)
     if not bool((tensor > 0).all()):
         raise InputError(f"{name} must be positive", given=float(tensor.min()))
     if not bool(((tensor >= 1 / LARGEST) & (tensor <= LARGEST)).all()):
@@ -177,6 +178,24 @@ def positive_parameter(value: float | Tensor, name: str, learn: Collection[str])
         advice = "measure grey values in another unit"
         raise InputError(f"{name} must lie in [1e-30, 1e30]", given=given, advice=advice)
     return nn.Parameter(tensor.log(), requires_grad=name in learn)
+
+
+def one_or_each(value: float | Tensor, count: int, name: str, of: str = "") -> Tensor:
+    """(count,): a number for all, or one each; ``of`` says what there are so many of.
+
+    Raises:
+        InputError: another number of them, complex ones, or some that are not finite.
+
+    Example:
+        >>> one_or_each(0.5, 2, "weight")
+        tensor([0.5000, 0.5000])
+    """
+    tensor = numbers(value, name)
+    if tensor.ndim > 1 or (tensor.ndim == 1 and len(tensor) != count):
+        each = f", one a {of}" if of else ""
+        expected = f"{name} must be a number or have shape ({count},){each}"
+        raise InputError(expected, given=tuple(tensor.shape))
+    return tensor.expand(count).clone()
 
 
 def around(log: Tensor, factors: tuple[float, float] = FACTORS) -> Box:

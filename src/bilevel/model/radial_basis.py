@@ -11,7 +11,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from bilevel.ground.checks import check_positive
+from bilevel.ground.checks import check_positive, numbers
 from bilevel.ground.errors import InputError
 from bilevel.ground.fused import fused
 from bilevel.model.learned_potentials import (
@@ -72,7 +72,8 @@ class RadialBasis(LearnedPotential):
     ) -> None:
         super().__init__()
         self.reach = check_positive(reach, "reach")
-        first = each_or_one(coefficients, coefficients.shape[-1:].numel(), "coefficients")
+        given = numbers(coefficients, "coefficients")
+        first = each_or_one(given, given.shape[-1:].numel(), "coefficients")
         self.spacing = reach / first.shape[-1]
         self.width = self.spacing if width is None else check_positive(width, "width")
         if float(first.abs().max()) > LARGEST:

@@ -6,11 +6,12 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
+from bilevel.ground.checks import check_kind
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.group_norm import GroupNorm
@@ -47,10 +48,20 @@ T = TypeVar("T", bound=Term)
 
 
 class TermSum(Term, Generic[T]):
-    """T_1 + T_2 + ...; sums among the terms given are taken apart."""
+    """T_1 + T_2 + ...; sums among the terms given are taken apart.
+
+    Raises:
+        InputError: a term of another kind.
+    """
+
+    kind: ClassVar[type[Term]] = Term
+    """What the terms are."""
 
     def __init__(self, terms: Sequence[T]) -> None:
         super().__init__()
+        for term in terms:
+            advice = "of a fidelity and a regulariser make bl.Variational(fidelity, regulariser)"
+            check_kind(term, self.kind, "each term of the sum", advice)
         self.terms = nn.ModuleList(part for term in terms for part in parts_of(term))
 
     @property

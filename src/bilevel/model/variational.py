@@ -10,6 +10,7 @@ from operator import add
 import torch
 from torch import Tensor
 
+from bilevel.ground.checks import check_kind
 from bilevel.ground.contrast import contrast
 from bilevel.ground.errors import InputError
 from bilevel.linear import LinearMap
@@ -205,7 +206,5 @@ class Variational(Energy):
 
 
 def _check_term(term: object, kind: type, name: str, family: str) -> None:
-    if not isinstance(term, kind):
-        advice = f"take one of bilevel.{family}, or derive a class from bilevel.extend"
-        given = type(term).__name__
-        raise InputError(f"a Variational energy needs a {name}", given=given, advice=advice)
+    advice = f"take one of bilevel.{family}, or derive a class from bilevel.extend"
+    check_kind(term, kind, f"the {name} of a Variational energy", advice)

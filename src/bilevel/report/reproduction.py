@@ -225,6 +225,7 @@ class Reproduction:
         needs: folders of the data that a full run reads; empty if it brings its own.
         full: about how long it takes on two cores.
         packages: that it imports beside those of bilevel.
+        timed: whether learning ends by a time, which ``--minutes`` sets.
     """
 
     name: str
@@ -237,3 +238,4 @@ class Reproduction:
     needs: Sequence[str] = ()
     full: str = "minutes"
     packages: Sequence[str] = ()
+    timed: bool = False

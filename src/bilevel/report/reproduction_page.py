@@ -12,9 +12,10 @@ from bilevel.report.page import render
 from bilevel.report.reproduction import Reproduction, Results
 from bilevel.report.words import duration
 
-__all__ = ["UNKNOWN", "reproduction_markdown", "reproduction_page", "shortfalls"]
+__all__ = ["UNKNOWN", "reproduction_markdown", "reproduction_page", "shortfalls", "told"]
 
 UNKNOWN = "No figure of the paper that this could be held against is known to us: ours stand alone."
+SMALL = "The same in small, on what ships with the packages."
 QUICK = "This is the quick form, of small size: its figures say that it runs, and no more."
 
 
@@ -25,6 +26,21 @@ def shortfalls(reproduction: Reproduction, results: Results) -> list[str]:
     if not reproduction.known:
         said.append(UNKNOWN)
     return said or ["It reaches the figures of the paper that are known to us."]
+
+
+def told(reproduction: Reproduction, results: Results) -> list[tuple[str, str]]:
+    """What the paper did and what was run, at the scale of the results: heading and text.
+
+    Example:
+        >>> paper = Reproduction("a", "A", "B", ["It did."], ["On BSD68."], lambda job: Results({}))
+        >>> told(paper, Results({}, about={"scale": "quick"}))[1:]
+        [('What is run here', 'The same in small, ...'), ('What the full form runs', 'On BSD68.')]
+    """
+    here = " ".join(reproduction.here)
+    full = _scale(results.about) == "full"
+    small = [("What is run here", SMALL), ("What the full form runs", here)]
+    ran = [("What is run here", here)] if full else small
+    return [("What the paper did", " ".join(reproduction.did)), *ran]
 
 
 def reproduction_markdown(reproduction: Reproduction, results: Results) -> str:
@@ -46,11 +62,8 @@ def _lines(reproduction: Reproduction, results: Results) -> Iterator[str]:
     data = " --data FOLDER" if reproduction.needs else ""
     yield f"{command}{data}    # {reproduction.full} on two cores"
     yield f"{command} --quick    # what ships with the packages, less than two minutes"
-    for heading, said in (
-        ("What the paper did", reproduction.did),
-        ("What is run here", reproduction.here),
-    ):
-        yield from ("", f"## {heading}", "", " ".join(said))
+    for heading, text in told(reproduction, results):
+        yield from ("", f"## {heading}", "", text)
     yield from ("", "## Figures of the paper", "")
     if reproduction.known:
         yield from ("| figure | paper | source |", "| --- | --- | --- |")
@@ -86,6 +99,7 @@ def reproduction_page(reproduction: Reproduction, results: Results, folder: Path
         "hero": None,
         "hero_group": "",
         "reproduction": reproduction,
+        "told": told(reproduction, results),
         "results": results,
         "pictures": pictures,
         "shortfalls": shortfalls(reproduction, results),

@@ -12,6 +12,7 @@ from torch.nn.functional import avg_pool2d, pad
 from bilevel.ground.checks import check_count, check_images, check_nonnegative
 from bilevel.ground.contrast import contrast
 from bilevel.ground.errors import InputError
+from bilevel.ground.given import typed
 from bilevel.model.directions import LARGEST_ANISOTROPY, LARGEST_EXPONENT, LEAST_EXPONENT
 from bilevel.model.regularisers import DirectionalTV
 
@@ -64,6 +65,7 @@ class DirectionalMaps:
         return DirectionalTV(weight, smoothing, p, angle, anisotropy, scale=scale, learn=learn)
 
 
+@typed
 def directional_maps(
     image: Tensor,
     *,

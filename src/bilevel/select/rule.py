@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from bilevel.ground.given import Typed
 from bilevel.model import Variational
 from bilevel.select.choice import Outcome
 from bilevel.select.point import Point
@@ -24,7 +25,7 @@ class Goal(Enum):
     CORNER = "corner"
 
 
-class Rule(ABC):
+class Rule(Typed, ABC):
     """A frozen dataclass; its value at a point is all that the search sees.
 
     A criterion whose ``goal`` is ROOT must grow with the weight where it vanishes.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bilevel.ground.errors import InputError
+from bilevel.ground.given import Typed
 from bilevel.model.objective import Objective
 from bilevel.model.saddle import Dual
 from bilevel.model.smooth_objective import SmoothObjective
@@ -28,7 +29,7 @@ class State(Protocol):
 S = TypeVar("S", bound=State)
 
 
-class Solver(ABC, Generic[S]):
+class Solver(Typed, ABC, Generic[S]):
     """Contains no mask, no reduction over rows and no stopping rule: ``minimise`` owns those."""
 
     check_every: ClassVar[int] = 10

@@ -141,7 +141,7 @@ def test_a_kernel_that_requires_a_gradient_is_not_copied_in_silence() -> None:
         (torch.full((3, 3), torch.inf), "kernel must be finite"),
         (torch.ones(3, 3, dtype=torch.complex128), "take its real part"),
         (torch.ones(3, 3, dtype=torch.bfloat16), "real numbers, but got torch.bfloat16"),
-        (None, "kernel must be a tensor of numbers"),
+        (None, "kernel of Convolution must be a tensor"),
     ],
 )
 def test_bad_kernel(kernel: Tensor, message: str) -> None:

@@ -54,7 +54,7 @@ def test_keeps_pixels_of_the_blurred_image() -> None:
     "factor", [0, -2, 1.5, "two", float("nan"), (2,), (2, 0), (2, 1.5), (2, 2, 2), None]
 )
 def test_bad_factor(factor: object) -> None:
-    with pytest.raises(InputError, match="factor must be an integer >= 1"):
+    with pytest.raises(InputError, match=r"factor (of Downsampling )?must be"):
         Downsampling(cast(int, factor))
 
 

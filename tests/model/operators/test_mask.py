@@ -55,7 +55,7 @@ def test_accepts_numpy_and_integers() -> None:
             "values from 0 to 255; compare",
         ),
         (torch.tensor([[0, -1]]), "0 or 1, but got values from -1 to 0"),
-        ("mask.png", "tensor of numbers"),
+        ("mask.png", "mask of Mask must be a tensor"),
     ],
 )
 def test_bad_mask(mask: torch.Tensor, message: str) -> None:

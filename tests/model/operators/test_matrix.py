@@ -105,7 +105,7 @@ def test_bad_matrix(matrix: object, message: str) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 3, 3), (1, -2, -6), (1, 0, 0), (3, 4), 12])
 def test_bad_image_shape(shape: object) -> None:
-    with pytest.raises(InputError, match=r"image_shape \(c, h, w\) must have .* columns, 12"):
+    with pytest.raises(InputError, match=r"image_shape .*must (have .* columns, 12|be \(a whole)"):
         Matrix(WIDE, cast(Shape, shape))
 
 

@@ -22,6 +22,7 @@ from bilevel.cli.commands.select import (
     SpanOption,
     tables,
 )
+from bilevel.cli.running import out_option
 
 __all__ = ["compare"]
 
@@ -34,9 +35,7 @@ def compare(
             help="Sharp images to degrade, as for learning; or one picture of data.",
         ),
     ],
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for report.html and choices.json.")
-    ],
+    out: Annotated[Path, out_option("Folder for report.html and choices.json.")],
     rules: Annotated[
         str,
         typer.Option("--rules", metavar="A,B,...", help="Names from `bilevel list rules`, or all."),

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from bilevel.cli.running import out_option
+
 __all__ = ["demo"]
 
 CONFIGURATION = Path(__file__).with_name("demo.toml")
@@ -14,9 +16,7 @@ SECONDS = 45
 
 
 def demo(
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for the fit and its report.")
-    ] = Path("bilevel-demo"),
+    out: Annotated[Path, out_option("Folder for the fit and its report.")] = Path("bilevel-demo"),
     seconds: Annotated[
         float, typer.Option("--seconds", metavar="N", help="How long learning may take.")
     ] = SECONDS,

@@ -9,6 +9,7 @@ import typer
 
 from bilevel.cli.commands.learn import ImportOption
 from bilevel.cli.commands.select import LayoutOption
+from bilevel.cli.running import out_option
 
 __all__ = ["AccuracyOption", "evaluate"]
 
@@ -38,7 +39,8 @@ def evaluate(
         typer.Option(
             "--images",
             metavar="DIR",
-            help="Sharp images of any size: a folder, a file or a pattern.",
+            help='Sharp images of any size: a folder, a file or a pattern; "embedded" for the '
+            "pictures in the package.",
             show_default=False,
         ),
     ] = None,
@@ -62,11 +64,9 @@ def evaluate(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            metavar="DIR",
-            help="Folder for the page and the table.",
-            show_default="in the folder of the fit; of several, here",
+        out_option(
+            "Folder for the page and the table.",
+            default="in the folder of the fit; of several, here",
         ),
     ] = None,
     accuracy: AccuracyOption = None,

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from bilevel.cli.running import out_option
+
 __all__ = ["ConfigArgument", "DataOption", "ImportOption", "learn"]
 
 ConfigArgument = Annotated[
@@ -17,8 +19,8 @@ DataOption = Annotated[
     typer.Option(
         "--data",
         metavar="DIR",
-        help="Where image folders that the configuration names lie, unless beside it; "
-        "otherwise the environment variable BILEVEL_DATA says so.",
+        help="Folder of the image folders that are named, such as bsds500, unless these lie beside "
+        "the configuration; otherwise the environment variable BILEVEL_DATA says so.",
         show_default=False,
     ),
 ]
@@ -47,9 +49,7 @@ ImportOption = Annotated[
 
 def learn(
     config: ConfigArgument,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for the fit and its report.")
-    ],
+    out: Annotated[Path, out_option("Folder for the fit and its report.")],
     data: DataOption = None,
     resume: Annotated[
         bool,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bilevel.cli.commands.learn import ConfigArgument, DataOption, ImportOption
+from bilevel.cli.running import out_option
 
 __all__ = ["race"]
 
@@ -23,9 +24,7 @@ def race(
             "keeps its options, the others have their defaults.",
         ),
     ],
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for report.html and race.json.")
-    ],
+    out: Annotated[Path, out_option("Folder for report.html and race.json.")],
     seconds: Annotated[
         float | None,
         typer.Option("--budget-seconds", metavar="N", help="Of each algorithm."),

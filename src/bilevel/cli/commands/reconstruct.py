@@ -17,7 +17,14 @@ from bilevel.cli.commands.select import (
     MaskOption,
     MissingOption,
 )
-from bilevel.cli.running import DeviceOption, JsonOption, LogOption, QuietOption, ThreadsOption
+from bilevel.cli.running import (
+    DeviceOption,
+    JsonOption,
+    LogOption,
+    QuietOption,
+    ThreadsOption,
+    out_option,
+)
 from bilevel.ground.errors import InputError
 
 __all__ = ["reconstruct"]
@@ -32,9 +39,7 @@ def reconstruct(
         ),
     ],
     images: ImagesArgument,
-    out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder for the reconstructions.")
-    ],
+    out: Annotated[Path, out_option("Folder for the reconstructions.")],
     simulate: Annotated[
         bool,
         typer.Option(

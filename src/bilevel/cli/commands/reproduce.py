@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from bilevel.cli.running import LogOption, QuietOption, ThreadsOption
+from bilevel.cli.commands.learn import DataOption
+from bilevel.cli.running import LogOption, QuietOption, ThreadsOption, out_option
 
 __all__ = ["reproduce"]
 
@@ -23,24 +24,8 @@ def reproduce(
         bool,
         typer.Option("--quick", help="On small pictures that are embedded, within two minutes."),
     ] = False,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            "--data",
-            metavar="DIR",
-            help="Folder of the data sets, with bsds500, bsd68, mri_brain, ...; else BILEVEL_DATA.",
-            show_default=False,
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            metavar="DIR",
-            help="Folder for the results; runs/NAME unless given.",
-            show_default=False,
-        ),
-    ] = None,
+    data: DataOption = None,
+    out: Annotated[Path | None, out_option("Folder for the results.", default="runs/NAME")] = None,
     minutes: Annotated[
         float | None,
         typer.Option(
@@ -82,6 +67,9 @@ def reproduce(
         for one, title, time in found:
             console.print(f"[cyan]{one.ljust(width)}[/cyan]  {title} ({time})", soft_wrap=True)
         return
+    if page and (quick or data is not None or minutes is not None):
+        advice = "leave out --quick, --data and --minutes"
+        raise InputError("--page runs nothing, and takes the results as they are", advice=advice)
     if minutes is not None:
         check_positive(minutes, "--minutes")
     with running(quiet=quiet, json=False, log=log, threads=threads):

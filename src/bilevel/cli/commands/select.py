@@ -8,7 +8,14 @@ from typing import Annotated, Literal
 import typer
 
 from bilevel.cli.commands.learn import ImportOption
-from bilevel.cli.running import DeviceOption, JsonOption, LogOption, QuietOption, ThreadsOption
+from bilevel.cli.running import (
+    DeviceOption,
+    JsonOption,
+    LogOption,
+    QuietOption,
+    ThreadsOption,
+    out_option,
+)
 
 __all__ = [
     "CameraOption",
@@ -143,7 +150,7 @@ def select(
     images: ImagesArgument,
     out: Annotated[
         Path,
-        typer.Option("--out", metavar="DIR", help="Folder for results, report and numbers."),
+        out_option("Folder for results, report and numbers."),
     ],
     operator: OperatorOption = None,
     noise: NoiseOption = None,

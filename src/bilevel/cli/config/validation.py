@@ -177,6 +177,8 @@ def _wrong(found: Mapping[str, Any]) -> str:
     what = str(found["msg"])
     for theirs, ours in _OURS.items():
         what = what.replace(theirs, ours)
+    if found["type"] == "too_short":
+        what = "must not be empty"
     message = f"{what[:1].lower()}{what[1:]}, but got {_toml(found['input'])}"
     if found["type"] != "literal_error":
         return message

@@ -126,6 +126,10 @@ class CoupledSettings(RegulariserSettings):
         """Coupled as chosen."""
         return self.make(coupled=coupled_in(self.coupled, shape))
 
+    def trial(self) -> None:
+        """Of one channel."""
+        self.make(coupled=bool(self.coupled))
+
 
 class MapSettings(CoupledSettings):
     """What smoothed and exact total variation have in common: their weight may be a map."""
@@ -169,7 +173,7 @@ def coupled_in(chosen: bool | None, shape: Shape) -> bool:
     return shape[0] == _COMPLEX if chosen is None else chosen
 
 
-class Experts(RegulariserSettings):
+class Experts(CoupledSettings):
     """Filters start as a discrete cosine transform."""
 
     given_elsewhere = ("operator", "filters")

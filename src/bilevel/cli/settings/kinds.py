@@ -109,7 +109,7 @@ class Table(Settings):
                 except InputError:
                     continue
                 return key
-        named = [key for key in chosen if re.search(rf"\b{key}\b", message)]
+        named = [k for k in chosen if re.search(rf"\b{k.replace('_', '[_ ]')}\b", message)]
         needed = [key for key in chosen if fields[key].is_required()]
         return next(iter((*named, *needed, *chosen)), "name")
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from bilevel.cli.settings.base import Choice
-from bilevel.cli.settings.differing import coupled_in
+from bilevel.cli.settings.differing import CoupledSettings, coupled_in
 from bilevel.cli.settings.kinds import RegulariserSettings
 from bilevel.model.operators import Shape
 from bilevel.model.regularisers import ImageTerm
@@ -15,7 +15,7 @@ from bilevel.model.regularisers import ImageTerm
 __all__ = ["Bands", "ChannelledBands", "Rescaling", "Scales"]
 
 
-class Bands(RegulariserSettings):
+class Bands(CoupledSettings):
     """Wavelets of images whose channels may be coupled."""
 
     coupled: bool | None = Field(
@@ -24,20 +24,11 @@ class Bands(RegulariserSettings):
         "alone if none",
     )
 
-    def build(self, shape: Shape) -> ImageTerm:
-        """For the channels of the image."""
-        return self.make(coupled=coupled_in(self.coupled, shape))
-
-    def trial(self) -> None:
-        """Of one channel."""
-        self.build((1, 1, 1))
-
     @property
     def smallest(self) -> int:
-        """Decimated wavelets halve the image so often."""
-        options = self.model_dump()
-        levels: int = options["levels"]
-        return 2**levels if options["decimated"] else 1
+        """Wavelets double so often."""
+        levels: int = self.model_dump()["levels"]
+        return 2**levels
 
 
 class ChannelledBands(Bands):

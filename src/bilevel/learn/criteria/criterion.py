@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from bilevel.ground import rows
+from bilevel.ground.given import Typed
 from bilevel.model import Variational
 from bilevel.model.losses import Scale
 
@@ -89,7 +90,7 @@ class Prepared:
     """Of the copies of the images, which follow each other in ``y``."""
 
 
-class Criterion(Scale, ABC):
+class Criterion(Scale, Typed, ABC):
     """A frozen dataclass that needs no ground truth."""
 
     @abstractmethod

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from bilevel.ground.checks import check_finite, check_positive
+from bilevel.ground.checks import check_finite, check_positive, numbers
 from bilevel.ground.errors import InputError
 from bilevel.ground.theta import Theta
 from bilevel.learn.penalties.penalty import Penalty, chosen
@@ -47,6 +47,8 @@ class Distance(Penalty):
     def __post_init__(self) -> None:
         """Check the weight."""
         check_positive(self.weight, "the weight of a penalty")
+        for name, value in (self.values or {}).items():
+            numbers(value, f"the value of '{name}'")
 
     def fitted(self, theta: Theta) -> Distance:
         """With the first values of a problem, where none are given."""

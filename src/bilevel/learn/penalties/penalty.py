@@ -9,14 +9,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from bilevel.ground.checks import check_positive
+from bilevel.ground.checks import check_kind, check_positive
 from bilevel.ground.errors import InputError, nearest
+from bilevel.ground.given import Typed
 from bilevel.ground.theta import Theta, derivative, flatten, leaves, unflatten
 
 __all__ = ["Penalty", "SumOfPenalties", "chosen"]
 
 
-class Penalty(ABC):
+class Penalty(Typed, ABC):
     """r(θ), added once to the mean loss; penalties add up, and numbers > 0 weigh them.
 
     Derivatives are exact, by autograd through :meth:`of`, and proved errors are unchanged.
@@ -102,8 +103,9 @@ class SumOfPenalties(Penalty):
 
     def __post_init__(self) -> None:
         """Check the weights."""
-        for weight, _ in self.terms:
+        for weight, penalty in self.terms:
             check_positive(weight, "the weight of a penalty")
+            check_kind(penalty, Penalty, "a term of a penalty", "take one of bl.penalties")
 
     def of(self, theta: Theta) -> Tensor:
         """Sum of the terms."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+from bilevel.ground.given import Typed
 from bilevel.ground.theta import Theta
 from bilevel.learn.algorithm import Algorithm
 from bilevel.learn.problem import Problem
@@ -13,7 +14,7 @@ from bilevel.learn.separable import BilevelProblem
 __all__ = ["Method"]
 
 
-class Method(ABC):
+class Method(Typed, ABC):
     """Another problem for the parameters of a bilevel one, and what solves it."""
 
     @abstractmethod

@@ -6,9 +6,8 @@ import copy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
 
-from bilevel.ground.errors import InputError
+from bilevel.ground.given import typed
 from bilevel.ground.theta import Theta, check_names
 from bilevel.learn.budget import Budget
 from bilevel.learn.fit import Fit
@@ -20,6 +19,7 @@ from bilevel.learn.separable import BilevelProblem
 __all__ = ["pretrain"]
 
 
+@typed
 def pretrain(
     problem: BilevelProblem,
     method: Method,
@@ -67,12 +67,6 @@ def pretrain(
         >>> fit.theta.keys() == problem.theta.keys()
         True
     """
-    if not isinstance(cast(object, method), Method):
-        advice = "e.g. bl.pretraining.ScoreMatching()"
-        raise InputError("the method must be one of bl.pretraining", given=method, advice=advice)
-    if not isinstance(cast(object, problem), BilevelProblem):
-        given, advice = type(problem).__name__, "make a BilevelProblem of samples with targets"
-        raise InputError("pretraining needs clean images", given=given, advice=advice)
     start = {**problem.theta, **(theta0 or {})}
     check_names(problem.energy, start)
     view = method.problem(problem, start, seed)

@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from bilevel.ground.checks import check_count
-from bilevel.ground.errors import InputError
+from bilevel.ground.checks import check_count, check_kind
 from bilevel.ground.theta import Theta
 from bilevel.learn.algorithm import Algorithm
 from bilevel.learn.algorithms.automatic import Automatic
@@ -50,8 +49,7 @@ class ScalarFit(Method):
     def __post_init__(self) -> None:
         """Check the options."""
         check_count(self.images, "images")
-        if isinstance(self.names, str):
-            raise InputError("names must be a list", given=repr(self.names))
+        check_kind(self.algorithm, Algorithm, "algorithm", "e.g. bl.algorithms.MAID()")
 
     def problem(self, whole: BilevelProblem, theta: Theta, seed: int) -> Problem:
         """The bilevel problem of those parameters and images."""

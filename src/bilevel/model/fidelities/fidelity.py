@@ -115,6 +115,8 @@ class Fidelities(TermSum[DataTerm], DataTerm):
         2.0
     """
 
+    kind = DataTerm
+
     def __init__(self, terms: Sequence[DataTerm]) -> None:
         """Sum of the terms given; sums among them are taken apart."""
         super().__init__(terms)

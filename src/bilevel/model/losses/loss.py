@@ -10,11 +10,20 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from bilevel.ground.checks import check_positive
+from bilevel.ground.checks import check_kind, check_positive
 from bilevel.ground.errors import InputError
+from bilevel.ground.given import Typed
 from bilevel.model.operators.operator import Shape
 
-__all__ = ["Loss", "Scale", "WeightedSum", "answered", "by_autograd", "unknown"]
+__all__ = [
+    "Loss",
+    "Scale",
+    "WeightedSum",
+    "answered",
+    "by_autograd",
+    "check_loss",
+    "unknown",
+]
 
 
 class Scale:
@@ -39,7 +48,7 @@ class Scale:
         return math.nan
 
 
-class Loss(Scale, ABC):
+class Loss(Scale, Typed, ABC):
     """ℓ(x, target), one value a row; losses add up, and numbers > 0 weigh them.
 
     Targets are images like x, unless a loss says in :meth:`check` that it takes others, such as
@@ -146,6 +155,12 @@ def answered(
     return found
 
 
+def check_loss(loss: object) -> None:
+    """Raise InputError unless it is a Loss."""
+    advice = "take one of bl.losses, or wrap an nn.Module in bl.losses.ModuleLoss"
+    check_kind(loss, Loss, "the loss", advice)
+
+
 Terms = tuple[tuple[float, Loss], ...]
 
 
@@ -172,8 +187,9 @@ class WeightedSum(Loss):
         """Check the weights; the unit is that of the terms, if they share one."""
         if not self.terms:
             raise InputError("a sum of losses needs at least one")
-        for weight, _ in self.terms:
+        for weight, loss in self.terms:
             check_positive(weight, "the weight of a loss")
+            check_loss(loss)
         units = {loss.unit for _, loss in self.terms}
         object.__setattr__(self, "unit", units.pop() if len(units) == 1 else "")
 

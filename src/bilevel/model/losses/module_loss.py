@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from bilevel.ground.checks import check_kind
 from bilevel.ground.errors import InputError
 from bilevel.model.losses.loss import Loss, answered, by_autograd, unknown
 from bilevel.model.operators.operator import Shape
 
-__all__ = ["ModuleLoss"]
+__all__ = ["ModuleLoss", "check_module"]
 
 _MODE = "call .eval() on it before, and give one value a row, (b,)"
 
@@ -54,9 +55,7 @@ class ModuleLoss(Loss):
 
     def __post_init__(self) -> None:
         """Copies in float32 and in float64."""
-        if not isinstance(self.module, nn.Module):  # pyright: ignore[reportUnnecessaryIsInstance]
-            given = type(self.module).__name__
-            raise InputError("the module of a loss must be an nn.Module", given=given)
+        check_module(self.module, "module", "(self, x, target)")
         own = copy.deepcopy(self.module).requires_grad_(False)
         object.__setattr__(self, "_wide", copy.deepcopy(own).double())
         object.__setattr__(self, "module", own.float())
@@ -121,3 +120,8 @@ class ModuleLoss(Loss):
                 f"the values of the loss {name} must be finite", given=float(found.detach().sum())
             )
         return found
+
+
+def check_module(module: object, name: str, arguments: str) -> None:
+    """Raise InputError unless it is an ``nn.Module``."""
+    check_kind(module, nn.Module, name, f"write it as an nn.Module with forward{arguments}")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 
 from bilevel.ground.errors import InputError
-from bilevel.model.losses.module_loss import ModuleLoss
+from bilevel.model.losses.module_loss import ModuleLoss, check_module
 
 __all__ = ["SegmentationLoss"]
 
@@ -43,6 +43,7 @@ class SegmentationLoss(ModuleLoss):
     """
 
     def __init__(self, segmenter: nn.Module) -> None:
+        check_module(segmenter, "segmenter", "(self, x)")
         super().__init__(CrossEntropy(segmenter), unit="nat", are_images=False)
 
     @property

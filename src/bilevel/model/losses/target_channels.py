@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from torch import Tensor
 
 from bilevel.ground.errors import InputError
-from bilevel.model.losses.loss import Loss
+from bilevel.model.losses.loss import Loss, check_loss
 from bilevel.model.operators.operator import Shape
 
 __all__ = ["TargetChannels"]
@@ -42,6 +42,7 @@ class TargetChannels(Loss):
 
     def __post_init__(self) -> None:
         """Check the channels; the unit is that of the loss."""
+        check_loss(self.loss)
         if self.first < 0 or self.count < 1:
             given = f"first = {self.first}, count = {self.count}"
             raise InputError("a loss needs at least one channel of the targets", given=given)

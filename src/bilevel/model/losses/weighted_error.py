@@ -42,7 +42,7 @@ class WeightedError(Loss):
 
     def __post_init__(self) -> None:
         """Check the weights, and keep a copy (1 or c, h, w), float64."""
-        weights = mask_weights(self.weights, (2, 3)).double()
+        weights = mask_weights(self.weights, (2, 3), "weights").double()
         if bool((weights < 0).any()):
             given = f"{float(weights.min()):g}"
             raise InputError("the weights of pixels must not be negative", given=given)

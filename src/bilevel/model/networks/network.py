@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from bilevel.ground.errors import InputError
+from bilevel.ground.checks import check_kind
 from bilevel.ground.fused import mapping
 from bilevel.ground.theta import fixed, frozen
 from bilevel.linear import LinearMap
@@ -181,10 +181,8 @@ class Network(NetworkRegulariser):
 
 def checked(module: object, name: str) -> nn.Module:
     """The module, if it is one; raise InputError otherwise."""
-    if not isinstance(module, nn.Module):
-        advice = "write it as an nn.Module, or derive a class from NetworkRegulariser"
-        raise InputError(f"{name} must be an nn.Module", given=type(module).__name__, advice=advice)
-    return module
+    advice = "write it as an nn.Module, or derive a class from NetworkRegulariser"
+    return check_kind(module, nn.Module, name, advice)
 
 
 def _leaf(x: Tensor) -> Tensor:

@@ -36,7 +36,9 @@ def probe(network: Network, like: Tensor) -> None:
         bilevel.ground.errors.InputError: the network mixes rows: ...
     """
     with torch.no_grad():
-        _evaluated(network, _images(1, like))
+        value = _evaluated(network, _images(1, like))
+    if not bool(value.isfinite().all()):
+        raise InputError("the values of the network must be finite", given=float(value))
     small = like[..., :_SIDE, :_SIDE]
     try:
         _evaluated(network, _images(2, small))

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
 
 from bilevel.ground import rows
-from bilevel.ground.errors import InputError
 from bilevel.ground.randomness import generator
-from bilevel.model.operators.operator import Operator, Shape
+from bilevel.model.operators.operator import Operator, Shape, check_operator
 
 __all__ = ["Adjointness", "check_adjoint"]
 
@@ -66,9 +64,7 @@ def check_adjoint(operator: Operator, image_shape: Shape, seed: int = 0) -> Adjo
         >>> check_adjoint(Convolution(torch.ones(3, 3) / 9), (1, 8, 8)).passed
         True
     """
-    if not isinstance(cast(object, operator), Operator):
-        advice = "wrap the functions in bilevel.operators.Linear"
-        raise InputError("operator must be an Operator", given=type(operator), advice=advice)
+    check_operator(operator, advice="wrap the functions in bilevel.operators.Linear")
     single, _ = _tried(operator, image_shape, torch.float32, seed)
     return Adjointness(single, *_tried(operator, image_shape, torch.float64, seed))
 

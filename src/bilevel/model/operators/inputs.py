@@ -51,11 +51,11 @@ def check_real(tensor: Tensor, name: str) -> Tensor:
     return check_finite(tensor, name)
 
 
-def mask_weights(mask: object, dims: Collection[int]) -> Tensor:
+def mask_weights(mask: object, dims: Collection[int], name: str = "mask") -> Tensor:
     """A mask as float weights: booleans, integers 0 and 1, or any finite weights, not all zero."""
-    weights = real_tensor(mask, "mask", dims)
+    weights = real_tensor(mask, name, dims)
     if not bool(weights.any()):
-        raise InputError("mask sees nothing: all its values are zero", advice="mark what is seen")
+        raise InputError(f"{name} sees nothing: all values are zero", advice="mark what is seen")
     whole = not torch.as_tensor(mask).is_floating_point()
     if whole and not bool(((weights == 0) | (weights == 1)).all()):
         given = f"values from {int(weights.min())} to {int(weights.max())}"

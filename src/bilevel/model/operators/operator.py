@@ -9,6 +9,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from bilevel.ground.checks import check_kind
 from bilevel.ground.errors import InputError
 from bilevel.model.part import Part
 from bilevel.model.preconditioner import Stencil
@@ -144,6 +145,4 @@ def check_operator(value: object, name: str = "operator", advice: str = DERIVE) 
     Raises:
         InputError: anything else, functions and objects with a forward method among them.
     """
-    if not isinstance(value, Operator):
-        raise InputError(f"{name} must be an Operator", given=type(value).__name__, advice=advice)
-    return value
+    return check_kind(value, Operator, name, advice)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d, conv_transpose2d, pad
 
-from bilevel.ground.checks import check_constant, check_finite
+from bilevel.ground.checks import numbers
 from bilevel.ground.errors import InputError
 from bilevel.ground.fused import differentiating, mapping
 from bilevel.ground.randomness import generator
@@ -242,12 +242,11 @@ def checked(filters: Sequence[Tensor]) -> list[Tensor]:
     if not filters:
         raise InputError("a cascade needs at least one bank of filters")
     channels: int | None = None
-    for k, bank in enumerate(filters):
-        check_constant(bank, f"filters[{k}]")
-        check_finite(bank, f"filters[{k}]")
+    banks = [numbers(bank, f"filters[{k}]") for k, bank in enumerate(filters)]
+    for k, bank in enumerate(banks):
         odd = bank.ndim == 4 and all(side % 2 for side in bank.shape[2:])
         if not odd or bank.shape[1] != (channels or bank.shape[1]):
             expected = f"filters[{k}] must have shape (m, {channels or 'c'}, k, k') with odd sides"
             raise InputError(expected, given=tuple(bank.shape))
         channels = bank.shape[0]
-    return [bank.to(torch.get_default_dtype()) for bank in filters]
+    return banks

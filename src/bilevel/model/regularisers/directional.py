@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from bilevel.ground.checks import numbers
 from bilevel.linear import LinearMap
 from bilevel.model import local_power, powers
 from bilevel.model.bounds import Bounds, Smoothness, Variation
@@ -108,7 +109,7 @@ class DirectionalTV(Regulariser):
         self.grid = Grid.of(grid, between)
         usual = self._filled(torch.tensor(0.05), "weight")
         if weight is not None:
-            weight = self._filled(torch.as_tensor(weight), "weight")
+            weight = self._filled(numbers(weight, "weight"), "weight")
         self.log_weight = self.weighted(weight, usual, learn)
         self.log_smoothing = self.smoothed(smoothing, 0.01, learn)
         if scale is None:

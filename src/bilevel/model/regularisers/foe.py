@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, fold
 
 from bilevel.ground import rows
-from bilevel.ground.checks import check_choice, check_constant, check_finite
+from bilevel.ground.checks import check_choice, check_kind, numbers
 from bilevel.ground.errors import InputError
 from bilevel.model.bounds import Variation
 from bilevel.model.learned_potentials import LearnedPotential, LinearSpline
 from bilevel.model.operators.operator import Shape
-from bilevel.model.part import accounted_under, check_learn
+from bilevel.model.part import accounted_under, check_learn, one_or_each
 from bilevel.model.penalties import Penalty, RadialPenalty, SeparablePenalty
 from bilevel.model.potentials import POTENTIALS, EvenFunction, potential_of
 from bilevel.model.radial_basis import RadialBasis
@@ -109,14 +109,10 @@ class FieldsOfExperts(FilteredRegulariser):
         """
         super().__init__()
         check_learn(learn, PARAMETERS)
-        check_constant(filters, "filters")
-        bank = dct_filters(5) if filters is None else check_finite(filters.detach(), "filters")
-        if bank.ndim != 4 or bank.numel() == 0:
+        bank = dct_filters(5) if filters is None else numbers(filters, "filters")
+        if bank.ndim != 4:
             raise InputError("filters must have shape (m, c, k, k')", given=tuple(bank.shape))
-        weights = torch.as_tensor(0.01 if weight is None else weight, dtype=bank.dtype)
-        if weights.ndim > 1 or (weights.ndim == 1 and len(weights) != len(bank)):
-            expected = f"weight must be a number or have shape ({len(bank)},)"
-            raise InputError(expected, given=tuple(weights.shape))
+        each = one_or_each(0.01 if weight is None else weight, len(bank), "weight", "filter")
         if coupled and bank.shape[1] != 1:
             what = "filters that couple channels have one channel, and respond to each"
             raise InputError(what, given=tuple(bank.shape))
@@ -127,7 +123,6 @@ class FieldsOfExperts(FilteredRegulariser):
         self.penalty = RadialPenalty(present) if coupled else SeparablePenalty(present)
         centred = ZeroMean().project(bank).clone()
         self.filters = nn.Parameter(centred, requires_grad="filters" in learn)
-        each = weights.expand(len(bank)).clone()
         self.log_weight = self.weighted(None if weight is None else each, each, learn)
         self.log_smoothing = self.smoothed(smoothing, 0.05, learn)
 
@@ -269,6 +264,8 @@ def _chosen(potential: str | LearnedPotential, filters: int) -> str | LearnedPot
         return (
             LEARNED[potential].like("charbonnier", filters) if potential in LEARNED else potential
         )
+    advice = "give a name, e.g. 'huber', a LinearSpline or a RadialBasis"
+    check_kind(potential, LearnedPotential, "potential", advice)
     shape = potential.parameter.shape
     if len(shape) > 1 and shape[0] != filters:
         what = f"the potential has coefficients for {shape[0]} filters"

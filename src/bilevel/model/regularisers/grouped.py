@@ -10,13 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from bilevel.ground import rows
-from bilevel.ground.checks import check_constant, check_finite, check_positive
+from bilevel.ground.checks import check_positive, numbers
 from bilevel.ground.errors import InputError
 from bilevel.ground.randomness import generator
 from bilevel.linear import LinearMap
 from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.operators.operator import Shape
-from bilevel.model.part import around, check_learn, positive_parameter
+from bilevel.model.part import around, check_learn, one_or_each, positive_parameter
 from bilevel.model.regularisers import groups
 from bilevel.model.regularisers.cascade import analyse, checked, layer_norm, synthesise
 from bilevel.model.regularisers.grouped_variation import Groups
@@ -104,9 +104,9 @@ class GroupedExperts(Regulariser):
         self.log_weight = self.weighted(weight, 25.0, learn, degree=2)
         if scale is None:
             self.leave("log_scale", grey=1)
-        scales = _each(0.004 if scale is None else scale, count, "scale")
+        scales = one_or_each(0.004 if scale is None else scale, count, "scale", "group")
         self.log_scale = positive_parameter(scales, "scale", learn)
-        blunt = _each(bluntness, count, "bluntness")
+        blunt = one_or_each(bluntness, count, "bluntness", "group")
         if not bool(((blunt >= 1) & (blunt <= math.exp(BLUNTEST))).all()):
             given = float(blunt.min()), float(blunt.max())
             raise InputError("bluntness must lie in [1, 1e4]", given=given)
@@ -291,28 +291,19 @@ def _count(channels: int, group: int) -> int:
     return channels // group
 
 
-def _each(value: float | Tensor, count: int, name: str) -> Tensor:
-    tensor = torch.as_tensor(value, dtype=torch.get_default_dtype())
-    if tensor.ndim > 1 or (tensor.ndim == 1 and len(tensor) != count):
-        expected = f"{name} must be a number or have shape ({count},), one a group"
-        raise InputError(expected, given=tuple(tensor.shape))
-    return tensor.expand(count).clone()
-
-
 def _mixing(mixing: Tensor | None, count: int, group: int) -> Tensor:
     if mixing is None:
         draw = torch.rand(count, group, group, generator=generator(0, "mixing")) - 0.5
         return draw / draw.abs().sum(-1, keepdim=True).clamp_min(1.0)
-    check_constant(mixing, "mixing")
-    check_finite(mixing, "mixing")
+    mixing = numbers(mixing, "mixing")
     if mixing.shape != (count, group, group):
         raise InputError(
             f"mixing must have shape {(count, group, group)}", given=tuple(mixing.shape)
         )
-    sums = mixing.detach().abs().sum(-1)
+    sums = mixing.abs().sum(-1)
     if not bool((sums <= 1 + 1e-6).all()):
         advice = "divide rows by their sums of absolute values where these exceed 1"
         raise InputError(
             "rows of mixing exceed 1 in l1 norm", given=float(sums.max()), advice=advice
         )
-    return mixing.detach().clone()
+    return mixing

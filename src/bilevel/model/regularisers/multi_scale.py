@@ -14,7 +14,7 @@ from bilevel.model.bounds import Bounds, Magnitude, Smoothness, Variation
 from bilevel.model.composed import ComposedSmooth
 from bilevel.model.operators.block_means import BlockMeans
 from bilevel.model.operators.operator import Shape
-from bilevel.model.part import accounted_under, around, check_learn, positive_parameter
+from bilevel.model.part import accounted_under, around, check_learn, one_or_each, positive_parameter
 from bilevel.model.regularisers.composed import check_smooth
 from bilevel.model.regularisers.regulariser import Regulariser
 from bilevel.model.sets import Set
@@ -62,13 +62,9 @@ class MultiScale(Regulariser):
         if not isinstance(levels, int) or not 1 <= levels <= 15:  # pyright: ignore[reportUnnecessaryIsInstance]
             what = "levels must be a whole number from 1 to 15: the coarser copies of the image"
             raise InputError(what, given=levels)
-        weights = torch.as_tensor(level_weight, dtype=torch.get_default_dtype())
-        if weights.ndim > 1 or (weights.ndim == 1 and len(weights) != levels):
-            expected = f"level_weight must be a number or have shape ({levels},), one a level"
-            raise InputError(expected, given=tuple(weights.shape))
+        each = one_or_each(level_weight, levels, "level_weight", "level")
         self.regulariser, self.levels = check_smooth(regulariser), levels
         self.further = regulariser.further
-        each = weights.expand(levels).clone()
         self.log_level_weight = positive_parameter(each, "level_weight", learn)
 
     def options(self) -> dict[str, object]:

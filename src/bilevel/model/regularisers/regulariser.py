@@ -138,6 +138,8 @@ class Sum(TermSum[ImageTerm], ImageTerm):
         2
     """
 
+    kind = ImageTerm
+
     def forward(self, x: Tensor) -> Tensor:
         """Sum of the values."""
         values = [t.forward(x) for t in self.parts]

@@ -6,7 +6,6 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
@@ -14,7 +13,7 @@ from torch import Tensor
 from bilevel.ground import rows
 from bilevel.ground.errors import InputError
 from bilevel.model.bounds import Variation
-from bilevel.model.part import check_learn, positive_parameter
+from bilevel.model.part import check_learn, one_or_each, positive_parameter
 from bilevel.model.regularisers.cascade import random_cascade
 from bilevel.model.regularisers.cascaded import CascadeBall, CascadeRegulariser
 from bilevel.model.regularisers.profiles import HuberProfile
@@ -83,14 +82,10 @@ class RidgeRegulariser(CascadeRegulariser):
         channels = banks[-1].shape[0]
         if scaling is None:
             self.leave("log_scaling", grey=-1)
-        scales = torch.as_tensor(1.0 if scaling is None else scaling, dtype=banks[0].dtype)
-        if scales.ndim > 1 or (scales.ndim == 1 and len(scales) != channels):
-            expected = f"scaling must be a number or have shape ({channels},)"
-            raise InputError(expected, given=tuple(scales.shape))
+        wide = one_or_each(1.0 if scaling is None else scaling, channels, "scaling", "channel")
         self.weakly_convex = weakly_convex
         self.log_weight = self.weighted(weight, 1.0, learn, degree=2)
         self.log_sharpness = positive_parameter(sharpness, "sharpness", learn)
-        wide = scales.expand(channels).clone()
         self.log_scaling = positive_parameter(wide, "scaling", learn)
 
     @staticmethod

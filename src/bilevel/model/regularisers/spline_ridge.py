@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bilevel.ground import rows
-from bilevel.ground.checks import check_constant, check_finite, check_positive
+from bilevel.ground.checks import check_positive, numbers
 from bilevel.ground.errors import InputError
 from bilevel.model.bounds import Variation
 from bilevel.model.operators.operator import Shape
@@ -144,15 +144,14 @@ class SplineRidge(CascadeRegulariser):
         )
 
     def _checked(self, slopes: Tensor) -> Tensor:
-        check_constant(slopes, "slopes")
-        check_finite(slopes, "slopes")
-        if slopes.ndim != 1 or not len(slopes):
+        slopes = numbers(slopes, "slopes")
+        if slopes.ndim != 1:
             expected = "slopes must be a number of them or have shape (n,)"
             raise InputError(expected, given=tuple(slopes.shape))
         least, given = self._least, (float(slopes.min()), float(slopes.max()))
         if given[0] < least or given[1] > STEEPEST:
             raise InputError(f"slopes must lie in [{least:g}, {STEEPEST:g}]", given=given)
-        return slopes.detach().to(torch.get_default_dtype()).clone()
+        return slopes
 
     @property
     def _least(self) -> float:
@@ -170,7 +169,7 @@ class SplineRidge(CascadeRegulariser):
 
     def _widened(self, scaling: float | Tensor, channels: int) -> Tensor:
         """A scale for every channel, and for every place of the range of noise levels."""
-        scales = torch.as_tensor(scaling)
+        scales = numbers(scaling, "scaling")
         wide = scales[:, None] if self.noisy and scales.ndim == 1 else scales
         if wide.ndim > 1 + self.noisy or (wide.ndim and len(wide) != channels):
             expected = f"scaling must be a number or have shape ({channels},)"

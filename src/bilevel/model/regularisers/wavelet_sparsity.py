@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 from bilevel.ground.checks import check_count
@@ -14,7 +13,7 @@ from bilevel.model.group_norm import GroupNorm
 from bilevel.model.operators.operator import Shape
 from bilevel.model.operators.wavelet_filters import Wavelet
 from bilevel.model.operators.wavelets import Wavelets, check_levels
-from bilevel.model.part import around, check_learn
+from bilevel.model.part import around, check_learn, one_or_each
 from bilevel.model.penalties import RadialPenalty, SeparablePenalty
 from bilevel.model.potentials import potential_of
 from bilevel.model.regularisers.filtered import FilteredRegulariser
@@ -38,7 +37,7 @@ class WaveletSparsity(FilteredRegulariser):
         weight: factor of every band, or one each [1].
         smoothing: where the potential turns from quadratic to linear, ν [grey value].
         wavelet: which family.
-        levels: scales, each twice as coarse.
+        levels: scales L, each twice as coarse, for images with sides from 2^L pixels on.
         decimated: keep every 2^l-th coefficient of level l.
         coupled: penalise the coefficients of all channels together.
         potential: φ.
@@ -138,7 +137,7 @@ class ExactWaveletSparsity(NonSmoothRegulariser):
     Args:
         weight: factor of every band, or one each [1].
         wavelet: which family.
-        levels: scales, each twice as coarse.
+        levels: scales L, each twice as coarse, for images with sides from 2^L pixels on.
         decimated: keep every 2^l-th coefficient of level l.
         channels: c of the images.
         coupled: penalise the length of the coefficients of all channels.
@@ -213,12 +212,7 @@ class ExactWaveletSparsity(NonSmoothRegulariser):
 
 def _each(weight: float | Tensor, levels: int) -> Tensor:
     """One weight a band."""
-    count = 3 * check_levels(levels)
-    tensor = torch.as_tensor(weight, dtype=torch.get_default_dtype())
-    if tensor.ndim > 1 or (tensor.ndim == 1 and len(tensor) != count):
-        expected = f"weight must be a number or have shape ({count},), one a band"
-        raise InputError(expected, given=tuple(tensor.shape))
-    return tensor.expand(count).clone()
+    return one_or_each(weight, 3 * check_levels(levels), "weight", "band")
 
 
 def _wide(log_weight: Tensor, transform: Wavelets) -> Tensor:
