@@ -77,8 +77,9 @@ def pictures(job: Job, *, size: int, count: int) -> Pictures:
     read = _read(paths)
     known, held = read[:-VALIDATION], read[-VALIDATION:]
     middle = [(name, bl.data.centre_crop(x, 160)) for name, x in held]
-    test = sorted((job.data / "bsd68").glob("*.png"))
-    return Pictures(_samples(known, size, count), middle, lambda: _read(test))
+    folder = job.data / "bsd68"
+    samples = _samples(known, size, count)
+    return Pictures(samples, middle, lambda: _read(sorted(folder.glob("*.png"))))
 
 
 def _read(paths: Sequence[Path]) -> list[tuple[str, Tensor]]:

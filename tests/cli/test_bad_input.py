@@ -71,7 +71,7 @@ def test_a_data_folder_without_the_images_is_refused(run: Run, tmp_path: Path) -
     path = tmp_path / "tiny.toml"
     path.write_text(CONFIGURATION.replace("embedded", "pictures"))
     refused = run("check", path, "--data", tmp_path).refused()
-    assert "there is no folder 'pictures'" in refused and str(tmp_path) in refused
+    assert 'there is no folder "pictures"' in refused and str(tmp_path) in refused
 
 
 def test_a_damaged_picture_to_learn_from_is_refused(run: Run, tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_scales_of_nothing_that_is_learned_are_refused(run: Run, tmp_path: Path)
     wrong = CONFIGURATION.replace("[budget]", "[scales]\nregularizer = 2.0\n[budget]")
     (tmp_path / "one.toml").write_text(wrong)
     said = run("learn", tmp_path / "one.toml", "--out", tmp_path / "fit").refused()
-    assert "scales: the scales name 'regularizer'" in said
+    assert 'scales: the scales name "regularizer"' in said
     assert "regulariser.terms.0.log_weight" in said
 
 

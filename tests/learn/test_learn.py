@@ -104,7 +104,8 @@ def test_broken_adjoint_systems_are_told() -> None:
     energy = bl.Variational(bl.fidelities.SquaredL2(), foe)
     target = torch.rand(4, 1, 12, 12)
     pairs = bl.data.simulate(target, bl.operators.Identity(), bl.data.GaussianNoise(0.1))
-    p = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs, max_steps=0)
+    cg = bl.hypergradients.Implicit("cg")
+    p = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs, hypergradient=cg, max_steps=0)
     fit = bl.learn(p, budget=bl.Budget(steps=3))
     assert fit.status is Status.BROKEN
 

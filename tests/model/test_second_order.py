@@ -168,7 +168,7 @@ def test_bad_input(kind: type) -> None:
         with pytest.raises(bl.InputError):
             kind(**options)
     energy = bl.Variational(bl.fidelities.SquaredL2(), kind())
-    with pytest.raises(bl.InputError, match="further channels"):
+    with pytest.raises(bl.InputError, match="further for each channel"):
         bl.select(energy, torch.rand(1, 1, 4, 4), bl.rules.GCV())
 
 

@@ -263,7 +263,9 @@ def test_bsd68_is_read_when_learning_has_ended(tmp_path: Path) -> None:
         *(f"test/{k:03}" for k in range(5, 30)),
         *(f"train/{k:03}" for k in range(15)),
     ]
-    assert {name.partition("#")[0] for name in data.crops.ids} == {f"test/{k:03}" for k in range(5)}
+    assert {name.partition("#")[0] for name in data.samples["crops"].ids} == {
+        f"test/{k:03}" for k in range(5)
+    }
     (tmp_path / "bsd68").mkdir()
     bl.data.save_image(tmp_path / "bsd68" / "one.png", torch.zeros(1, 1, 170, 180))
     assert [name for name, _ in data.test()] == ["bsd68/one"]

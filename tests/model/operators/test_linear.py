@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 import bilevel as bl
-from bilevel.ground.errors import InputError
+from bilevel.ground.errors import BilevelWarning, InputError
 from bilevel.model.operators import Linear, Operator, Shape
 from contracts.operators import Case, OperatorContract, images
 
@@ -124,7 +124,8 @@ def test_functions_are_not_saved_and_that_is_said_before_learning() -> None:
     problem = bl.BilevelProblem(
         energy, bl.losses.SquaredError(), bl.data.Pairs(y, target, ("a", "b", "c"))
     )
-    fit = bl.learn(problem, budget=bl.Budget(steps=1))
+    with pytest.warns(BilevelWarning, match="cannot be saved.*apply"):
+        fit = bl.learn(problem, budget=bl.Budget(steps=1))
     with pytest.raises(InputError, match="apply"):
         fit.save("nowhere")
     with pytest.raises(InputError, match="apply"):

@@ -8,7 +8,7 @@ __all__ = ["in_toml"]
 
 _ITEM = r"""(?:-?(?:\d[\w.+-]*|inf)|'[^']*'|"[^"]*"|None|True|False)"""
 _TUPLE = re.compile(rf"(?<!in )\(({_ITEM}(?:, {_ITEM})*,|{_ITEM}(?:, {_ITEM})+)\)")
-_ARGUMENT = re.compile(r"""(?<![\w.])([a-z_]\w*)=(?=[\w'"\[{-])""")
+_ARGUMENT = re.compile(r"""(?<![\w.:,])([a-z_]\w*)=(?=[\w'"\[{-])""")
 _TEXT = re.compile(r"(?<=[\[ ])'([^']*)'(?=[,\]])|(?<= = )'([^']*)'")
 _WORDS = {"None": "none", "True": "true", "False": "false"}
 
@@ -16,7 +16,8 @@ _WORDS = {"None": "none", "True": "true", "False": "false"}
 def in_toml(text: str) -> str:
     """``text`` with lists, keys and truth values as a configuration has them; none for None.
 
-    Open intervals, as in "must lie in (0, 1)", stay what they are.
+    Open intervals, as in "must lie in (0, 1)", stay what they are, and so do options of a command,
+    as in "poisson:peak=50".
 
     Example:
         >>> in_toml("learn=('weight',) needs isotropic=True and (2, 3) knots, but got None")

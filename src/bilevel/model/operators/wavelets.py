@@ -24,7 +24,8 @@ class Wavelets(Operator):
     ``decimated``, W is orthogonal too and there are as many coefficients as pixels: level l has one
     for every 2^l x 2^l pixels. All are laid out on the grid of the last level, so that a band of
     level l is 4^(L - l) channels: (b, c, h, w) -> (b, 4^L c, h/2^L, w/2^L). Otherwise filters are
-    dilated instead, every band has the size of the image, and a shift of the image shifts them:
+    dilated instead (and go round images below 2^L pixels), every band has the size of the image,
+    and a shift of the image shifts them:
     (b, c, h, w) -> (b, (3 L + 1) c, h, w), all bands of a channel side by side.
 
     Args:
@@ -36,8 +37,8 @@ class Wavelets(Operator):
     Source: Mallat 2009, "A wavelet tour of signal processing", Sections 7.7 and 5.2.2.
 
     Raises:
-        InputError: an unknown wavelet, levels out of range, images with sides below 2^L; for
-            decimated wavelets images whose sides are not multiples of 2^L.
+        InputError: an unknown wavelet, levels out of range; for decimated wavelets images whose
+            sides are not multiples of 2^L.
 
     Example:
         >>> x = torch.tensor([[[[1.0, 3.0], [5.0, 7.0]]]])
@@ -151,16 +152,13 @@ class Wavelets(Operator):
         return c // len(self.bands), h * factor, w * factor
 
     def data_shape(self, image_shape: Shape) -> Shape:
-        """That of the coefficients; raises InputError for sides that are too small or odd."""
+        """That of the coefficients; raises InputError for sides that cannot be halved so often."""
         c, h, w = image_shape
         factor = 2**self.levels if self.decimated else 1
         if h % factor or w % factor:
             what = f"{self.levels} levels of decimated wavelets need sides that {factor} divides"
             advice = "crop the image, take fewer levels, or decimated = false"
             raise InputError(what, given=f"an image of {h}x{w}", advice=advice)
-        if min(h, w) < 2**self.levels:  # filters would go round and meet themselves
-            what = f"{self.levels} levels of wavelets need sides from {2**self.levels} pixels on"
-            raise InputError(what, given=f"an image of {h}x{w}", advice="take fewer levels")
         return c * len(self.bands), h // factor, w // factor
 
     def options(self) -> dict[str, object]:

@@ -53,6 +53,7 @@ class RidgeRegulariser(CascadeRegulariser):
         InputError: filters that are not a chain of odd-sided banks, options that do not fit.
 
     Example:
+        >>> import torch
         >>> bank = torch.tensor([[[[0.0, 0.0, 0.0], [0.0, -1.0, 1.0], [0.0, 0.0, 0.0]]]])
         >>> ridge = RidgeRegulariser([bank], weight=1.0, sharpness=10.0)
         >>> round(float(ridge.bounds((1, 8, 8)).lipschitz), 3)

@@ -37,7 +37,7 @@ class WaveletSparsity(FilteredRegulariser):
         weight: factor of every band, or one each [1].
         smoothing: where the potential turns from quadratic to linear, ν [grey value].
         wavelet: which family.
-        levels: scales L, each twice as coarse, for images with sides from 2^L pixels on.
+        levels: scales, each twice as coarse.
         decimated: keep every 2^l-th coefficient of level l.
         coupled: penalise the coefficients of all channels together.
         potential: φ.
@@ -51,6 +51,7 @@ class WaveletSparsity(FilteredRegulariser):
             images that decimated wavelets cannot halve so often.
 
     Example:
+        >>> import torch
         >>> sparse = WaveletSparsity(0.1, 0.01, wavelet="daubechies-2", levels=2)
         >>> sparse(torch.ones(1, 1, 9, 7)).item() < 1e-6
         True
@@ -137,7 +138,7 @@ class ExactWaveletSparsity(NonSmoothRegulariser):
     Args:
         weight: factor of every band, or one each [1].
         wavelet: which family.
-        levels: scales L, each twice as coarse, for images with sides from 2^L pixels on.
+        levels: scales, each twice as coarse.
         decimated: keep every 2^l-th coefficient of level l.
         channels: c of the images.
         coupled: penalise the length of the coefficients of all channels.
@@ -150,6 +151,7 @@ class ExactWaveletSparsity(NonSmoothRegulariser):
             other channels, or images that decimated wavelets cannot halve so often.
 
     Example:
+        >>> import torch
         >>> step = torch.tensor([0.0, 1.0]).expand(1, 1, 2, 2)
         >>> round(ExactWaveletSparsity(0.5, levels=1, decimated=True)(step).item(), 6)
         0.5
