@@ -9,8 +9,7 @@ from torch import Tensor
 
 import bilevel as bl
 from bilevel.report.metrics import ssim
-from bilevel.select import DirectionalMaps, Rule
-from bilevel.select.select import span_of
+from bilevel.select import Choice, DirectionalMaps, Rule
 
 __all__ = ["BEST", "EXPONENTS", "RISK", "SMOOTHING", "TASKS", "WAYS", "Quality", "Restored", "Task"]
 
@@ -45,16 +44,17 @@ class Task:
         noise = bl.data.GaussianNoise(self.sigma)
         return bl.data.simulate(truth, self.fidelity.operator, noise, seed=seed)
 
-    def chosen(self, energy: bl.Variational, y: Tensor, way: str, truth: Tensor) -> Tensor:
-        """The reconstruction by the weight found in a way; the truth is for the best one alone."""
+    def chosen(
+        self, energy: bl.Variational, pairs: bl.data.Pairs, way: str, near: Tensor | None = None
+    ) -> Choice:
+        """Weights and reconstructions by a way, between an eighth and 32 times those ``near``."""
         rules: dict[str, Rule] = {
-            BEST: bl.rules.Oracle(truth),
+            BEST: bl.rules.Oracle(pairs.target),
             RISK: bl.rules.PredictedRisk(self.sigma),
             DISCREPANCY: bl.rules.Discrepancy(self.sigma),
         }
-        low, high = span_of(energy, y)  # exponents near 2 need larger weights than usual
-        span = float(low.min()), 100 * float(high.max())
-        return bl.select(energy, y, rules[way], span=span, accuracy=ACCURACY, width=WIDTH).x
+        span = None if near is None else (float(near.min()) / 8, 32 * float(near.max()))
+        return bl.select(energy, pairs.y, rules[way], span=span, accuracy=ACCURACY, width=WIDTH)
 
     def quality(self, x: Tensor, truth: Tensor, y: Tensor) -> Quality:
         """Of one reconstruction."""
@@ -84,12 +84,16 @@ class Restored:
     weight: Tensor
 
     @staticmethod
-    def of(task: Task, y: Tensor, truth: Tensor, ways: tuple[str, ...] = WAYS) -> Restored:
+    def of(task: Task, pairs: bl.data.Pairs, ways: tuple[str, ...] = WAYS) -> Restored:
         """By both models; the maps come from the total variation of least predicted risk."""
         tv = task.energy(bl.regularisers.TotalVariation(1.0, SMOOTHING))
-        images = {f"TV, {way}": task.chosen(tv, y, way, truth) for way in ways}
-        maps = bl.directional_maps(images[f"TV, {RISK}"], exponents=EXPONENTS)
+        first = task.chosen(tv, pairs, RISK)
+        maps = bl.directional_maps(first.x, exponents=EXPONENTS)
         term = maps.regulariser(SMOOTHING)
-        dtv = task.energy(term)
-        images |= {f"DTV, {way}": task.chosen(dtv, y, way, truth) for way in ways}
+        found = {f"TV, {RISK}": first}
+        for model, energy in {"TV": tv, "DTV": task.energy(term)}.items():
+            for way in ways:
+                name = f"{model}, {way}"
+                found[name] = found.get(name) or task.chosen(energy, pairs, way, first.weight)
+        images = {name: choice.x for name, choice in found.items()}
         return Restored(images, maps, term.log_weight.detach().exp())

@@ -7,8 +7,9 @@ from automatic_maps import EXPONENTS, RISK, SMOOTHING, TASKS, Restored
 from torch import Tensor
 
 import bilevel as bl
+from bilevel.model import Energy
 from bilevel.report.reproduction import Job
-from bilevel.select import DirectionalMaps
+from bilevel.select import Choice, DirectionalMaps
 
 __all__ = ["FULL", "LEARNED", "START", "TUNED", "on_held_out"]
 
@@ -47,16 +48,18 @@ def gathered(maps: DirectionalMaps) -> bl.regularisers.DirectionalTV:
     )
 
 
-def weighed(term: bl.regularisers.Regulariser, y: Tensor) -> tuple[bl.Variational, Tensor]:
-    """A term of weight 1 with the mean of the weights of least predicted risk; and images."""
-    energy, rule = TASK.energy(term), bl.rules.PredictedRisk(TASK.sigma)
-    choice = bl.select(energy, y, rule)
+def weighed(
+    term: bl.regularisers.Regulariser, pairs: bl.data.Pairs, near: Tensor | None = None
+) -> tuple[bl.Variational, Choice]:
+    """A term of weight 1 with the mean of the weights of least predicted risk, and those."""
+    energy = TASK.energy(term)
+    choice = TASK.chosen(energy, pairs, RISK, near)
     with torch.no_grad():
         energy.get_parameter("regulariser.log_weight").add_(choice.weight.log().mean())
-    return energy, choice.x
+    return energy, choice
 
 
-def judged(energy: bl.Variational, pairs: bl.data.Pairs) -> list[float]:
+def judged(energy: Energy, pairs: bl.data.Pairs) -> list[float]:
     """ISNR of all crops [dB]."""
     tol = bl.Tolerance(residual=1e-4)
     x = bl.minimise(energy.at(pairs.y), bl.solvers.LBFGS(), tol=tol).x
@@ -69,8 +72,9 @@ def on_held_out(job: Job, name: str) -> dict[str, list[float]]:
     size, count = job.pick(full=64, quick=32, smoke=21), job.pick(full=4, quick=2, smoke=1)
     seen, unseen = (TASK.data(x, k) for k, x in enumerate(halves(name, size, count)))
     tv = bl.regularisers.TotalVariation(1.0, SMOOTHING, learn=("weight",))
-    tuned, first = weighed(tv, seen.y)
-    start, _ = weighed(gathered(bl.directional_maps(first, exponents=EXPONENTS)), seen.y)
+    tuned, first = weighed(tv, seen)
+    maps = bl.directional_maps(first.x, exponents=EXPONENTS)
+    start, _ = weighed(gathered(maps), seen, first.weight)
     found = {START: judged(start, unseen)}
     budget = bl.Budget(steps=job.pick(full=20, quick=4, smoke=1))
     for k, (model, energy) in enumerate({TUNED: tuned, LEARNED: start}.items()):
@@ -78,10 +82,12 @@ def on_held_out(job: Job, name: str) -> dict[str, list[float]]:
         part = job.part(k / 2, (k + 1) / 2)
         fit = part.learn(f"{name}, {model}", problem, bl.algorithms.LBFGS(), budget=budget)
         found[model] = judged(fit.energy, unseen)
-    found[FULL] = [
-        TASK.quality(
-            Restored.of(TASK, y[None], x[None], (RISK,)).images[f"DTV, {RISK}"], x[None], y[None]
-        ).isnr
-        for y, x in zip(unseen.y, unseen.target, strict=True)
-    ]
+    found[FULL] = [automatic(unseen, k) for k in range(count)]
     return {model: found[model] for model in (TUNED, START, LEARNED, FULL)}
+
+
+def automatic(pairs: bl.data.Pairs, k: int) -> float:
+    """ISNR of a crop with maps and weight of its own [dB]."""
+    own = bl.data.Pairs(pairs.y[k : k + 1], pairs.target[k : k + 1], pairs.ids[k : k + 1])
+    x = Restored.of(TASK, own, (RISK,)).images[f"DTV, {RISK}"]
+    return TASK.quality(x, own.target, own.y).isnr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from drawing import draw_maps
 PICTURES, FILES = ("brick", "grass", "gravel", "camera"), 10
 TEXTURES = PICTURES[:3]
 SHOWN = {"denoising": "brick", "deblurring": "camera"}
-REFERENCE = f"TV, {BEST}"
+REFERENCE, AUTOMATIC = f"TV, {BEST}", f"DTV, {RISK}"
 
 
 def images(job: Job) -> dict[str, Tensor]:
@@ -37,37 +38,46 @@ def run(job: Job) -> Results:
     truths, numbers = images(job), dict[str, Any]()
     names = job.pick(full=TEXTURES, quick=TEXTURES[:1], smoke=TEXTURES[:1])
     kinds = job.pick(full=tuple(TASKS), quick=tuple(TASKS), smoke=("denoising",))
-    total = len(truths) * len(kinds) + 4 * len(names)
-    done, pictures = 0, list[Picture]()
-    for kind in kinds:
-        task, numbers[kind] = TASKS[kind], {}
-        for name, truth in truths.items():
-            job.progress(done / total, f"{kind}, {name}")
-            y = task.data(truth).y
-            found = Restored.of(task, y, truth, job.pick(full=WAYS, quick=WAYS, smoke=WAYS[:2]))
-            numbers[kind][name] = {
-                model: asdict(task.quality(x, truth, y)) for model, x in found.images.items()
-            }
-            done += 1
-            if name == SHOWN[kind] or len(truths) == 1:
-                shown = {"truth": truth, "data": y, REFERENCE: found.images[REFERENCE]}
-                automatic = f"DTV, {RISK}"
-                draw_maps(
-                    shown | {automatic: found.images[automatic]},
-                    {
-                        "orientation [degree]": (found.maps.angle[0], "twilight"),
-                        "anisotropy, log10": (found.maps.anisotropy[0].log10(), "viridis"),
-                        "exponent": (found.maps.exponent[0], "viridis"),
-                        "weight, log10": (found.weight.log10(), "viridis"),
-                    },
-                    job.out / f"{kind}.png",
-                )
-                pictures.append(Picture(f"{kind}.png", f"{kind.capitalize()} of {name}: {MAPS}"))
-    learned: dict[str, dict[str, list[float]]] = {}
-    for name in names:
-        learned[name] = on_held_out(job.part(done / total, (done + 4) / total), name)
-        done += 4
+    pictures = list[Picture]()
+    ends = np.cumsum([0.0, *(len(truths) for _ in kinds), *(4.0 for _ in names)])
+    parts = [job.part(*(ends[k : k + 2] / ends[-1])) for k in range(len(ends) - 1)]
+    for kind, part in zip(kinds, parts, strict=False):
+        numbers[kind], picture = restored(part, kind, truths)
+        pictures.append(picture)
+    learned = {
+        name: on_held_out(part, name) for name, part in zip(names, parts[len(kinds) :], strict=True)
+    }
     return told(numbers, learned, pictures)
+
+
+def restored(job: Job, kind: str, truths: dict[str, Tensor]) -> tuple[dict[str, Any], Picture]:
+    """What is measured of all images of one task, and a picture of one."""
+    task, numbers = TASKS[kind], dict[str, Any]()
+    ways = job.pick(full=WAYS, quick=WAYS, smoke=WAYS[:2])
+    shown = SHOWN[kind] if SHOWN[kind] in truths else next(iter(truths))
+    for k, (name, truth) in enumerate(truths.items()):
+        job.progress(k / len(truths), f"{kind}, {name}")
+        pairs = task.data(truth)
+        found = Restored.of(task, pairs, ways)
+        numbers[name] = {
+            model: asdict(task.quality(x, truth, pairs.y)) for model, x in found.images.items()
+        }
+        if name == shown:
+            draw(found, pairs, job.out / f"{kind}.png")
+    return numbers, Picture(f"{kind}.png", f"{kind.capitalize()} of {shown}: {MAPS}")
+
+
+def draw(found: Restored, pairs: bl.data.Pairs, path: Path) -> None:
+    """Restorations above the maps."""
+    images = {"truth": pairs.target, "data": pairs.y}
+    images |= {name: found.images[name] for name in (REFERENCE, AUTOMATIC)}
+    maps = {
+        "orientation [degree]": (found.maps.angle[0], "twilight"),
+        "anisotropy, log10": (found.maps.anisotropy[0].log10(), "viridis"),
+        "exponent": (found.maps.exponent[0], "viridis"),
+        "weight, log10": (found.weight.log10(), "viridis"),
+    }
+    draw_maps(images, maps, path)
 
 
 def gains(own: dict[str, Any], model: str, what: str) -> np.ndarray:
@@ -147,7 +157,7 @@ HEADER = (
     "better", "gain in SSIM (deviation)", "better",
 )  # fmt: skip
 AGAINST = {
-    f"DTV, {RISK}": "with no truth known (maps and weight automatic), directional variation",
+    AUTOMATIC: "with no truth known (maps and weight automatic), directional variation",
     f"DTV, {BEST}": "by its best weight, with automatic maps, directional variation",
     "DTV, discrepancy": "by the discrepancy principle, directional variation",
 }
