@@ -97,7 +97,8 @@ def directional_maps(
     angles to 2° and 1° where the anisotropy is 10. Hence the two windows.
 
     Args:
-        image: (b, c, h, w), a restored one, or give ``sigma`` [grey value].
+        image: (b, c, h, w), a restored one, or give ``sigma``; restored by total variation of least
+            predicted risk, as the discrepancy principle smooths texture away [grey value].
         window: side of the squares that angle, anisotropy and size come from, odd [pixel].
         wide: that for the exponent [pixel].
         exponents: the least and the largest, in [0.3, 2]; from 1 on the regulariser is convex [1].
