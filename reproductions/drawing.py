@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bilevel.report.style import COLOURS
 
-__all__ = ["draw_curves", "draw_filters", "draw_images"]
+__all__ = ["draw_curves", "draw_filters", "draw_images", "draw_maps"]
 
 
 def draw_images(
@@ -31,6 +31,25 @@ def draw_images(
         shown = centre_crop(x, side)[0, 0].detach().cpu().numpy()
         axis.imshow(shown, cmap="gray", vmin=window[0], vmax=window[1])
         axis.set_title(name, fontsize=9)
+    figure.savefig(path, dpi=100)
+
+
+def draw_maps(
+    images: Mapping[str, Tensor], maps: Mapping[str, tuple[Tensor, str]], path: Path
+) -> None:
+    """Images (1, 1, h, w) [grey value] above as many maps (h, w), each with its colours."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(2.9 * len(images), 5.6), layout="constrained")
+    above, below = figure.subplots(2, len(images), squeeze=False)
+    for axis, (name, x) in zip(above, images.items(), strict=True):
+        axis.imshow(x[0, 0].cpu().numpy(), cmap="gray", vmin=0.0, vmax=1.0)
+        axis.set_title(name, fontsize=9)
+    for axis, (name, (field, colours)) in zip(below, maps.items(), strict=True):
+        figure.colorbar(axis.imshow(field.cpu().numpy(), cmap=colours), ax=axis, shrink=0.8)
+        axis.set_title(name, fontsize=9)
+    for axis in (*above, *below):
+        axis.set_axis_off()
     figure.savefig(path, dpi=100)
 
 

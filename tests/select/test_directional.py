@@ -23,7 +23,7 @@ def drawn(p: float, angle: float, anisotropy: float, size: int, seed: int = 0) -
     turn = 2 * math.pi * torch.rand(shape.shape, generator=rng, dtype=torch.float64)
     x, y = u.sqrt() * turn.cos() / anisotropy**0.5, u.sqrt() * turn.sin()
     c, s = math.cos(math.radians(angle)), math.sin(math.radians(angle))
-    return Gradients(c * x - s * y, s * x + c * y, 1e-4)
+    return Gradients(c * x - s * y, s * x + c * y, 0.05)
 
 
 def apart(field: Tensor, window: int) -> Tensor:
@@ -109,6 +109,20 @@ def test_the_regulariser_is_the_likelihood_of_its_maps() -> None:
     square = (along.square() * root + across.square() / root) / maps.size[0].square()
     again = weight * float(square.pow(maps.exponent[0] / 2).sum())
     assert term(other).item() == pytest.approx(again, rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1.0, 255.0])
+def test_gradients_below_the_smoothing_do_not_make_weights(scale: float) -> None:
+    """At p = 2 Σ is the covariance: flat places weigh as if their gradients were ε, in any unit."""
+    image = scale * bl.data.embedded_image("brick")[..., :40, :40].double()
+    image[..., 20:] = image[..., 20:].mean()
+    maps = directional_maps(image, exponents=(2.0, 2.0), passes=5)
+    smoothing = 0.01 * maps.contrast
+    term = maps.regulariser()
+    log = term.log_weight.detach().double() + (maps.size[0].square() + smoothing**2).log()
+    assert float(maps.size[0, :, 32:].max()) < 0.5 * smoothing < float(maps.size.max()) / 2
+    assert float(log.max() - log.min()) < 1e-5
+    assert term.log_smoothing.exp().item() == pytest.approx(smoothing)
 
 
 @pytest.mark.parametrize(

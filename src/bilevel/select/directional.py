@@ -20,6 +20,8 @@ __all__ = ["DirectionalMaps", "directional_maps"]
 
 EXPONENTS = 12
 """Tried between the least and the largest."""
+SMOOTHING = 0.01
+"""Of the contrast, where none is given."""
 SMALLEST = 0.5 / 255
 """Of the contrast: gradients below are those of rounding to eight bits."""
 
@@ -36,12 +38,14 @@ class DirectionalMaps:
         anisotropy: e₁/e₂ in [1, 50], the ratio of the eigenvalues of Σ [1].
         exponent: p in [0.3, 2] [1].
         size: (e₁ e₂)^(1/4), the length of usual gradients [grey value].
+        contrast: of the images [grey value].
     """
 
     angle: Tensor
     anisotropy: Tensor
     exponent: Tensor
     size: Tensor
+    contrast: float
 
     def regulariser(
         self,
@@ -55,10 +59,15 @@ class DirectionalMaps:
         That is :class:`~bilevel.model.regularisers.DirectionalTV` with M = √det Σ Σ⁻¹ and weights
         size^(-p), divided by their geometric mean: ``select`` finds the number. The parameters of
         the arguments are those of the regulariser.
+
+        Gradients shorter than the smoothing ε, 0.01 of the contrast if None, are smoothed away and
+        do not make weights: k size², their variance, is taken for k size² + ε².
         """
+        smoothing = SMOOTHING * self.contrast if smoothing is None else smoothing
         angle, anisotropy, p, size = (
             part[row] for part in (self.angle, self.anisotropy, self.exponent, self.size)
         )
+        size = (size.square() + smoothing**2 / _variance(p)).sqrt()
         scale = float(size.log().mean().exp())
         log = -p * (size / scale).log()
         weight = (log - log.mean()).exp()
@@ -90,7 +99,8 @@ def directional_maps(
     angles to 2° and 1° where the anisotropy is 10. Hence the two windows.
 
     Args:
-        image: (b, c, h, w), a restored one, or give ``sigma`` [grey value].
+        image: (b, c, h, w), a restored one, or give ``sigma``; restored by total variation of least
+            predicted risk, as the discrepancy principle smooths texture away [grey value].
         window: side of the squares that angle, anisotropy and size come from, odd [pixel].
         wide: that for the exponent [pixel].
         exponents: the least and the largest, in [0.3, 2]; from 1 on the regulariser is convex [1].
@@ -125,11 +135,11 @@ def directional_maps(
 
 @dataclass(frozen=True)
 class Gradients:
-    """Across (x) and down (y), (b, c, h, w); what is shorter than ``least`` is that of rounding."""
+    """Across (x) and down (y), (b, c, h, w), of images of that contrast."""
 
     x: Tensor
     y: Tensor
-    least: float
+    contrast: float
 
     @staticmethod
     def of(image: Tensor) -> Gradients:
@@ -137,7 +147,12 @@ class Gradients:
         wide = pad(image, (1, 1, 1, 1), mode="replicate")
         x = (wide[..., 1:-1, 2:] - wide[..., 1:-1, :-2]) / 2
         y = (wide[..., 2:, 1:-1] - wide[..., :-2, 1:-1]) / 2
-        return Gradients(x, y, SMALLEST * contrast(image))
+        return Gradients(x, y, contrast(image))
+
+    @property
+    def least(self) -> float:
+        """What is shorter is that of rounding."""
+        return SMALLEST * self.contrast
 
     def maps(
         self,
@@ -159,7 +174,7 @@ class Gradients:
             for entries in zip(*shapes, strict=True)
         )
         m = _interpolated(tried, spread, exponent).exp()
-        return _maps((xx, xy, yy), m, exponent, sigma, self.least)
+        return self.described((xx, xy, yy), m, exponent, sigma)
 
     def length(self, v: Matrix) -> Tensor:
         """u = gᵀV⁻¹g, (b, c, h, w), at least that of rounding."""
@@ -192,6 +207,22 @@ class Gradients:
         """The mean logarithm of the density, its maximum over m, up to a constant, (b, h, w)."""
         volume = self.spread(v, p, window).log() + 0.5 * _determinant(v)[:, 0].log()
         return p.log() - torch.lgamma(2 / p) - 2 / p * math.log(2.0) - 2 / p - volume
+
+    def described(self, v: Matrix, m: Tensor, p: Tensor, sigma: float) -> DirectionalMaps:
+        """Of Σ = m V."""
+        c, s = (v[0] - v[2]) / 2, v[1]
+        r = torch.hypot(c, s)
+        noise = sigma**2 / 2 / _variance(p)
+        first, second = (m * (1 + sign * r) - noise for sign in (1, -1))
+        ratio = torch.where(first > 0, second / first, 1.0).clamp(1 / LARGEST_ANISOTROPY, 1.0)
+        size = first.clamp_min(self.least**2).sqrt() * ratio.pow(0.25)
+        angle = torch.rad2deg(torch.atan2(-s, -c) / 2)
+        return DirectionalMaps(angle, 1 / ratio, p, size, self.contrast)
+
+
+def _variance(p: Tensor) -> Tensor:
+    """k = 2^(2/p) Γ(4/p)/(2 Γ(2/p)): the covariance of gradients is k Σ."""
+    return (2 / p * math.log(2.0) + torch.lgamma(4 / p) - torch.lgamma(2 / p)).exp() / 2
 
 
 def _determinant(v: Matrix) -> Tensor:
@@ -228,18 +259,6 @@ def _interpolated(tried: Tensor, values: Tensor, p: Tensor) -> Tensor:
     low = place.floor().long().clamp_max(len(tried) - 2)
     first, second = (values.gather(0, (low + k)[None])[0] for k in (0, 1))
     return torch.lerp(first, second, place - low)
-
-
-def _maps(v: Matrix, m: Tensor, p: Tensor, sigma: float, least: float) -> DirectionalMaps:
-    """Of Σ = m V; the covariance is k Σ with k = 2^(2/p) Γ(4/p)/(2 Γ(2/p))."""
-    c, s = (v[0] - v[2]) / 2, v[1]
-    r = torch.hypot(c, s)
-    factor = (2 / p * math.log(2.0) + torch.lgamma(4 / p) - torch.lgamma(2 / p)).exp() / 2
-    first, second = (m * (1 + sign * r) - sigma**2 / 2 / factor for sign in (1, -1))
-    ratio = torch.where(first > 0, second / first, 1.0).clamp(1 / LARGEST_ANISOTROPY, 1.0)
-    first = first.clamp_min(least**2)
-    angle = torch.rad2deg(torch.atan2(-s, -c) / 2)
-    return DirectionalMaps(angle, 1 / ratio, p, first.sqrt() * ratio.pow(0.25))
 
 
 def _box(field: Tensor, side: int) -> Tensor:
