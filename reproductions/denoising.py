@@ -256,7 +256,7 @@ def compared(
     shares, begin = sum(model.share for model in models.values()), 0.0
     found: dict[str, Learned] = {}
     for name, model in models.items():
-        end = begin + 0.9 * model.share / shares
+        end = min(begin + 0.9 * model.share / shares, 0.9)
         share = seconds * model.share / shares
         found[name] = learned(job.part(begin, end), name, model, data, share)
         begin = end
