@@ -119,14 +119,6 @@ def test_theta_stays_in_its_set() -> None:
     )
 
 
-def test_budget_ends_a_fit_that_can_be_used() -> None:
-    for budget in (bl.Budget(gradient_evaluations=50), bl.Budget(seconds=1e-3)):
-        p = problem()
-        fit = bl.learn(p, budget=budget)
-        assert fit.status is Status.BUDGET
-        fit.reconstruct(p.samples.y[:1]).require()
-
-
 def test_interrupt_ends_a_fit_that_can_be_used() -> None:
     def stop(record: bl.Record) -> None:
         if record.step == 2:
@@ -264,32 +256,6 @@ def test_an_energy_of_ones_own_cannot_be_saved_silently() -> None:
     fit = bl.learn(p, budget=bl.Budget(steps=1))
     with pytest.raises(InputError, match="cannot be described"):
         fit.save("unused")
-
-
-def test_no_steps_learn_nothing() -> None:
-    p = problem()
-    fit = bl.learn(p, budget=bl.Budget(steps=0))
-    assert fit.status is Status.GIVEN
-    assert not fit.history and p.cost.gradient_evaluations == 0
-    assert fit.theta.keys() == p.theta.keys()
-    assert all(torch.equal(fit.theta[name], value) for name, value in p.theta.items())
-
-
-@pytest.mark.parametrize(
-    ("limits", "message"),
-    [
-        ({}, "needs a finite limit"),
-        ({"steps": -1}, "steps of a budget must be a whole number, but got -1"),
-        ({"steps": 1.5}, "steps of a budget must be a whole number, but got 1.5"),
-        ({"steps": math.nan}, "steps of a budget must be a whole number, but got nan"),
-        ({"seconds": 0}, "seconds of a budget must be positive, but got 0"),
-        ({"seconds": math.nan, "steps": 1}, "seconds of a budget must be positive, but got nan"),
-        ({"gradient_evaluations": -3}, "gradient_evaluations of a budget must be positive"),
-    ],
-)
-def test_limits_that_are_none(limits: dict[str, float], message: str) -> None:
-    with pytest.raises(InputError, match=message):
-        bl.Budget(**limits)
 
 
 def test_colour_images(tmp_path: Path) -> None:
