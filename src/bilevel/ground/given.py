@@ -16,8 +16,8 @@ from bilevel.ground.typed import fits, hints
 
 __all__ = ["Typed", "typed"]
 
-_LONG = 1024
-"""Bits of whole numbers that no float holds."""
+_LONG = 63
+"""Bits of the largest whole numbers that are taken."""
 P = ParamSpec("P")
 R = TypeVar("R")
 S = TypeVar("S", bound="Typed")
@@ -151,7 +151,7 @@ def _shown(value: object) -> str:
     if isinstance(value, type):
         return f"the class {value.__name__}"
     if isinstance(value, int) and value.bit_length() > _LONG:
-        return "one beyond 1e308"
+        return "one beyond 2^63"
     return shortened(repr(value)) if _is_data(value) else type(value).__name__
 
 
