@@ -31,6 +31,7 @@ from torch import Tensor
 
 import bilevel as bl
 from bilevel.cli.config import read
+from bilevel.ground.memory import keep_freed_memory
 from bilevel.model.channels import Channels
 from bilevel.report import psnr
 
@@ -70,6 +71,7 @@ def resonance(data: Path, step: int) -> Physics:
     paths = sorted((data / "mri_brain").glob("s1_t1_*.png"))
     images = torch.cat([complex_slice(p, half=step > 1) for p in paths])
     operator = read(HERE / "mri_tv.toml").configuration.operator.build(tuple(images.shape[1:]))
+    operator = operator.to(images.dtype)
     parts = images[:: 2 * step], images[1 :: 2 * step]
     return Physics(operator, bl.data.GaussianNoise(NOISE), *parts, "zero-filled")
 
@@ -168,6 +170,7 @@ def main() -> None:
     options.add_argument("--quick", action="store_true", help="few slices")
     chosen = options.parse_args()
     torch.set_num_threads(chosen.threads)
+    keep_freed_memory()
     data, step = data_folder(chosen), 4 if chosen.quick else 1
     for name, make in (("ct", tomography), ("mri", resonance)):
         if chosen.only in (None, name):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bilevel.ground.fused import fused
 from bilevel.model.potentials import Bound, EvenFunction
 
 __all__ = ["Penalty", "RadialPenalty", "SeparablePenalty"]
@@ -34,8 +35,8 @@ class Penalty(ABC):
         """Multiply each group of ``t`` by its scale."""
 
     @abstractmethod
-    def curvature(self, t: Tensor, smoothing: Tensor) -> Callable[[Tensor], Tensor]:
-        """v -> ∇²φ_ν(t_i) v_i, with the weights computed once."""
+    def curvature(self, t: Tensor, weight: Tensor, smoothing: Tensor) -> Callable[[Tensor], Tensor]:
+        """v -> w_i ∇²φ_ν(t_i) v_i, with the factors computed once."""
 
     def jump(self, s: Tensor, reach: Tensor) -> Tensor:
         """At least what ∇²ψ can jump by at kinks of groups of size s."""
@@ -48,6 +49,18 @@ class Penalty(ABC):
     def force(self, t: Tensor, smoothing: Tensor) -> Tensor:
         """∇φ_ν(t_i) = ψ'(|t_i|/ν) t_i/|t_i|."""
         return self.spread(self.potential.ratio(self.size(t) / smoothing) / smoothing, t)
+
+    def pull(self, t: Tensor, weight: Tensor, smoothing: Tensor) -> Tensor:
+        """w_i ∇φ_ν(t_i)."""
+        return weight * self.force(t, smoothing)
+
+    def total(self, t: Tensor, weight: Tensor, smoothing: Tensor) -> Tensor:
+        """Σ_i w_i φ_ν(t_i), (b,)."""
+        return (weight * self.value(t, smoothing)).flatten(1).sum(1)
+
+    def total_and_pull(self, t: Tensor, weight: Tensor, smoothing: Tensor) -> tuple[Tensor, Tensor]:
+        """Both."""
+        return self.total(t, weight, smoothing), self.pull(t, weight, smoothing)
 
     def smoothing_force(self, t: Tensor, smoothing: Tensor) -> Tensor:
         """∂∇φ_ν(t_i)/∂log ν = -ψ''(|t_i|/ν) t_i/ν."""
@@ -75,10 +88,22 @@ class SeparablePenalty(Penalty):
         """ψ'(t_i/ν), in as few passes over memory as written-out operations allow."""
         return self.potential.slope(t / smoothing)
 
-    def curvature(self, t: Tensor, smoothing: Tensor) -> Callable[[Tensor], Tensor]:
-        """Multiplication by ψ''(t_i/ν)/ν."""
-        weights = self.potential.curvature(t / smoothing) / smoothing
-        return lambda v: weights * v
+    def pull(self, t: Tensor, weight: Tensor, smoothing: Tensor) -> Tensor:
+        """In one pass over memory once that is compiled."""
+        return _pull(t, weight, smoothing, self.potential)
+
+    def total(self, t: Tensor, weight: Tensor, smoothing: Tensor) -> Tensor:
+        """The same."""
+        return _total(t, weight, smoothing, self.potential)
+
+    def total_and_pull(self, t: Tensor, weight: Tensor, smoothing: Tensor) -> tuple[Tensor, Tensor]:
+        """Both in one pass."""
+        return _total_and_pull(t, weight, smoothing, self.potential)
+
+    def curvature(self, t: Tensor, weight: Tensor, smoothing: Tensor) -> Callable[[Tensor], Tensor]:
+        """Multiplication by w_i ψ''(t_i/ν)/ν."""
+        factors = _curvature(t, weight, smoothing, self.potential)
+        return lambda v: factors * v
 
 
 @dataclass(frozen=True)
@@ -113,11 +138,11 @@ class RadialPenalty(Penalty):
         s = t / smoothing
         return self.spread(self.potential.ratio_of_square(s.square().sum(1)), s)
 
-    def curvature(self, t: Tensor, smoothing: Tensor) -> Callable[[Tensor], Tensor]:
-        """ψ'(s)/s across the direction n = t/|t| and ψ''(s) along it, over ν."""
-        size = self.size(t)
-        across = (self.potential.ratio(size / smoothing) / smoothing).unsqueeze(1)
-        along = (self.potential.curvature(size / smoothing) / smoothing).unsqueeze(1)
+    def curvature(self, t: Tensor, weight: Tensor, smoothing: Tensor) -> Callable[[Tensor], Tensor]:
+        """w ψ'(s)/s across the direction n = t/|t| and w ψ''(s) along it, over ν."""
+        size, factor = self.size(t), weight / smoothing
+        across = (factor * self.potential.ratio(size / smoothing)).unsqueeze(1)
+        along = (factor * self.potential.curvature(size / smoothing)).unsqueeze(1)
         direction = t / size.unsqueeze(1)
         difference = along - across
 
@@ -125,3 +150,27 @@ class RadialPenalty(Penalty):
             return across * v + difference * direction * (direction * v).sum(1, keepdim=True)
 
         return apply
+
+
+@fused
+def _pull(t: Tensor, weight: Tensor, smoothing: Tensor, potential: EvenFunction) -> Tensor:
+    return weight * potential.slope(t / smoothing)
+
+
+@fused
+def _total(t: Tensor, weight: Tensor, smoothing: Tensor, potential: EvenFunction) -> Tensor:
+    return (weight * smoothing * potential.value(t / smoothing)).flatten(1).sum(1)
+
+
+@fused
+def _total_and_pull(
+    t: Tensor, weight: Tensor, smoothing: Tensor, potential: EvenFunction
+) -> tuple[Tensor, Tensor]:
+    s = t / smoothing
+    total = (weight * smoothing * potential.value(s)).flatten(1).sum(1)
+    return total, weight * potential.slope(s)
+
+
+@fused
+def _curvature(t: Tensor, weight: Tensor, smoothing: Tensor, potential: EvenFunction) -> Tensor:
+    return weight / smoothing * potential.curvature(t / smoothing)

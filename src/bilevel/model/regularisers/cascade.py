@@ -15,6 +15,7 @@ from bilevel.ground.checks import numbers
 from bilevel.ground.errors import InputError
 from bilevel.ground.fused import differentiating, mapping
 from bilevel.ground.randomness import generator
+from bilevel.model.regularisers.shifts import add_shifted
 
 __all__ = [
     "Cascade",
@@ -111,10 +112,7 @@ def _scattered(p: Tensor, bank: Tensor) -> Tensor:
     for top in range(0, height, rows):
         strip = p[:, :, top : top + rows].reshape(b, m, -1)
         shares = (matrix @ strip).view(b, high, wide, few, -1, width)
-        for i in range(high):
-            for j in range(wide):
-                place = out[:, :, top + i : top + i + shares.shape[4], j : j + width]
-                place += shares[:, i, j]
+        add_shifted(out[:, :, top:], shares)
     up, left = high // 2, wide // 2
     return out[:, :, up : up + height, left : left + width]
 

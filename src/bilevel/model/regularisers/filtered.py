@@ -117,34 +117,29 @@ class FilteredRegulariser(Regulariser):
 
     def forward(self, x: Tensor) -> Tensor:
         """R(x): (b, c, h, w) -> (b,)."""
-        return self._value(self.features(x), _shape(x))
-
-    def _value(self, t: Tensor, shape: Shape) -> Tensor:
-        penalties = self.penalty.value(t, self.smoothing)
-        return (self.weights(shape) * penalties).flatten(1).sum(1)
+        return self.penalty.total(self.features(x), self.weights(_shape(x)), self.smoothing)
 
     def grad(self, x: Tensor) -> Tensor:
         """Wᵀ(w φ'(W x))."""
-        return self._pulled(self.features(x), _shape(x))
-
-    def _pulled(self, t: Tensor, shape: Shape) -> Tensor:
-        force = self.weights(shape) * self.penalty.force(t, self.smoothing)
-        return self.features_adjoint(force, shape)
+        shape = _shape(x)
+        pull = self.penalty.pull(self.features(x), self.weights(shape), self.smoothing)
+        return self.features_adjoint(pull, shape)
 
     def value_and_grad(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Both, with W x computed once."""
         t, shape = self.features(x), _shape(x)
-        return self._value(t, shape), self._pulled(t, shape)
+        total, pull = self.penalty.total_and_pull(t, self.weights(shape), self.smoothing)
+        return total, self.features_adjoint(pull, shape)
 
     def hessian(self, x: Tensor) -> LinearMap:
         """Wᵀ diag(w φ''(W x)) W with the curvature kept."""
         return self._hessian(self.features(x), _shape(x))
 
     def _hessian(self, t: Tensor, shape: Shape) -> LinearMap:
-        curve, weight = self.penalty.curvature(t, self.smoothing), self.weights(shape)
+        curve = self.penalty.curvature(t, self.weights(shape), self.smoothing)
 
         def apply(v: Tensor) -> Tensor:
-            return self.features_adjoint(weight * curve(self.features(v)), shape)
+            return self.features_adjoint(curve(self.features(v)), shape)
 
         return LinearMap(apply, lambda index: self._hessian(t[index], shape))
 

@@ -14,6 +14,7 @@ from torch.nn.functional import conv2d, fold
 from bilevel.ground import rows
 from bilevel.ground.checks import check_choice, check_kind, numbers
 from bilevel.ground.errors import InputError
+from bilevel.ground.fused import differentiating
 from bilevel.model.bounds import Variation
 from bilevel.model.learned_potentials import LearnedPotential, LinearSpline
 from bilevel.model.operators.operator import Shape
@@ -22,6 +23,7 @@ from bilevel.model.penalties import Penalty, RadialPenalty, SeparablePenalty
 from bilevel.model.potentials import POTENTIALS, EvenFunction, potential_of
 from bilevel.model.radial_basis import RadialBasis
 from bilevel.model.regularisers.filtered import FeatureBall, FilteredRegulariser
+from bilevel.model.regularisers.shifts import add_shifted
 from bilevel.model.sets import Set, ZeroMean
 
 __all__ = ["FieldsOfExperts", "dct_filters"]
@@ -175,10 +177,17 @@ class FieldsOfExperts(FilteredRegulariser):
         As a matrix product and a sum of patches: on CPUs two to three times faster than a
         transposed convolution to a single channel. ``bmm``, as ``@`` with a parameter copies p.
         """
-        flat = (p.flatten(0, 1) if self.coupled else p).flatten(2)
-        patches = torch.bmm(self.filters.flatten(1).T.expand(len(flat), -1, -1), flat)
-        x = fold(patches, image_shape[1:], self.filters.shape[2:])
-        return x.reshape(len(p), *image_shape)
+        p = p.flatten(0, 1) if self.coupled else p
+        c, *size = self.filters.shape[1:]
+        if differentiating():
+            taps = self.filters.flatten(1).T
+            patches = torch.bmm(taps.expand(len(p), -1, -1), p.flatten(2))
+            return fold(patches, image_shape[1:], size).reshape(-1, *image_shape)
+        taps = self.filters.permute(2, 3, 1, 0).flatten(0, 2)
+        shares = torch.bmm(taps.expand(len(p), -1, -1), p.flatten(2))
+        x = p.new_zeros(len(p), c, *image_shape[1:])
+        add_shifted(x, shares.view(len(p), *size, c, *p.shape[2:]))
+        return x.reshape(-1, *image_shape)
 
     def gram_bound(self, scale: Tensor, image_shape: Shape) -> Tensor:
         """max over frequencies of Σ_j scale_j |k̂_j|²: valid responses are a crop of circular ones.

@@ -151,15 +151,15 @@ class SmoothSecondOrder(FilteredRegulariser):
 
     def _curved(self, features: tuple[Tensor, Tensor]) -> LinearMap:
         curves = [
-            self.penalty.curvature(self._grouped(t, parts), self.smoothing)
-            for t, parts in zip(features, (2, 3), strict=True)
+            self.penalty.curvature(self._grouped(t, parts), weight, self.smoothing)
+            for t, parts, weight in zip(features, (2, 3), self.both, strict=True)
         ]
 
-        def bend(v: Tensor, parts: int, weight: Tensor, curve: Callable[..., Tensor]) -> Tensor:
-            return (weight * curve(self._grouped(v, parts))).flatten(1, 2)
+        def bend(v: Tensor, parts: int, curve: Callable[..., Tensor]) -> Tensor:
+            return curve(self._grouped(v, parts)).flatten(1, 2)
 
         def apply(v: Tensor) -> Tensor:
-            pairs = zip(self.form.features(v), (2, 3), self.both, curves, strict=True)
+            pairs = zip(self.form.features(v), (2, 3), curves, strict=True)
             return self.form.adjoint(*[bend(*pair) for pair in pairs])
 
         def restrict(index: Tensor) -> LinearMap:
