@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bilevel.ground.errors import InputError
-from bilevel.model.sets import Ball, Box, L1Ball, Product, Set, Simplex, ZeroMean
+from bilevel.model.sets import Ball, Box, CappedSimplex, L1Ball, Product, Set, Simplex, ZeroMean
 
 SETS = [Box(-0.5, 1.0), Ball(1.5), L1Ball(1.5), ZeroMean(1), Simplex(2.0), Box(0.0)]
 
@@ -36,6 +36,18 @@ def test_projection_is_the_nearest_point(admissible: Set, value, other) -> None:
     z = admissible.project(torch.tensor(other, dtype=torch.float64))
     assert float((v - nearest) @ (z - nearest)) <= 1e-9
     torch.testing.assert_close(admissible.project(nearest), nearest)
+
+
+@pytest.mark.parametrize("admissible", [*SETS, CappedSimplex(2.0), ZeroMean(1, 1.0)], ids=str)
+def test_tangents_are_what_the_projection_keeps_of_a_direction(admissible: Set) -> None:
+    """Differences of points stay, what is left out is orthogonal to them, and to P no matter."""
+    v, w, direction = torch.randn(3, 4, dtype=torch.float64)
+    difference = admissible.project(v) - admissible.project(w)
+    torch.testing.assert_close(admissible.tangent(difference), difference)
+    kept = admissible.tangent(direction)
+    torch.testing.assert_close(admissible.tangent(kept), kept)
+    torch.testing.assert_close(admissible.project(v + kept), admissible.project(v + direction))
+    assert abs(float((direction - kept) @ difference)) < 1e-12
 
 
 def test_product_projects_by_name() -> None:

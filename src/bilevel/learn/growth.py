@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from bilevel.ground.theta import Theta
-from bilevel.learn.algorithm import Trial, normalised_step
+from bilevel.learn.algorithm import Trial, first_step
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import Problem
 from bilevel.learn.record import Record
@@ -85,7 +85,7 @@ def lower(problem: Problem, at: Evaluation) -> bool:
         here = _looked(problem, at.theta, accuracy)
         little, change, flat = _SHARE * problem.loss.scale(here.value), _NEAR, True
         while change <= _FAR or (flat and change <= _FARTHEST):
-            step = normalised_step(at.grad, change)
+            step = first_step(problem, at, change)
             there = _looked(problem, Trial.along(problem, at, step).theta, accuracy)
             solved = there.finite and there.uncertified == 0
             if solved and there.value < here.value - little:

@@ -263,6 +263,10 @@ class _Shrunk(Set):
         """Exact, as all entries have the same scale."""
         return self.whole.project(value * self.scale) / self.scale
 
+    def tangent(self, direction: Tensor) -> Tensor:
+        """That of the whole, as all entries have the same scale."""
+        return self.whole.tangent(direction)
+
 
 def _covers(name: str, parameter: str) -> bool:
     return parameter == name or parameter.startswith(f"{name}.")

@@ -25,6 +25,13 @@ class Set(ABC):
     def project(self, value: Tensor) -> Tensor:
         """The point of the set nearest to ``value``."""
 
+    def tangent(self, direction: Tensor) -> Tensor:
+        """What of a direction stays among the differences of points of the set; all of it here.
+
+        Whatever else a gradient tells is undone by the projection, and may be much larger.
+        """
+        return direction
+
 
 @dataclass(frozen=True)
 class Box(Set):
@@ -88,12 +95,15 @@ class ZeroMean(Set):
 
     def project(self, value: Tensor) -> Tensor:
         """Subtract the mean, then shrink: the ball lies around zero, so that both stay true."""
-        axes = tuple(range(-self.dims, 0))
-        centred = value - value.mean(dim=axes, keepdim=True)
+        axes, centred = tuple(range(-self.dims, 0)), self.tangent(value)
         if self.radius == math.inf:
             return centred
         norm = centred.square().sum(dim=axes, keepdim=True).sqrt()
         return centred * (self.radius / norm.clamp_min(self.radius))
+
+    def tangent(self, direction: Tensor) -> Tensor:
+        """Subtract the mean of every filter."""
+        return direction - direction.mean(dim=tuple(range(-self.dims, 0)), keepdim=True)
 
 
 @dataclass(frozen=True)
@@ -120,6 +130,10 @@ class Simplex(Set):
         count = torch.arange(1, ordered.numel() + 1, dtype=value.dtype, device=value.device)
         active = int((ordered * count > excess).sum())
         return (value - excess[active - 1] / active).clamp_min(0.0)
+
+    def tangent(self, direction: Tensor) -> Tensor:
+        """Subtract the mean: the sum stays."""
+        return direction - direction.mean()
 
 
 @dataclass(frozen=True)
@@ -160,6 +174,10 @@ class CappedSimplex(Set):
         threshold = turns[last] + left[last] / falling[last].clamp_min(1.0)
         return (v - threshold).clamp(0.0, 1.0).to(value.dtype).view_as(value)
 
+    def tangent(self, direction: Tensor) -> Tensor:
+        """Subtract the mean: the sum stays."""
+        return direction - direction.mean()
+
 
 @dataclass(frozen=True)
 class L1Ball(Set):
@@ -199,3 +217,7 @@ class Product:
     def project(self, theta: Theta) -> Theta:
         """The nearest θ, parameter by parameter."""
         return {k: self.sets[k].project(v) if k in self.sets else v for k, v in theta.items()}
+
+    def tangent(self, direction: Theta) -> Theta:
+        """What of a direction stays among differences of points, parameter by parameter."""
+        return {k: self.sets[k].tangent(v) if k in self.sets else v for k, v in direction.items()}
