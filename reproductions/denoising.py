@@ -21,6 +21,7 @@ from torch import Tensor
 import bilevel as bl
 from bilevel.learn import Algorithm
 from bilevel.learn.pretraining import Method
+from bilevel.model.objective import Objective
 from bilevel.report import psnr, ssim
 from bilevel.report.reproduction import Job, Picture, Results, Table
 from bilevel.solve.solvers import frugal
@@ -44,6 +45,8 @@ LOSS = bl.losses.PSNR(peak=1.0)
 """What is judged is learned: a mean over pictures of decibels, not of squares."""
 SOLVER = bl.solvers.LBFGS(memory=12)
 """Of the fewest gradients, from where a crop was met last too."""
+LOOSE = 0.01
+"""Certified rms of images in wider states [grey value]; other images: 1/1000 of the contrast."""
 NEEDS = ("bsds500", "bsd68")
 VALIDATION = 40
 WHOLE = 20
@@ -116,7 +119,7 @@ class Score:
     passes: float
     seconds: float
     missed: int
-    """Pictures that did not reach a thousandth of their contrast."""
+    """Pictures that were not solved to the accuracy asked for."""
 
     @property
     def mean(self) -> float:
@@ -144,7 +147,7 @@ def judged(fit: bl.Fit, named: Named, *, chunk: int = 4) -> tuple[Score, list[Te
     for place in samples.places(index, chunk):
         batch = samples.checked(index[place])
         objective = fit.energy.at(batch.y)
-        tol = fit.tolerance(objective, batch.y)
+        tol = fit.tolerance(objective, batch.y, _accuracy(objective))
         solution = bl.minimise(objective, frugal(objective), tol=tol, max_steps=2000)
         passes += objective.cost.gradient_evaluations + objective.cost.hvps
         missed += int((~solution.converged).sum())
@@ -162,6 +165,12 @@ def judged(fit: bl.Fit, named: Named, *, chunk: int = 4) -> tuple[Score, list[Te
         missed,
     )
     return score, images
+
+
+def _accuracy(objective: Objective) -> float | None:
+    """Looser where the image alone is proved, by a bound that its error is far below."""
+    x = objective.start()
+    return None if objective.image(x).shape == x.shape else LOOSE
 
 
 @dataclass(frozen=True)
