@@ -9,7 +9,7 @@ from bilevel.report.reproduction import Job, Reproduction, Results
 from denoising import NEEDS, Model, Stage, compared, with_weights
 
 FIRST, SECOND = 2e-3, 5e-3
-"""Where lengths are smoothed [grey value]; what bends smoothly needs less than what has stairs."""
+"""Where lengths are smoothed [grey value]."""
 WHOLE = (Stage("whole pictures", on="whole"),)
 
 
