@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,11 +12,12 @@ import torch
 
 import bilevel as bl
 from bilevel.ground.errors import InputError
-from bilevel.learn import Accuracy, Status
+from bilevel.learn import Status
 from bilevel.learn.algorithms import ISGD, MAID
 from contracts.quadratics import Quadratic
 
 NAME = "regulariser.log_weight"
+LEARN = sys.modules["bilevel.learn.learn"]
 
 
 def problem(weight: float) -> bl.BilevelProblem:
@@ -36,27 +39,18 @@ def test_lands_near_the_best_weight_and_accuracies_grow(precondition: str) -> No
     assert asked[-1] == pytest.approx(asked[0] / math.sqrt(61))
 
 
-def test_what_the_projection_undoes_shortens_no_step() -> None:
-    """A mean of filters changes the loss most, and is not theirs to have."""
-    whole = problem(0.1)
-    experts = bl.regularisers.FieldsOfExperts(weight=0.05, learn=("filters",))
-    energy = bl.Variational(bl.fidelities.SquaredL2(), experts).double()
-    few = bl.BilevelProblem(energy, bl.losses.SquaredError(), whole.samples)
-    start, name = few.theta, "regulariser.filters"
-    slope = few.value_and_grad(start, tol=1e-6).grad[name]
-    free = slope - slope.mean((2, 3), keepdim=True)
-    assert float(slope.norm()) > 2 * float(free.norm())
-    for precondition in ("none", "adam"):
-        algorithm = ISGD(
-            batch_size=len(few),
-            first_change=0.01,
-            accuracy=Accuracy(first=1e-6),
-            precondition=precondition,
-        )
-        move = bl.learn(few, algorithm, budget=bl.Budget(steps=1)).theta[name] - start[name]
-        unit = free / free.abs().max() if precondition == "none" else free.sign()
-        expected = -0.01 * (unit - unit.mean((2, 3), keepdim=True))
-        torch.testing.assert_close(move, expected, rtol=1e-3, atol=1e-6)
+@pytest.mark.parametrize(("steps", "looks"), [(100, 0), (20, 1)])
+def test_many_batches_tell_by_themselves_that_the_loss_fell(
+    steps: int, looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look at all samples to the end costs more than many steps."""
+    seen: list[bool] = []
+    monkeypatch.setattr(LEARN, "grown", lambda *_: seen.append(True))
+    algorithm = ISGD(batch_size=2, precondition="adam")
+    bl.learn(problem(0.01), algorithm, budget=bl.Budget(steps=steps))
+    assert len(seen) == looks
+    bl.learn(problem(0.1), replace(algorithm, first_change=1e-6), budget=bl.Budget(steps=steps))
+    assert len(seen) == looks + 1
 
 
 @pytest.mark.parametrize("precondition", ["none", "adam"])

@@ -20,7 +20,6 @@ __all__ = [
     "State",
     "Status",
     "Trial",
-    "first_step",
     "normalised_step",
     "projected_gradient_norm",
     "settled",
@@ -123,11 +122,6 @@ def projected_gradient_norm(problem: Problem, at: Evaluation) -> float:
     """‖θ - P(θ - s g)‖/s for the step s that moves an entry of θ by one: criticality."""
     step = normalised_step(at.grad, 1.0)
     return Trial.along(problem, at, step).moved / step
-
-
-def first_step(problem: Problem, at: Evaluation, change: float) -> float:
-    """The step size at which the gradient moves no entry of θ by more than ``change``."""
-    return normalised_step(problem.space.tangent(at.grad), change)
 
 
 def normalised_step(direction: Theta, change: float) -> float:

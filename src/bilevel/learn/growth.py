@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from statistics import mean, variance
 
 from bilevel.ground.theta import Theta
-from bilevel.learn.algorithm import Trial, first_step
+from bilevel.learn.algorithm import Trial, normalised_step
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import Problem
 from bilevel.learn.record import Record
 
-__all__ = ["grown", "little", "lower", "told"]
+__all__ = ["grown", "little", "lower", "told", "told_by_batches"]
 
 _FRACTION, _SHARE = 1e-3, 0.01
 """Accuracy of the looks relative to the first residual; growth relative to the loss's scale."""
 _NEAR, _FAR, _FARTHEST = 1.0, 8.0, 16.0
 """Changes of an entry of θ, within which a plateau ends; and while the loss stays the same."""
+_BATCHES = 8
+"""Lines that a mean of batches is taken of, at least."""
 _STEPS = 1000
 """Of the lower level for each look, at most: a network is not trained to the end for it."""
 
@@ -30,6 +34,20 @@ def told(first: Record, last: Record) -> bool:
     with_gradient = math.isfinite(first.gradient_norm) and math.isfinite(last.gradient_norm)
     fallen = max(last.value, last.corrected) <= min(first.value, first.corrected)
     return known and with_gradient and fallen
+
+
+def told_by_batches(lines: Sequence[Record]) -> bool:
+    """Whether the batches of the last tenth say so, beside those of the first, beyond their spread.
+
+    Their means differ by three standard errors, of eight lines each at least, all solved.
+    """
+    count = len(lines) // 10
+    first, last = lines[:count], lines[-count:]
+    if count < _BATCHES or any(line.uncertified for line in (*first, *last)):
+        return False
+    before, after = ([line.value for line in part] for part in (first, last))
+    spread = math.sqrt((variance(before) + variance(after)) / count)
+    return mean(after) < mean(before) - 3 * spread
 
 
 def little(first: Record, last: Record) -> bool:
@@ -85,7 +103,7 @@ def lower(problem: Problem, at: Evaluation) -> bool:
         here = _looked(problem, at.theta, accuracy)
         little, change, flat = _SHARE * problem.loss.scale(here.value), _NEAR, True
         while change <= _FAR or (flat and change <= _FARTHEST):
-            step = first_step(problem, at, change)
+            step = normalised_step(at.grad, change)
             there = _looked(problem, Trial.along(problem, at, step).theta, accuracy)
             solved = there.finite and there.uncertified == 0
             if solved and there.value < here.value - little:

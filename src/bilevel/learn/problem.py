@@ -71,7 +71,9 @@ class Problem(ABC):
     ) -> Evaluation:
         """Loss and hypergradient at lower-level accuracy ``tol`` (rms, [grey value]), with errors.
 
-        Where no strong convexity of use is proved, ``tol`` bounds the rms of ∇J instead.
+        Where no strong convexity of use is proved, ``tol`` bounds the rms of ∇J instead. The
+        gradient is its part along Θ (:meth:`~bilevel.model.sets.Set.tangent`): the mean of a
+        filter, say, is not free, and a derivative by it would only mislead step sizes.
         ``estimate`` adds an estimate of the gradient's true error, at some extra cost.
 
         Raises:

@@ -91,7 +91,7 @@ class SeparableProblem(OwnProblem):
             found,
             value=found.value + more,
             corrected=found.corrected + more,
-            grad=algebra.add(found.grad, slope),
+            grad=self.space.tangent(algebra.add(found.grad, slope)),
         )
 
     def gauss_newton(
@@ -162,7 +162,8 @@ class SeparableProblem(OwnProblem):
             slope, bent, cross = smooth(self.level.at(theta, rows)).tangent(x, v)
             mean = {name: value / len(rows) for name, value in cross.items()}
             more, steep = self._priced(theta)
-            mean, value = algebra.add(mean, steep), float(upper.value(x).double().mean()) + more
+            mean = self.space.tangent(algebra.add(mean, steep))
+            value = float(upper.value(x).double().mean()) + more
             return Directions(slope, bent + upper.grad(x), mean, value, rows)
 
     def slope(self, theta: Theta, x: Tensor, draw: Draw) -> Tensor:
@@ -177,6 +178,7 @@ class SeparableProblem(OwnProblem):
             objective = smooth(self.level.at(theta, draw.inner))
             cross = objective.theta_grad(x, torch.full_like(x[:, 0, 0, 0], 1 / len(x)))[1]
             more, direct = self._priced(theta)
+            cross, direct = self.space.tangent(cross), self.space.tangent(direct)
             value = float(upper.value(x).double().mean()) + more
             return Slopes(objective.grad(x), cross, upper.grad(x), direct, value)
 

@@ -149,7 +149,8 @@ class SharedProblem(OwnProblem):
                 objective = smooth(self.level.at(theta))
                 newton = cg(objective.hessian(x), objective.grad(x), rtol=0.1).x
                 doubt = algebra.norm(algebra.add(self._direct(theta, x - newton), direct, -1.0))
-        return replace(found, grad=algebra.add(found.grad, direct), estimate=found.estimate + doubt)
+        grad = self.space.tangent(algebra.add(found.grad, direct))
+        return replace(found, grad=grad, estimate=found.estimate + doubt)
 
     def gauss_newton(
         self, theta: Theta, *, tol: float, rtol: float = 1e-6, ids: Tensor | None = None
@@ -204,10 +205,11 @@ class SharedProblem(OwnProblem):
             loss = self.upper.mean(x, named, draw.outer)
             pull = derivative(loss, {"": x, **named})
             by_x = pull.pop("")
+            pull = self.space.tangent(pull)
             return Directions(
                 x=slope.detach().view_as(at.x),
                 v=(bent.pop("") + by_x).view_as(at.v),
-                theta=algebra.add(bent, pull),
+                theta=algebra.add(self.space.tangent(bent), pull),
                 value=float(loss.detach()),
                 rows=ALL,
                 pull=Pull(by_x.view_as(at.v), pull),
@@ -238,7 +240,8 @@ class SharedProblem(OwnProblem):
             loss = self.upper.mean(point, named, draw.outer)
             pull = derivative(loss, by)
             lower, upper = (found.pop("").view_as(x) for found in (slope, pull))
-            return Slopes(lower, slope, upper, pull, float(loss.detach()))
+            cross, direct = self.space.tangent(slope), self.space.tangent(pull)
+            return Slopes(lower, cross, upper, direct, float(loss.detach()))
 
     def upper_at(self, theta: Theta, index: Tensor) -> Upper:
         """The whole upper level."""

@@ -10,7 +10,7 @@ from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
 from bilevel.ground.theta import norm as theta_norm
 from bilevel.learn.accuracy import FROM_DATA, Accuracy
-from bilevel.learn.algorithm import Algorithm, Status, Trial, first_step, settled, verdict
+from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step, settled, verdict
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import Problem
 from bilevel.learn.schedules import Polynomial, Progress, Schedule
@@ -94,7 +94,7 @@ class HOAG(Algorithm[HOAGState]):
         first = self.accuracy.start(problem, theta)
         epsilon = self.accuracy.above(problem, self.schedule.accuracy(Progress(0, first, first)))
         at = settled(problem, problem.value_and_grad(theta, tol=epsilon), self.tol)
-        step = self.step_size or first_step(problem, at, self.first_change)
+        step = self.step_size or normalised_step(at.grad, self.first_change)
         return HOAGState(at, step, first, status=verdict(problem, at, self.tol))
 
     def step(self, problem: Problem, state: HOAGState) -> HOAGState:
@@ -104,7 +104,7 @@ class HOAG(Algorithm[HOAGState]):
             state.t + 1, state.first, at.accuracy, at.doubt, theta_norm(at.grad), not state.accepted
         )
         epsilon = self.accuracy.above(problem, state.tightened * self.schedule.accuracy(now))
-        step = min(state.step, first_step(problem, at, self.longest))
+        step = min(state.step, normalised_step(at.grad, self.longest))
         trial = Trial.along(problem, at, step)
         new = problem.value_and_grad(trial.theta, tol=epsilon)
         state = replace(state, t=now.t)

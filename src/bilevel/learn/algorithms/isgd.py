@@ -10,7 +10,7 @@ from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
 from bilevel.learn.accuracy import FROM_DATA, Accuracy
-from bilevel.learn.algorithm import Algorithm, Status, Trial, first_step
+from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step
 from bilevel.learn.directions import Sampler
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.loops.moments import Moments
@@ -91,16 +91,16 @@ class ISGD(Algorithm[ISGDState]):
         adam = self.precondition == "adam"
         scale = self.step_size or self.first_change
         if self.step_size is None and not adam:
-            scale = first_step(problem, at, self.first_change)
+            scale = normalised_step(at.grad, self.first_change)
         moments = Moments.zeros(theta) if adam else None
         return ISGDState(at, scale, first, scale, moments, status=_status(at))
 
     def step(self, problem: Problem, state: ISGDState) -> ISGDState:
         """Move along the last batch's gradient, and look at the next batch."""
         at, moments, t = state.evaluation, state.moments, state.t + 1
-        direction = problem.space.tangent(at.grad)
+        direction = at.grad
         if moments is not None:
-            direction, moments = moments.scaled(direction)
+            direction, moments = moments.scaled(at.grad)
         step = state.scale * t**-self.step_power
         theta = Trial.along(problem, at, step, direction).theta
         new = self._look(problem, theta, t, state.first)

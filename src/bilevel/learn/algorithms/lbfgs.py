@@ -14,15 +14,7 @@ from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta, flatten, unflatten
 from bilevel.learn.accuracy import FROM_DATA, Accuracy
-from bilevel.learn.algorithm import (
-    Algorithm,
-    Status,
-    Trial,
-    first_step,
-    normalised_step,
-    settled,
-    verdict,
-)
+from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step, settled, verdict
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import Problem
 from bilevel.learn.search import search, sufficient_decrease
@@ -103,7 +95,7 @@ class LBFGS(Algorithm[LBFGSState]):
         """Evaluate θ_0 to ε_0."""
         accuracy = self.accuracy.start(problem, theta)
         at = problem.value_and_grad(theta, tol=accuracy)
-        step, status = first_step(problem, at, self.first_change), verdict(problem, at, self.tol)
+        step, status = normalised_step(at.grad, self.first_change), verdict(problem, at, self.tol)
         first = first_curvature(problem, at) if status is Status.RUNNING else None
         longest = self.first_change if first is None else 1.0
         return LBFGSState(at, step, accuracy, (), first, longest, status=status)

@@ -15,7 +15,7 @@ from bilevel.learn.algorithm import (
     Algorithm,
     Status,
     Trial,
-    first_step,
+    normalised_step,
     projected_gradient_norm,
     verdict,
 )
@@ -123,7 +123,7 @@ class MAID(Algorithm[MAIDState]):
             what = "certified steps need proved errors, and none are of this loss or energy"
             advice = "leave out certified: estimates serve then"
             raise InputError(what, given=f"an error of at most {at.error}", advice=advice)
-        step = first_step(problem, at, self.first_change)
+        step = normalised_step(at.grad, self.first_change)
         status = verdict(problem, at, self.tol)
         known = None if math.isnan(at.estimate) else at
         return MAIDState(at, step, at.accuracy, at.corrected, known=known, status=status)

@@ -11,7 +11,7 @@ from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta
 from bilevel.ground.theta import norm as theta_norm
 from bilevel.learn.accuracy import FROM_DATA, Accuracy
-from bilevel.learn.algorithm import Algorithm, Status, Trial, first_step, settled, verdict
+from bilevel.learn.algorithm import Algorithm, Status, Trial, normalised_step, settled, verdict
 from bilevel.learn.directions import Sampler
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.momentum import Momentum
@@ -103,7 +103,7 @@ class ProjectedGradient(Algorithm[GradientState]):
         first = self.accuracy.start(problem, theta)
         epsilon = self.accuracy.above(problem, self.schedule.accuracy(Progress(0, first, first)))
         at = self._batch(problem, 0).value_and_grad(theta, tol=epsilon)
-        step = self.step_size or first_step(problem, at, self.first_change)
+        step = self.step_size or normalised_step(at.grad, self.first_change)
         momentum = Momentum(theta) if self.accelerated else None
         return self._judged(problem, GradientState(at, step, first, momentum=momentum))
 

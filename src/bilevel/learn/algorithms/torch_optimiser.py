@@ -101,7 +101,7 @@ class TorchOptimiser(Algorithm[TorchState]):
         norm = theta_norm(at.grad)
         now = Progress(state.t + 1, state.first, at.accuracy, at.doubt, norm)
         epsilon = self.accuracy.above(problem, self.schedule.accuracy(now))
-        moved, slots = self._moved(at.theta, problem.space.tangent(at.grad), state.slots)
+        moved, slots = self._moved(at.theta, at.grad, state.slots)
         theta = problem.space.project(moved)
         new = settled(problem, problem.value_and_grad(theta, tol=epsilon), self.tol)
         return replace(

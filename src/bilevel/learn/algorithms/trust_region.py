@@ -14,7 +14,7 @@ from bilevel.ground.errors import InputError
 from bilevel.ground.packing import Packable
 from bilevel.ground.theta import Theta, flatten, unflatten
 from bilevel.learn.accuracy import FROM_DATA, Accuracy
-from bilevel.learn.algorithm import Algorithm, Status, first_step, settled, verdict
+from bilevel.learn.algorithm import Algorithm, Status, normalised_step, settled, verdict
 from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import Problem
 from bilevel.learn.trust import Pieces, Step, length_of, piecewise_step, quadratic_step
@@ -99,7 +99,7 @@ class TrustRegion(Algorithm[TrustState]):
         """Evaluate θ_0 to ε_0."""
         accuracy = self.accuracy.start(problem, theta)
         at = settled(problem, problem.value_and_grad(theta, tol=accuracy), self.tol)
-        radius = _longest(problem, at, self.first_change)
+        radius = _longest(at, self.first_change)
         return TrustState(at, radius, accuracy, status=verdict(problem, at, self.tol))
 
     def step(self, problem: Problem, state: TrustState) -> TrustState:
@@ -185,11 +185,7 @@ class TrustRegion(Algorithm[TrustState]):
             rejected = replace(state, step=radius, failures=state.failures + 1, accepted=False)
             return self._explained(problem, rejected, step.predicted)
         grown = ratio > 0.75 and (kinked or moved > 0.9 * state.step)
-        radius = (
-            min(2 * state.step, max(state.step, _longest(problem, new, 1.0)))
-            if grown
-            else state.step
-        )
+        radius = min(2 * state.step, max(state.step, _longest(new, 1.0))) if grown else state.step
         new = settled(problem, new, self.tol)
         return replace(
             state,
@@ -230,6 +226,6 @@ def _pieces(state: TrustState) -> Pieces:
     return Pieces(torch.stack(slopes), slope.new_tensor(offsets))
 
 
-def _longest(problem: Problem, at: Evaluation, change: float) -> float:
+def _longest(at: Evaluation, change: float) -> float:
     """The length of the step along the gradient that moves no entry of θ by more."""
-    return first_step(problem, at, change) * algebra.norm(problem.space.tangent(at.grad))
+    return normalised_step(at.grad, change) * algebra.norm(at.grad)

@@ -18,7 +18,6 @@ from bilevel.learn.accuracy import FROM_DATA, Accuracy
 from bilevel.learn.algorithm import (
     Algorithm,
     Status,
-    first_step,
     normalised_step,
     projected_gradient_norm,
     settled,
@@ -156,7 +155,7 @@ class SingleLoop(Algorithm[SingleLoopState]):
         at, reach = _remembered(problem), self._first_change(problem)
         step = self.outer_step or reach / self._count(problem)
         if self.outer_step is None and self.precondition == "none":
-            step = first_step(problem, found, step)
+            step = normalised_step(found.grad, step)
         memory = self.remember(problem, theta, at) if status is Status.RUNNING else None
         moments = Moments.zeros(theta) if self.precondition == "adam" else None
         return SingleLoopState(
@@ -188,7 +187,7 @@ class SingleLoop(Algorithm[SingleLoopState]):
                 break
             if found.trust == 0:
                 continue
-            direction = problem.space.tangent(found.theta)
+            direction = found.theta
             if moments is not None:
                 direction, moments = moments.scaled(direction)
             if self.outer_step is None:

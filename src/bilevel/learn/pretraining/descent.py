@@ -70,8 +70,7 @@ class Descent(Algorithm[DescentState]):
         """Move along the last batch's gradient, and look at the next batch."""
         at, t = state.evaluation, state.t + 1
         part = progress(problem, t)
-        free = problem.space.tangent(at.grad)
-        direction, moments = state.moments.scaled(free, kept=self.momentum)
+        direction, moments = state.moments.scaled(at.grad, kept=self.momentum)
         step = self.rate * self.decay**part
         theta = problem.space.project(add(at.theta, direction, -step))
         new = _drawn(problem).drawn(theta, t, part)

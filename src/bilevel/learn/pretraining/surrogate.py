@@ -239,7 +239,7 @@ class SurrogateProblem(Drawn):
             found = [self.method.losses(_prior(part, d.clean), d, progress) for _, d in draws]
             order = torch.cat([places for places, _ in draws]).argsort()
             losses = torch.cat(found)[order.to(found[0].device)]
-            slope = derivative(losses.mean(), named) if gradient else {}
+            slope = self.space.tangent(derivative(losses.mean(), named)) if gradient else {}
             self.cost.count_gradients(len(losses))
             if gradient:
                 self.cost.count_hvps(len(losses))
