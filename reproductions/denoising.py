@@ -24,7 +24,6 @@ from bilevel.learn.pretraining import Method
 from bilevel.model.objective import Objective
 from bilevel.report import psnr, ssim
 from bilevel.report.reproduction import Job, Picture, Results, Table
-from bilevel.solve.solvers import frugal
 from drawing import draw_filters, draw_images
 
 __all__ = [
@@ -148,7 +147,7 @@ def judged(fit: bl.Fit, named: Named, *, chunk: int = 4) -> tuple[Score, list[Te
         batch = samples.checked(index[place])
         objective = fit.energy.at(batch.y)
         tol = fit.tolerance(objective, batch.y, _accuracy(objective))
-        solution = bl.minimise(objective, frugal(objective), tol=tol, max_steps=2000)
+        solution = bl.minimise(objective, SOLVER, tol=tol, max_steps=2000)
         passes += objective.cost.gradient_evaluations + objective.cost.hvps
         missed += int((~solution.converged).sum())
         images = fit.energy.image(solution.x)
