@@ -137,13 +137,16 @@ def noisy(named: Named) -> bl.data.Simulated:
     return bl.data.Simulated(list(named), bl.operators.Identity(), noise)
 
 
-def judged(fit: bl.Fit, named: Named, *, chunk: int = 4) -> tuple[Score, list[Tensor]]:
+def judged(
+    job: Job, what: str, fit: bl.Fit, named: Named, *, chunk: int = 4
+) -> tuple[Score, list[Tensor]]:
     """Scores of all pictures, and the reconstructions in the order of the names."""
     samples, start = noisy(named), time.perf_counter()
     found: dict[int, Tensor] = {}
     passes = missed = 0
     index = torch.arange(len(samples))
     for place in samples.places(index, chunk):
+        job.progress(len(found) / len(samples), f"{what}, {len(found)} of {len(samples)}")
         batch = samples.checked(index[place])
         objective = fit.energy.at(batch.y)
         tol = fit.tolerance(objective, batch.y, _accuracy(objective))
@@ -238,7 +241,7 @@ def learned(job: Job, name: str, model: Model, data: Pictures, seconds: float) -
         theta = fit.theta
         spent += fit.cost.seconds
         gradients += fit.cost.gradient_evaluations + fit.cost.hvps
-        score, _ = judged(fit, data.validation)
+        score, _ = judged(part.part(1, 1), f"{what}: validation", fit, data.validation)
         if best is None or score.mean > best.validation:
             best = Learned(fit, score.mean, spent, gradients)
     assert best is not None, "a model has stages"
@@ -278,8 +281,8 @@ def compared(
     numbers: dict[str, Any] = {}
     rows: list[list[str]] = []
     for k, (name, one) in enumerate(found.items()):
-        job.progress(0.9 + 0.1 * k / len(found), f"{name}: test pictures")
-        score, images = judged(one.fit, test)
+        part = job.part(0.9 + 0.1 * k / len(found), 0.9 + 0.1 * (k + 1) / len(found))
+        score, images = judged(part, f"{name}: test pictures", one.fit, test)
         parameters = sum(value.numel() for value in one.fit.theta.values())
         numbers[name] = {
             "parameters": parameters,

@@ -197,8 +197,8 @@ def test_a_fit_that_is_interrupted_ends_the_reproduction(tmp_path: Path) -> None
 
     job = Job(tmp_path, "smoke", progress=progress)
     with pytest.raises(KeyboardInterrupt):
-        job.learn("a fit", problem, budget=bl.Budget(steps=3), keep=True)
-    assert bl.load(tmp_path / "fits" / "a-fit").theta.keys() == problem.theta.keys()
+        job.learn("a fit: p = 1/2", problem, budget=bl.Budget(steps=3), keep=True)
+    assert bl.load(tmp_path / "fits" / "a-fit-p-=-1-2").theta.keys() == problem.theta.keys()
 
 
 def test_parts_of_a_job_share_its_progress(tmp_path: Path) -> None:

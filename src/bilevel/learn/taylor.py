@@ -64,6 +64,7 @@ def check_hypergradient(
 ) -> TaylorTest:
     """Compare the hypergradient with differences of L between its own and a random direction.
 
+    Both along the set of θ, as gradients are (:meth:`~bilevel.model.sets.Set.tangent`).
     First the lower level itself, in float64: its gradient with differences of its value, its
     Hessian with differences of its gradient, and the adjoints of dual terms with their operators.
     Prefer float64 data and energies: differences in float32 are mostly rounding.
@@ -91,7 +92,8 @@ def check_hypergradient(
         tol = 1e-5 if single or has_dual(objective) else 1e-9
     at = problem.value_and_grad(point, tol=tol)
     rng = generator(seed, "direction")
-    direction = {k: torch.randn(v.shape, generator=rng).to(v) for k, v in point.items()}
+    drawn = {k: torch.randn(v.shape, generator=rng).to(v) for k, v in point.items()}
+    direction = problem.space.tangent(drawn)
     scale = algebra.norm(at.grad) or 1.0
     uphill = -1.0 if algebra.inner(at.grad, direction) < 0 else 1.0
     direction = algebra.add(at.grad, direction, uphill * scale / algebra.norm(direction))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -193,7 +194,7 @@ class Job:
             self.progress(max(used), f"{what}, step {line.step}, loss {line.value:.3e}")
 
         self.progress(0.0, what)
-        place = self.out / "fits" / what.replace(" ", "-") if keep else None
+        place = self.out / "fits" / re.sub(r"[^\w.,=]+", "-", what) if keep else None
         how: dict[str, Any] = {
             "budget": budget,
             "record": record,
