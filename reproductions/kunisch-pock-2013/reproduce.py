@@ -21,7 +21,8 @@ def energy(potential: dict[str, Any], size: int) -> bl.Variational:
     """Weights of fixed DCT filters without the constant one, and where |t|^p is smoothed."""
     filters = bl.regularisers.dct_filters(size)
     learn = ("weight", "smoothing") if potential["exponent"] < 2 else ("weight",)
-    experts = bl.regularisers.FieldsOfExperts(filters, 0.02, 0.01, learn=learn, **potential)
+    weight = 0.02 if potential["exponent"] < 2 else 0.001
+    experts = bl.regularisers.FieldsOfExperts(filters, weight, 0.01, learn=learn, **potential)
     return bl.Variational(bl.fidelities.SquaredL2(), experts)
 
 
