@@ -10,19 +10,20 @@ from bilevel.learn import Accuracy
 from bilevel.report.reproduction import Job, Reproduction, Results
 from denoising import NEEDS, Model, Stage, compared
 
-POTENTIALS: dict[str, dict[str, Any]] = {
-    f"p = {words}": {"potential": "power", "exponent": exponent}
-    for words, exponent in (("1/2", 0.5), ("1", 1.0), ("2", 2.0))
+BOTH = ("weight", "smoothing")
+EXPERTS: dict[str, dict[str, Any]] = {
+    "p = 1/2": {"exponent": 0.5, "weight": 0.02, "learn": BOTH},
+    "p = 1": {"exponent": 1.0, "weight": 0.02, "learn": BOTH},
+    "p = 2": {"exponent": 2.0, "weight": 0.001, "learn": ("weight",)},
 }
-"""Options of the potential of this library that smooths |t|^p."""
+"""Exponents, where their weights begin, and what is learned: squares need no smoothing."""
 
 
-def energy(potential: dict[str, Any], size: int) -> bl.Variational:
-    """Weights of fixed DCT filters without the constant one, and where |t|^p is smoothed."""
-    filters = bl.regularisers.dct_filters(size)
-    learn = ("weight", "smoothing") if potential["exponent"] < 2 else ("weight",)
-    weight = 0.02 if potential["exponent"] < 2 else 0.001
-    experts = bl.regularisers.FieldsOfExperts(filters, weight, 0.01, learn=learn, **potential)
+def energy(options: dict[str, Any], size: int) -> bl.Variational:
+    """Fixed DCT filters without the constant one, and a smoothed |t|^p of their responses."""
+    experts = bl.regularisers.FieldsOfExperts(
+        bl.regularisers.dct_filters(size), smoothing=0.01, potential="power", **options
+    )
     return bl.Variational(bl.fidelities.SquaredL2(), experts)
 
 
@@ -38,11 +39,11 @@ def run(job: Job) -> Results:
     )
     models = {
         name: Model(
-            lambda potential=potential: energy(potential, size),
-            1 / potential["exponent"],
+            lambda options=options: energy(options, size),
+            1 / options["exponent"],
             [Stage(method=adam, quick=30)],
         )
-        for name, potential in POTENTIALS.items()
+        for name, options in EXPERTS.items()
     }
     results, _ = compared(job, models, minutes=45, count=100)
     best = max(models, key=lambda name: results.numbers[name]["test_psnr"])

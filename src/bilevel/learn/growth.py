@@ -12,7 +12,7 @@ from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.problem import Problem
 from bilevel.learn.record import Record
 
-__all__ = ["grown", "little", "lower", "told", "told_by_batches"]
+__all__ = ["grown", "little", "lower", "told"]
 
 _FRACTION, _SHARE = 1e-3, 0.01
 """Accuracy of the looks relative to the first residual; growth relative to the loss's scale."""
@@ -24,30 +24,28 @@ _STEPS = 1000
 """Of the lower level for each look, at most: a network is not trained to the end for it."""
 
 
-def told(first: Record, last: Record) -> bool:
-    """Whether two lines say that the loss fell, by more than the corrections of their values.
+def told(lines: Sequence[Record]) -> bool:
+    """Whether the history says that the loss fell, by more than the corrections of its values.
 
-    They must have looked at all samples at that very θ and solved them. Without a gradient there
-    is no correction, and nothing is told.
+    By its first and last line, where they looked at all samples at that very θ and the last one
+    solved them. Otherwise by the means of the first and of the last tenth, of eight batches each at
+    least, all solved, which differ by three standard errors. Without a gradient there is no
+    correction, and nothing is told.
     """
-    known = first.whole and last.whole and last.uncertified == 0
-    with_gradient = math.isfinite(first.gradient_norm) and math.isfinite(last.gradient_norm)
-    fallen = max(last.value, last.corrected) <= min(first.value, first.corrected)
-    return known and with_gradient and fallen
-
-
-def told_by_batches(lines: Sequence[Record]) -> bool:
-    """Whether the batches of the last tenth say so, beside those of the first, beyond their spread.
-
-    Their means differ by three standard errors, of eight lines each at least, all solved.
-    """
-    count = len(lines) // 10
-    first, last = lines[:count], lines[-count:]
-    if count < _BATCHES or any(line.uncertified for line in (*first, *last)):
+    whole = lines[0].whole and lines[-1].whole
+    count = 1 if whole else len(lines) // 10
+    if not (whole or count >= _BATCHES):
         return False
-    before, after = ([line.value for line in part] for part in (first, last))
-    spread = math.sqrt((variance(before) + variance(after)) / count)
-    return mean(after) < mean(before) - 3 * spread
+    before, after = lines[:count], lines[-count:]
+    solved = all(line.uncertified == 0 for line in (after if whole else (*before, *after)))
+    if not (solved and all(math.isfinite(line.gradient_norm) for line in (*before, *after))):
+        return False
+    highest = [max(line.value, line.corrected) for line in after]
+    least = [min(line.value, line.corrected) for line in before]
+    if whole:
+        return highest <= least
+    spread = math.sqrt((variance(least) + variance(highest)) / count)
+    return mean(highest) < mean(least) - 3 * spread
 
 
 def little(first: Record, last: Record) -> bool:

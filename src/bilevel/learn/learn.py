@@ -20,7 +20,7 @@ from bilevel.learn.algorithm import Algorithm, State, Status, projected_gradient
 from bilevel.learn.algorithms.automatic import Automatic
 from bilevel.learn.budget import Budget, BudgetExhausted
 from bilevel.learn.fit import Fit
-from bilevel.learn.growth import grown, little, lower, told, told_by_batches
+from bilevel.learn.growth import grown, little, lower, told
 from bilevel.learn.identity import Identity
 from bilevel.learn.problem import Problem
 from bilevel.learn.record import Record
@@ -193,8 +193,8 @@ class _Run:
         if not lines or status in (Status.DIVERGED, Status.BROKEN, Status.INTERRUPTED):
             return status
         try:
-            silent = not (told(lines[0], lines[-1]) or told_by_batches(lines))
-            if len(lines) > 1 and silent and grown(self.problem, self.start, self.theta):
+            silent = len(lines) > 1 and not told(lines)
+            if silent and grown(self.problem, self.start, self.theta):
                 return Status.WORSE
             if self.state is not None and status in _STILL and little(lines[0], lines[-1]):
                 return Status.PLATEAU if lower(self.problem, self.state.evaluation) else status

@@ -27,10 +27,10 @@ def tolerance_of(
 ) -> Tolerance:
     """For reconstructions from ``y`` to rms ``accuracy``, a thousandth of the contrast if None.
 
-    The contrast is that of the images behind ``y``; it is a hundredth of that for exact terms of
-    wider states, whose images are certified slowly. Where the energy proves no strong convexity of
-    use, the rms of ∇J is brought to a hundredth of the accuracy instead (a tenth where terms are
-    dual), or to what rounding leaves of it.
+    The contrast is that of the images behind ``y``; it is a hundredth of that for images in wider
+    states, which are far nearer than what is proved of them. Where the energy proves no strong
+    convexity of use, the rms of ∇J is brought to a hundredth of the accuracy instead (a tenth where
+    terms are dual), or to what rounding leaves of it.
     """
     contrast = energy.contrast(y)
     rms = RECONSTRUCTING.usual(objective) * contrast if accuracy is None else accuracy

@@ -257,10 +257,6 @@ class StudentT(Potential):
         """(1 - s²)/(1 + s²)²."""
         return (1 - s * s) * self.ratio(s) ** 2
 
-    def slope(self, s: Tensor) -> Tensor:
-        """s/(1 + s²)."""
-        return s / (1 + s * s)
-
 
 @dataclass(frozen=True)
 class Power(Potential):

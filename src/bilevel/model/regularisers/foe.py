@@ -178,15 +178,13 @@ class FieldsOfExperts(FilteredRegulariser):
         transposed convolution to a single channel. ``bmm``, as ``@`` with a parameter copies p.
         """
         p = p.flatten(0, 1) if self.coupled else p
-        c, high, wide = self.filters.shape[1:]
-        if differentiating():
-            taps = self.filters.flatten(1).T
-            patches = torch.bmm(taps.expand(len(p), -1, -1), p.flatten(2))
-            return fold(patches, image_shape[1:], (high, wide)).reshape(-1, *image_shape)
-        taps = self.filters.permute(2, 3, 1, 0).flatten(0, 2)
+        taps, size = self.filters.flatten(1).T, self.filters.shape[1:]
         shares = torch.bmm(taps.expand(len(p), -1, -1), p.flatten(2))
-        x = p.new_zeros(len(p), c, *image_shape[1:])
-        add_shifted(x, shares.view(len(p), high, wide, c, *p.shape[2:]))
+        if differentiating():
+            x = fold(shares, image_shape[1:], size[1:])
+        else:
+            x = p.new_zeros(len(p), size[0], *image_shape[1:])
+            add_shifted(x, shares.view(len(p), *size, *p.shape[2:]).permute(0, 2, 3, 1, 4, 5))
         return x.reshape(-1, *image_shape)
 
     def gram_bound(self, scale: Tensor, image_shape: Shape) -> Tensor:
