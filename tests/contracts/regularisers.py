@@ -165,7 +165,7 @@ class RegulariserContract:
             regulariser, x, rng = self.make(name, seed)
             hessian = regulariser.hessian(x)
             v = torch.randn(x.shape, generator=rng, dtype=x.dtype)
-            step = 1e-6
+            step = 1e-7
             difference = (regulariser.grad(x + step * v) - regulariser.grad(x - step * v)) / (
                 2 * step
             )

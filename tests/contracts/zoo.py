@@ -91,10 +91,15 @@ def tv_grid(rng: Random, between: str, knots: tuple[int, int], **options: object
     return TotalVariation(weight, smoothing, grid=knots, between=between, **options)  # type: ignore[arg-type]
 
 
-def foe(rng: Random, potential: str | LearnedPotential, **options: object) -> FieldsOfExperts:
+def foe(
+    rng: Random,
+    potential: str | LearnedPotential,
+    size: tuple[int, int] = (3, 3),
+    **options: object,
+) -> FieldsOfExperts:
     everything = ("filters", "weight", "smoothing")
     weight = 0.1 * torch.rand(3, generator=rng) + 0.01
-    filters, smoothing = normal(rng, 3, 1, 3, 2) / 2, log_uniform(rng, -1, 0)
+    filters, smoothing = normal(rng, 3, 1, *size) / 2, log_uniform(rng, -1, 0)
     return FieldsOfExperts(
         filters,
         weight,
@@ -232,6 +237,7 @@ REGULARISERS: dict[str, Callable[[Random], Regulariser]] = {
     "tv spline huber": lambda rng: tv_grid(rng, "spline", (4, 5), potential="huber"),
     "tv patches": lambda rng: tv_grid(rng, "patch", (2, 2), isotropic=False),
     "foe huber": lambda rng: foe(rng, "huber"),
+    "foe valid": lambda rng: foe(rng, "huber", (3, 2), boundary="valid"),
     "foe charbonnier": lambda rng: foe(rng, "charbonnier"),
     "foe log-cosh": lambda rng: foe(rng, "log-cosh"),
     "foe student-t": lambda rng: foe(rng, "student-t"),

@@ -47,7 +47,7 @@ def test_coupled_experts_are_moduli_of_complex_responses() -> None:
     """Whatever the common phase; a filter of two channels would depend on it."""
     z = torch.randn(2, 1, 6, 5, dtype=torch.complex128)
     filters = torch.randn(3, 1, 3, 2, dtype=torch.float64)
-    experts = FieldsOfExperts(filters, 0.3, 0.1, coupled=True).double()
+    experts = FieldsOfExperts(filters, 0.3, 0.1, coupled=True, boundary="valid").double()
 
     def of(z: torch.Tensor) -> torch.Tensor:
         return experts(torch.cat([z.real, z.imag], 1))
@@ -57,7 +57,7 @@ def test_coupled_experts_are_moduli_of_complex_responses() -> None:
     torch.testing.assert_close(of(z), expected.sum((1, 2, 3)))
     torch.testing.assert_close(of(z * torch.exp(torch.tensor(1.2j))), of(z))
     alone = torch.cat([z.real, torch.zeros_like(z.real)], 1)
-    plain = FieldsOfExperts(filters, 0.3, 0.1).double()
+    plain = FieldsOfExperts(filters, 0.3, 0.1, boundary="valid").double()
     torch.testing.assert_close(experts(alone), plain(z.real))
     with pytest.raises(InputError, match="one channel"):
         FieldsOfExperts(torch.randn(3, 2, 3, 3), coupled=True)

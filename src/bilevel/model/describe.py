@@ -118,7 +118,8 @@ def _build(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     name = str(entry.get("type"))
     inside = table(entry.get("options"), f"the options of {name}")
     options = {k: _build(v, tensors) for k, v in inside.items()}
-    return made(class_named(name, Part), options, name)
+    kind = class_named(name, Part)
+    return made(kind, {**kind.before, **options}, name)
 
 
 def _build_sparse(entry: dict[str, Any], tensors: Mapping[str, Tensor]) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Literal, cast
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from bilevel.model.penalties import Penalty, RadialPenalty, SeparablePenalty
 from bilevel.model.potentials import POTENTIALS, EvenFunction, potential_of
 from bilevel.model.radial_basis import RadialBasis
 from bilevel.model.regularisers.filtered import FeatureBall, FilteredRegulariser
+from bilevel.model.regularisers.mirror import Margin, folded, gram_norm, mirrored, row_norms
 from bilevel.model.regularisers.shifts import add_shifted
 from bilevel.model.sets import Set, ZeroMean
 
@@ -54,7 +55,9 @@ def dct_filters(size: int) -> Tensor:
 class FieldsOfExperts(FilteredRegulariser):
     """Responses to many small filters, learned from a discrete cosine transform on.
 
-    R(x) = Σ_j w_j Σ_i φ_ν((k_j * x)_i) over all places where the filter fits into the image.
+    R(x) = Σ_j w_j Σ_i φ_ν((k_j * x)_i) over all places of the image, which goes on as its mirror
+    image where the filter sees beyond its border; or with ``boundary="valid"`` over those places
+    where the filter fits into it, fewer of which know the pixels near the border.
 
     Filters are kept at mean zero; the potential is "huber", "charbonnier", "log-cosh", the
     non-convex "student-t" (∇²R >= -1/8 of its upper bound), or "power", which grows like |t|^p and
@@ -73,6 +76,7 @@ class FieldsOfExperts(FilteredRegulariser):
         coupled: penalise the responses of all channels together.
         potential: φ.
         exponent: p of the potential "power", in (0, 2]; 1/2 if None [1].
+        boundary: "reflecting" or "valid".
         learn: names of what is learned; the rest stays as given. Potentials say that themselves.
 
     Source: Roth and Black 2009; Kunisch and Pock 2013, (1.3); Chen, Ranftl, Pock 2014, whose
@@ -89,6 +93,7 @@ class FieldsOfExperts(FilteredRegulariser):
         True
     """
 
+    before: ClassVar[Mapping[str, object]] = {"boundary": "valid"}
     filters: Tensor
 
     def __init__(
@@ -103,6 +108,7 @@ class FieldsOfExperts(FilteredRegulariser):
         ]
         | LearnedPotential = "charbonnier",
         exponent: float | None = None,
+        boundary: Literal["reflecting", "valid"] = "reflecting",
         learn: Collection[str] = ("filters", "weight"),
     ) -> None:
         """Filters (m, c, k, k'), the 5x5 DCT if none; weight: one or m; ν [grey value].
@@ -111,6 +117,7 @@ class FieldsOfExperts(FilteredRegulariser):
         """
         super().__init__()
         check_learn(learn, PARAMETERS)
+        check_choice(boundary, ("reflecting", "valid"), "boundary")
         bank = dct_filters(5) if filters is None else numbers(filters, "filters")
         if bank.ndim != 4:
             raise InputError("filters must have shape (m, c, k, k')", given=tuple(bank.shape))
@@ -118,7 +125,7 @@ class FieldsOfExperts(FilteredRegulariser):
         if coupled and bank.shape[1] != 1:
             what = "filters that couple channels have one channel, and respond to each"
             raise InputError(what, given=tuple(bank.shape))
-        self.coupled = coupled
+        self.coupled, self.boundary = coupled, boundary
         self.potential = _chosen(potential, len(bank))
         self.exponent = exponent
         present = _present(self.potential, exponent)
@@ -140,6 +147,7 @@ class FieldsOfExperts(FilteredRegulariser):
             "coupled": self.coupled,
             "potential": self.potential,
             "exponent": self.exponent,
+            "boundary": self.boundary,
             "learn": [name for name, parameter in owners.items() if parameter.requires_grad],
         }
 
@@ -161,14 +169,21 @@ class FieldsOfExperts(FilteredRegulariser):
         """One weight a filter, (m, 1, 1)."""
         return self.log_weight.exp()[:, None, None]
 
-    def features(self, x: Tensor) -> Tensor:
-        """All filter responses: (b, c, h, w) -> (b, m, h - k + 1, w - k' + 1).
+    @property
+    def _margin(self) -> Margin:
+        """How far images go on."""
+        high, wide = self.filters.shape[2:]
+        return ((high - 1) // 2, (wide - 1) // 2) if self.boundary == "reflecting" else (0, 0)
 
-        Coupled channels: (b, c, m, h - k + 1, w - k' + 1).
+    def features(self, x: Tensor) -> Tensor:
+        """All filter responses: (b, c, h, w) -> (b, m, h, w), less a row or column for even sides.
+
+        Coupled channels: (b, c, m, h, w). Where the boundary is valid, h - k + 1 rows and so on.
         """
+        wide = mirrored(x, self._margin)
         if not self.coupled:
-            return conv2d(x, self.filters)
-        responses = conv2d(x.flatten(0, 1)[:, None], self.filters)
+            return conv2d(wide, self.filters)
+        responses = conv2d(wide.flatten(0, 1)[:, None], self.filters)
         return responses.view(*x.shape[:2], *responses.shape[1:])
 
     def features_adjoint(self, p: Tensor, image_shape: Shape) -> Tensor:
@@ -180,27 +195,23 @@ class FieldsOfExperts(FilteredRegulariser):
         p = p.flatten(0, 1) if self.coupled else p
         taps, size = self.filters.flatten(1).T, self.filters.shape[1:]
         shares = torch.bmm(taps.expand(len(p), -1, -1), p.flatten(2))
+        (high, wide), (r, s) = image_shape[1:], self._margin
+        extended = high + 2 * r, wide + 2 * s
         if differentiating():
-            x = fold(shares, image_shape[1:], size[1:])
+            x = fold(shares, extended, size[1:])
         else:
-            x = p.new_zeros(len(p), size[0], *image_shape[1:])
+            x = p.new_zeros(len(p), size[0], *extended)
             add_shifted(x, shares.view(len(p), *size, *p.shape[2:]).permute(0, 2, 3, 1, 4, 5))
-        return x.reshape(-1, *image_shape)
+        return folded(x, self._margin).reshape(-1, *image_shape)
 
     def gram_bound(self, scale: Tensor, image_shape: Shape) -> Tensor:
-        """max over frequencies of Σ_j scale_j |k̂_j|²: valid responses are a crop of circular ones.
-
-        Channels are summed by the triangle inequality of Cauchy-Schwarz, Σ_c |k̂_jc|².
-        """
-        filters = self.filters.detach().double()
-        spectrum = cast(Tensor, torch.fft.rfft2(filters, s=image_shape[1:])).abs().square()
-        total = (scale.detach().double()[..., None] * spectrum).sum((0, 1))
-        return total.max() * (1 + 1e-12)
+        """From the transfer functions of the filters, :func:`gram_norm`."""
+        _, h, w = image_shape
+        return gram_norm(self.filters, scale, (h, w), self._margin)
 
     def feature_norm(self) -> Tensor:
-        """The norms of the filters, (m, 1, 1)."""
-        square = self.filters.detach().double().square().flatten(1).sum(1)
-        return square.sqrt()[:, None, None]
+        """The norms of the filters, or more where they see pixels twice, (m, 1, 1)."""
+        return row_norms(self.filters.detach().double(), self._margin)[:, None, None]
 
     def accounted(self) -> frozenset[str]:
         """All three, and what a learned potential has."""
@@ -244,10 +255,14 @@ class FieldsOfExperts(FilteredRegulariser):
         return Variation(torch.zeros_like(cross), cross, reach)
 
     def filter_variation(self, ball: FeatureBall, x: Tensor, q: Tensor, bend: Tensor) -> Variation:
-        """Of B δ = Σ_j δK_jᵀ w_j φ'_j + K_jᵀ w_j φ''_j δK_j x, with ‖δK v‖ <= ‖δ‖ √taps ‖v‖."""
+        """Of B δ = Σ_j δK_jᵀ w_j φ'_j + K_jᵀ w_j φ''_j δK_j x, with ‖δK v‖ <= ‖δ‖ √taps ‖v‖.
+
+        A shifted window of a mirrored axis holds pixels twice at most: a factor √2 for each.
+        """
         if not self.filters.requires_grad:
             return Variation.zero(x)
-        taps = math.sqrt(self.filters[0, 0].numel())
+        twice = sum(r > 0 for r in self._margin)
+        taps = math.sqrt(self.filters[0, 0].numel() * 2**twice)
         image, adjoint = taps * rows.length(x), taps * rows.length(q)
         steep = ball.weight * self.penalty.potential.constants.scale_lipschitz
         stiff = (steep / self.smoothing).max()
