@@ -210,7 +210,9 @@ class Learned:
     gradients: int
 
 
-def learned(job: Job, name: str, model: Model, data: Pictures, seconds: float) -> Learned:
+def learned(
+    job: Job, name: str, model: Model, data: Pictures, seconds: float, loss: bl.losses.Loss
+) -> Learned:
     """Stage by stage; validation pictures choose between their ends."""
     energy, theta = model.make(), None
     best: Learned | None = None
@@ -221,7 +223,7 @@ def learned(job: Job, name: str, model: Model, data: Pictures, seconds: float) -
         samples = data.samples[stage.on]
         store = bl.data.Nowhere() if stage.on == "fresh" else None
         problem = bl.BilevelProblem(
-            energy, LOSS, samples, solver=SOLVER, store=store, max_steps=2000
+            energy, loss, samples, solver=SOLVER, store=store, max_steps=2000
         )
         share = stage.share / shares
         steps = job.pick(full=math.inf, quick=stage.quick, smoke=1)
@@ -246,7 +248,13 @@ HEADER = (
 
 
 def compared(
-    job: Job, models: Mapping[str, Model], *, minutes: float, size: int = 128, count: int = 50
+    job: Job,
+    models: Mapping[str, Model],
+    *,
+    minutes: float,
+    size: int = 128,
+    count: int = 50,
+    loss: bl.losses.Loss = LOSS,
 ) -> tuple[Results, dict[str, bl.Fit]]:
     """Learn all models, judge them on the test pictures once, and draw one of these.
 
@@ -256,6 +264,7 @@ def compared(
         minutes: of learning in a full run, in all.
         size: side of the crops of a full run [pixel].
         count: how many crops a full run has.
+        loss: of learning.
     """
     data = pictures(job, size=size, count=count)
     seconds = job.seconds(full=60 * minutes, quick=45.0)
@@ -264,7 +273,7 @@ def compared(
     for name, model in models.items():
         end = min(begin + 0.9 * model.share / shares, 0.9)
         share = seconds * model.share / shares
-        found[name] = learned(job.part(begin, end), name, model, data, share)
+        found[name] = learned(job.part(begin, end), name, model, data, share, loss)
         begin = end
     test = data.test()
     y = next(iter(noisy(test[:1]).batches(torch.tensor([0]), 1))).y
