@@ -15,6 +15,7 @@ from bilevel.ground.theta import learnable
 from bilevel.learn import Status
 from bilevel.learn.pretraining.surrogate import SurrogateProblem, turned
 from bilevel.learn.restricted import restricted
+from bilevel.model.regularisers.cascade import random_cascade
 from bilevel.model.smooth import Smooth
 
 P = bl.pretraining
@@ -312,3 +313,31 @@ def test_problems_that_cannot_be_pretrained_are_refused() -> None:
 def test_numbers_outside_their_ranges_are_refused(make: Callable[[], object]) -> None:
     with pytest.raises(bl.InputError):
         make()
+
+
+@pytest.mark.parametrize("group", [None, 2], ids=["ridge", "grouped"])
+def test_the_norm_of_a_cascade_stays(group: int | None) -> None:
+    """And losses do not depend on it, so that gradients agree with differences of them."""
+    banks = [bank.double() for bank in random_cascade((2, 4), 3)]
+    prior = (
+        bl.regularisers.RidgeRegulariser(banks, 1.0, 20.0, 10.0, learn=("filters", "scaling"))
+        if group is None
+        else bl.regularisers.GroupedExperts(banks, 10.0, 0.1, group=group, learn=("filters",))
+    )
+    whole = problem(prior, dtype=DOUBLE)
+    seen = view(whole, P.ScoreMatching(**TINY))
+    names = [f"regulariser.filters.{k}" for k in range(2)]
+    at = seen.value_and_grad(seen.theta, tol=1.0)
+    way = seen.space.tangent({name: torch.randn_like(v) for name, v in seen.theta.items()})
+    ends = [
+        seen.look({n: v + step * way[n] for n, v in seen.theta.items()}, tol=1.0)[0].value
+        for step in (-1e-5, 1e-5)
+    ]
+    slope = sum(float((at.grad[n] * way[n]).sum()) for n in way)
+    assert (ends[1] - ends[0]) / 2e-5 == pytest.approx(slope, rel=1e-4)
+    longer = seen.theta | {names[0]: 3 * seen.theta[names[0]]}
+    assert seen.look(longer, tol=1.0)[0].value == pytest.approx(at.value, rel=1e-9)
+    fit = bl.pretrain(whole, P.ScoreMatching(**TINY), budget=BUDGET)
+    norms = [bl.regularisers.estimated_norm([t[n] for n in names]) for t in (seen.theta, fit.theta)]
+    torch.testing.assert_close(norms[1], norms[0])
+    assert not torch.equal(fit.theta[names[0]], seen.theta[names[0]])

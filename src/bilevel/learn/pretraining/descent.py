@@ -23,6 +23,10 @@ class Drawn(Problem):
     def drawn(self, theta: Theta, t: int, progress: float) -> Evaluation:
         """Loss and gradient at what step ``t`` draws; ``progress`` of the budget is in [0, 1]."""
 
+    def settled(self, theta: Theta) -> Theta:
+        """Where a step to ``theta`` ends: the nearest point of Θ."""
+        return self.space.project(theta)
+
     @property
     @abstractmethod
     def words(self) -> str:
@@ -72,7 +76,7 @@ class Descent(Algorithm[DescentState]):
         part = progress(problem, t)
         direction, moments = state.moments.scaled(at.grad, kept=self.momentum)
         step = self.rate * self.decay**part
-        theta = problem.space.project(add(at.theta, direction, -step))
+        theta = _drawn(problem).settled(add(at.theta, direction, -step))
         new = _drawn(problem).drawn(theta, t, part)
         return replace(state, evaluation=new, step=step, moments=moments, t=t, status=_status(new))
 

@@ -21,6 +21,7 @@ from bilevel.learn.evaluation import Evaluation
 from bilevel.learn.identity import Identity
 from bilevel.learn.pretraining.descent import Descent, Drawn
 from bilevel.learn.pretraining.method import Method
+from bilevel.learn.pretraining.norms import Norms
 from bilevel.learn.separable import BilevelProblem
 from bilevel.model import Variational
 from bilevel.model.losses import Scale
@@ -46,6 +47,8 @@ class Draw:
 @dataclass(frozen=True, kw_only=True)
 class Surrogate(Method):
     """A loss that needs no reconstruction, lowered by steps of Adam on random crops.
+
+    Cascades of filters keep the norm that they begin with.
 
     Args:
         batch_size: crops a step.
@@ -129,6 +132,7 @@ class SurrogateProblem(Drawn):
         self.method = method.fitted(shown)
         self.regulariser = _smooth_regulariser(whole, shown[0][:1])
         start = whole.space.project({**whole.theta, **theta})
+        self.norms = Norms.of(self.regulariser, start, "regulariser")
         super().__init__(replace(whole.facts, theta=start, loss=self.method.scale()))
 
     def __len__(self) -> int:
@@ -139,6 +143,10 @@ class SurrogateProblem(Drawn):
     def words(self) -> str:
         """The method and its options."""
         return repr(self.method)
+
+    def settled(self, theta: Theta) -> Theta:
+        """In Θ, cascades with the norm of the start."""
+        return self.norms.kept(super().settled(theta))
 
     def drawn(self, theta: Theta, t: int, progress: float) -> Evaluation:
         """Loss and gradient at the crops of step ``t``.
@@ -235,7 +243,7 @@ class SurrogateProblem(Drawn):
         """Mean and losses, in the order that the places in ``draws`` tell."""
         with self.metered(), torch.set_grad_enabled(gradient):
             named = leaves(theta)
-            part = bind(self.regulariser, self._own(named))
+            part = bind(self.regulariser, self._own(self.norms.kept(named)))
             found = [self.method.losses(_prior(part, d.clean), d, progress) for _, d in draws]
             order = torch.cat([places for places, _ in draws]).argsort()
             losses = torch.cat(found)[order.to(found[0].device)]

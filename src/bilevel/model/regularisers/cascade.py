@@ -15,6 +15,7 @@ from bilevel.ground.checks import numbers
 from bilevel.ground.errors import InputError
 from bilevel.ground.fused import differentiating, mapping
 from bilevel.ground.randomness import generator
+from bilevel.model.regularisers import lags
 from bilevel.model.regularisers.shifts import add_shifted
 
 __all__ = [
@@ -178,9 +179,10 @@ def estimated_norm(filters: Sequence[Tensor], side: int = 256) -> Tensor:
     reach = [sum(bank.shape[axis] // 2 for bank in filters) for axis in (3, 2)]
     eye = torch.eye(filters[0].shape[1], dtype=filters[0].dtype, device=filters[0].device)
     pixels = pad(eye[:, :, None, None], (reach[0], reach[0], reach[1], reach[1]))
-    response = analyse(filters, pixels)
-    spectrum = cast(Tensor, torch.fft.rfft2(response, s=(side, side))).permute(2, 3, 0, 1)
-    gram = spectrum @ spectrum.mH
+    response = analyse(filters, pixels).transpose(0, 1)
+    gram = lags.spectrum(lags.gram(response), (side, side)).permute(2, 3, 0, 1)
+    if len(eye) == 1:
+        return gram.real.max().sqrt()
     return cast(Tensor, torch.linalg.eigvalsh(gram))[..., -1].max().sqrt()
 
 

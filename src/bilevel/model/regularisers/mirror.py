@@ -6,10 +6,10 @@ r = 0 leaves it as it is.
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from torch import Tensor
+
+from bilevel.model.regularisers import lags
 
 __all__ = ["Margin", "folded", "gram_norm", "mirrored", "row_norms"]
 
@@ -73,8 +73,8 @@ def gram_norm(filters: Tensor, scale: Tensor, size: tuple[int, int], margin: Mar
         parts = _parities(parts[0])
         norms = _norms(parts)
         weights = torch.where(norms > 0, weights * norms.sum(0) / norms.clamp_min(1e-300), 0.0)
-    kernel = _periodic(_autocorrelation(parts, weights), size)
-    return cast(Tensor, torch.fft.rfft2(kernel)).real.max() * (1 + 1e-11)
+    apart = (weights.sqrt()[..., None, None, None] * parts).flatten(0, 2)[:, None]
+    return lags.spectrum(lags.gram(apart), size).real.max() * (1 + 1e-11)
 
 
 def row_norms(filters: Tensor, margin: Margin) -> Tensor:
@@ -109,21 +109,3 @@ def _parities(filters: Tensor) -> Tensor:
     for dim in (-2, -1):
         parts = [(one + sign * one.flip(dim)) / 2 for one in parts for sign in (1, -1)]
     return torch.stack(parts)
-
-
-def _autocorrelation(parts: Tensor, weights: Tensor) -> Tensor:
-    """Σ_pj weight_pj of the autocorrelation of k_pj, channels summed; lag 0 is entry (0, 0)."""
-    size = tuple(2 * n - 1 for n in parts.shape[-2:])
-    power = cast(Tensor, torch.fft.rfft2(parts, s=size)).abs().square().sum(-3)
-    total = (weights[..., None, None] * power).sum((0, 1))
-    return cast(Tensor, torch.fft.irfft2(total, s=size))
-
-
-def _periodic(kernel: Tensor, size: tuple[int, int]) -> Tensor:
-    """On a grid of that period, lags beyond it wrapped."""
-    places = list[Tensor]()
-    for n, period in zip(kernel.shape, size, strict=True):
-        lags = torch.arange(n, device=kernel.device)
-        places.append(torch.where(lags > n // 2, lags - n, lags) % period)
-    at = places[0][:, None], places[1]
-    return kernel.new_zeros(size).index_put(at, kernel, accumulate=True)
