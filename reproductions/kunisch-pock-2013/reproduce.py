@@ -69,7 +69,7 @@ REPRODUCTION = Reproduction(
     here=(
         "The 24 filters of 5x5 pixels, with one weight each, learned on 100 crops of 128x128 "
         "pixels with noise of 25/255 and judged on BSD68, which is looked at when learning has "
-        "ended. The loss is the PSNR.",
+        "ended. The loss is the PSNR. Pictures go on as their mirror images.",
         "|t|^p is smoothed as ((1 + (t/ν)²)^(p/2) - 1)/p, and ν is learned where p < 2, from 0.01 "
         "grey values on. Where p < 1 it is not convex: reconstructions are critical points then.",
         "The upper level is minimised by Adam on mini-batches of four crops, whose reconstructions "
