@@ -236,3 +236,21 @@ def test_code_in_the_cache_is_not_taken_for_other_processors(tmp_path: Path) -> 
         )
         assert run.returncode == 0, run.stderr[-2000:]
         assert float(run.stdout) == pytest.approx(63 * 3**0.5, rel=1e-5)
+
+
+@pytest.mark.long
+def test_more_kinds_than_the_compiler_keeps_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has code of its own; beyond 8 the compiler would leave all that follow as written."""
+    monkeypatch.setenv("BILEVEL_COMPILE", "always")
+
+    @fused
+    def moved(x: Tensor) -> Tensor:
+        return 2 * x + 1
+
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters["stats"]
+    before = counters["unique_graphs"]
+    with torch.no_grad():
+        for sides in range(1, 11):
+            moved(torch.ones([2] * sides))
+    assert counters["unique_graphs"] - before == 10

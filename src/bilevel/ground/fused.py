@@ -6,9 +6,10 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Generator, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import is_dataclass
+from importlib import import_module
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import torch
@@ -24,6 +25,9 @@ _VARIABLE = "BILEVEL_COMPILE"
 _MODES = ("auto", "always", "never")
 _PAYS = 30.0
 """Seconds spent in a function before it is compiled, which takes about that long at worst."""
+
+_KINDS = 64
+"""Codes that a function is compiled to at most."""
 
 _LANES = {"AVX512": 512, "AVX2": 256, "DEFAULT": 1}
 """Bits a vector, 1 for no vectors: the compiler's cache on disk does not tell them apart itself."""
@@ -85,8 +89,8 @@ class fused(Generic[P, R]):
             compiled = self.compiled = self.compiled or _compiled(self.function)
             if kind in self.compared:
                 return compiled(*args, **options)
-            with warnings.catch_warnings():  # what the compiler says of its own code
-                warnings.simplefilter("ignore")
+            with warnings.catch_warnings(), _many_kinds():
+                warnings.simplefilter("ignore")  # what the compiler says of its own code
                 result = compiled(*args, **options)
         except Exception as error:
             reason = str(error).strip().partition("\n")[0]
@@ -134,6 +138,12 @@ def _compiled(function: Callable[P, R]) -> Callable[P, R]:
     if lanes is not None:
         width["cpp.simdlen"] = lanes
     return torch.compile(function, dynamic=True, options=width)
+
+
+def _many_kinds() -> AbstractContextManager[None]:
+    """More code for one function than the compiler's 8: types, single rows, kinds of operators."""
+    config = cast(Any, import_module("torch._dynamo.config"))
+    return cast(AbstractContextManager[None], config.patch(recompile_limit=_KINDS))
 
 
 def _kind(value: object) -> Hashable:

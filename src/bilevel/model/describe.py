@@ -119,7 +119,8 @@ def _build(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     inside = table(entry.get("options"), f"the options of {name}")
     options = {k: _build(v, tensors) for k, v in inside.items()}
     kind = class_named(name, Part)
-    return made(kind, {**kind.before, **options}, name)
+    before = cast(Description, vars(kind).get("before", {}))
+    return made(kind, {**before, **options}, name)
 
 
 def _build_sparse(entry: dict[str, Any], tensors: Mapping[str, Tensor]) -> Tensor:

@@ -62,7 +62,7 @@ class Part(Typed, nn.Module):
     maps: ClassVar[frozenset[str]] = frozenset()
     """Parameters that may be a number or a map (h, w)."""
     before: ClassVar[Mapping[str, object]] = {}
-    """What options were that descriptions of earlier versions do not name."""
+    """What options of this very class were that descriptions of earlier versions do not name."""
 
     def __init__(self) -> None:
         """Nothing is left to the data."""

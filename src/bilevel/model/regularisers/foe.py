@@ -23,7 +23,7 @@ from bilevel.model.penalties import Penalty, RadialPenalty, SeparablePenalty
 from bilevel.model.potentials import POTENTIALS, EvenFunction, potential_of
 from bilevel.model.radial_basis import RadialBasis
 from bilevel.model.regularisers.filtered import FeatureBall, FilteredRegulariser
-from bilevel.model.regularisers.mirror import Margin, folded, gram_norm, mirrored, row_norms
+from bilevel.model.regularisers.mirror import Margin, folded, gram_norm, mirrored, response_norms
 from bilevel.model.regularisers.shifts import add_shifted
 from bilevel.model.sets import Set, ZeroMean
 
@@ -57,7 +57,7 @@ class FieldsOfExperts(FilteredRegulariser):
 
     R(x) = Σ_j w_j Σ_i φ_ν((k_j * x)_i) over all places of the image, which goes on as its mirror
     image where the filter sees beyond its border; or with ``boundary="valid"`` over those places
-    where the filter fits into it, fewer of which know the pixels near the border.
+    where the filter fits into it, so that pixels near the border are seen by fewer responses.
 
     Filters are kept at mean zero; the potential is "huber", "charbonnier", "log-cosh", the
     non-convex "student-t" (∇²R >= -1/8 of its upper bound), or "power", which grows like |t|^p and
@@ -76,7 +76,7 @@ class FieldsOfExperts(FilteredRegulariser):
         coupled: penalise the responses of all channels together.
         potential: φ.
         exponent: p of the potential "power", in (0, 2]; 1/2 if None [1].
-        boundary: "reflecting" or "valid".
+        boundary: how images go on outside; "valid": responses end where nothing is assumed.
         learn: names of what is learned; the rest stays as given. Potentials say that themselves.
 
     Source: Roth and Black 2009; Kunisch and Pock 2013, (1.3); Chen, Ranftl, Pock 2014, whose
@@ -211,7 +211,7 @@ class FieldsOfExperts(FilteredRegulariser):
 
     def feature_norm(self) -> Tensor:
         """The norms of the filters, or more where they see pixels twice, (m, 1, 1)."""
-        return row_norms(self.filters.detach().double(), self._margin)[:, None, None]
+        return response_norms(self.filters, self._margin)[:, None, None]
 
     def accounted(self) -> frozenset[str]:
         """All three, and what a learned potential has."""
@@ -257,12 +257,11 @@ class FieldsOfExperts(FilteredRegulariser):
     def filter_variation(self, ball: FeatureBall, x: Tensor, q: Tensor, bend: Tensor) -> Variation:
         """Of B δ = Σ_j δK_jᵀ w_j φ'_j + K_jᵀ w_j φ''_j δK_j x, with ‖δK v‖ <= ‖δ‖ √taps ‖v‖.
 
-        A shifted window of a mirrored axis holds pixels twice at most: a factor √2 for each.
+        A pixel is seen by so many taps at most, its mirror images counted.
         """
         if not self.filters.requires_grad:
             return Variation.zero(x)
-        twice = sum(r > 0 for r in self._margin)
-        taps = math.sqrt(self.filters[0, 0].numel() * 2**twice)
+        taps = math.sqrt(self.filters[0, 0].numel())
         image, adjoint = taps * rows.length(x), taps * rows.length(q)
         steep = ball.weight * self.penalty.potential.constants.scale_lipschitz
         stiff = (steep / self.smoothing).max()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bilevel.model.regularisers import lags
 
-__all__ = ["Margin", "folded", "gram_norm", "mirrored", "row_norms"]
+__all__ = ["Margin", "folded", "gram_norm", "mirrored", "response_norms"]
 
 Margin = tuple[int, int]
 """r of rows and columns."""
@@ -52,33 +52,46 @@ def gram_norm(filters: Tensor, scale: Tensor, size: tuple[int, int], margin: Mar
 
     Without a margin they are a crop of circular ones: max_ω Σ_j scale_j |k̂_j(ω)|². With one, split
     k_j into four parts k_jp, each even or odd along each axis. Their responses on the image have a
-    quarter of the energy of those to its symmetric extension, which is periodic, so that by the
-    inequality of Cauchy and Schwarz with shares t_jp = ‖k_jp‖/Σ_q ‖k_jq‖
+    quarter at most of the energy of those to its symmetric extension, which has the frequencies ω
+    of the DCT, so that by the inequality of Cauchy and Schwarz with shares t_jp, Σ_p t_jp = 1,
 
         ‖Kᵀ diag(scale) K‖ <= max_ω Σ_j scale_j Σ_p |k̂_jp(ω)|²/t_jp,
 
-    which is max_ω Σ_j scale_j |k̂_j|² for filters of one parity, as those of the DCT, and at most
-    four times that. Channels are summed by that inequality too. Rounding is counted in.
+    the smaller of that with ‖k_jp‖/Σ_q ‖k_jq‖, exact for single filters of odd sides and one parity
+    as those of the DCT, and with 1/4. Channels are summed by that inequality too. Rounding is
+    counted in.
 
     Args:
         filters: (m, c, k, k').
         scale: of every filter, not negative, m numbers.
-        size: of the images.
+        size: of the images, which filters fit into.
         margin: they were extended by.
     """
-    weights = scale.detach().double().reshape(1, -1)
-    parts = filters.detach().double()[None]
-    if any(margin):
-        size = 2 * size[0], 2 * size[1]
-        parts = _parities(parts[0])
-        norms = _norms(parts)
-        weights = torch.where(norms > 0, weights * norms.sum(0) / norms.clamp_min(1e-300), 0.0)
+    weights, bank = scale.detach().double().reshape(1, -1), filters.detach().double()
+    if not any(margin):
+        return _largest(bank[None], weights, size, size) * (1 + 1e-11)
+    parts, period = _parities(bank), (2 * size[0], 2 * size[1])
+    norms = _norms(parts)
+    shares = torch.where(norms > 0, norms / norms.sum(0), 1.0)
+    bounds = [_largest(parts, weights / share, period, size) for share in (shares, 0.25)]
+    return torch.stack(bounds).amin() * (1 + 1e-11)
+
+
+def _largest(
+    parts: Tensor, weights: Tensor, period: tuple[int, int], size: tuple[int, int]
+) -> Tensor:
+    """max Σ_pj weight_pj |k̂_pj|² over the first frequencies of each axis, channels summed."""
     apart = (weights.sqrt()[..., None, None, None] * parts).flatten(0, 2)[:, None]
-    return lags.spectrum(lags.gram(apart), size).real.max() * (1 + 1e-11)
+    power = lags.spectrum(lags.gram(apart), period).real
+    return power[..., : size[0], : size[1]].max()
 
 
-def row_norms(filters: Tensor, margin: Margin) -> Tensor:
-    """The largest norm of what a response takes from the pixels, mirror images folded, (m,)."""
+def response_norms(filters: Tensor, margin: Margin) -> Tensor:
+    """The largest norm of what a response takes from the pixels, mirror images folded, (m,).
+
+    In float64, for images that the filters fit into.
+    """
+    filters = filters.detach().double()
     norms = [
         _norms(torch.einsum("ak,mckl,bl->mcab", rows, filters, columns))
         for rows in _foldings(filters, -2, margin[0])
