@@ -44,7 +44,7 @@ def problem(regulariser: Callable[[], bl.regularisers.Regulariser]) -> bl.Bileve
 
 def experts() -> bl.regularisers.Regulariser:
     """600 numbers and 24 weights."""
-    return bl.regularisers.FieldsOfExperts(potential="charbonnier")
+    return bl.regularisers.FieldsOfExperts(potential="charbonnier", boundary="valid")
 
 
 def weights() -> bl.regularisers.Regulariser:

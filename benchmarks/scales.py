@@ -48,7 +48,7 @@ def learned(task: str, factor: float, offset: float, dtype: torch.dtype) -> tupl
     """PSNR [dB] of the reconstructions and gradients that learning took."""
     operator = BLUR if task == "deblurring" else bl.operators.Identity()
     tv = bl.regularisers.TotalVariation()
-    foe = bl.regularisers.FieldsOfExperts(bl.regularisers.dct_filters(3))
+    foe = bl.regularisers.FieldsOfExperts(bl.regularisers.dct_filters(3), boundary="valid")
     data = pairs(operator, factor, offset, dtype)
     regulariser = foe if task == "experts" else tv
     energy = bl.Variational(bl.fidelities.SquaredL2(operator), regulariser).to(dtype)

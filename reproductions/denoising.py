@@ -40,7 +40,7 @@ __all__ = [
 
 SIGMA = 25 / 255
 LOSS = bl.losses.PSNR(peak=1.0)
-"""What is judged is learned: a mean over pictures of decibels, not of squares."""
+"""What is judged is learned unless a paper says otherwise: a mean of decibels, not of squares."""
 SOLVER = bl.solvers.LBFGS(memory=12)
 """Of learning and judging; 12 pairs, as J is nearly flat along parts of wider states."""
 NEEDS = ("bsds500", "bsd68")

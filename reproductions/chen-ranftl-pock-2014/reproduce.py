@@ -27,7 +27,7 @@ def energy(size: int) -> bl.Variational:
 def stages(job: Job) -> list[Stage]:
     """A start without the lower level, two numbers for the noise at hand, then everything.
 
-    At last in ever smaller steps, as batches pull to and fro.
+    At last in smaller steps that shrink faster, as batches pull to and fro.
     """
     batch = job.pick(full=16, quick=8, smoke=1)
     score = bl.pretraining.ScoreMatching(noise=LEVEL, batch_size=batch, size=64)
@@ -86,7 +86,8 @@ REPRODUCTION = Reproduction(
         "The same model with noise of 25/255, from the filters of the discrete cosine transform "
         "on: one-step denoising at noise of 0.03 first, which needs no lower level; then a weight "
         "and a scale for all experts together; then bilevel learning by Adam on batches of two of "
-        "400 crops of 128x128 pixels. Pictures go on as their mirror images.",
+        "400 crops of 128x128 pixels. The loss is the squared error, as in the paper, and pictures "
+        "go on as their mirror images.",
         "Crops are those of BSDS500 and not those of the paper; BSD68 is looked at when learning "
         "has ended.",
         "The potential is not convex: reconstructions are critical points, and what is certified "

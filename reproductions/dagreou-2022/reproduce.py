@@ -92,7 +92,9 @@ def imaging(job: Job) -> bl.BilevelProblem:
     identity = bl.operators.Identity()
     pairs = bl.data.simulate(images, identity, bl.data.GaussianNoise(0.1), seed=0)
     filters = bl.regularisers.dct_filters(3)
-    experts = bl.regularisers.FieldsOfExperts(filters, 0.01, 0.02, learn=("weight",))
+    experts = bl.regularisers.FieldsOfExperts(
+        filters, 0.01, 0.02, boundary="valid", learn=("weight",)
+    )
     energy = bl.Variational(bl.fidelities.SquaredL2(), experts)
     return bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
 

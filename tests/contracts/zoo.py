@@ -238,6 +238,7 @@ REGULARISERS: dict[str, Callable[[Random], Regulariser]] = {
     "tv patches": lambda rng: tv_grid(rng, "patch", (2, 2), isotropic=False),
     "foe huber": lambda rng: foe(rng, "huber"),
     "foe valid": lambda rng: foe(rng, "huber", (3, 2), boundary="valid"),
+    "foe even": lambda rng: foe(rng, "huber", (4, 2)),
     "foe charbonnier": lambda rng: foe(rng, "charbonnier"),
     "foe log-cosh": lambda rng: foe(rng, "log-cosh"),
     "foe student-t": lambda rng: foe(rng, "student-t"),

@@ -322,7 +322,9 @@ def test_the_norm_of_a_cascade_stays(group: int | None) -> None:
     prior = (
         bl.regularisers.RidgeRegulariser(banks, 1.0, 20.0, 10.0, learn=("filters", "scaling"))
         if group is None
-        else bl.regularisers.GroupedExperts(banks, 10.0, 0.1, group=group, learn=("filters",))
+        else bl.regularisers.GroupedExperts(
+            banks, 10.0, 0.1, group=group, learn=("filters", "scale")
+        )
     )
     whole = problem(prior, dtype=DOUBLE)
     seen = view(whole, P.ScoreMatching(**TINY))

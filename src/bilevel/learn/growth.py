@@ -27,10 +27,10 @@ _STEPS = 1000
 def told(lines: Sequence[Record]) -> bool:
     """Whether the history says that the loss fell, by more than the corrections of its values.
 
-    By its first and last line, where they looked at all samples at that very θ and the last one
-    solved them. Otherwise by the means of the first and of the last tenth, of eight batches each at
-    least, all solved, which differ by three standard errors. Without a gradient there is no
-    correction, and nothing is told.
+    By its first and last line where both looked at all samples at that very θ, and the last one
+    solved them. Where they did not, by the means of the first and of the last tenth, of eight
+    batches each at least, all solved, which differ by three standard errors. Without a gradient
+    there is no correction, and nothing is told.
     """
     whole = lines[0].whole and lines[-1].whole
     count = 1 if whole else len(lines) // 10

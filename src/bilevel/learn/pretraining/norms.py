@@ -19,10 +19,11 @@ class Norms:
     """Names of the banks of each cascade that is learned, and its norm at the start.
 
     The norm is no degree of freedom beside scales and weight: filters count by their direction
-    alone (Goujon, Neumayer, Unser 2024, Section 4, divide by it).
+    alone (Goujon, Neumayer, Unser 2024, Section 4, divide by it). Where none of these is learned,
+    it is, and stays free.
     """
 
-    found: tuple[tuple[tuple[str, ...], float], ...] = ()
+    found: tuple[tuple[tuple[str, ...], float], ...]
 
     @staticmethod
     def of(part: nn.Module, theta: Theta, prefix: str) -> Norms:
@@ -32,7 +33,8 @@ class Norms:
             if isinstance(module, CascadeRegulariser | GroupedExperts):
                 start = f"{prefix}.{path}" if path else prefix
                 names = tuple(f"{start}.filters.{k}" for k in range(len(module.filters)))
-                if theta.keys() >= set(names):
+                scaled = any(name.startswith(f"{start}.log_") for name in theta)
+                if scaled and theta.keys() >= set(names) and float(_norm(theta, names)) > 0:
                     found.append((names, float(_norm(theta, names))))
         return Norms(tuple(found))
 
