@@ -86,12 +86,13 @@ class fused(Generic[P, R]):
     def _call_compiled(self, *args: P.args, **options: P.kwargs) -> R:
         kind = torch.get_num_threads(), _kind(args), _kind(tuple(options.items()))
         try:
-            compiled = self.compiled = self.compiled or _compiled(self.function)
-            if kind in self.compared:
-                return compiled(*args, **options)
-            with warnings.catch_warnings(), _many_kinds():
-                warnings.simplefilter("ignore")  # what the compiler says of its own code
-                result = compiled(*args, **options)
+            if self.compiled is not None and kind in self.compared:
+                return self.compiled(*args, **options)
+            with warnings.catch_warnings():  # what the compiler says of its own code
+                warnings.simplefilter("ignore")
+                self.compiled = self.compiled or _compiled(self.function)
+                with _many_kinds():
+                    result = self.compiled(*args, **options)
         except Exception as error:
             reason = str(error).strip().partition("\n")[0]
             self._drop(f"could not be compiled and runs as written, slower: {reason}")
