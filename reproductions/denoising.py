@@ -83,6 +83,12 @@ def pictures(job: Job, *, size: int, count: int) -> Pictures:
     return Pictures(samples, middle, lambda: _read(sorted(folder.glob("*.png"))))
 
 
+def shipped(job: Job) -> tuple[str, Tensor]:
+    """The picture that pages show, one of those that may be passed on."""
+    side = job.pick(full=256, quick=128, smoke=24)
+    return bl.data.embedded_names()[HELD_OUT[0]], bl.data.embedded_images(side)[HELD_OUT[0]][None]
+
+
 def _read(paths: Sequence[Path]) -> list[tuple[str, Tensor]]:
     return [
         (f"{path.parent.name}/{path.stem}", bl.data.load_image(path, grey=True)) for path in paths
@@ -276,13 +282,14 @@ def compared(
         found[name] = learned(job.part(begin, end), name, model, data, share, loss)
         begin = end
     test = data.test()
-    y = next(iter(noisy(test[:1]).batches(torch.tensor([0]), 1))).y
-    shown: dict[str, Tensor] = {"truth": test[0][1], "noisy": y}
+    picture = shipped(job)
+    y = next(iter(noisy([picture]).batches(torch.tensor([0]), 1))).y
+    shown: dict[str, Tensor] = {"truth": picture[1], "noisy": y}
     numbers: dict[str, Any] = {}
     rows: list[list[str]] = []
     for k, (name, one) in enumerate(found.items()):
         part = job.part(0.9 + 0.1 * k / len(found), 0.9 + 0.1 * (k + 1) / len(found))
-        score, images = judged(part, f"{name}: test pictures", one.fit, test)
+        score, _ = judged(part, f"{name}: test pictures", one.fit, test)
         parameters = sum(value.numel() for value in one.fit.theta.values())
         numbers[name] = {
             "parameters": parameters,
@@ -311,11 +318,11 @@ def compared(
                 f"{score.missed} of {len(test)}",
             ]
         )
-        shown[name] = images[0]
+        shown[name] = judged(part.part(1, 1), f"{name}: {picture[0]}", one.fit, [picture])[1][0]
     job.progress(1.0, "pictures")
     draw_images(shown, job.out / "images.png")
     what = f"{len(test)} test pictures, noise of 25/255, PSNR without clipping"
-    caption = f"{test[0][0]}: truth, noisy, and what each model makes of it."
+    caption = f"{picture[0]}: truth, noisy, and what each model makes of it."
     results = Results(
         numbers, [Table(what, HEADER, rows)], pictures=[Picture("images.png", caption)]
     )
