@@ -200,6 +200,21 @@ def test_a_fit_that_is_interrupted_ends_the_reproduction(tmp_path: Path) -> None
         job.learn("a fit: p = 1/2", problem, budget=bl.Budget(steps=3), keep=True)
     assert bl.load(tmp_path / "fits" / "a-fit-p-=-1-2").theta.keys() == problem.theta.keys()
 
+    def again(job: Job) -> bl.Fit:
+        anew = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
+        return job.learn("a fit: p = 1/2", anew, budget=bl.Budget(steps=3), keep=True)
+
+    whole = again(Job(tmp_path / "other", "smoke"))
+    rest = again(Job(tmp_path, "smoke", go_on=True))
+    assert [line.value for line in rest.history] == [line.value for line in whole.history]
+    told: list[str] = []
+    kept = Job(tmp_path, "smoke", go_on=True, progress=lambda done, what: told.append(what))
+    assert [line.value for line in again(kept).history] == [line.value for line in rest.history]
+    assert not told
+    energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(0.1))
+    with pytest.raises(InputError, match="other parameters"):
+        again(kept)
+
 
 def test_parts_of_a_job_share_its_progress(tmp_path: Path) -> None:
     told: list[float] = []

@@ -119,6 +119,7 @@ def run_and_report(
     out: Path | None,
     data: str | None,
     minutes: float | None,
+    go_on: bool = False,
 ) -> Path:
     """Run one and write results.json, README.md, report.html and pictures; returns their folder.
 
@@ -135,6 +136,7 @@ def run_and_report(
         "quick" if quick else "full",
         _data(reproduction, data, quick=quick),
         minutes,
+        go_on,
         Elapsed(),
     )
     for package in reproduction.packages:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from bilevel.ground.checks import check_choice
 from bilevel.ground.errors import InputError
 from bilevel.ground.typed import made, parsed, table
-from bilevel.learn import Budget, Fit, Record, Status, learn, pretrain
+from bilevel.learn import Budget, Fit, Record, Status, learn, load, pretrain
 from bilevel.learn.pretraining import Method
 
 if TYPE_CHECKING:
@@ -132,6 +132,7 @@ class Job:
             the same path on next to nothing).
         data: folder of the data sets; None where pictures are the embedded ones.
         minutes: how long learning may take in all; the script's own figure if None.
+        go_on: whether fits that were saved on the way to ``out`` are taken, and gone on with.
         progress: called with how much is done, from 0 to 1, and what is being done.
 
     Raises:
@@ -146,6 +147,7 @@ class Job:
     scale: Scale = "full"
     data: Path | None = None
     minutes: float | None = None
+    go_on: bool = False
     progress: Callable[[float, str], None] = _silent
 
     def __post_init__(self) -> None:
@@ -185,7 +187,15 @@ class Job:
 
         Raises:
             KeyboardInterrupt: on Ctrl-C, which ends the reproduction and not just this fit.
+            InputError: going on from a fit of other parameters.
         """
+        place = self.out / "fits" / re.sub(r"[^\w.,=]+", "-", what) if keep else None
+        if place is not None and self.go_on and place.is_dir():
+            kept = _kept(place, problem)
+            if kept.status not in (Status.RUNNING, Status.INTERRUPTED):
+                return kept
+            if kept.snapshot is not None:
+                budget, resume = _left(budget, kept), kept
         spent = 0.0 if resume is None else resume.cost.seconds
         steps = 0 if resume is None else len(resume.history) - 1
 
@@ -194,13 +204,13 @@ class Job:
             self.progress(max(used), f"{what}, step {line.step}, loss {line.value:.3e}")
 
         self.progress(0.0, what)
-        place = self.out / "fits" / re.sub(r"[^\w.,=]+", "-", what) if keep else None
         how: dict[str, Any] = {
             "budget": budget,
             "record": record,
             "checkpoint": place,
             "resume": resume,
         }
+        theta0 = theta0 if resume is None else None
         if isinstance(method, Method):
             fit = pretrain(cast("BilevelProblem", problem), method, theta0, **how)
         else:
@@ -209,6 +219,22 @@ class Job:
             raise KeyboardInterrupt
         self.progress(1.0, what)
         return fit
+
+
+def _kept(folder: Path, problem: Problem) -> Fit:
+    """What an earlier run saved of the fit that is learned here."""
+    fit = load(folder)
+    found, sought = ({n: v.shape for n, v in t.items()} for t in (fit.theta, problem.theta))
+    if found != sought:
+        advice = "choose another --out, or leave out --go-on"
+        raise InputError(f"'{folder}' holds a fit of other parameters", advice=advice)
+    return fit
+
+
+def _left(budget: Budget, fit: Fit) -> Budget:
+    """What a fit that was stopped has not used."""
+    seconds = max(budget.seconds - fit.cost.seconds, 1e-3)
+    return replace(budget, seconds=seconds, steps=max(budget.steps - len(fit.history) + 1, 0))
 
 
 @dataclass(frozen=True)

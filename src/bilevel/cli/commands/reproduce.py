@@ -35,6 +35,10 @@ def reproduce(
             show_default=False,
         ),
     ] = None,
+    go_on: Annotated[
+        bool,
+        typer.Option("--go-on", help="Take the fits that a stopped run has left in --out."),
+    ] = False,
     page: Annotated[
         bool,
         typer.Option("--page", help="Only write the pages anew, from the results in --out."),
@@ -49,7 +53,7 @@ def reproduce(
     page for each paper; without a name they are listed with the time they take on two cores.
     Writes results.json, README.md, report.html and pictures. Seeds are fixed; what ends by
     --minutes depends on the machine. Ctrl-C ends it; fits that are saved on the way stay in
-    DIR/fits.
+    DIR/fits, and --go-on takes them.
     """
     from bilevel.cli.console import results, say
     from bilevel.cli.reproducing import find, rewrite, rows, run_and_report
@@ -59,7 +63,7 @@ def reproduce(
 
     folder = find()
     if name is None:
-        if quick or page or data is not None or out is not None or minutes is not None:
+        if quick or page or go_on or data is not None or out is not None or minutes is not None:
             raise InputError("which paper?", advice="`bilevel reproduce` lists their names")
         console = results()
         found = rows(folder)
@@ -67,8 +71,8 @@ def reproduce(
         for one, title, time in found:
             console.print(f"[cyan]{one.ljust(width)}[/cyan]  {title} ({time})", soft_wrap=True)
         return
-    if page and (quick or data is not None or minutes is not None):
-        advice = "leave out --quick, --data and --minutes"
+    if page and (quick or go_on or data is not None or minutes is not None):
+        advice = "leave out --quick, --data, --minutes and --go-on"
         raise InputError("--page runs nothing, and takes the results as they are", advice=advice)
     if minutes is not None:
         check_positive(minutes, "--minutes")
@@ -76,5 +80,7 @@ def reproduce(
         if page:
             where = rewrite(folder, name, out)
         else:
-            where = run_and_report(folder, name, quick=quick, out=out, data=data, minutes=minutes)
+            where = run_and_report(
+                folder, name, quick=quick, out=out, data=data, minutes=minutes, go_on=go_on
+            )
         say(f"written: {where / 'report.html'}, README.md and results.json")
