@@ -149,11 +149,11 @@ def main() -> None:
     for what, (method, other) in starts.items():
         energy = start(weakly_convex=not chosen.convex)
         whole, few = course.problem(energy, None, 0), course.problem(energy, CROP, 16)
-        frozen = {name: whole.theta[name] for name in ("regulariser.log_weight", scale)}
+        weight = {"regulariser.log_weight": whole.theta["regulariser.log_weight"]}
         fit = bl.pretrain(whole, method, budget=bl.Budget(seconds=course.seconds[what]))
         course.ended(f"{what}", fit, one=what == "score")
         two = bl.pretraining.ScalarFit([scale, other])
-        begun = {**fit.theta, **frozen}
+        begun = {**fit.theta, **weight}
         fit = bl.pretrain(few, two, begun, budget=bl.Budget(seconds=course.seconds["fit"]))
         course.ended(f"{what}, two numbers fitted", fit)
         if what == "score":
