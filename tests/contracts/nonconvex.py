@@ -19,7 +19,9 @@ def student() -> Variational:
     """Weight and smoothing such that wells of the data and of the experts compete."""
     torch.manual_seed(0)
     filters = torch.randn(3, 1, 3, 2) / 2
-    foe = bl.regularisers.FieldsOfExperts(filters, 1.0, 0.01, potential="student-t")
+    foe = bl.regularisers.FieldsOfExperts(
+        filters, 1.0, 0.01, potential="student-t", boundary="valid"
+    )
     return Variational(bl.fidelities.SquaredL2(), foe).double()
 
 
