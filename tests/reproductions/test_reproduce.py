@@ -92,6 +92,8 @@ def test_without_a_name_all_are_listed(capsys: pytest.CaptureFixture[str]) -> No
         (("kunisch-pock-2013", "--data", "."), "must hold bsds500"),
         (("semi-blind", "--quick", "--data", "."), "leave out --data, or --quick"),
         (("semi-blind", "--quick", "--minutes", "0"), "--minutes"),
+        (("semi-blind", "--quick", "--go-on"), "no run has left fits"),
+        (("semi-blind", "--page", "--go-on"), "--page runs nothing"),
         (("--quick",), "which paper"),
     ],
 )

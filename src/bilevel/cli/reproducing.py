@@ -124,13 +124,17 @@ def run_and_report(
     """Run one and write results.json, README.md, report.html and pictures; returns their folder.
 
     Raises:
-        InputError: no such reproduction, no data where they are needed, or packages that miss.
+        InputError: no such reproduction, no data where they are needed, no fits to go on from, or
+            packages that miss.
     """
     reproduction = load(folder, name)
     where = check_writable(_place(name, out))
     if minutes is not None and not reproduction.timed:
         what = f"{name} learns by numbers of steps, not by time"
         raise InputError(what, advice="leave out --minutes")
+    if go_on and not (where / "fits").is_dir():
+        what, advice = f"no run has left fits in '{where}'", "leave out --go-on, or check --out"
+        raise InputError(what, advice=advice)
     job = Job(
         where,
         "quick" if quick else "full",

@@ -34,8 +34,9 @@ class Norms:
                 start = f"{prefix}.{path}" if path else prefix
                 names = tuple(f"{start}.filters.{k}" for k in range(len(module.filters)))
                 scaled = any(name.startswith(f"{start}.log_") for name in theta)
-                if scaled and theta.keys() >= set(names) and float(_norm(theta, names)) > 0:
-                    found.append((names, float(_norm(theta, names))))
+                norm = float(_norm(theta, names)) if scaled and theta.keys() >= set(names) else 0.0
+                if norm > 0:
+                    found.append((names, norm))
         return Norms(tuple(found))
 
     def kept(self, theta: Theta) -> Theta:
@@ -50,4 +51,4 @@ class Norms:
 
 
 def _norm(theta: Theta, names: tuple[str, ...]) -> Tensor:
-    return estimated_norm([theta[name] for name in names]).clamp_min(1e-30)
+    return estimated_norm([theta[name] for name in names])
