@@ -3,8 +3,8 @@
     python benchmarks/pretraining.py --data DIR [--quick] [--convex]
 
 From random filters: score matching for five minutes, or adversarial regularisation for as long;
-then two numbers (scale and sharpness, or weight and scale) fitted to noise of 0.1; then ten minutes
-of bilevel learning from the score-matched start. Crops of the first 360 images of DIR/bsds500 (by
+then two numbers (scale and sharpness, or weight and scale) fitted to noise of 0.1, from potentials
+as wide in units of the noise on; then ten minutes of bilevel learning from the score-matched start. Crops of the first 360 images of DIR/bsds500 (by
 path); judged on the last 40: one-step denoising on their 321 x 321 centres at σ = 0.03, where the
 loss of Hertrich et al. 2025 was logged (34.80 dB after 440 steps of 16 crops of 128 x 128, 34.93
 after 880, 35.01 after 6600), and reconstructions of their 128 x 128 centres at σ = 0.1.
@@ -33,7 +33,7 @@ from bilevel.learn import Accuracy
 from bilevel.model.regularisers.cascade import analyse, synthesise
 
 NOISE, SIDE, BORDER = 0.03, 321, 6
-LEVEL, CROP = 0.1, 128
+LEVEL, CROP, SMALL, FEW = 0.1, 128, 96, 8
 MINUTES = {"score": 5.0, "adversarial": 5.0, "fit": 1.5, "bilevel": 10.0}
 LAYERS = (1, 4, 8, 64)
 
@@ -53,7 +53,7 @@ def start(weakly_convex: bool, seed: int = 0) -> bl.Variational:
         norm=norm(banks),
         learn=("filters", "scaling", "sharpness"),
     )
-    return bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Rescaled(ridge))
+    return bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Rescaled(ridge, learn=("scale",)))
 
 
 def norm(banks: list[Tensor], side: int = 256) -> float:
@@ -148,12 +148,15 @@ def main() -> None:
     }
     for what, (method, other) in starts.items():
         energy = start(weakly_convex=not chosen.convex)
-        whole, few = course.problem(energy, None, 0), course.problem(energy, CROP, 16)
+        whole, few = course.problem(energy, None, 0), course.problem(energy, SMALL, FEW)
         weight = {"regulariser.log_weight": whole.theta["regulariser.log_weight"]}
         fit = bl.pretrain(whole, method, budget=bl.Budget(seconds=course.seconds[what]))
         course.ended(f"{what}", fit, one=what == "score")
         two = bl.pretraining.ScalarFit([scale, other])
         begun = {**fit.theta, **weight}
+        if what == "score":
+            begun[scale] = begun[scale] + math.log(NOISE / LEVEL)
+            begun[inner] = begun[inner] - math.log(NOISE / LEVEL)
         fit = bl.pretrain(few, two, begun, budget=bl.Budget(seconds=course.seconds["fit"]))
         course.ended(f"{what}, two numbers fitted", fit)
         if what == "score":
@@ -161,7 +164,7 @@ def main() -> None:
                 batch_size=4, first_change=5e-3, step_power=0.25, accuracy_power=0.1,
                 accuracy=Accuracy(first=4e-3), precondition="adam",
             )  # fmt: skip
-            many = course.problem(energy, 96, 10**6)
+            many = course.problem(energy, SMALL, 10**6)
             budget = bl.Budget(seconds=course.seconds["bilevel"])
             course.ended("bilevel from there", bl.learn(many, adam, fit.theta, budget=budget))
     header = ["stage", "steps", "seconds", f"one step at {NOISE} [dB]", f"σ = {LEVEL} [dB]"]

@@ -302,6 +302,7 @@ def test_problems_that_cannot_be_pretrained_are_refused() -> None:
         lambda: P.ScoreMatching(decay=0.0),
         lambda: P.ScoreMatching(decay=1.5),
         lambda: P.ScoreMatching(momentum=1.0),
+        lambda: P.ScoreMatching(memory=1.0),
         lambda: P.ScoreMatching(noise=-0.1),
         lambda: P.ScoreMatching(border=-1),
         lambda: P.AdversarialRegularisation(penalty=0.0),

@@ -11,7 +11,7 @@ from bilevel.ground.theta import Theta
 
 __all__ = ["Moments"]
 
-_SECOND, _SMALL = 0.999, 1e-30
+_SMALL = 1e-30
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,17 @@ class Moments(Packable):
         zero = {name: torch.zeros_like(value) for name, value in like.items()}
         return Moments(zero, dict(zero))
 
-    def scaled(self, found: Theta, *, kept: float = 0.9) -> tuple[Theta, Moments]:
+    def scaled(
+        self, found: Theta, *, kept: float = 0.9, memory: float = 0.999
+    ) -> tuple[Theta, Moments]:
         """The direction in units of its own size, and the moments with it.
 
-        ``kept`` is how much of the mean of directions a step keeps, β_1.
+        A step keeps ``kept``, β_1, of the mean of directions, and ``memory``, β_2, of that of their
+        squares.
         """
         first = {n: kept * self.first[n] + (1 - kept) * d for n, d in found.items()}
-        second = {n: _SECOND * self.second[n] + (1 - _SECOND) * d * d for n, d in found.items()}
+        second = {n: memory * self.second[n] + (1 - memory) * d * d for n, d in found.items()}
         count = self.count + 1
-        unbiased = (1 - _SECOND**count) ** 0.5 / (1 - kept**count)
+        unbiased = (1 - memory**count) ** 0.5 / (1 - kept**count)
         direction = {n: unbiased * first[n] / (second[n].sqrt() + _SMALL) for n in found}
         return direction, Moments(first, second, count)

@@ -34,6 +34,7 @@ class AdversarialRegularisation(Surrogate):
         rate: how far Adam moves an entry of θ in a step, at the start.
         decay: share of the rate that is left when the budget is used up, in (0, 1].
         momentum: how much of the mean of directions a step keeps, in [0, 1).
+        memory: how much of the mean of their squares a step keeps, in [0, 1).
 
     Source: Lunz, Öktem, Schönlieb 2018 (arXiv 1805.11572), Algorithm 1.
 

@@ -55,11 +55,13 @@ class Descent(Algorithm[DescentState]):
         rate: how far an entry of θ moves in a step, at the start.
         decay: share of it that is left when the budget is used up.
         momentum: β_1.
+        memory: β_2; where slopes fall a hundredfold at the start, steps are tiny after it with 0.999.
     """
 
     rate: float
     decay: float
     momentum: float
+    memory: float
 
     def about(self, problem: Problem) -> str:
         """The method."""
@@ -74,7 +76,7 @@ class Descent(Algorithm[DescentState]):
         """Move along the last batch's gradient, and look at the next batch."""
         at, t = state.evaluation, state.t + 1
         part = progress(problem, t)
-        direction, moments = state.moments.scaled(at.grad, kept=self.momentum)
+        direction, moments = state.moments.scaled(at.grad, kept=self.momentum, memory=self.memory)
         step = self.rate * self.decay**part
         theta = _drawn(problem).settled(add(at.theta, direction, -step))
         new = _drawn(problem).drawn(theta, t, part)

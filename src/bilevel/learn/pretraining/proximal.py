@@ -37,6 +37,7 @@ class ProximalTraining(Denoising):
         rate: how far Adam moves an entry of θ in a step, at the start.
         decay: share of the rate that is left when the budget is used up, in (0, 1].
         momentum: how much of the mean of directions a step keeps, in [0, 1).
+        memory: how much of the mean of their squares a step keeps, in [0, 1).
 
     Source: Fang, Buchanan, Sulam 2024, "What's in a prior? Learned proximal networks for inverse
     problems" (arXiv 2310.14344), Section 3; γ halved there, and scaled here to tend to the mean

@@ -31,6 +31,7 @@ class ScoreMatching(Denoising):
         rate: how far Adam moves an entry of θ in a step, at the start.
         decay: share of the rate that is left when the budget is used up, in (0, 1].
         momentum: how much of the mean of directions a step keeps, in [0, 1).
+        memory: how much of the mean of their squares a step keeps, in [0, 1).
 
     Source: Vincent 2011, "A connection between score matching and denoising autoencoders"; as a
     phase of training: Hertrich et al. 2025.

@@ -57,6 +57,7 @@ class Surrogate(Method):
         rate: how far Adam moves an entry of θ in a step, at the start.
         decay: share of the rate that is left when the budget is used up, in (0, 1].
         momentum: how much of the mean of directions a step keeps, in [0, 1).
+        memory: how much of the mean of their squares a step keeps, in [0, 1).
     """
 
     batch_size: int = 16
@@ -65,6 +66,7 @@ class Surrogate(Method):
     rate: float = 1e-2
     decay: float = 0.1
     momentum: float = 0.5
+    memory: float = 0.9
 
     def __post_init__(self) -> None:
         """Check the options."""
@@ -73,8 +75,9 @@ class Surrogate(Method):
         check_positive(self.rate, "rate")
         if not 0 < self.decay <= 1:
             raise InputError("decay must lie in (0, 1]", given=self.decay)
-        if not 0 <= self.momentum < 1:
-            raise InputError("momentum must lie in [0, 1)", given=self.momentum)
+        for name in ("momentum", "memory"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(f"{name} must lie in [0, 1)", given=getattr(self, name))
 
     @abstractmethod
     def losses(self, prior: Smooth, draw: Draw, progress: float) -> Tensor:
@@ -104,7 +107,7 @@ class Surrogate(Method):
 
     def solver(self) -> Descent:
         """Adam."""
-        return Descent(self.rate, self.decay, self.momentum)
+        return Descent(self.rate, self.decay, self.momentum, self.memory)
 
 
 class SurrogateProblem(Drawn):
