@@ -88,7 +88,7 @@ def models(physics: Physics, peers: Path) -> dict[str, bl.regularisers.ImageTerm
     found: dict[str, bl.regularisers.ImageTerm] = {
         "TV": bl.regularisers.TotalVariation(0.05 * strength, 0.01, coupled=together),
         "TGV²": bl.regularisers.TotalGeneralisedVariation(
-            0.05 * strength, 2.0, 0.01, coupled=together, learn=("weight", "ratio")
+            0.05 * strength, 2.0, 0.01, coupled=together
         ),
         "FoE": bl.regularisers.FieldsOfExperts(
             weight=0.01 * strength, smoothing=0.04, coupled=together, potential="student-t"

@@ -4,10 +4,14 @@
 
 From random filters: score matching for five minutes, or adversarial regularisation for as long;
 then two numbers (scale and sharpness, or weight and scale) fitted to noise of 0.1, from potentials
-as wide in units of the noise on; then ten minutes of bilevel learning from the score-matched start. Crops of the first 360 images of DIR/bsds500 (by
-path); judged on the last 40: one-step denoising on their 321 x 321 centres at σ = 0.03, where the
-loss of Hertrich et al. 2025 was logged (34.80 dB after 440 steps of 16 crops of 128 x 128, 34.93
-after 880, 35.01 after 6600), and reconstructions of their 128 x 128 centres at σ = 0.1.
+as wide in units of the noise on; then ten minutes of bilevel learning from the score-matched start.
+The weight of a weakly convex ridge stays 1, so that denoising stays convex, but for adversarial
+training, which says nothing of it.
+
+Crops of the first 360 images of DIR/bsds500 (by path); judged on the last 40: one-step denoising on
+their 321 x 321 centres at σ = 0.03, where the loss of Hertrich et al. 2025 was logged (34.80 dB
+after 440 steps of 16 crops of 128 x 128, 34.93 after 880, 35.01 after 6600), and reconstructions of
+their 128 x 128 centres at σ = 0.1.
 ``--quick`` takes a twentieth of the time and every fifth image.
 """
 
@@ -16,6 +20,7 @@ from __future__ import annotations
 import math
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -38,8 +43,11 @@ MINUTES = {"score": 5.0, "adversarial": 5.0, "fit": 1.5, "bilevel": 10.0}
 LAYERS = (1, 4, 8, 64)
 
 
-def start(weakly_convex: bool, seed: int = 0) -> bl.Variational:
-    """Filters as PyTorch's convolutions start, their norm on a periodic grid divided out."""
+def start(learn: Sequence[str], *, weakly_convex: bool, seed: int = 0) -> bl.Variational:
+    """Filters as PyTorch's convolutions start, their norm on a periodic grid divided out.
+
+    ``learn`` is of weight and scale; the filters and their profile are learned beside them.
+    """
     rng, banks = generator(seed, "ridge"), list[Tensor]()
     for c, m in pairwise(LAYERS):
         banks.append((2 * torch.rand(m, c, 5, 5, generator=rng) - 1) / math.sqrt(25 * c))
@@ -53,7 +61,7 @@ def start(weakly_convex: bool, seed: int = 0) -> bl.Variational:
         norm=norm(banks),
         learn=("filters", "scaling", "sharpness"),
     )
-    return bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Rescaled(ridge, learn=("scale",)))
+    return bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Rescaled(ridge, learn=learn))
 
 
 def norm(banks: list[Tensor], side: int = 256) -> float:
@@ -139,21 +147,21 @@ def main() -> None:
     keep_freed_memory()
     course = Course(chosen)
     scale, inner = "regulariser.log_scale", "regulariser.regulariser.log_sharpness"
-    starts = {
-        "score": (bl.pretraining.ScoreMatching(noise=NOISE, border=BORDER, rate=1e-2), inner),
-        "adversarial": (
-            bl.pretraining.AdversarialRegularisation(rate=1e-2, batch_size=8),
-            "regulariser.log_weight",
-        ),
+    weight, both = "regulariser.log_weight", ("weight", "scale")
+    fixed = both if chosen.convex else ("scale",)
+    score = bl.pretraining.ScoreMatching(noise=NOISE, border=BORDER, rate=1e-2)
+    critic = bl.pretraining.AdversarialRegularisation(rate=1e-2, batch_size=8)
+    starts: dict[str, tuple[bl.pretraining.Method, Sequence[str], str]] = {
+        "score": (score, fixed, weight if chosen.convex else inner),
+        "adversarial": (critic, both, weight),
     }
-    for what, (method, other) in starts.items():
-        energy = start(weakly_convex=not chosen.convex)
+    for what, (method, learn, other) in starts.items():
+        energy = start(learn, weakly_convex=not chosen.convex)
         whole, few = course.problem(energy, None, 0), course.problem(energy, SMALL, FEW)
-        weight = {"regulariser.log_weight": whole.theta["regulariser.log_weight"]}
         fit = bl.pretrain(whole, method, budget=bl.Budget(seconds=course.seconds[what]))
         course.ended(f"{what}", fit, one=what == "score")
         two = bl.pretraining.ScalarFit([scale, other])
-        begun = {**fit.theta, **weight}
+        begun = {**fit.theta, **{n: v for n, v in whole.theta.items() if n == weight}}
         if what == "score":
             begun[scale] = begun[scale] + math.log(NOISE / LEVEL)
             begun[inner] = begun[inner] - math.log(NOISE / LEVEL)

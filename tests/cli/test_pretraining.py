@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,15 @@ def test_learning_goes_on_from_what_was_trained(run: Run, tmp_path: Path) -> Non
     assert outcome.code in (0, 3)
     assert "training before learning" not in outcome.err
     assert len(bl.load(out).history) == 3
+    _forget(out / "fit.json", "memory")
+    assert run("learn", tmp_path / "own.toml", "--out", out, "--resume").code in (0, 3)
+
+
+def _forget(path: Path, key: str) -> None:
+    """As a version wrote it that did not have the option of [pretrain] yet."""
+    fit = json.loads(path.read_text())
+    del fit["configuration"]["pretrain"][key]
+    path.write_text(json.dumps(fit))
 
 
 @pytest.mark.parametrize(

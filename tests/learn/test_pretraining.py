@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 import bilevel as bl
 from bilevel.ground.theta import learnable
 from bilevel.learn import Status
+from bilevel.learn.loops.moments import Moments
 from bilevel.learn.pretraining.surrogate import SurrogateProblem, turned
 from bilevel.learn.restricted import restricted
 from bilevel.model.regularisers.cascade import random_cascade
@@ -344,3 +346,40 @@ def test_the_norm_of_a_cascade_stays(group: int | None) -> None:
     norms = [bl.regularisers.estimated_norm([t[n] for n in names]) for t in (seen.theta, fit.theta)]
     torch.testing.assert_close(norms[1], norms[0])
     assert not torch.equal(fit.theta[names[0]], seen.theta[names[0]])
+
+
+@pytest.mark.parametrize("outer", [True, False])
+def test_a_norm_that_nothing_else_stands_for_is_learned(outer: bool) -> None:
+    """A sharpness says nothing of the size of responses; a weight around the cascade does."""
+    banks = [bank.double() for bank in random_cascade((2, 4), 3)]
+    prior: Any = bl.regularisers.RidgeRegulariser(
+        banks, 1.0, 20.0, 10.0, learn=("filters", "sharpness")
+    )
+    if outer:
+        prior = bl.regularisers.Rescaled(prior, learn=("weight",))
+    whole = problem(prior, dtype=DOUBLE)
+    fit = bl.pretrain(whole, P.ScoreMatching(**TINY), budget=BUDGET)
+    names = [n for n in whole.theta if "filters" in n]
+    before, after = (
+        float(bl.regularisers.estimated_norm([theta[n] for n in names]))
+        for theta in (whole.theta, fit.theta)
+    )
+    assert (after == pytest.approx(before, rel=1e-9)) == outer
+
+
+def test_squares_are_kept_as_long_as_asked_for() -> None:
+    moments = Moments.zeros({"w": torch.zeros((), dtype=DOUBLE)})
+    slopes = [torch.tensor(s, dtype=DOUBLE) for s in (100.0, 1.0, -2.0)]
+    for slope in slopes:
+        direction, moments = moments.scaled({"w": slope}, kept=0.5, memory=0.25)
+    first = (0.25 * 100 + 0.5 * 1 - 2) / (1 + 0.5 + 0.25)
+    second = (0.0625 * 100**2 + 0.25 * 1 + 4) / (1 + 0.25 + 0.0625)
+    assert float(direction["w"]) == pytest.approx(first / math.sqrt(second), rel=1e-12)
+
+
+def test_the_memory_reaches_the_steps() -> None:
+    ends = [
+        bl.pretrain(problem(tv()), P.ScoreMatching(memory=m, **TINY), budget=BUDGET).theta
+        for m in (0.1, 0.999)
+    ]
+    assert any(not torch.equal(ends[0][n], ends[1][n]) for n in ends[0])

@@ -61,9 +61,16 @@ def test_images_go_on_as_their_mirror_images() -> None:
     assert experts.features(x).shape[2:] == x.shape[2:]
 
 
-def test_experts_saved_without_a_boundary_are_valid() -> None:
+class Mine(bl.regularisers.FieldsOfExperts):
+    """A user's own kind."""
+
+
+@pytest.mark.parametrize("kind", [bl.regularisers.FieldsOfExperts, Mine])
+def test_experts_saved_without_a_boundary_are_valid(
+    kind: type[bl.regularisers.FieldsOfExperts],
+) -> None:
     """As they were before there was another one."""
-    experts = bl.regularisers.FieldsOfExperts(torch.randn(3, 1, 3, 3), boundary="valid")
+    experts = kind(torch.randn(3, 1, 3, 3), boundary="valid")
     description, tensors = describe(experts)
     del description["options"]["boundary"]
     x = torch.rand(1, 1, 6, 6)

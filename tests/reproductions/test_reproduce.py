@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -188,34 +189,60 @@ def test_packages_that_miss_are_named(
 
 
 def test_a_fit_that_is_interrupted_ends_the_reproduction(tmp_path: Path) -> None:
-    images = bl.data.shepp_logan(16)
-    pairs = bl.data.simulate(images, bl.operators.Identity(), bl.data.GaussianNoise(0.1))
-    energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.TotalVariation(0.01, 0.01))
-    problem = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
-
-    def progress(done: float, what: str) -> None:
-        if "step 1" in what:
-            raise KeyboardInterrupt
-
-    job = Job(tmp_path, "smoke", progress=progress)
+    problem, job = _problem(), Job(tmp_path, "smoke", progress=_stop)
     with pytest.raises(KeyboardInterrupt):
         job.learn("a fit: p = 1/2", problem, budget=bl.Budget(steps=3), keep=True)
     assert bl.load(tmp_path / "fits" / "a-fit-p-=-1-2").theta.keys() == problem.theta.keys()
 
-    def again(job: Job) -> bl.Fit:
-        anew = bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
-        return job.learn("a fit: p = 1/2", anew, budget=bl.Budget(steps=3), keep=True)
 
-    whole = again(Job(tmp_path / "other", "smoke"))
-    rest = again(Job(tmp_path, "smoke", go_on=True))
-    assert [line.value for line in rest.history] == [line.value for line in whole.history]
+def _problem(weight: float = 0.01) -> bl.BilevelProblem:
+    images = bl.data.shepp_logan(16)
+    pairs = bl.data.simulate(images, bl.operators.Identity(), bl.data.GaussianNoise(0.1))
+    energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.TotalVariation(weight, 0.01))
+    return bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
+
+
+def _learned(folder: Path, what: str = "fit", weight: float = 0.01, **options: Any) -> bool:
+    """Whether something was learned, and not taken."""
     told: list[str] = []
-    kept = Job(tmp_path, "smoke", go_on=True, progress=lambda done, what: told.append(what))
-    assert [line.value for line in again(kept).history] == [line.value for line in rest.history]
-    assert not told
-    energy = bl.Variational(bl.fidelities.SquaredL2(), bl.regularisers.Tikhonov(0.1))
-    with pytest.raises(InputError, match="other parameters"):
-        again(kept)
+    job = Job(folder, "smoke", go_on=True, progress=lambda done, what: told.append(what))
+    options = {"budget": bl.Budget(steps=2), **options}
+    fit = job.learn(what, _problem(weight), keep=True, **options)
+    assert fit.theta.keys() == _problem().theta.keys()
+    return bool(told)
+
+
+def test_fits_are_taken_where_the_same_is_asked_for(tmp_path: Path) -> None:
+    assert _learned(tmp_path)
+    assert not _learned(tmp_path)
+    assert _learned(tmp_path, budget=bl.Budget(steps=1))
+    assert _learned(tmp_path, method=bl.algorithms.MAID())
+    assert _learned(tmp_path)
+    assert _learned(tmp_path, theta0={"regulariser.log_weight": torch.tensor(-4.0)})
+    assert _learned(tmp_path, weight=0.02)
+    assert not _learned(tmp_path, weight=0.02)
+
+
+def test_fits_of_two_numbers_are_taken_too(tmp_path: Path) -> None:
+    fitting = bl.pretraining.ScalarFit(["log_weight"])
+    assert _learned(tmp_path, method=fitting)
+    assert not _learned(tmp_path, method=fitting)
+
+
+def test_fits_that_were_not_finished_are_learned_anew(tmp_path: Path) -> None:
+    assert _learned(tmp_path)
+    note = tmp_path / "fits" / "fit" / "asked.json"
+    note.write_text(note.read_text()[:40])
+    assert _learned(tmp_path)
+    stopped = Job(tmp_path, "smoke", progress=_stop)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.learn("fit", _problem(), budget=bl.Budget(steps=2), keep=True)
+    assert _learned(tmp_path)
+
+
+def _stop(done: float, what: str) -> None:
+    if "step 1" in what:
+        raise KeyboardInterrupt
 
 
 def test_parts_of_a_job_share_its_progress(tmp_path: Path) -> None:

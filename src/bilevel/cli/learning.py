@@ -217,7 +217,7 @@ def _begin(document: Document, out: Path) -> None:
 def _learned(
     document: Document, training: Batch | Measurements, out: Path, before: Fit | None = None
 ) -> Fit:
-    """The fit, saved; after every outer step the fit so far is, too."""
+    """The fit, saved; the fit so far is, too, on the way."""
     configuration = document.configuration
     with document.blaming("data.size" if training.y is None else "data.measured"):
         problem = build_problem(configuration, training)
@@ -299,7 +299,7 @@ def _run(
     before: Fit | None = None,
     theta0: Theta | None = None,
 ) -> Fit:
-    """One fit, saved after every outer step."""
+    """One fit, saved on the way and at its end."""
     configuration = document.configuration
     budget = configuration.budget.build()
     say(f"algorithm: {algorithm.about(problem)}")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
-from bilevel.cli.config import Configuration, plain, read
+from bilevel.cli.config import Configuration, plain, read, restore
 from bilevel.cli.reconstruction import CONFIGURATION, FREE
 from bilevel.ground.errors import InputError
 from bilevel.learn import Fit, load
@@ -31,6 +31,8 @@ def resumable(configuration: Configuration, out: Path) -> Fit:
         if not text.is_file():
             raise InputError(f"the fit in '{out}' holds no configuration", advice=advice)
         saved = plain(read(text).configuration)
+    else:
+        saved = plain(restore(saved, f"the fit in '{out}'"))
     now = plain(configuration)
     for table in (name for name in {**saved, **now} if name not in FREE):
         found = difference(saved.get(table, _MISSING), now.get(table, _MISSING))

@@ -144,7 +144,7 @@ def _compiled(function: Callable[P, R]) -> Callable[P, R]:
 def _many_kinds() -> AbstractContextManager[None]:
     """More code for one function than the compiler's 8: types, single rows, kinds of operators."""
     config = cast(Any, import_module("torch._dynamo.config"))
-    return cast(AbstractContextManager[None], config.patch(recompile_limit=_KINDS))
+    return cast(AbstractContextManager[None], config.patch(cache_size_limit=_KINDS))
 
 
 def _kind(value: object) -> Hashable:

@@ -48,7 +48,7 @@ def learn(
 
     Ctrl-C ends with the last θ that was accepted, as does the budget, which is looked at between
     evaluations. With ``checkpoint`` the fit is also saved there, before the first step, after
-    the last, and after others in a tenth of the time.
+    the last, and after others in a fifth of the time at most.
 
     Where the history does not tell that the loss has fallen (batches, running means, steps that
     nothing guards), a look at the θ of the beginning and of the end does; if it has grown, the

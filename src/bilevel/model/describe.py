@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -119,7 +120,8 @@ def _build(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     inside = table(entry.get("options"), f"the options of {name}")
     options = {k: _build(v, tensors) for k, v in inside.items()}
     kind = class_named(name, Part)
-    before = cast(Description, vars(kind).get("before", {}))
+    taken = inspect.signature(kind).parameters
+    before = {k: v for k, v in kind.before.items() if k in taken}
     return made(kind, {**before, **options}, name)
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 from bilevel.ground.checks import check_choice
 from bilevel.ground.errors import InputError
 from bilevel.ground.typed import made, parsed, table
-from bilevel.learn import Budget, Fit, Record, Status, learn, load, pretrain
+from bilevel.learn import Budget, Fit, Record, Status, learn, pretrain
 from bilevel.learn.pretraining import Method
+from bilevel.report.kept import Asked, kept
 
 if TYPE_CHECKING:
     from bilevel.ground.theta import Theta
@@ -132,7 +133,8 @@ class Job:
             the same path on next to nothing).
         data: folder of the data sets; None where pictures are the embedded ones.
         minutes: how long learning may take in all; the script's own figure if None.
-        go_on: whether fits that were saved on the way to ``out`` are taken, and gone on with.
+        go_on: whether fits in ``out`` that were learned to their ends are taken, where the same
+            is asked for.
         progress: called with how much is done, from 0 to 1, and what is being done.
 
     Raises:
@@ -181,60 +183,34 @@ class Job:
         *,
         budget: Budget,
         keep: bool = False,
-        resume: Fit | None = None,
     ) -> Fit:
-        """Learning or pretraining that tells its progress; with ``keep`` it saves on the way.
+        """Learning or pretraining that tells its progress; with ``keep`` the fit is saved.
 
         Raises:
             KeyboardInterrupt: on Ctrl-C, which ends the reproduction and not just this fit.
-            InputError: going on from a fit of other parameters.
         """
         place = self.out / "fits" / re.sub(r"[^\w.,=]+", "-", what) if keep else None
-        if place is not None and self.go_on and place.is_dir():
-            kept = _kept(place, problem)
-            if kept.status not in (Status.RUNNING, Status.INTERRUPTED):
-                return kept
-            if kept.snapshot is not None:
-                budget, resume = _left(budget, kept), kept
-        spent = 0.0 if resume is None else resume.cost.seconds
-        steps = 0 if resume is None else len(resume.history) - 1
 
         def record(line: Record) -> None:
-            used = (line.cost.seconds - spent) / budget.seconds, (line.step - steps) / budget.steps
+            used = line.cost.seconds / budget.seconds, line.step / budget.steps
             self.progress(max(used), f"{what}, step {line.step}, loss {line.value:.3e}")
 
-        self.progress(0.0, what)
-        how: dict[str, Any] = {
-            "budget": budget,
-            "record": record,
-            "checkpoint": place,
-            "resume": resume,
-        }
-        theta0 = theta0 if resume is None else None
-        if isinstance(method, Method):
-            fit = pretrain(cast("BilevelProblem", problem), method, theta0, **how)
-        else:
-            fit = learn(problem, method, theta0, **how)
-        if fit.status is Status.INTERRUPTED:
-            raise KeyboardInterrupt
-        self.progress(1.0, what)
-        return fit
+        def learned() -> Fit:
+            self.progress(0.0, what)
+            how: dict[str, Any] = {"budget": budget, "record": record, "checkpoint": place}
+            if isinstance(method, Method):
+                fit = pretrain(cast("BilevelProblem", problem), method, theta0, **how)
+            else:
+                fit = learn(problem, method, theta0, **how)
+            if fit.status is Status.INTERRUPTED:
+                raise KeyboardInterrupt
+            self.progress(1.0, what)
+            return fit
 
-
-def _kept(folder: Path, problem: Problem) -> Fit:
-    """What an earlier run saved of the fit that is learned here."""
-    fit = load(folder)
-    found, sought = ({n: v.shape for n, v in t.items()} for t in (fit.theta, problem.theta))
-    if found != sought:
-        advice = "choose another --out, or leave out --go-on"
-        raise InputError(f"'{folder}' holds a fit of other parameters", advice=advice)
-    return fit
-
-
-def _left(budget: Budget, fit: Fit) -> Budget:
-    """What a fit that was stopped has not used."""
-    seconds = max(budget.seconds - fit.cost.seconds, 1e-3)
-    return replace(budget, seconds=seconds, steps=max(budget.steps - len(fit.history) + 1, 0))
+        if place is None:
+            return learned()
+        asked = Asked.of(problem, method, theta0, budget)
+        return kept(place, asked, learned, take=self.go_on)
 
 
 @dataclass(frozen=True)

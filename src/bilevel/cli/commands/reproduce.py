@@ -37,7 +37,10 @@ def reproduce(
     ] = None,
     go_on: Annotated[
         bool,
-        typer.Option("--go-on", help="Take the fits that a stopped run has left in --out."),
+        typer.Option(
+            "--go-on",
+            help="Take the fits that a stopped run has finished in --out, where the same is asked for.",
+        ),
     ] = False,
     page: Annotated[
         bool,
@@ -52,8 +55,8 @@ def reproduce(
     Needs a clone of the repository, whose folder reproductions holds a script, the results and a
     page for each paper; without a name they are listed with the time they take on two cores.
     Writes results.json, README.md, report.html and pictures. Seeds are fixed; what ends by
-    --minutes depends on the machine. Ctrl-C ends it; fits that are saved on the way stay in
-    DIR/fits, and --go-on takes them.
+    --minutes depends on the machine. Ctrl-C ends it; fits stay in DIR/fits, and --go-on
+    takes those that were finished.
     """
     from bilevel.cli.console import results, say
     from bilevel.cli.reproducing import find, rewrite, rows, run_and_report

@@ -55,7 +55,7 @@ class Descent(Algorithm[DescentState]):
         rate: how far an entry of θ moves in a step, at the start.
         decay: share of it that is left when the budget is used up.
         momentum: β_1.
-        memory: β_2; where slopes fall a hundredfold at the start, steps are tiny after it with 0.999.
+        memory: β_2; with 0.999 steps are tiny after slopes have fallen a hundredfold at the start.
     """
 
     rate: float

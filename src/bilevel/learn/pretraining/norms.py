@@ -33,8 +33,8 @@ class Norms:
             if isinstance(module, CascadeRegulariser | GroupedExperts):
                 start = f"{prefix}.{path}" if path else prefix
                 names = tuple(f"{start}.filters.{k}" for k in range(len(module.filters)))
-                scaled = any(name.startswith(f"{start}.log_") for name in theta)
-                norm = float(_norm(theta, names)) if scaled and theta.keys() >= set(names) else 0.0
+                known = theta.keys() >= set(names) and any(_sizes(name, start) for name in theta)
+                norm = float(_norm(theta, names)) if known else 0.0
                 if norm > 0:
                     found.append((names, norm))
         return Norms(tuple(found))
@@ -48,6 +48,12 @@ class Norms:
         for names, norm in self.found:
             scaled[names[-1]] = theta[names[-1]] * (norm / _norm(theta, names))
         return scaled
+
+
+def _sizes(name: str, path: str) -> bool:
+    """Whether the parameter says how large the responses of the part at ``path`` count."""
+    owner, _, own = name.rpartition(".")
+    return own in ("log_weight", "log_scaling", "log_scale") and f"{path}.".startswith(f"{owner}.")
 
 
 def _norm(theta: Theta, names: tuple[str, ...]) -> Tensor:
