@@ -39,7 +39,7 @@ def reproduce(
         bool,
         typer.Option(
             "--go-on",
-            help="Take the fits that a stopped run has finished in --out, where the same is asked for.",
+            help="Take the fits that a stopped run has finished in --out.",
         ),
     ] = False,
     page: Annotated[
