@@ -50,10 +50,16 @@ def save(name: str, table: str, numbers: dict[str, Any]) -> None:
         "matmul_gflops": round(matmul_rate()),
     }
     RESULTS.mkdir(exist_ok=True)
-    text = json.dumps({"machine": machine, **numbers}, indent=1)
+    text = json.dumps({**numbers, "machine": machine}, indent=1)
     (RESULTS / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     (RESULTS / f"{name}.md").write_text(table + "\n", encoding="utf-8")
     print(table)
+
+
+def results(name: str) -> dict[str, Any]:
+    """The numbers that ``save`` kept; none where it never did."""
+    place = RESULTS / f"{name}.json"
+    return json.loads(place.read_text(encoding="utf-8")) if place.is_file() else {}
 
 
 def matmul_rate(size: int = 2048, repeats: int = 5) -> float:

@@ -1,6 +1,6 @@
 """The same models on two kinds of measurements: tomography, and magnetic resonance with four coils.
 
-    python benchmarks/physics.py --data DIR --peers DIR [--only ct | mri] [--quick]
+    python benchmarks/physics.py --data DIR --peers DIR [--only ct | mri] [--model NAME] [--quick]
 
 Tomography: slices of `ct_abdomen` scaled to [0, 1], 60 parallel angles, Gaussian noise of 5 % of
 the rms of the line integrals; the first image is filtered back-projection. Magnetic resonance:
@@ -19,6 +19,7 @@ import math
 import resource
 import sys
 import time
+from argparse import Namespace
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
-from common import data_folder, parser, save, table
+from common import data_folder, parser, results, save, table
 from mri import HERE, complex_slice
 from torch import Tensor
 
@@ -88,7 +89,7 @@ def models(physics: Physics, peers: Path) -> dict[str, bl.regularisers.ImageTerm
     found: dict[str, bl.regularisers.ImageTerm] = {
         "TV": bl.regularisers.TotalVariation(0.05 * strength, 0.01, coupled=together),
         "TGV²": bl.regularisers.TotalGeneralisedVariation(
-            0.05 * strength, 2.0, 0.01, coupled=together
+            0.05 * strength, 2.0, 3e-3, coupled=together, learn=("weight", "ratio")
         ),
         "FoE": bl.regularisers.FieldsOfExperts(
             weight=0.01 * strength, smoothing=0.04, coupled=together, potential="student-t"
@@ -145,30 +146,36 @@ def tried(
     }
 
 
-def measured(name: str, physics: Physics, peers: Path, minutes: float) -> tuple[str, Any]:
-    """All models on one kind of data, and the first image beside them."""
+def row(label: str, found: dict[str, Any]) -> list[str]:
+    """Of the table."""
+    psnrs = found["psnr"]
+    proved = sum(map(math.isfinite, found["certified_rms"]))
+    return [
+        label,
+        str(found["parameters"]),
+        f"{found['learning_seconds']:.0f}",
+        f"{found['seconds_an_image']:.2f}",
+        f"{proved} of {len(psnrs)}",
+        f"{sum(psnrs) / len(psnrs):.2f}",
+    ]
+
+
+def measured(
+    name: str, physics: Physics, chosen: Namespace, before: dict[str, Any]
+) -> tuple[str, dict[str, Any]]:
+    """All models on one kind of data, or the one chosen; and the first image beside them."""
     y = bl.data.simulate(physics.held, physics.operator, physics.noise, seed=1).y
     first = psnr(physics.operator.start(y), physics.held)
+    numbers: dict[str, Any] = {**before, "first": first.tolist()}
+    known = models(physics, chosen.peers)
+    for label, regulariser in known.items():
+        if chosen.model in (None, label):
+            few = FEW if label == FITTED else None
+            numbers[label] = tried(physics, regulariser, chosen.minutes, few)
+            print(name, row(label, numbers[label]), flush=True)
     header = ["", "parameters", "learned in [s]", "a slice in [s]", "certified", "held out [dB]"]
     lines = [[physics.first, "0", "", "", "", f"{float(first.mean()):.2f}"]]
-    numbers: dict[str, Any] = {"first": first.tolist()}
-    for label, regulariser in models(physics, peers).items():
-        found = numbers[label] = tried(
-            physics, regulariser, minutes, FEW if label == FITTED else None
-        )
-        proved = sum(map(math.isfinite, found["certified_rms"]))
-        mean = sum(found["psnr"]) / len(found["psnr"])
-        lines.append(
-            [
-                label,
-                str(found["parameters"]),
-                f"{found['learning_seconds']:.0f}",
-                f"{found['seconds_an_image']:.2f}",
-                f"{proved} of {len(found['psnr'])}",
-                f"{mean:.2f}",
-            ]
-        )
-        print(name, lines[-1], flush=True)
+    lines += [row(label, numbers[label]) for label in known if label in numbers]
     return table(header, lines), numbers
 
 
@@ -178,6 +185,7 @@ def main() -> None:
     options.add_argument("--peers", type=Path, help="folder with the weights of a peer")
     options.add_argument("--only", choices=("ct", "mri"))
     options.add_argument("--minutes", type=float, default=5.0, help="of learning a model")
+    options.add_argument("--model", help="only this one, beside the results that are there")
     options.add_argument("--quick", action="store_true", help="few slices")
     chosen = options.parse_args()
     torch.set_num_threads(chosen.threads)
@@ -185,8 +193,9 @@ def main() -> None:
     data, step = data_folder(chosen), 4 if chosen.quick else 1
     for name, make in (("ct", tomography), ("mri", resonance)):
         if chosen.only in (None, name):
-            text, numbers = measured(name, make(data, step), chosen.peers, chosen.minutes)
-            save(f"physics_{name}" + ("_quick" if chosen.quick else ""), text, numbers)
+            place = f"physics_{name}" + ("_quick" if chosen.quick else "")
+            before = {} if chosen.model is None else results(place)
+            save(place, *measured(name, make(data, step), chosen, before))
 
 
 if __name__ == "__main__":
