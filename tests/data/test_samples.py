@@ -11,6 +11,7 @@ from torch import Tensor
 
 import bilevel as bl
 from bilevel.data import Files, Joined, Pairs, Samples, Simulated, crops, load_images, simulate
+from bilevel.data.crops import turned
 from bilevel.ground.errors import InputError
 
 NOISE = bl.data.GaussianNoise(0.1)
@@ -36,6 +37,7 @@ KINDS: dict[str, Callable[[], Samples]] = {
     "pairs": lambda: cut(images()),
     "simulated": lambda: Simulated(images(), blur(), NOISE),
     "crops": lambda: Simulated(images(), blur(), NOISE, size=8, count=7),
+    "turned": lambda: Simulated(images(), blur(), NOISE, size=8, count=7, augment=True),
     "joined": lambda: Joined([cut(images(), 3), Simulated(images(), blur(), NOISE)]),
 }
 
@@ -96,6 +98,20 @@ def test_no_crop_of_a_stream_comes_twice() -> None:
     assert torch.pdist(noise.flatten(1)).min() > 0.1
 
 
+def test_crops_are_turned_and_mirrored_in_all_ways() -> None:
+    """Each is one of the eight views of the crop that it is without."""
+    plain, other = (
+        Simulated(images(), bl.operators.Identity(), NOISE, size=8, count=60, augment=augment)
+        for augment in (False, True)
+    )
+    index, found = torch.arange(60), set[int]()
+    for x, z in zip(plain.batch(index).target, other.batch(index).target, strict=True):
+        views = [torch.equal(turned(x[None], k)[0], z) for k in range(8)]
+        assert any(views)
+        found.add(views.index(True))
+    assert found == set(range(8))
+
+
 def test_files_are_read_when_they_are_asked_for(tmp_path: Path) -> None:
     for name, x in images():
         bl.data.save_image(tmp_path / name, x)
@@ -121,6 +137,7 @@ def test_a_damaged_file_is_found_before_any_work(tmp_path: Path) -> None:
         (lambda: Simulated([], blur(), NOISE), "image"),
         (lambda: Simulated(images(), blur(), NOISE, count=4), "3 images"),
         (lambda: Simulated(images(), blur(), NOISE, size=11), r"0\.png"),
+        (lambda: Simulated(images(), blur(), NOISE, augment=True), "only crops"),
         (lambda: Simulated([*images(), *images()], blur(), NOISE), "different"),
         (lambda: Simulated([("a", torch.rand(2, 1, 4, 4))], blur(), NOISE), "one image"),
         (lambda: Simulated([("a", torch.full((1, 1, 4, 4), torch.nan))], blur(), NOISE), "a"),

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 import bilevel as bl
+from bilevel.data.crops import turned
 from bilevel.ground.theta import learnable
 from bilevel.learn import Status
 from bilevel.learn.loops.moments import Moments
-from bilevel.learn.pretraining.surrogate import SurrogateProblem, turned
+from bilevel.learn.pretraining.surrogate import SurrogateProblem
 from bilevel.learn.restricted import restricted
 from bilevel.model.regularisers.cascade import random_cascade
 from bilevel.model.smooth import Smooth

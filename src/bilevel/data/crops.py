@@ -10,7 +10,16 @@ from torch import Tensor
 from bilevel.ground.errors import InputError
 from bilevel.ground.randomness import generator
 
-__all__ = ["centre_crop", "check_crops", "check_size", "corner", "crop", "crops", "patches"]
+__all__ = [
+    "centre_crop",
+    "check_crops",
+    "check_size",
+    "corner",
+    "crop",
+    "crops",
+    "patches",
+    "turned",
+]
 
 
 def crops(
@@ -66,6 +75,21 @@ def corner(sides: tuple[int, int], size: int, name: str, seed: int) -> tuple[int
     rng = generator(seed, "crop", name)
     top, left = (int(torch.randint(side - size + 1, (), generator=rng)) for side in sides)
     return top, left
+
+
+def turned(x: Tensor, turns: int) -> Tensor:
+    """One of the eight ways to turn and mirror, 0 to 7; of the four that keep the shape otherwise.
+
+    Example:
+        >>> x = torch.arange(4.0).view(1, 1, 2, 2)
+        >>> len({tuple(turned(x, k).flatten().tolist()) for k in range(8)})
+        8
+    """
+    if turns & 1:
+        x = x.flip(2)
+    if turns & 2:
+        x = x.flip(3)
+    return x.transpose(2, 3) if turns & 4 and x.shape[2] == x.shape[3] else x
 
 
 def check_crops(images: int, count: int) -> None:

@@ -8,7 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from bilevel.data.crops import check_crops, crop
+from bilevel.data.crops import check_crops, crop, turned
 from bilevel.data.files import Files
 from bilevel.data.noise import GaussianNoise, Noise
 from bilevel.data.pairs import Pairs
@@ -69,10 +69,11 @@ class Simulated(Samples):
         seed: another seed, other crops and noise.
         size: side of the crops [pixel]; whole images if None.
         count: how many samples; one an image if None.
+        augment: turn and mirror the crops at random, in one of eight ways each.
 
     Raises:
         InputError: images that the operator cannot take or that are smaller than a crop, or more
-            samples than images without ``size``.
+            samples than images, or ``augment``, without ``size``.
 
     Example:
         >>> import bilevel as bl
@@ -92,10 +93,13 @@ class Simulated(Samples):
         seed: int = 0,
         size: int | None = None,
         count: int | None = None,
+        augment: bool = False,
     ) -> None:
         """Look at every image once."""
         self.images, self.operator, self.noise = images, operator, noise
-        self.seed, self.size = seed, size
+        self.seed, self.size, self.augment = seed, size, augment
+        if augment and size is None:
+            raise InputError("only crops are turned and mirrored", advice="ask for them with size")
         if not isinstance(images, (list, tuple, Files)):
             advice = "a list of pairs, or bl.data.Files(folder)"
             given = type(images).__name__
@@ -140,7 +144,11 @@ class Simulated(Samples):
         name, image = self.images[k % len(self.images)]
         if self.size is None:
             return image
-        return crop(image, self.size, f"{name}#{k // len(self.images)}", self.seed)
+        own = f"{name}#{k // len(self.images)}"
+        found = crop(image, self.size, own, self.seed)
+        if not self.augment:
+            return found
+        return turned(found, int(torch.randint(8, (), generator=generator(self.seed, "turn", own))))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -10,7 +10,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from bilevel.data.crops import check_size
+from bilevel.data.crops import check_size, turned
 from bilevel.data.samples import Batch
 from bilevel.ground.checks import check_count, check_positive
 from bilevel.ground.errors import InputError
@@ -309,21 +309,6 @@ class SurrogateProblem(Drawn):
         normal = torch.randn(clean.shape, generator=rng, dtype=torch.float64)
         uniform = torch.rand((1, 1, 1, 1), generator=rng, dtype=torch.float64)
         return Draw(clean, degraded, normal.to(clean), uniform.to(clean))
-
-
-def turned(x: Tensor, turns: int) -> Tensor:
-    """One of the eight ways to turn and mirror, 0 to 7; of the four that keep the shape otherwise.
-
-    Example:
-        >>> x = torch.arange(4.0).view(1, 1, 2, 2)
-        >>> len({tuple(turned(x, k).flatten().tolist()) for k in range(8)})
-        8
-    """
-    if turns & 1:
-        x = x.flip(2)
-    if turns & 2:
-        x = x.flip(3)
-    return x.transpose(2, 3) if turns & 4 and x.shape[2] == x.shape[3] else x
 
 
 def _joined(draws: Iterable[Draw]) -> Draw:
