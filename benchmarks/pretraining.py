@@ -149,7 +149,9 @@ def main() -> None:
     scale, inner = "regulariser.log_scale", "regulariser.regulariser.log_sharpness"
     weight, both = "regulariser.log_weight", ("weight", "scale")
     fixed = both if chosen.convex else ("scale",)
-    score = bl.pretraining.ScoreMatching(noise=NOISE, border=BORDER, batch_size=8, decay=0.02)
+    score = bl.pretraining.ScoreMatching(
+        noise=NOISE, border=BORDER, batch_size=8, rate=2e-2, decay=0.02
+    )
     critic = bl.pretraining.AdversarialRegularisation(rate=1e-2, batch_size=8)
     starts: dict[str, tuple[bl.pretraining.Method, Sequence[str], str]] = {
         "score": (score, fixed, weight if chosen.convex else inner),
