@@ -38,6 +38,7 @@ from bilevel.learn.algorithms import (
     ProjectedGradient,
     RandomSearch,
     StocBiO,
+    Stochastic,
     TorchOptimiser,
     TrustRegion,
 )
@@ -92,6 +93,7 @@ QUADRATICS: dict[str, Case] = {
         12,
     ),
     "isgd": Case(ISGD(first_change=0.3), 0.1, 200, kind=OWN),
+    "stochastic": Case(Stochastic(200, rate=0.1), 0.1, 200, kind=OWN),
 }
 
 
@@ -173,10 +175,11 @@ DEFAULTS: dict[str, Algorithm[Any]] = {
     "f2sa": F2SA(),
     "bome": BOME(),
     "isgd": ISGD(),
+    "stochastic": Stochastic(),
 }
 
 ABSURD: Mapping[str, tuple[str, ...]] = {
-    "step 1e6": ("outer_step", "step_size", "lr", "radius", "longest", "first_change"),
+    "step 1e6": ("outer_step", "step_size", "lr", "radius", "longest", "first_change", "rate"),
     "accuracy 10": ("accuracy",),
 }
 """The first option of these that an algorithm has is set to the absurd value."""
@@ -195,7 +198,7 @@ def absurd(algorithm: Algorithm[Any], how: str) -> Algorithm[Any] | None:
 
 TELLING = (Status.WORSE, Status.DIVERGED, Status.BROKEN)
 DRAWN = ("dynamic-sampling", "soba", "ma-soba", "saba", "srba", "amigo", "stocbio", "f2sa", "bome")
-BY_POSITION = (*DRAWN, "isgd", "dfo-ls")
+BY_POSITION = (*DRAWN, "isgd", "stochastic", "dfo-ls")
 """Whose batches are drawn by position, or whose engine adds up in order: they say so."""
 
 

@@ -37,6 +37,7 @@ class Status(Packable, Enum):
     REACHED = "the criterion is down to what pure noise has: going on would fit it"
     EXHAUSTED = "all trials are made (a search proves nothing about what lies between them)"
     RESOLVED = "the trust region has shrunk to the radius asked for (not proved)"
+    SCHEDULED = "all steps of the schedule are taken (batches prove nothing of the mean loss)"
     KINKED = "a convex combination of the gradients nearby is small, as at a kink (not proved)"
     BUDGET = "the budget is used up"
     GIVEN = "nothing was to be learned: all parameters are as they were given"

@@ -26,6 +26,7 @@ ENDINGS: dict[Status | Outcome | Solved, Ending] = {
     Status.REACHED: Ending("criterion down to that of noise", True),
     Status.EXHAUSTED: Ending("all trials made", True),
     Status.RESOLVED: Ending("trust region small enough", True),
+    Status.SCHEDULED: Ending("schedule done", True),
     Status.KINKED: Ending("stationary at a kink, not proved", True),
     Status.BUDGET: Ending("budget used up", True),
     Status.GIVEN: Ending("as given", True),

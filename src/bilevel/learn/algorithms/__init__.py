@@ -23,6 +23,7 @@ from bilevel.learn.algorithms.scaled import Scaled as Scaled
 from bilevel.learn.algorithms.soba import MASOBA as MASOBA
 from bilevel.learn.algorithms.soba import SOBA as SOBA
 from bilevel.learn.algorithms.srba import SRBA as SRBA
+from bilevel.learn.algorithms.stochastic import Stochastic as Stochastic
 from bilevel.learn.algorithms.torch_optimiser import TorchOptimiser as TorchOptimiser
 from bilevel.learn.algorithms.trust_region import TrustRegion as TrustRegion
 

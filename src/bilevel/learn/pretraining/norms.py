@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from bilevel.ground.theta import Theta
 from bilevel.model.regularisers import CascadeRegulariser, GroupedExperts, estimated_norm
@@ -25,7 +25,7 @@ class Cascade:
     def kept(self, theta: Theta) -> Theta:
         """The banks of those lengths, times what makes the norm that of the start."""
         pairs = zip(self.names, self.lengths, strict=True)
-        banks = {name: theta[name] * (size / theta[name].norm()) for name, size in pairs}
+        banks = {name: theta[name] * (size / _length(theta[name])) for name, size in pairs}
         share = (self.norm / estimated_norm(list(banks.values()))) ** (1 / len(banks))
         return {name: bank * share for name, bank in banks.items()}
 
@@ -54,7 +54,7 @@ class Norms:
                     banks = [theta[name] for name in names]
                     norm = float(estimated_norm(banks))
                     if norm > 0:
-                        lengths = tuple(float(bank.norm()) for bank in banks)
+                        lengths = tuple(float(_length(bank)) for bank in banks)
                         found.append(Cascade(names, norm, lengths))
         return Norms(tuple(found))
 
@@ -67,6 +67,10 @@ class Norms:
         for cascade in self.found:
             scaled |= cascade.kept(theta)
         return scaled
+
+
+def _length(bank: Tensor) -> Tensor:
+    return bank.square().sum().sqrt()
 
 
 def _sizes(name: str, path: str) -> bool:
