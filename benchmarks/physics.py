@@ -168,6 +168,8 @@ def measured(
     first = psnr(physics.operator.start(y), physics.held)
     numbers: dict[str, Any] = {**before, "first": first.tolist()}
     known = models(physics, chosen.peers)
+    if chosen.model not in (None, *known):
+        raise SystemExit(f"--model is one of {', '.join(known)}; given {chosen.model}")
     for label, regulariser in known.items():
         if chosen.model in (None, label):
             few = FEW if label == FITTED else None

@@ -14,17 +14,9 @@ from bilevel.ground.errors import InputError
 from bilevel.learn import Accuracy, Status
 from bilevel.learn.algorithms import MAID, Stochastic
 from contracts.quadratics import Quadratic
+from learn.test_isgd import NAME, problem
 
-NAME = "regulariser.log_weight"
 MODULE = sys.modules[Stochastic.__module__]
-
-
-def problem(weight: float) -> bl.BilevelProblem:
-    images = bl.data.embedded_images(size=16).double()[:6]
-    pairs = bl.data.simulate(images, bl.operators.Identity(), bl.data.GaussianNoise(0.1), seed=0)
-    tv = bl.regularisers.TotalVariation(weight, 0.05, learn=("weight",))
-    energy = bl.Variational(bl.fidelities.SquaredL2(), tv).double()
-    return bl.BilevelProblem(energy, bl.losses.SquaredError(), pairs)
 
 
 def learned(algorithm: Stochastic, steps: int = 10**6, **options: object) -> bl.Fit:

@@ -56,7 +56,7 @@ class Stochastic(Algorithm[StochasticState]):
     Args:
         steps: of the schedule; it ends after these.
         batch_size: samples a step, all of them where there are fewer.
-        rate: how far a step moves an entry of θ, at most.
+        rate: about how far a step moves an entry of θ where the schedule is highest.
         last: share of the rate at the end.
         warm_up: share of the steps in which the rate grows from nothing.
         average: share of the steps, at the end, of which the result is the mean.

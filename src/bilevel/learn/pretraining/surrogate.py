@@ -48,7 +48,8 @@ class Draw:
 class Surrogate(Method):
     """A loss that needs no reconstruction, lowered by steps of Adam on random crops.
 
-    Cascades of filters keep the norm that they begin with where scales or a weight are trained too.
+    Cascades of filters keep the norm that they begin with, and the length of each bank, where
+    scales or a weight are trained too.
 
     Args:
         batch_size: crops a step.
